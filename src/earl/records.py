@@ -1,0 +1,109 @@
+"""The frozen records that cross room boundaries.
+
+What crosses a boundary is one of these types, never a dict of whatever. Images are
+`PIL.Image.Image` in mode RGB; image codes are integer numpy arrays of shape (H, W) with
+values in [0, codebook size).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+FinishReason = Literal["stop", "length"]
+VerdictStatus = Literal["ok", "undecodable", "unfinished", "unreachable", "unusable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The latent grid of an image: rows and columns of image codes (pixels = 8 x each)."""
+
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        if self.height < 1 or self.width < 1:
+            raise ValueError(f"a grid needs at least 1 row and 1 column, got {self.height}*{self.width}")
+
+    def __str__(self) -> str:
+        return f"{self.height}*{self.width}"
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle in pixels of one image, left/top inclusive, right/bottom exclusive."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What the policy wrote after a prompt.
+
+    `logprobs` are natural logs under the grammar at the sampling temperature, one per id,
+    0.0 where the grammar forced the id (probability 1).
+    """
+
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish_reason: FinishReason
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One edit handed to a verifier. `edited` is None where the completion gave no image."""
+
+    source: Image
+    instruction: str
+    edited: Image | None
+    target: Image | None = None
+    finish_reason: FinishReason = "stop"
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A verifier's scores for one edit, each 0-10, or a status that says why there are none.
+
+    SC = min(edit success, over-editing), PQ = min(naturalness, artifacts),
+    overall = sqrt(SC * PQ) (VIEScore protocol). All are None unless the status is "ok".
+    """
+
+    status: VerdictStatus
+    edit_success: float | None = None
+    over_editing: float | None = None
+    naturalness: float | None = None
+    artifacts: float | None = None
+    raw: str = ""
+    notes: dict[str, float | str] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        return self.status == "ok"
+
+    @property
+    def semantic_consistency(self) -> float | None:
+        if self.edit_success is None or self.over_editing is None:
+            return None
+        return min(self.edit_success, self.over_editing)
+
+    @property
+    def perceptual_quality(self) -> float | None:
+        if self.naturalness is None or self.artifacts is None:
+            return None
+        return min(self.naturalness, self.artifacts)
+
+    @property
+    def overall(self) -> float | None:
+        sc, pq = self.semantic_consistency, self.perceptual_quality
+        if sc is None or pq is None:
+            return None
+        return math.sqrt(sc * pq)
