@@ -1,0 +1,201 @@
+"""Scenes to pixels: solids with light, shadow and horizon, on a few backgrounds, in a few styles.
+
+Deterministic: the same scene at the same resolution gives the same bytes. Colours are linear
+blends in [0, 1] until the last step.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import ceil, floor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earl.world.scene import RADIUS, Scene, SceneObject, anchor
+from earl.world.solids import BODY, DARK, SCREEN_UP, TOP_HEIGHT, cast
+
+Array = NDArray[np.float32]
+
+PALETTE: dict[str, tuple[float, float, float]] = {
+    "red": (0.86, 0.10, 0.11),
+    "orange": (0.97, 0.47, 0.04),
+    "yellow": (0.98, 0.85, 0.10),
+    "green": (0.05, 0.52, 0.20),
+    "blue": (0.10, 0.25, 0.86),
+    "purple": (0.56, 0.16, 0.72),
+}
+STRIPE = (0.96, 0.95, 0.92)
+STRIPE_PERIOD = 0.84  # radii
+HORIZON = 0.30
+
+# sky at the top, sky at the horizon, ground at the horizon, ground in front, ripple strength
+GROUNDS: dict[str, tuple[tuple[float, float, float], ...]] = {
+    "meadow": ((0.36, 0.62, 0.93), (0.80, 0.91, 0.98), (0.66, 0.82, 0.52), (0.47, 0.68, 0.33)),
+    "desert": ((0.47, 0.72, 0.90), (0.95, 0.90, 0.80), (0.93, 0.83, 0.64), (0.82, 0.67, 0.44)),
+    "snow": ((0.62, 0.76, 0.92), (0.90, 0.94, 0.98), (0.95, 0.97, 1.00), (0.83, 0.88, 0.95)),
+    "studio": ((0.52, 0.50, 0.54), (0.74, 0.71, 0.72), (0.70, 0.62, 0.56), (0.55, 0.46, 0.40)),
+}
+_LIGHT = np.array([-0.50, 0.72, 0.48], np.float32)
+_LIGHT /= np.linalg.norm(_LIGHT)
+_HALF = _LIGHT + np.array([0.0, 0.41, 0.91], np.float32)
+_HALF /= np.linalg.norm(_HALF)
+
+
+def render(scene: Scene, resolution: int = 64) -> NDArray[np.uint8]:
+    """Draw a scene.
+
+    Args:
+        scene: what to draw.
+        resolution: side of the square picture in pixels, at least 8.
+
+    Returns:
+        uint8 (resolution, resolution, 3), RGB.
+
+    Raises:
+        ValueError: resolution below 8.
+    """
+    if resolution < 8:
+        raise ValueError(f"a scene needs at least 8 pixels a side, got {resolution}")
+    oversampling = 2 if resolution <= 256 else 1
+    side = resolution * oversampling
+    canvas = ground(scene.background, side).copy()
+    for obj in scene.objects:
+        if obj.level == 0:
+            _draw_shadow(canvas, obj)
+    for obj in scene.objects:
+        _draw_solid(canvas, obj, scene)
+    canvas = apply_style(canvas, scene.style)
+    if oversampling > 1:
+        canvas = canvas.reshape(resolution, oversampling, resolution, oversampling, 3).mean((1, 3))
+    return (np.clip(canvas, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def foot(obj: SceneObject, scene: Scene) -> tuple[float, float]:
+    """Where a solid's foot is drawn, unit coordinates, counting what it stands on."""
+    x, y = anchor(obj)
+    if obj.level == 1:
+        below = scene.at(obj.row, obj.column, 0)
+        if below is not None:
+            x, y = anchor(below)
+            height = TOP_HEIGHT.get(below.shape, 1.6) * RADIUS[below.size]
+            y -= height * float(SCREEN_UP[1])
+    return x, y
+
+
+@lru_cache(maxsize=64)
+def ground(background: str, side: int) -> Array:
+    """An empty background by day, float32 (side, side, 3)."""
+    top, far_sky, far, near = (np.asarray(c, np.float32) for c in GROUNDS[background])
+    v = (np.arange(side, dtype=np.float32) + 0.5) / side
+    u = v[None, :]
+    v = v[:, None]
+    sky_t = np.clip(v / HORIZON, 0, 1)[..., None] ** 1.5
+    ground_t = np.clip((v - HORIZON) / (1 - HORIZON), 0, 1)[..., None]
+    sky = top + (far_sky - top) * sky_t
+    depth = 1.0 / (0.12 + ground_t[..., 0])
+    ripple = np.sin(depth * 4.0 + 5.0 * u + 1.2 * np.sin(9.0 * u + depth)) * np.clip(
+        ground_t[..., 0] * 2.2, 0, 1
+    )
+    strength = {"meadow": 0.030, "desert": 0.045, "snow": 0.022, "studio": 0.0}[background]
+    floor_color = far + (near - far) * ground_t**0.7 + strength * ripple[..., None]
+    edge = np.clip((v - HORIZON) * 28 + 0.5, 0, 1)[..., None]
+    picture = sky * (1 - edge) + floor_color * edge
+    return np.ascontiguousarray(np.broadcast_to(picture, (side, side, 3)), dtype=np.float32)
+
+
+def _window(x: float, y: float, left: float, up: float, right: float, down: float, side: int):
+    """Pixel slices around a point and the grids of offsets (x right, y up) in unit coordinates."""
+    c0, c1 = max(0, floor((x - left) * side)), min(side, ceil((x + right) * side))
+    r0, r1 = max(0, floor((y - up) * side)), min(side, ceil((y + down) * side))
+    xs = (np.arange(c0, c1, dtype=np.float32) + 0.5) / side - x
+    ys = y - (np.arange(r0, r1, dtype=np.float32) + 0.5) / side
+    return slice(r0, r1), slice(c0, c1), xs[None, :], ys[:, None]
+
+
+def _draw_shadow(canvas: Array, obj: SceneObject) -> None:
+    radius = RADIUS[obj.size]
+    x, y = anchor(obj)
+    rows, columns, dx, dy = _window(
+        x, y, 1.3 * radius, 0.9 * radius, 1.9 * radius, 0.7 * radius, canvas.shape[0]
+    )
+    near = ((dx - 0.28 * radius) / (1.35 * radius)) ** 2 + ((dy - 0.02 * radius) / (0.52 * radius)) ** 2
+    dark = 0.52 * np.clip(1.15 - near, 0, 1) ** 0.9
+    canvas[rows, columns] *= 1 - np.clip(dark, 0, 0.52)[..., None]
+
+
+def _draw_solid(canvas: Array, obj: SceneObject, scene: Scene) -> None:
+    radius = RADIUS[obj.size]
+    x, y = foot(obj, scene)
+    rows, columns, dx, dy = _window(
+        x, y, 1.35 * radius, 2.7 * radius, 1.35 * radius, 0.75 * radius, canvas.shape[0]
+    )
+    shape = np.broadcast_shapes(dx.shape, dy.shape)
+    if 0 in shape:
+        return
+    px = np.broadcast_to(dx, shape).reshape(-1) / radius
+    py = np.broadcast_to(dy, shape).reshape(-1) / radius
+    hit, normal, stripe, material = cast(obj.shape, obj.pose, px, py)
+    if not hit.any():
+        return
+    patch = canvas[rows, columns].reshape(-1, 3)
+    patch[hit] = shade(obj, normal[hit], stripe[hit], material[hit])
+    canvas[rows, columns] = patch.reshape(*shape, 3)
+
+
+def shade(obj: SceneObject, normal: Array, stripe: Array, material: NDArray[np.int8]) -> Array:
+    """Light on a surface: ambient from the sky, one lamp from the upper left, a highlight. (N, 3)."""
+    albedo = np.broadcast_to(np.asarray(PALETTE[obj.color], np.float32), (len(stripe), 3)).copy()
+    if obj.texture == "striped":
+        band = np.mod(stripe / STRIPE_PERIOD + 0.25, 1.0) < 0.42
+        albedo[band & (material == BODY)] = STRIPE
+    albedo[material == DARK] = albedo[material == DARK] * 0.28
+    albedo[material > DARK] = (0.92, 0.78, 0.35)
+    diffuse = np.clip(normal @ _LIGHT, 0, 1)
+    ambient = 0.40 + 0.16 * normal[:, 1]
+    gloss = np.clip(normal @ _HALF, 0, 1) ** (36 if obj.shape == "sphere" else 60)
+    lit = albedo * (ambient + 0.72 * diffuse)[:, None]
+    return lit + (0.55 if obj.shape == "sphere" else 0.22) * gloss[:, None]
+
+
+def apply_style(picture: Array, style: str) -> Array:
+    """Turn a picture by day, float (H, W, 3) in [0, 1], into one of the styles."""
+    if style == "day":
+        return picture
+    if style == "sepia":
+        gray = picture @ np.array([0.30, 0.59, 0.11], np.float32)
+        return gray[..., None] * np.array([0.98, 0.80, 0.56], np.float32) + np.array(
+            [0.05, 0.02, 0], np.float32
+        )
+    if style == "pencil":
+        return _pencil(picture)
+    side = picture.shape[0]
+    v = ((np.arange(side, dtype=np.float32) + 0.5) / side)[:, None, None]
+    if style == "sunset":
+        glow = np.clip(1 - np.abs(v - HORIZON) / 0.34, 0, 1) ** 1.5
+        warm = picture * np.array([1.10, 0.86, 0.70], np.float32)
+        return warm + glow * np.array([0.34, 0.10, -0.06], np.float32) * np.where(v < HORIZON, 1, 0.35)
+    if style == "night":
+        dim = picture * np.array([0.54, 0.57, 0.78], np.float32)
+        sky = np.clip((HORIZON - v) / HORIZON, 0, 1)
+        dim = dim * (1 - 0.55 * sky)
+        return dim + np.array([0.0, 0.0, 0.05], np.float32)
+    raise ValueError(f"unknown style {style!r}")
+
+
+def _pencil(picture: Array) -> Array:
+    """Dark contour lines and soft hatching on paper; line width follows the resolution."""
+    gray = picture @ np.array([0.30, 0.59, 0.11], np.float32)
+    side = gray.shape[0]
+    step = max(1, side // 96)
+    gx = np.zeros_like(picture)
+    gy = np.zeros_like(picture)
+    gx[:, step:-step] = picture[:, 2 * step :] - picture[:, : -2 * step]
+    gy[step:-step] = picture[2 * step :] - picture[: -2 * step]
+    edge = np.sqrt((gx**2 + gy**2).max(-1))
+    line = np.clip(edge * 1.5 - 0.12, 0, 1)
+    v, u = np.mgrid[0:side, 0:side].astype(np.float32) / side
+    hatch = 0.05 * np.sin((u + v) * 2 * np.pi * 24) * (gray < 0.45)
+    tone = 0.66 + 0.32 * np.clip(gray, 0, 1) + hatch
+    sheet = tone * (1 - 0.85 * line)
+    return (sheet[..., None] * np.array([1.0, 0.99, 0.96], np.float32)).astype(np.float32)
