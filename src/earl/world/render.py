@@ -94,7 +94,9 @@ def ground(background: str, side: int) -> Array:
     ground_t = np.clip((v - HORIZON) / (1 - HORIZON), 0, 1)[..., None]
     sky = top + (far_sky - top) * sky_t
     depth = 1.0 / (0.12 + ground_t[..., 0])
-    ripple = np.sin(depth * 4.0 + 5.0 * u + 1.2 * np.sin(9.0 * u + depth)) * np.clip(ground_t[..., 0] * 2.2, 0, 1)
+    ripple = np.sin(depth * 4.0 + 5.0 * u + 1.2 * np.sin(9.0 * u + depth)) * np.clip(
+        ground_t[..., 0] * 2.2, 0, 1
+    )
     strength = {"meadow": 0.030, "desert": 0.045, "snow": 0.022, "studio": 0.0}[background]
     floor_color = far + (near - far) * ground_t**0.7 + strength * ripple[..., None]
     edge = np.clip((v - HORIZON) * 28 + 0.5, 0, 1)[..., None]
@@ -114,7 +116,9 @@ def _window(x: float, y: float, left: float, up: float, right: float, down: floa
 def _draw_shadow(canvas: Array, obj: SceneObject) -> None:
     radius = RADIUS[obj.size]
     x, y = anchor(obj)
-    rows, columns, dx, dy = _window(x, y, 1.3 * radius, 0.9 * radius, 1.9 * radius, 0.7 * radius, canvas.shape[0])
+    rows, columns, dx, dy = _window(
+        x, y, 1.3 * radius, 0.9 * radius, 1.9 * radius, 0.7 * radius, canvas.shape[0]
+    )
     near = ((dx - 0.28 * radius) / (1.35 * radius)) ** 2 + ((dy - 0.02 * radius) / (0.52 * radius)) ** 2
     dark = 0.52 * np.clip(1.15 - near, 0, 1) ** 0.9
     canvas[rows, columns] *= 1 - np.clip(dark, 0, 0.52)[..., None]
@@ -160,7 +164,9 @@ def apply_style(picture: Array, style: str) -> Array:
         return picture
     if style == "sepia":
         gray = picture @ np.array([0.30, 0.59, 0.11], np.float32)
-        return gray[..., None] * np.array([0.98, 0.80, 0.56], np.float32) + np.array([0.05, 0.02, 0], np.float32)
+        return gray[..., None] * np.array([0.98, 0.80, 0.56], np.float32) + np.array(
+            [0.05, 0.02, 0], np.float32
+        )
     if style == "pencil":
         return _pencil(picture)
     side = picture.shape[0]

@@ -35,7 +35,13 @@ def choose(rng: np.random.Generator, options):
 
 
 def sample_object(
-    rng: np.random.Generator, row: int, column: int, *, kinds: Kinds = "full", level: int = 0, posed: bool = False
+    rng: np.random.Generator,
+    row: int,
+    column: int,
+    *,
+    kinds: Kinds = "full",
+    level: int = 0,
+    posed: bool = False,
 ) -> SceneObject:
     """One solid for a place. `posed` lets it also be toppled or open."""
     shape = choose(rng, SHAPES if kinds == "full" else FEW_SHAPES)

@@ -93,7 +93,8 @@ class Scene:
         rest = [o for o in self.objects if o.place != obj.place]
         if obj.level == 0:
             rest = [
-                replace(o, level=0) if (o.row, o.column, o.level) == (obj.row, obj.column, 1) else o for o in rest
+                replace(o, level=0) if (o.row, o.column, o.level) == (obj.row, obj.column, 1) else o
+                for o in rest
             ]
         return replace(self, objects=tuple(rest))
 

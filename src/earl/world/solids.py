@@ -70,7 +70,9 @@ def parts(shape: str, pose: str) -> tuple[Part, ...]:
     if shape == "cylinder":
         r, h = CYLINDER_RADIUS, CYLINDER_HEIGHT / 2
         if pose == "toppled":
-            return (_part("cylinder", (r, h * 1.15), (0, r, 0), _turn_z(radians(90)) @ _turn_y(radians(-28))),)
+            return (
+                _part("cylinder", (r, h * 1.15), (0, r, 0), _turn_z(radians(90)) @ _turn_y(radians(-28))),
+            )
         return (_part("cylinder", (r, h), (0, h, 0), np.eye(3)),)
     if shape == "cone":
         r, h = CONE_RADIUS, CONE_HEIGHT
@@ -95,14 +97,18 @@ def _chest(pose: str) -> tuple[Part, ...]:
     latch = _part("box", (0.16, 0.2, 0.06), put(0, 2 * b - 0.04, z + 0.04), yaw, METAL)
     if pose == "open":
         inside = _part("box", (x - 0.16, 0.03, z - 0.14), put(0, 2 * b + 0.01, 0), yaw, DARK)
-        raised = _part("box", (x, lid * 2.4, 0.1), put(0, 2 * b + lid * 2.4, -z - 0.02), _turn_x(radians(-10)) @ yaw)
+        raised = _part(
+            "box", (x, lid * 2.4, 0.1), put(0, 2 * b + lid * 2.4, -z - 0.02), _turn_x(radians(-10)) @ yaw
+        )
         return (body, latch, inside, raised)
     band = _part("box", (x + 0.02, 0.05, z + 0.02), put(0, 2 * b + 0.03, 0), yaw, DARK)
     top = _part("box", (x, lid, z), put(0, 2 * b + lid + 0.04, 0), yaw)
     return (body, band, top, latch)
 
 
-def cast(shape: str, pose: str, x_N: Array, y_N: Array) -> tuple[NDArray[np.bool_], Array, Array, NDArray[np.int8]]:
+def cast(
+    shape: str, pose: str, x_N: Array, y_N: Array
+) -> tuple[NDArray[np.bool_], Array, Array, NDArray[np.int8]]:
     """Rays through screen points (x right, y up, radii from the foot).
 
     Returns:
