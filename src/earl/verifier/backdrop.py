@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earl.verifier.sprites import FORMS
-from earl.verifier.stage import HUELESS, Patch, Solid, foot_of, soften, stage
+from earl.verifier.stage import HUELESS, Patch, Solid, foot_of, halved, soften, stage
 from earl.world.scene import BACKGROUNDS, COLORS, COLUMNS, ROWS, STYLES
 
 Array = NDArray[np.float32]
@@ -22,17 +22,12 @@ LOOKS: tuple[tuple[str, str], ...] = tuple((b, s) for s in STYLES for b in BACKG
 PLACES: tuple[tuple[int, int], ...] = tuple((r, c) for r in range(ROWS) for c in range(COLUMNS))
 
 
-def halved(x_HWC: Array) -> Array:
-    """Mean of 2 x 2 pixels."""
-    return 0.25 * (x_HWC[::2, ::2] + x_HWC[1::2, ::2] + x_HWC[::2, 1::2] + x_HWC[1::2, 1::2])
-
-
 @lru_cache(maxsize=8)
 def _empty_views(side: int) -> Array:
     return np.stack([halved(stage(side, b, s).compose([])) for b, s in LOOKS])
 
 
-def read_look(pixels_HWC: Array) -> tuple[str, str, float]:
+def read_look(pixels_CHW: Array) -> tuple[str, str, float]:
     """Background and style of a picture, solids or not, and by how much the next likely one is worse.
 
     The median over rows and capped differences keep solids from having a say: the sky and the
@@ -41,10 +36,10 @@ def read_look(pixels_HWC: Array) -> tuple[str, str, float]:
     Returns:
         background, style, margin (mean capped difference per channel, units of full scale).
     """
-    views = _empty_views(pixels_HWC.shape[0])
-    apart = np.abs(views - halved(pixels_HWC))
+    views = _empty_views(pixels_CHW.shape[1])
+    apart = np.abs(views - halved(pixels_CHW))
     # a solid covers part of a row; the better half of each row's pixels is background
-    per_pixel = np.minimum(apart.mean(-1), 0.25)
+    per_pixel = np.minimum(apart.mean(1), 0.25)
     rows = np.sort(per_pixel, axis=2)[:, :, : per_pixel.shape[2] // 2].mean(2)
     scores = rows.mean(1)
     order = np.argsort(scores)
@@ -67,7 +62,7 @@ def _core(side: int, row: int, column: int) -> Patch:
     x, y = 0.125 + 0.25 * column, 0.53 + 0.375 * row
 
     def even(v: float) -> int:
-        return min(side, max(0, 2 * round(v * side / 2)))
+        return min(side - 2, max(0, 2 * round(v * side / 2)))
 
     return Patch(even(y - 0.25), even(y + 0.075), even(x - 0.14), even(x + 0.14))
 
@@ -81,42 +76,34 @@ def _templates(
     wide = _core(side, row, column)
     if low:  # only where the lower part of a stack shows
         wide = Patch(wide.bottom - 2 * round(0.075 * side), wide.bottom, wide.left, wide.right)
-    margin = 2
-    patch = Patch(
-        max(0, wide.top - margin),
-        min(side, wide.bottom + margin),
-        max(0, wide.left - margin),
-        min(side, wide.right + margin),
-    )
+    # softening takes a pixel off each edge; keep the window's origin on even pixels of `seen`
+    patch = Patch(wide.top, wide.bottom + 2, wide.left, wide.right + 2)
     around = scene_stage.surroundings([], None, patch)
     feet = [(f, *foot_of(Solid(f, c, row, column, 0))) for f, c in KINDS]
     pictures = [scene_stage.draw(around, patch, feet[i : i + 48], [c for _, c in KINDS[i : i + 48]], 0)
                 for i in range(0, len(KINDS), 48)]  # fmt: skip
-    drawn = soften(np.concatenate([*pictures, scene_stage.empty(around, patch)]))
-    cut = drawn[
-        :,
-        wide.top - patch.top : drawn.shape[1] - (patch.bottom - wide.bottom),
-        wide.left - patch.left : drawn.shape[2] - (patch.right - wide.right),
-    ]
-    small = 0.25 * (cut[:, ::2, ::2] + cut[:, 1::2, ::2] + cut[:, ::2, 1::2] + cut[:, 1::2, 1::2])
+    drawn = np.concatenate([*pictures, scene_stage.empty(around, patch)])
+    cut = soften(drawn)[..., : wide.bottom - wide.top, : wide.right - wide.left] * np.float32(1 / 16)
+    small = halved(cut)
     flat = np.ascontiguousarray(small.reshape(len(small), -1))
     return wide, flat, (flat * flat).sum(1)
 
 
 def rough(
-    seen_HWC: Array, background: str, style: str, row: int, column: int, *, low: bool = False
+    seen_CHW: Array, side: int, background: str, style: str, row: int, column: int, *, low: bool = False
 ) -> tuple[Array, float]:
     """Squared differences of all kinds alone at a place from the softened pixels, and the empty place's.
 
     Args:
-        seen_HWC: softened pixels as the stage compares them.
+        seen_CHW: softened pixels as the stage compares them.
+        side: the working side.
         low: look only at the lowest part of the place.
 
     Returns:
         (K,) and a float, summed over pixels and channels.
     """
-    patch, flat, norms = _templates(seen_HWC.shape[0], background, style, row, column, low)
-    piece = halved(seen_HWC[patch.top : patch.bottom, patch.left : patch.right]).reshape(-1)
+    patch, flat, norms = _templates(side, background, style, row, column, low)
+    piece = halved(seen_CHW[:, patch.top : patch.bottom, patch.left : patch.right]).reshape(-1) * np.float32(1 / 16)
     weight = 3.0 if style in HUELESS else 1.0
     apart = (norms - 2 * (flat @ piece) + float(piece @ piece)) * weight
     return apart[:-1], float(apart[-1])

@@ -6,7 +6,7 @@ and sub-pixel position serves all colours:
     picture = ground * shadow          then for each solid, back to front,
     picture = picture * (1 - cover) + light * colour + gleam
 
-Axis letters: N candidates, H W pixels of a patch, C channels. A `Sheet` works at one picture
+Axis letters: N candidates, C channels, H W pixels of a patch. A `Sheet` works at one picture
 side: the picture's own for styles that are affine in the pixels, twice that for the pencil,
 whose lines are finer than a pixel.
 """
@@ -77,7 +77,7 @@ class Sheet:
     """Sprites for pictures of one side.
 
     `phases` sub-pixel positions a pixel and direction; `oversampling` rays a pixel and direction.
-    A sprite is float32 (H, W, 6): cover, shadow (1 = none), light, gleam (3 channels).
+    A sprite is float32 (6, H, W): cover, shadow (1 = none), light, gleam (3 channels).
     """
 
     def __init__(self, side: int, *, phases: int, oversampling: int) -> None:
@@ -120,7 +120,8 @@ class Sheet:
         fine[hit, 2] = (first[:, 0] - second[:, 0]) / (red[0] - blue[0])
         fine[hit, 3:] = first - fine[hit, 2, None] * np.asarray(red, np.float32)
         fine[:, 1] = self._shadow(f.size, fx, fy).reshape(-1)
-        return fine.reshape(self.height, k, self.width, k, 6).mean((1, 3))
+        sprite_HWC = fine.reshape(self.height, k, self.width, k, 6).mean((1, 3))
+        return np.ascontiguousarray(sprite_HWC.transpose(2, 0, 1))
 
     def _shadow(self, size: str, fx: float, fy: float) -> Array:
         """The renderer's own shadow, drawn on white and cut out: (H k, W k)."""
@@ -154,18 +155,18 @@ def stack_sprites(
         shadows: False for solids that do not stand on the ground.
 
     Returns:
-        float32 (N, H, W, 6).
+        float32 (N, 6, H, W).
     """
-    out = np.zeros((len(feet), rows.stop - rows.start, columns.stop - columns.start, 6), np.float32)
-    out[..., 1] = 1
+    out = np.zeros((len(feet), 6, rows.stop - rows.start, columns.stop - columns.start), np.float32)
+    out[:, 1] = 1
     for n, (form, x, y) in enumerate(feet):
         r, c, py, px = page.quantise(x, y)
         top, left = r - page.up, c - page.left
         r0, r1 = max(rows.start, top), min(rows.stop, top + page.height)
         c0, c1 = max(columns.start, left), min(columns.stop, left + page.width)
         if r0 < r1 and c0 < c1:
-            piece = page.sprite(form, py, px)[r0 - top : r1 - top, c0 - left : c1 - left]
-            out[n, r0 - rows.start : r1 - rows.start, c0 - columns.start : c1 - columns.start] = piece
+            piece = page.sprite(form, py, px)[:, r0 - top : r1 - top, c0 - left : c1 - left]
+            out[n, :, r0 - rows.start : r1 - rows.start, c0 - columns.start : c1 - columns.start] = piece
     if not shadows:
-        out[..., 1] = 1
+        out[:, 1] = 1
     return out

@@ -1,8 +1,8 @@
 """One background in one style, on which many candidate solids are drawn and compared at once.
 
 Leaves the sprites to `sprites` and the search to `perception`. Axis letters: N candidates,
-H W pixels of a patch, C channels (1 in the styles without hue, whose pictures are compared as
-gray, else 3).
+C channels (1 in the styles without hue, whose pictures are compared as gray, else 3), H W pixels
+of a patch. Planes come before pixels (C, H, W) because numpy is fastest so.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Array = NDArray[np.float32]
 
 HUELESS = frozenset({"sepia", "pencil"})
 _GRAY = np.array([0.30, 0.59, 0.11], np.float32)
-_PAPER = float(np.mean([1.0, 0.99, 0.96]))
+_PAPER = np.array([1.0, 0.99, 0.96], np.float32)[:, None, None]
 CAP = 0.40  # a pixel's difference counts no more than this
 
 
@@ -84,11 +84,11 @@ class Patch:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """Everything in a patch but the solid in question, split by what is under and over it (H W C)."""
+    """Everything in a patch but the solid in question, split by what is under and over it (C, H, W)."""
 
     ground: Array  # shone through by what stands between
     under: Array
-    over_gap: Array | None  # how much of what is below shows through (H W 1)
+    over_gap: Array | None  # how much of what is below shows through (H, W)
     over: Array | None
 
 
@@ -101,92 +101,104 @@ class Stage:
         self.mono = style in HUELESS
         self.page: Sheet = sheet(side, pencil=self.pencil)
         self.scale = self.page.side // side
-        fine = ground(background, 2 * side)
-        self.ground_HWC = fine if self.scale == 2 else _halve(fine)
+        fine = np.ascontiguousarray(ground(background, 2 * side).transpose(2, 0, 1))
+        self.ground_CHW = fine if self.scale == 2 else halved(fine)
         if not self.pencil:
-            self._gain_HC, self._mix, self._lift_HC = _affine(style, side)
+            self._gain_CHW, self._mix, self._lift_CHW = _affine(style, side)
         self.full = Patch(0, side, 0, side)
 
     # -- whole pictures ------------------------------------------------------------------------
 
     def compose(self, solids: Sequence[Solid]) -> Array:
-        """The picture of some solids, float32 (side, side, 3) in [0, 1]."""
+        """The picture of some solids, float32 (3, side, side) in [0, 1]."""
         around = self.surroundings(solids, None, self.full)
-        day = (around.ground + around.under)[None]
-        return self.finish(day, self.full, mono=False)[0]
+        return self.finish((around.ground + around.under)[None], self.full, mono=False)[0]
 
     # -- patches --------------------------------------------------------------------------------
 
-    def surroundings(self, solids: Sequence[Solid], place: tuple[int, int, int] | None, patch: Patch) -> Surroundings:
+    def surroundings(
+        self, solids: Sequence[Solid], place: tuple[int, int, int] | None, patch: Patch
+    ) -> Surroundings:
         """Draw all solids but the one at `place` in a patch. With `place` None all are under."""
         rows, columns = patch.slices(self.scale)
         by_place = {s.place: s for s in solids}
         others = sorted((s for s in solids if s.place != place), key=lambda s: s.place)
         feet = [(s.form, *foot_of(s, by_place.get((s.row, s.column, 0)))) for s in others]
         sprites = stack_sprites(self.page, feet, rows, columns)
-        floor = self.ground_HWC[rows, columns].copy()
+        floor = self.ground_CHW[:, rows, columns].copy()
         for solid, sprite in zip(others, sprites, strict=True):
             if solid.level == 0:
-                floor *= sprite[..., 1:2]
+                floor *= sprite[1]
         under = np.zeros_like(floor)
         over = gap = None
         for solid, sprite in zip(others, sprites, strict=True):
-            cover = sprite[..., :1]
+            cover = sprite[0]
             if not cover.any():
                 continue
-            paint = sprite[..., 2:3] * PALETTE_KC[solid.color] + sprite[..., 3:]
+            shine = 1 - cover
+            paint = sprite[2] * PALETTE_KC[solid.color][:, None, None] + sprite[3:]
             if place is None or solid.place < place:
-                floor *= 1 - cover
-                under = under * (1 - cover) + paint
+                floor *= shine
+                under *= shine
+                under += paint
             else:
-                if over is None:
-                    over, gap = np.zeros_like(floor), np.ones_like(cover)
-                over = over * (1 - cover) + paint
-                gap = gap * (1 - cover)
+                over = paint if over is None else over * shine + paint
+                gap = shine if gap is None else gap * shine
         return Surroundings(floor, under, gap, over)
 
     def draw(
-        self, around: Surroundings, patch: Patch, feet: list[tuple[int, float, float]], colors: Sequence[int], level: int
+        self,
+        around: Surroundings,
+        patch: Patch,
+        feet: list[tuple[int, float, float]],
+        colors: Sequence[int],
+        level: int,
     ) -> Array:
-        """Candidates for one place in their surroundings, styled: (N, H, W, C)."""
+        """Candidates for one place in their surroundings, styled: (N, C, H, W)."""
         rows, columns = patch.slices(self.scale)
-        sprites = stack_sprites(self.page, feet, rows, columns, shadows=level == 0)
-        day = around.ground * sprites[..., 1:2]
-        day += around.under
-        day *= 1 - sprites[..., :1]
-        day += sprites[..., 2:3] * PALETTE_KC[list(colors)][:, None, None, :]
-        day += sprites[..., 3:]
+        sprites = stack_sprites(self.page, feet, rows, columns)
+        shine = 1 - sprites[:, :1]
+        if level:
+            day = (around.ground + around.under) * shine
+        else:
+            day = around.ground * sprites[:, 1:2]
+            day += around.under
+            day *= shine
+        day += sprites[:, 2:3] * PALETTE_KC[list(colors)][:, :, None, None]
+        day += sprites[:, 3:]
         if around.over is not None:
             day *= around.over_gap
             day += around.over
         return self.finish(day, patch)
 
     def empty(self, around: Surroundings, patch: Patch) -> Array:
-        """The patch with nothing at the place: (1, H, W, C)."""
+        """The patch with nothing at the place: (1, C, H, W)."""
         day = around.ground + around.under
         if around.over is not None:
             day = day * around.over_gap + around.over
         return self.finish(day[None], patch)
 
     def finish(self, day: Array, patch: Patch, mono: bool | None = None) -> Array:
-        """Lay the style on pictures by day (N, H, W, 3), bring them to picture pixels."""
+        """Lay the style on pictures by day (N, 3, H, W), bring them to picture pixels. May reuse `day`."""
         mono = self.mono if mono is None else mono
         if self.pencil:
-            gray = _halve(pencil_gray(day, patch, self.page.side))
-            if mono:
-                return np.clip(gray[..., None] * np.float32(_PAPER), 0, 1)
-            return np.clip(gray[..., None] * np.array([1.0, 0.99, 0.96], np.float32), 0, 1)
-        gain, offset = self._gain_HC[patch.top : patch.bottom, None], self._lift_HC[patch.top : patch.bottom, None]
+            gray = halved(pencil_gray(day, patch, self.page.side))[:, None]
+            return np.clip(gray * (_PAPER.mean() if mono else _PAPER), 0, 1)
+        rows, columns = patch.slices()
+        gain, offset = self._gain_CHW[:, rows, columns], self._lift_CHW[:, rows, columns]
         if self._mix is not None:
-            gray = (day @ self._mix)[..., None]
+            gray = np.einsum("c,nchw->nhw", self._mix, day)[:, None]
             if mono:
-                return np.clip(gray * gain.mean(-1, keepdims=True) + offset.mean(-1, keepdims=True), 0, 1)
+                gain, offset = gain.mean(0), offset.mean(0)
             return np.clip(gray * gain + offset, 0, 1)
-        return np.clip(day * gain + offset, 0, 1)
+        if self.style != "day":
+            day *= gain
+            day += offset
+        return np.clip(day, 0, 1, out=day)
 
-    def view(self, pixels_HWC: Array) -> Array:
+    def view(self, pixels_CHW: Array) -> Array:
         """Pixels as this stage compares them: gray where the style has no hue."""
-        return pixels_HWC.mean(-1, keepdims=True) if self.mono else pixels_HWC
+        return pixels_CHW.mean(0, keepdims=True) if self.mono else pixels_CHW
 
     @property
     def weight(self) -> float:
@@ -202,73 +214,73 @@ def stage(side: int, background: str, style: str) -> Stage:
 
 def compose_scene(scene: Scene, side: int) -> Array:
     """A scene as perception would draw it, float32 (side, side, 3); close to `earl.world.render`."""
-    return stage(side, scene.background, scene.style).compose([Solid.of(o) for o in scene.objects])
+    drawn = stage(side, scene.background, scene.style).compose([Solid.of(o) for o in scene.objects])
+    return drawn.transpose(1, 2, 0)
 
 
 def soften(x: Array) -> Array:
-    """A slight blur (binomial, 3 x 3) over the axes H W of (..., H, W, C), edges repeated."""
-    y = x.copy()
-    y[..., 1:, :, :] += x[..., :-1, :, :]
-    y[..., 0, :, :] += x[..., 0, :, :]
-    y[..., :-1, :, :] += x[..., 1:, :, :]
-    y[..., -1, :, :] += x[..., -1, :, :]
-    y[..., 1:-1, :, :] += x[..., 1:-1, :, :]
-    y[..., 0, :, :] += x[..., 0, :, :]
-    y[..., -1, :, :] += x[..., -1, :, :]
-    z = y.copy()
-    z[..., 1:, :] += y[..., :-1, :]
-    z[..., 0, :] += y[..., 0, :]
-    z[..., :-1, :] += y[..., 1:, :]
-    z[..., -1, :] += y[..., -1, :]
-    z += y
-    z *= np.float32(1 / 16)
-    return z
+    """A slight blur, binomial 3 x 3, times 16, over the last two axes; they lose a pixel on each edge."""
+    y = x[..., 1:, :] + x[..., :-1, :]
+    y = y[..., 1:, :] + y[..., :-1, :]
+    y = y[..., 1:] + y[..., :-1]
+    return y[..., 1:] + y[..., :-1]
 
 
-def energies(candidates_NHWC: Array, seen_HWC: Array, weight: float = 1.0) -> Array:
-    """Robust distance of each candidate from the (softened) pixels: sum of capped differences, (N,)."""
-    apart = np.abs(soften(candidates_NHWC)[:, 1:-1, 1:-1] - seen_HWC[1:-1, 1:-1])
-    np.minimum(apart, CAP, out=apart)
-    return apart.reshape(len(apart), -1).sum(1) * weight
+def energies(candidates_NCHW: Array, seen_CHW: Array, weight: float = 1.0) -> Array:
+    """Robust distance of each candidate from the softened pixels: sum of capped differences, (N,)."""
+    apart = soften(candidates_NCHW)
+    apart -= seen_CHW
+    np.abs(apart, out=apart)
+    np.minimum(apart, 16 * CAP, out=apart)
+    return apart.reshape(len(apart), -1).sum(1) * np.float32(weight / 16)
 
 
-def pencil_gray(day_NHWC: Array, patch: Patch, side: int) -> Array:
+def pencil_gray(day_NCHW: Array, patch: Patch, side: int) -> Array:
     """The renderer's pencil on patches at the fine side: (N, H, W) before the paper's tint."""
-    gray = day_NHWC @ _GRAY
+    gray = np.einsum("c,nchw->nhw", _GRAY, day_NCHW)
     step = max(1, side // 96)
-    across = np.zeros_like(day_NHWC)
-    down = np.zeros_like(day_NHWC)
-    across[..., :, step:-step, :] = day_NHWC[..., :, 2 * step :, :] - day_NHWC[..., :, : -2 * step, :]
-    down[..., step:-step, :, :] = day_NHWC[..., 2 * step :, :, :] - day_NHWC[..., : -2 * step, :, :]
-    across *= across
+    edge = np.zeros_like(day_NCHW)
+    across = day_NCHW[..., 2 * step :] - day_NCHW[..., : -2 * step]
+    np.square(across, out=edge[..., step:-step])
+    down = day_NCHW[..., 2 * step :, :] - day_NCHW[..., : -2 * step, :]
     down *= down
-    across += down
-    edge = np.sqrt(across.max(-1))
-    line = np.clip(edge * 1.5 - 0.12, 0, 1)
+    edge[..., step:-step, :] += down
+    line = np.sqrt(np.maximum(np.maximum(edge[:, 0], edge[:, 1]), edge[:, 2]))
+    line *= 1.5
+    line -= 0.12
+    np.clip(line, 0, 1, out=line)
     v = np.arange(2 * patch.top, 2 * patch.bottom, dtype=np.float32)[:, None] / side
     u = np.arange(2 * patch.left, 2 * patch.right, dtype=np.float32)[None, :] / side
-    hatch = 0.05 * np.sin((u + v) * np.float32(2 * np.pi * 24))
-    tone = 0.66 + 0.32 * np.clip(gray, 0, 1) + hatch * (gray < 0.45)
-    return tone * (1 - 0.85 * line)
+    hatch = np.float32(0.05) * np.sin((u + v) * np.float32(2 * np.pi * 24))
+    tone = hatch * (gray < 0.45)
+    tone += 0.66
+    np.clip(gray, 0, 1, out=gray)
+    gray *= 0.32
+    tone += gray
+    line *= -0.85
+    line += 1
+    tone *= line
+    return tone
 
 
-def _halve(x: Array) -> Array:
-    """Mean of 2 x 2 pixels: (N, H, W) or (H, W, 3)."""
-    if x.ndim == 3 and x.shape[-1] == 3:
-        return x.reshape(x.shape[0] // 2, 2, x.shape[1] // 2, 2, 3).mean((1, 3))
-    return 0.25 * (x[..., ::2, ::2] + x[..., 1::2, ::2] + x[..., ::2, 1::2] + x[..., 1::2, 1::2])
+def halved(x: Array) -> Array:
+    """Mean of 2 x 2 pixels over the last two axes."""
+    y = x[..., ::2, :] + x[..., 1::2, :]
+    return (y[..., ::2] + y[..., 1::2]) * np.float32(0.25)
 
 
 def _affine(style: str, side: int) -> tuple[Array, Array | None, Array]:
-    """A style as gain and offset by row, read off the renderer: gain (H, C), gray mix (3,) or None, offset."""
+    """A style as gain and offset, read off the renderer: gain (3, S, S), gray mix (3,) or None, offset."""
 
     def styled(color: tuple[float, float, float]) -> Array:
         column = np.broadcast_to(np.asarray(color, np.float32), (2 * side, 1, 3)).copy()
-        return apply_style(column, style)[:, 0].reshape(side, 2, 3).mean(1)
+        rows_HC = apply_style(column, style)[:, 0].reshape(side, 2, 3).mean(1)
+        return np.ascontiguousarray(np.broadcast_to(rows_HC.T[:, :, None], (3, side, side)))
 
     offset = styled((0, 0, 0))
-    if style == "sepia":
-        gain = styled((1, 1, 1)) - offset
-        mix = np.array([(styled(c) - offset)[0, 0] / gain[0, 0] for c in ((1, 0, 0), (0, 1, 0), (0, 0, 1))], np.float32)
-        return gain, mix, offset
-    return styled((1, 1, 1)) - offset, None, offset
+    gain = styled((1, 1, 1)) - offset
+    if style != "sepia":
+        return gain, None, offset
+    primaries = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
+    mix = [float((styled(c) - offset)[0, 0, 0] / gain[0, 0, 0]) for c in primaries]
+    return gain, np.array(mix, np.float32), offset
