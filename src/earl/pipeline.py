@@ -126,8 +126,8 @@ class EditPipeline:
         self.vision = vision
         self.tokenizer = tokenizer
         self.name = name
-        self.max_length = int(getattr(engine.model.config, "max_position_embeddings", 0)) or None
-        _check_fit(engine.model.config, vision, tokenizer, name)
+        self.max_length = int(engine.policy.config.max_position_embeddings)
+        _check_fit(engine.policy.config, vision, tokenizer, name)
 
     @classmethod
     def from_pretrained(
@@ -160,7 +160,7 @@ class EditPipeline:
         from earl.policy import load_policy
         from earl.vision import load_vision_tokenizer
 
-        place = _device(device)
+        place = pick_device(device)
         folder = resolve_model(name_or_folder, revision, tokenizer=tokenizer, vision=vision)
         words = TextTokenizer.from_folder(folder.need("tokenizer"))
         # An area in earl.json belongs to the whole model, so the whole folder is named where it has one.
@@ -297,7 +297,7 @@ class EditPipeline:
     def _check_length(self, prompt: Sequence[int], grid: Grid, prefill: Prefill) -> None:
         longest = len(prompt) + grid.height * (grid.width + 1) + 24  # size, structure, EOS
         longest += MAX_REASONING_TOKENS if prefill == "reasoning" else 0
-        if self.max_length is not None and longest > self.max_length:
+        if longest > self.max_length:
             raise InstructionError(
                 f"source, instruction and edited image need {longest} tokens, {self.name} takes "
                 f"{self.max_length}; shorten the instruction or give a smaller area"
@@ -361,11 +361,14 @@ def best_of(result: EditResult, verifier: Verifier) -> tuple[EditResult, Verdict
     best = int(np.argmax(scores))
     if scores[best] < 0:
         first = verdicts[0]
-        raise VerifierError(f"none of the {len(verdicts)} edits could be judged ({first.status}): {first.raw}")
+        raise VerifierError(
+            f"none of the {len(verdicts)} edits could be judged ({first.status}): {first.raw}"
+        )
     return result.only(best), verdicts[best]
 
 
-def _device(name: str) -> str:
+def pick_device(name: str) -> str:
+    """ "auto" made definite. Raises ConfigError for CUDA where torch sees none."""
     import torch
 
     if name == "auto":

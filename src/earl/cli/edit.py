@@ -12,18 +12,22 @@ from earl.cli import options as shared
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", help="the picture to edit")
-    parser.add_argument("instruction", help='what to change, e.g. "make the red cube blue"')
-    parser.add_argument("-o", "--out", help="where to write (default: SOURCE-edited.png in this folder)")
-    parser.add_argument("--force", action="store_true", help="overwrite the output if it exists")
-    parser.add_argument("--num-images", type=shared.integer(1, 64), default=1, help="pictures, of seeds S, S+1, …")
-    parser.add_argument(
-        "--best-of", type=shared.integer(1, 64), default=1, help="draw so many, keep what the verifier likes best"
+    add = parser.add_argument
+    add("source", help="the picture to edit")
+    add("instruction", help='what to change, e.g. "make the red cube blue"')
+    add("-o", "--out", help="where to write (default: SOURCE-edited.png in this folder)")
+    add("--force", action="store_true", help="overwrite the output if it exists")
+    add("--num-images", type=shared.integer(1, 64), default=1, help="pictures, of seeds S, S+1, …")
+    add(
+        "--best-of",
+        type=shared.integer(1, 64),
+        default=1,
+        help="draw so many, keep what the verifier likes best",
     )
-    parser.add_argument("--area", type=shared.integer(64), help="px² to work at (default: the model's)")
-    parser.add_argument("--source-size", action="store_true", help="scale the result to the source's size")
-    parser.add_argument("--reasoning", action="store_true", help="let the model think in words first")
-    parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
+    add("--area", type=shared.integer(64), help="px² to work at (default: the model's)")
+    add("--source-size", action="store_true", help="scale the result to the source's size")
+    add("--reasoning", action="store_true", help="let the model think in words first")
+    add("--json", action="store_true", help="print the outcome as JSON")
     shared.add_sampling(parser)
     shared.add_model(parser)
 
@@ -78,7 +82,11 @@ def _best(result: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def _tell(
-    options: argparse.Namespace, result: Any, scores: dict[str, Any] | None, written: list[Path], loaded: float
+    options: argparse.Namespace,
+    result: Any,
+    scores: dict[str, Any] | None,
+    written: list[Path],
+    loaded: float,
 ) -> None:
     if options.json:
         record = {

@@ -9,15 +9,14 @@ from earl.cli import options as shared
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--num", type=shared.integer(1), default=500, help="edits to make")
-    parser.add_argument(
-        "--split", choices=shared.SPLITS[1:], default="test", help="heldout: combinations never trained on"
-    )
-    parser.add_argument("--families", nargs="+", default=(), metavar="FAMILY", help="only these edit families")
-    parser.add_argument("--resolution", type=shared.integer(16), help="px, side of the pictures (default: the model's)")
-    parser.add_argument("--batch", type=shared.integer(1), default=64, help="edits made together")
-    parser.add_argument("--json", metavar="FILE", help="also write the numbers there")
-    parser.add_argument("--force", action="store_true", help="overwrite FILE if it exists")
+    add = parser.add_argument
+    add("--num", type=shared.integer(1), default=500, help="edits to make")
+    add("--split", choices=shared.SPLITS[1:], default="test", help="heldout: combinations never trained on")
+    add("--families", nargs="+", default=(), metavar="FAMILY", help="only these edit families")
+    add("--resolution", type=shared.integer(16), help="px, side of the pictures (default: the model's)")
+    add("--batch", type=shared.integer(1), default=64, help="edits made together")
+    add("--json", metavar="FILE", help="also write the numbers there")
+    add("--force", action="store_true", help="overwrite FILE if it exists")
     shared.add_sampling(parser)
     shared.add_model(parser)
 
@@ -41,7 +40,9 @@ def run(options: argparse.Namespace) -> int:
         write_json(report, file)
     how = "greedy" if options.greedy else f"temperature {options.temperature:g}"
     seconds = report["seconds"]
-    print(f"{options.model} on {options.num} tasks of the world's {options.split} split, seed {options.seed}, {how}")
+    print(
+        f"{options.model} on {options.num} tasks of the world's {options.split} split, seed {options.seed}, {how}"
+    )
     print(format_table(report))
     print(f"editing took {seconds['edit']:.1f} s, judging {seconds['judge']:.1f} s")
     return 0

@@ -37,11 +37,20 @@ COMMANDS = (
     Command("evaluate world", "evaluate", "edit unseen world pictures, score them, print a table by family"),
     Command("world sample", "world", "write example tasks of the world as PNG and JSON"),
     Command("prepare world", "prepare", "render, tokenise and store world edits for training"),
+    Command("prepare text", "prepare", "learn a small text tokenizer from the world's sentences", "_text"),
     Command("train tokenizer", "train", "learn a vision tokenizer", "_tokenizer"),
     Command("train base", "train", "learn captions and copying, before any editing", "_base"),
     Command("train sft", "train", "learn editing from examples", "_sft"),
     Command("models", "models", "list the shipped and the released models"),
 )
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Shows a default where there is one to show."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        shown = action.default not in (None, False, (), argparse.SUPPRESS) and action.option_strings
+        return f"{action.help or ''} (default: {action.default})".strip() if shown else action.help
 
 
 class Parser(argparse.ArgumentParser):
@@ -67,7 +76,7 @@ def parse(argv: list[str]) -> tuple[Run, argparse.Namespace]:
     parser = Parser(
         prog=f"earl {command.words}",
         description=command.help[0].upper() + command.help[1:] + ".",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_Formatter,
         allow_abbrev=False,
     )
     command.load("add_options")(parser)

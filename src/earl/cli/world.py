@@ -9,14 +9,15 @@ from earl.cli import options as shared
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-o", "--out", default="out/world", help="folder to write into")
-    parser.add_argument("--num", type=shared.integer(1, 10_000), default=8, help="tasks to draw")
-    parser.add_argument("--seed", type=shared.seed, default=0, help="of the first task; the next ones count up")
-    parser.add_argument("--split", choices=shared.SPLITS, default="test")
-    parser.add_argument("--families", nargs="+", metavar="FAMILY", help="only these edit families")
-    parser.add_argument("--resolution", type=shared.integer(16, 4096), default=64, help="px, side of the pictures")
-    parser.add_argument("--sheet", metavar="FILE", help="also write all tasks as one picture")
-    parser.add_argument("--force", action="store_true", help="overwrite files that exist")
+    add = parser.add_argument
+    add("-o", "--out", default="out/world", help="folder to write into")
+    add("--num", type=shared.integer(1, 10_000), default=8, help="tasks to draw")
+    add("--seed", type=shared.seed, default=0, help="of the first task; the next ones count up")
+    add("--split", choices=shared.SPLITS, default="test")
+    add("--families", nargs="+", metavar="FAMILY", help="only these edit families")
+    add("--resolution", type=shared.integer(16, 4096), default=64, help="px, side of the pictures")
+    add("--sheet", metavar="FILE", help="also write all tasks as one picture")
+    add("--force", action="store_true", help="overwrite files that exist")
 
 
 def run(options: argparse.Namespace) -> int:
