@@ -13,6 +13,7 @@ class Ids:
 
     size: int
     first_visual: int
+    codebook_size: int
     pad: int
     bos: int
     eos: int
@@ -25,7 +26,7 @@ def vectors() -> Path:
 
 @pytest.fixture
 def ids() -> Ids:
-    return Ids(size=150, first_visual=100, pad=90, bos=91, eos=92)
+    return Ids(size=153, first_visual=100, codebook_size=50, pad=90, bos=91, eos=92)
 
 
 @pytest.fixture
@@ -38,7 +39,9 @@ def _random_batch(ids: Ids, seed: int, batch: int = 3, length: int = 17):
     generator = torch.Generator().manual_seed(seed)
     kinds = torch.randint(0, 3, (batch, length), generator=generator)
     text = torch.randint(0, ids.first_visual, (batch, length), generator=generator)
-    visual = torch.randint(ids.first_visual, ids.size, (batch, length), generator=generator)
+    visual = torch.randint(
+        ids.first_visual, ids.first_visual + ids.codebook_size, (batch, length), generator=generator
+    )
     tokens = torch.where(kinds == 2, visual, text)
     mask = torch.ones(batch, length, dtype=torch.bool)
     mask[0, :4] = False

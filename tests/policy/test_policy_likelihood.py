@@ -65,7 +65,7 @@ def test_forced_and_padding_are_zero_and_give_no_gradient(ids, random_batch):
 
 def test_probabilities_of_a_kind_sum_to_one(ids):
     model = louder(create_policy("tiny", ids, seed=0))
-    visual = torch.arange(ids.first_visual, ids.size)
+    visual = torch.arange(ids.first_visual, ids.first_visual + ids.codebook_size)
     tokens = torch.stack([torch.full_like(visual, ids.bos), visual], 1)
     kinds = torch.tensor([[0, 2]]).expand(len(visual), 2)
     logprobs = token_logprobs(model, tokens, torch.ones_like(tokens), kinds, ids)
@@ -91,7 +91,7 @@ def test_padding_side_changes_nothing(ids):
 
 def test_release_s_logits_give_the_same_likelihoods(vectors):
     class Release:
-        size, first_visual, pad, bos, eos = 1200, 688, 676, 682, 683
+        size, first_visual, codebook_size, pad, bos, eos = 1200, 688, 512, 676, 682, 683
 
     expected = load_file(vectors / "expected.safetensors")
     tokens = expected["input_ids"]

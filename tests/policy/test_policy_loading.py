@@ -187,7 +187,7 @@ def test_warm_start_puts_like_codes_near_each_other(ids):
     features = torch.randn(50, 4, generator=torch.Generator().manual_seed(1))
     features[1] = features[0] + 0.01
     warm_start_visual(model, features, ids, 0.02)
-    rows = model.get_input_embeddings().weight[ids.first_visual :]
+    rows = model.get_input_embeddings().weight[ids.first_visual : ids.first_visual + ids.codebook_size]
     assert torch.equal(model.lm_head.weight[: ids.first_visual], text_before)
     assert rows.square().mean().sqrt().item() == pytest.approx(0.02, rel=1e-4)
     near = (rows[0] - rows[1]).norm()

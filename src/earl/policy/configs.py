@@ -22,6 +22,7 @@ class VocabularyLike(Protocol):
 
     size: int
     first_visual: int
+    codebook_size: int
     pad: int
     bos: int
     eos: int

@@ -138,7 +138,7 @@ def logprobs_from_hidden(
     entropies = torch.zeros_like(logprobs) if with_entropy else None
     for kind, start, stop in (
         (TEXT, 0, vocabulary.first_visual),
-        (VISUAL, vocabulary.first_visual, vocabulary.size),
+        (VISUAL, vocabulary.first_visual, vocabulary.first_visual + vocabulary.codebook_size),
     ):
         rows_N, columns_N = (kinds_BT[:, 1:] == kind).nonzero(as_tuple=True)
         if rows_N.numel() == 0:

@@ -161,7 +161,7 @@ def warm_start_visual(
     """
     embedding_VC: torch.Tensor = model.model.embed_tokens.weight
     head_VC: torch.Tensor = model.lm_head.weight
-    rows = vocabulary.size - vocabulary.first_visual
+    rows, first = vocabulary.codebook_size, vocabulary.first_visual
     if features_VC.ndim != 2 or features_VC.shape[0] != rows:
         raise ConfigError(
             f"features of shape {tuple(features_VC.shape)} given, expected ({rows}, C): a row per code"
@@ -174,4 +174,4 @@ def warm_start_visual(
     projected = features @ projection
     projected = projected * (scale / projected.square().mean().sqrt().clamp_min(1e-12))
     for weight in (embedding_VC, head_VC):
-        weight[vocabulary.first_visual : vocabulary.size] = projected.to(weight.device, weight.dtype)
+        weight[first : first + rows] = projected.to(weight.device, weight.dtype)

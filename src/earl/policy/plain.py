@@ -29,8 +29,9 @@ def token_logprobs_plain(
         input_ids=ids_BT, attention_mask=mask_BT.long(), position_ids=positions_of(mask_BT), use_cache=False
     ).logits.float()
     kinds = torch.where(mask_BT.bool(), kinds_BT.long(), FORCED)[:, 1:]
-    visual_V = torch.arange(logits_BTV.shape[-1], device=ids_BT.device) >= vocabulary.first_visual
-    due_BTV = torch.where((kinds == TEXT)[..., None], ~visual_V, visual_V)
+    column_V = torch.arange(logits_BTV.shape[-1], device=ids_BT.device) - vocabulary.first_visual
+    visual_V = (column_V >= 0) & (column_V < vocabulary.codebook_size)
+    due_BTV = torch.where((kinds == TEXT)[..., None], column_V < 0, visual_V)
     logp_BTV = (logits_BTV[:, :-1] / temperature).masked_fill(~due_BTV, float("-inf")).log_softmax(-1)
     free_BT = kinds != FORCED
     targets = torch.where(free_BT, ids_BT[:, 1:], due_BTV.long().argmax(-1))
