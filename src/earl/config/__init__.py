@@ -1,1 +1,1 @@
-"""Recipes: strict settings read from TOML, and where models live on disk. No torch here."""
+"""Configuration: which model, which recipe, checked before anything heavy is imported."""

@@ -92,6 +92,9 @@ class SftRecipe(TrainingRecipe):
     model: Model
     data: Data
     lora: Lora | None = None
+    prefill: Literal["size", "direct", "free"] = Field(
+        default="direct", description="what sampling will force; data.reasoning makes it the reasoning opening"
+    )
     score_forced: bool = Field(
         default=False, description="as the release: tokens that the grammar forces are scored too"
     )
