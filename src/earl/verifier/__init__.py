@@ -1,0 +1,1 @@
+"""Verifiers: what looks at an edit and gives it scores."""

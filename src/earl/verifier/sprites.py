@@ -1,0 +1,172 @@
+"""Pictures of single solids, ready to be put together quickly: what perception compares pixels with.
+
+The renderer's shading is affine in a solid's colour, so one sprite per shape, pose, size, texture
+and sub-pixel position serves all colours:
+
+    picture = ground * shadow          then for each solid, back to front,
+    picture = picture * (1 - cover) + light * colour + gleam
+
+Axis letters: N candidates, C channels, H W pixels of a patch. A `Sheet` works at one picture
+side: the picture's own for styles that are affine in the pixels, twice that for the pencil,
+whose lines are finer than a pixel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earl.world.render import PALETTE, _draw_shadow, shade
+from earl.world.scene import COLORS, FLAT_TOPPED, OPENING, RADIUS, SHAPES, SIZES, TEXTURES, TOPPLING, SceneObject
+from earl.world.solids import SCREEN_UP, TOP_HEIGHT, cast
+
+Array = NDArray[np.float32]
+
+PALETTE_KC: Array = np.array([PALETTE[c] for c in COLORS], np.float32)
+
+# window around a foot, unit coordinates: left, right, up, down; wide enough for any solid and its shadow
+REACH = (0.170, 0.230, 0.260, 0.095)
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A solid's looks but for its colour."""
+
+    shape: str
+    pose: str
+    size: str
+    texture: str
+
+    @property
+    def carries(self) -> bool:
+        """Whether something can stand on it."""
+        return self.shape in FLAT_TOPPED and self.pose == "upright"
+
+
+def _poses(shape: str) -> tuple[str, ...]:
+    return ("upright", "toppled") if shape in TOPPLING else ("upright", "open") if shape in OPENING else ("upright",)
+
+
+FORMS: tuple[Form, ...] = tuple(
+    Form(shape, pose, size, texture)
+    for shape in SHAPES
+    for pose in _poses(shape)
+    for size in SIZES
+    for texture in TEXTURES
+)
+FORM_INDEX = {form: i for i, form in enumerate(FORMS)}
+UPRIGHT = tuple(i for i, form in enumerate(FORMS) if form.pose == "upright")
+CARRIERS = tuple(i for i, form in enumerate(FORMS) if form.carries)
+
+
+def form_of(obj: SceneObject) -> int:
+    """Index into `FORMS` of an object's looks."""
+    return FORM_INDEX[Form(obj.shape, obj.pose, obj.size, obj.texture)]
+
+
+def lift(form: int) -> float:
+    """How far above its own foot a solid on top of this one has its foot, unit coordinates."""
+    f = FORMS[form]
+    return TOP_HEIGHT.get(f.shape, 1.6) * RADIUS[f.size] * float(SCREEN_UP[1])
+
+
+class Sheet:
+    """Sprites for pictures of one side.
+
+    `phases` sub-pixel positions a pixel and direction; `oversampling` rays a pixel and direction.
+    A sprite is float32 (6, H, W): cover, shadow (1 = none), light, gleam (3 channels).
+    """
+
+    def __init__(self, side: int, *, phases: int, oversampling: int) -> None:
+        left, right, up, down = (int(np.ceil(v * side)) + 1 for v in REACH)
+        self.side, self.phases, self.oversampling = side, phases, oversampling
+        self.left, self.up = left, up
+        self.height, self.width = up + down, left + right
+        self._sprites: dict[tuple[int, int, int], Array] = {}
+
+    def quantise(self, x: float, y: float) -> tuple[int, int, int, int]:
+        """A point in unit coordinates as (row, column) pixels and (row, column) phases."""
+        p = self.phases
+        qy, qx = round(y * self.side * p), round(x * self.side * p)
+        return qy // p, qx // p, qy % p, qx % p
+
+    def sprite(self, form: int, phase_y: int, phase_x: int) -> Array:
+        """The sprite of a form whose foot is at pixel (up + phase_y/p, left + phase_x/p) of the window."""
+        key = (form, phase_y, phase_x)
+        if key not in self._sprites:
+            self._sprites[key] = self._draw(*key)
+        return self._sprites[key]
+
+    def _draw(self, form: int, phase_y: int, phase_x: int) -> Array:
+        f, k = FORMS[form], self.oversampling
+        fx, fy = self.left + phase_x / self.phases, self.up + phase_y / self.phases
+        xs = (np.arange(self.width * k, dtype=np.float32) + 0.5) / k - fx
+        ys = fy - (np.arange(self.height * k, dtype=np.float32) + 0.5) / k
+        shape = (len(ys), len(xs))
+        radius = RADIUS[f.size] * self.side
+        px = np.broadcast_to(xs[None, :], shape).reshape(-1) / radius
+        py = np.broadcast_to(ys[:, None], shape).reshape(-1) / radius
+        hit, normal, stripe, material = cast(f.shape, f.pose, px, py)
+        fine = np.zeros((hit.size, 6), np.float32)
+        fine[hit, 0] = 1
+        parts = (normal[hit], stripe[hit], material[hit])
+        first, second = (
+            shade(SceneObject(f.shape, c, 0, 0, f.size, f.texture, f.pose), *parts) for c in ("red", "blue")
+        )
+        red, blue = PALETTE["red"], PALETTE["blue"]
+        fine[hit, 2] = (first[:, 0] - second[:, 0]) / (red[0] - blue[0])
+        fine[hit, 3:] = first - fine[hit, 2, None] * np.asarray(red, np.float32)
+        fine[:, 1] = self._shadow(f.size, fx, fy).reshape(-1)
+        sprite_HWC = fine.reshape(self.height, k, self.width, k, 6).mean((1, 3))
+        return np.ascontiguousarray(sprite_HWC.transpose(2, 0, 1))
+
+    def _shadow(self, size: str, fx: float, fy: float) -> Array:
+        """The renderer's own shadow, drawn on white and cut out: (H k, W k)."""
+        k = self.oversampling
+        n = self.side * k
+        canvas = np.ones((n, n, 1), np.float32)
+        # place (row 0, column 1) shifted so that its foot falls on the wanted sub-pixel position
+        row, column = round(0.53 * self.side), round(0.375 * self.side)
+        x, y = (column + fx - self.left) / self.side, (row + fy - self.up) / self.side
+        obj = SceneObject("sphere", "red", 1, 0, size, dx=x - 0.375, dy=y - 0.53)
+        _draw_shadow(canvas, obj)
+        r0, c0 = (row - self.up) * k, (column - self.left) * k
+        return canvas[r0 : r0 + self.height * k, c0 : c0 + self.width * k, 0]
+
+
+@lru_cache(maxsize=8)
+def sheet(side: int, *, pencil: bool = False) -> Sheet:
+    """The shared sprites for pictures of `side` pixels; for the pencil at twice the side."""
+    return Sheet(2 * side, phases=2, oversampling=1) if pencil else Sheet(side, phases=4, oversampling=2)
+
+
+def stack_sprites(
+    page: Sheet, feet: list[tuple[int, float, float]], rows: slice, columns: slice, *, shadows: bool = True
+) -> Array:
+    """Sprites of candidates cut to one patch of the picture.
+
+    Args:
+        page: the sheet.
+        feet: (form, x, y) a candidate, feet in unit coordinates.
+        rows, columns: the patch.
+        shadows: False for solids that do not stand on the ground.
+
+    Returns:
+        float32 (N, 6, H, W).
+    """
+    out = np.zeros((len(feet), 6, rows.stop - rows.start, columns.stop - columns.start), np.float32)
+    out[:, 1] = 1
+    for n, (form, x, y) in enumerate(feet):
+        r, c, py, px = page.quantise(x, y)
+        top, left = r - page.up, c - page.left
+        r0, r1 = max(rows.start, top), min(rows.stop, top + page.height)
+        c0, c1 = max(columns.start, left), min(columns.stop, left + page.width)
+        if r0 < r1 and c0 < c1:
+            piece = page.sprite(form, py, px)[:, r0 - top : r1 - top, c0 - left : c1 - left]
+            out[n, :, r0 - rows.start : r1 - rows.start, c0 - columns.start : c1 - columns.start] = piece
+    if not shadows:
+        out[:, 1] = 1
+    return out
