@@ -40,9 +40,7 @@ def run(options: argparse.Namespace) -> int:
         write_json(report, file)
     how = "greedy" if options.greedy else f"temperature {options.temperature:g}"
     seconds = report["seconds"]
-    print(
-        f"{options.model} on {options.num} tasks of the world's {options.split} split, seed {options.seed}, {how}"
-    )
+    print(f"{options.model}: {options.num} tasks of the {options.split} split, seed {options.seed}, {how}")
     print(format_table(report))
     print(f"editing took {seconds['edit']:.1f} s, judging {seconds['judge']:.1f} s")
     return 0

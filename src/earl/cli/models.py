@@ -32,9 +32,8 @@ def run(options: argparse.Namespace) -> int:
     width = max(len(row["name"]) for row in rows)
     for row in rows:
         print(f"{row['name']:<{width}}  {row['about']}")
-    print(
-        f"\nThe released models (8.49 B parameters, bf16) take their tokenizers from elsewhere:\n  {PARTS_FOR_RELEASED}"
-    )
+    print("\nThe released models (8.49 B parameters, bf16) take their tokenizers from elsewhere:")
+    print(f"  {PARTS_FOR_RELEASED}")
     return 0
 
 

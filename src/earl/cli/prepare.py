@@ -52,9 +52,8 @@ def run(options: argparse.Namespace) -> int:
     folder = prepare_world(
         options.out, encoder, settings, batch=options.batch, workers=options.workers, on_shard=_progress
     )
-    print(
-        f"{options.sources} source pictures of the {options.split} split in {folder}, {time.perf_counter() - began:.0f} s"
-    )
+    seconds = time.perf_counter() - began
+    print(f"{options.sources} source pictures of the {options.split} split in {folder}, {seconds:.0f} s")
     return 0
 
 

@@ -69,9 +69,7 @@ def _ended(recipe: Any, report: Any) -> int:
     from accelerate import PartialState
 
     if PartialState().is_main_process:
-        print(
-            f"{report.reason} at step {report.step}, {report.seconds:.0f} s; the model is in {recipe.run.folder}/model"
-        )
+        print(f"{report.reason} at step {report.step}, {report.seconds:.0f} s; see {recipe.run.folder}/model")
     return 0
 
 

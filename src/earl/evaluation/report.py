@@ -84,7 +84,8 @@ def by_family(edits: Sequence[Judged], *, seed: int = 0) -> dict[str, Any]:
 
 def format_table(report: dict[str, Any]) -> str:
     """The report as text, one row a family, then the two groups."""
-    columns = f"{'family':<14}{'n':>5}  {'exact':<20}{'overall':<20}{'success':>8}{'kept':>6}{'natural':>9}{'clean':>7}"
+    names = f"{'family':<14}{'n':>5}  {'exact':<20}{'overall':<20}"
+    columns = names + f"{'success':>8}{'kept':>6}{'natural':>9}{'clean':>7}"
     rows = [columns, "-" * len(columns)]
     for group in ("simple", "complex"):
         members = {n: s for n, s in report["families"].items() if s["group"] == group}
