@@ -49,6 +49,9 @@ class Batch(Section):
     sequences: Count = Field(description="sequences of one update, all ranks together")
     micro: Count = Field(description="sequences of one rank in one forward pass")
     pool: Count = Field(default=16, description="updates drawn ahead and sorted by length (bucketing)")
+    share: Count = Field(
+        default=1, description="edits that share one computation of their source picture, where they have the same"
+    )
 
     @model_validator(mode="after")
     def _divides(self) -> Batch:
@@ -56,6 +59,8 @@ class Batch(Section):
             raise ValueError(
                 f"batch.sequences = {self.sequences} is not a multiple of batch.micro = {self.micro}"
             )
+        if self.micro % self.share:
+            raise ValueError(f"batch.micro = {self.micro} is not a multiple of batch.share = {self.share}")
         return self
 
 

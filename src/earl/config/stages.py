@@ -51,6 +51,11 @@ class TrainingRecipe(Section):
                 f"schedule.minimum = {schedule.minimum} is above optimiser.learning_rate = "
                 f"{self.optimiser.learning_rate}"
             )
+        if self.batch.share > 1 and self.precision.gradient_checkpointing:
+            raise ValueError(
+                f"batch.share = {self.batch.share} and precision.gradient_checkpointing = true exclude each "
+                "other: sharing keeps the source's keys and values"
+            )
         if length.steps is not None and schedule.warmup_steps > length.steps:
             raise ValueError(
                 f"schedule.warmup_steps = {schedule.warmup_steps} is above length.steps = {length.steps}"

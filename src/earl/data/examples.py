@@ -35,12 +35,14 @@ Task = Literal["edit", "caption_to_image", "image_to_caption", "identity"]
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One sequence: ids (T,), kinds (T,) with FORCED where there is no loss, and which visual
-    tokens lie in a cell that the edit changes (T,)."""
+    """One sequence: ids (T,), kinds (T,) with FORCED where there is no loss, which visual tokens
+    lie in a cell that the edit changes (T,), and how many ids BOS and the source picture take:
+    edits of one source can share them (0: nothing can be shared)."""
 
     ids: NDArray[np.int32]
     kinds: NDArray[np.int8]
     changed: NDArray[np.bool_]
+    prefix: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -75,7 +77,8 @@ def edit_example(
     scored = completion_kinds(completion, tokenizer, prefill, score_forced=score_forced)
     ids = np.array([*prompt, *completion], np.int32)
     kinds = np.concatenate([np.zeros(len(prompt), np.int8), scored])
-    return Example(ids, kinds, _changed_tokens(kinds, edit.changed))
+    prefix = prompt.index(tokenizer.vocabulary.eoi) + 1
+    return Example(ids, kinds, _changed_tokens(kinds, edit.changed), prefix)
 
 
 def whole_example(edit: Edit, side: Literal[0, 1], task: Task, tokenizer: TextTokenizer) -> Example:

@@ -26,6 +26,7 @@ MANIFEST = "shards.json"
 COLUMNS = Features(
     {
         "id": Value("string"),
+        "source": Value("string"),
         "source_codes": Repeated(Value("int32")),
         "target_codes": Repeated(Value("int32")),
         "height": Value("int32"),
@@ -44,9 +45,11 @@ COLUMNS = Features(
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """One tokenised edit. Codes and `changed` are (H, W); captions and reasoning may be empty."""
+    """One tokenised edit. Codes and `changed` are (H, W); captions and reasoning may be empty;
+    edits with the same `source` have the same source picture."""
 
     id: str
+    source: str
     source_codes: NDArray[np.int32]
     target_codes: NDArray[np.int32]
     changed: NDArray[np.bool_]
@@ -88,6 +91,7 @@ class EditShards:
         shape = int(row["height"]), int(row["width"])
         return Edit(
             id=str(row["id"]),
+            source=str(row["source"]),
             source_codes=np.asarray(row["source_codes"], np.int32).reshape(shape),
             target_codes=np.asarray(row["target_codes"], np.int32).reshape(shape),
             changed=np.asarray(row["changed"], bool).reshape(shape),
@@ -98,6 +102,19 @@ class EditShards:
             source_caption=str(row["source_caption"]),
             target_caption=str(row["target_caption"]),
         )
+
+    def bundles(self, share: int) -> list[list[int]]:
+        """Rows in bundles of at most `share` that have the same source picture, in order."""
+        if share == 1:
+            return [[index] for index in range(len(self))]
+        bundles: list[list[int]] = []
+        previous = None
+        for index, source in enumerate(self.dataset["source"][:].tolist()):
+            if source != previous or len(bundles[-1]) == share:
+                bundles.append([])
+            bundles[-1].append(index)
+            previous = source
+        return bundles
 
     def select(self, *, group: str = "all", families: Sequence[str] = ()) -> EditShards:
         """The edits of a group ("simple", "complex", "all") and of some families (none given: all).
@@ -194,6 +211,7 @@ def write_shard(folder: Path, index: int, edits: Sequence[Edit], *, split: str) 
     rows = [
         {
             "id": edit.id,
+            "source": edit.source,
             "source_codes": edit.source_codes.ravel(),
             "target_codes": edit.target_codes.ravel(),
             "height": edit.source_codes.shape[0],

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from earl.data.collate import Batch, collate
-from earl.data.examples import Example
+from earl.data.collate import Batch, Bundle, collate
 from earl.data.mixture import Mixture
 from earl.errors import ConfigError, DataError
 
@@ -25,10 +24,11 @@ class TokenStream:
 
     Args:
         mixture: what to draw.
-        encode: (source name, index) -> the sequence.
+        encode: (source name, index) -> a bundle of sequences that share their beginning.
         pad: id of padding.
         sequences: of one update, all ranks together.
         micro: of one forward pass on one rank.
+        share: sequences that a full bundle holds; an update has `sequences / share` bundles.
         pool: updates drawn ahead.
         max_tokens: longer sequences are left out.
         seed: of the order of updates inside a pool.
@@ -42,11 +42,12 @@ class TokenStream:
     def __init__(
         self,
         mixture: Mixture,
-        encode: Callable[[str, int], Example],
+        encode: Callable[[str, int], Bundle],
         *,
         pad: int,
         sequences: int,
         micro: int,
+        share: int = 1,
         pool: int = 16,
         max_tokens: int = 4096,
         seed: int = 0,
@@ -60,13 +61,14 @@ class TokenStream:
             )
         self.mixture, self.encode = mixture, encode
         self.pad, self.multiple, self.max_tokens = pad, multiple, max_tokens
-        self.sequences, self.micro, self.pool = sequences, micro, pool
+        self.sequences, self.micro, self.pool = sequences // share, micro // share, pool
+        self._settings = [sequences, micro, share, pool]
         self.seed, self.rank, self.ranks = seed, rank, ranks
         self.skipped = 0
         self._pools = 0
         self._place = pool
         self._start: dict[str, Any] = mixture.state_dict()
-        self._updates: list[list[Example]] = []
+        self._updates: list[list[Bundle]] = []
 
     def __iter__(self) -> TokenStream:
         return self
@@ -86,15 +88,15 @@ class TokenStream:
             "mixture": self._start,
             "pools": self._pools,
             "place": self._place,
-            "batch": [self.sequences, self.micro, self.pool],
+            "batch": self._settings,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a position; see `Mixture.load_state_dict` for what is refused."""
-        if state["batch"] != [self.sequences, self.micro, self.pool]:
+        if state["batch"] != self._settings:
             raise ConfigError(
-                f"the checkpoint was made with batch.sequences, micro, pool = {state['batch']}, the recipe says "
-                f"{[self.sequences, self.micro, self.pool]}; keep them, or start a new run from its model"
+                f"the checkpoint was made with batch.sequences, micro, share, pool = {state['batch']}, the "
+                f"recipe says {self._settings}; keep them, or start a new run from its model"
             )
         self.mixture.load_state_dict(state["mixture"])
         self._pools, self._place = state["pools"], state["place"]
@@ -106,20 +108,20 @@ class TokenStream:
     def _fill(self) -> None:
         self._start = self.mixture.state_dict()
         wanted, skipped = self.sequences * self.pool, 0
-        drawn: list[Example] = []
+        drawn: list[Bundle] = []
         while len(drawn) < wanted:
-            example = self.encode(*next(self.mixture))
-            if len(example) <= self.max_tokens:
-                drawn.append(example)
+            bundle = self.encode(*next(self.mixture))
+            if max(map(len, bundle)) <= self.max_tokens:
+                drawn.append(bundle)
                 continue
             skipped += 1
             if skipped > max(_MOST_SKIPPED, 10 * wanted):
                 raise DataError(
                     f"{skipped} sequences in a row are longer than data.max_tokens = {self.max_tokens} "
-                    f"(the last has {len(example)}); raise it"
+                    f"(the last has {max(map(len, bundle))}); raise it"
                 )
         self.skipped += skipped
-        drawn.sort(key=len)  # stable: equal lengths keep the order they were drawn in
+        drawn.sort(key=lambda bundle: max(map(len, bundle)))  # stable: equal lengths keep the order they were drawn in
         updates = [drawn[start : start + self.sequences] for start in range(0, wanted, self.sequences)]
         order = np.random.default_rng([self.seed, 2, self._pools]).permutation(self.pool)
         self._updates = [updates[index] for index in order]

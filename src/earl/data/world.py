@@ -107,6 +107,7 @@ def _shard_edits(
         rng = np.random.default_rng([_CAPTIONS, first, number])
         yield Edit(
             id=task.id,
+            source=task.source_key,
             source_codes=codes[task.source],
             target_codes=codes[task.target],
             changed=changed_cells(pixels[task.source], pixels[task.target]),

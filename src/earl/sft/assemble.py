@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from earl.config.models import resolve_model
 from earl.config.sections import Data, Lora, Model, Precision
 from earl.config.stages import BaseRecipe, SftRecipe, TrainingRecipe
-from earl.data.collate import collate
+from earl.data.collate import Bundle, collate
 from earl.data.examples import Example
 from earl.data.mixture import Mixture
 from earl.data.shards import EditShards, load_shards
@@ -147,7 +147,7 @@ def create_stream(
     recipe: TrainingRecipe,
     data: Data,
     mixture: Mixture,
-    encode: Callable[[str, int], Example],
+    encode: Callable[[str, int], Bundle],
     *,
     pad: int,
     accelerator: Accelerator,
@@ -159,6 +159,7 @@ def create_stream(
         pad=pad,
         sequences=recipe.batch.sequences,
         micro=recipe.batch.micro,
+        share=recipe.batch.share,
         pool=recipe.batch.pool,
         max_tokens=data.max_tokens,
         seed=derive_seed(recipe.run.seed, "pools"),
@@ -169,12 +170,16 @@ def create_stream(
 
 
 def count_steps(recipe: TrainingRecipe, epoch_size: float) -> int:
-    """Updates of the whole run: the recipe's steps, or its epochs, whichever is less."""
+    """Updates of the whole run: the recipe's steps, or its epochs, whichever is less.
+
+    Args:
+        epoch_size: bundles of an epoch (`Mixture.epoch_size`).
+    """
     limits = []
     if recipe.length.steps is not None:
         limits.append(recipe.length.steps)
     if recipe.length.epochs is not None:
-        limits.append(max(1, round(recipe.length.epochs * epoch_size / recipe.batch.sequences)))
+        limits.append(max(1, round(recipe.length.epochs * epoch_size * recipe.batch.share / recipe.batch.sequences)))
     return min(limits)
 
 
@@ -192,7 +197,7 @@ class ValidationLoss:
         ordered = sorted(examples, key=len)
         parts = [ordered[start : start + micro] for start in range(0, len(ordered), micro)]
         self._batches = [
-            collate(part, pad) for part in parts[accelerator.process_index :: accelerator.num_processes]
+            collate([[example] for example in part], pad) for part in parts[accelerator.process_index :: accelerator.num_processes]
         ]
         self._objective = objective
         self._accelerator = accelerator

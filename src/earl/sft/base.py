@@ -45,10 +45,10 @@ def train_base(recipe: BaseRecipe) -> Report:
     tokenizer = parts.tokenizer
     sources = load_sources(recipe.data, tokenizer)
 
-    def encode(name: str, index: int) -> Example:
+    def encode(name: str, index: int) -> list[Example]:
         task, _, source = name.partition(":")
         side = cast(Literal[0, 1], index % 2)
-        return whole_example(sources[source][index // 2], side, cast(Task, task), tokenizer)
+        return [whole_example(sources[source][index // 2], side, cast(Task, task), tokenizer)]
 
     mixture = base_mixture(recipe, sources)
     pad = tokenizer.vocabulary.pad

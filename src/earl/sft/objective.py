@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from earl.config.sections import Precision
 from earl.data.collate import Batch
-from earl.policy import token_logprobs
+from earl.policy import logprobs_from_hidden, policy_of
 from earl.policy.configs import VocabularyLike
 from earl.sequence import Kind
+from earl.sft.shared import shared_hidden_states
 from earl.training.loop import Losses
 from earl.training.ranks import autocast
 
@@ -40,8 +41,15 @@ class PolicyObjective(nn.Module):
         """Metrics, nats a token: `loss` of all scored tokens, `visual` and `text` of each kind,
         `changed` of visual tokens in cells that the edit changes, `kept` of the others of edits."""
         with autocast(self.precision, batch.ids_BT.device):
-            logprobs_BT = token_logprobs(
-                self.policy, batch.ids_BT, batch.mask_BT, batch.kinds_BT, self.vocabulary, chunk=self.chunk
+            hidden_BTC = shared_hidden_states(self.policy, batch)
+            logprobs_BT = logprobs_from_hidden(
+                hidden_BTC,
+                policy_of(self.policy).lm_head.weight,
+                batch.ids_BT,
+                batch.mask_BT,
+                batch.kinds_BT,
+                self.vocabulary,
+                chunk=self.chunk,
             )
         nats_BT = -logprobs_BT
         visual_BT = batch.kinds_BT == Kind.VISUAL

@@ -44,17 +44,22 @@ def train_sft(recipe: SftRecipe, *, measure_edits: MeasureEdits | None = None) -
     tokenizer, prefill = parts.tokenizer, prefill_of(recipe)
     sources = load_sources(recipe.data, tokenizer)
 
-    def encode(name: str, index: int) -> Example:
-        return edit_example(
-            sources[name][index],
-            tokenizer,
-            prefill=prefill,
-            stitched=recipe.data.stitch,
-            score_forced=recipe.score_forced,
-        )
+    bundles = {name: shards.bundles(recipe.batch.share) for name, shards in sources.items()}
+
+    def encode(name: str, index: int) -> list[Example]:
+        return [
+            edit_example(
+                sources[name][row],
+                tokenizer,
+                prefill=prefill,
+                stitched=recipe.data.stitch,
+                score_forced=recipe.score_forced,
+            )
+            for row in bundles[name][index]
+        ]
 
     mixture = Mixture(
-        {name: len(shards) for name, shards in sources.items()},
+        {name: len(found) for name, found in bundles.items()},
         {name: recipe.data.sources[name].weight for name in sources},
         seed=derive_seed(recipe.run.seed, "mixture"),
     )

@@ -82,7 +82,7 @@ class Log:
         if self._progress is not None and split == "train":
             self._progress.update(self._progress.task_ids[0], completed=step, note=text)
         else:
-            self._console.print(f"{self._title} {split} {step}/{self._total}  {text}", highlight=False)
+            self._console.print(f"{self._title} {split} {step}/{self._total}  {text}", highlight=False, soft_wrap=True)
 
     def picture(self, name: str, step: int, image: Any) -> None:
         """Save a PIL image as `pictures/NAME-STEP.png` and show it in TensorBoard."""
@@ -99,7 +99,7 @@ class Log:
     def note(self, text: str) -> None:
         """One line for people."""
         if self.active:
-            self._console.print(text, highlight=False)
+            self._console.print(text, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         if self._progress is not None:

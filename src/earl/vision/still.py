@@ -86,7 +86,7 @@ def decode_still(model: Emu3VQVAE, quant_BDHW: Tensor) -> Tensor:
             if len(level.attn) > 0:
                 x = _attention(level.attn[i], level.attn_norms[i], x, quant)
         if hasattr(level, "upsample"):
-            x = level.upsample.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+            x = level.upsample.conv(upsample(x, 2))
     return decoder.conv_out(F.silu(_norm(decoder.norm_out, x, quant)))
 
 
@@ -114,6 +114,38 @@ def nearest_rows(embedding_KD: Tensor, rows_ND: Tensor) -> Tensor:
     squares_K = torch.sum(embedding_KD**2, dim=1)
     products_NK = 2 * torch.matmul(rows_ND, embedding_KD.transpose(0, 1))
     return torch.argmin(squares_N1 + squares_K - products_NK, dim=1)
+
+
+class _Upsample(torch.autograd.Function):
+    """Nearest upsampling by whole factors; on CPU several times faster than `F.interpolate`.
+
+    Columns first, while there are few rows; then whole rows are copied. Backward the same
+    way round: rows are summed first.
+    """
+
+    @staticmethod
+    def forward(ctx, x_BCHW: Tensor, times: int) -> Tensor:
+        ctx.times = times
+        B, C, H, W = x_BCHW.shape
+        wide = x_BCHW.repeat_interleave(times, dim=-1)
+        return wide.unsqueeze(3).expand(-1, -1, -1, times, -1).reshape(B, C, H * times, W * times)
+
+    @staticmethod
+    def backward(ctx, grad_BCHW: Tensor) -> tuple[Tensor, None]:
+        times = ctx.times
+        B, C, H, W = grad_BCHW.shape
+        if times == 2:
+            rows = grad_BCHW[..., ::2, :] + grad_BCHW[..., 1::2, :]
+            return rows[..., ::2] + rows[..., 1::2], None
+        rows = grad_BCHW.reshape(B, C, H // times, times, W).sum(3)
+        return rows.view(B, C, H // times, W // times, times).sum(-1), None
+
+
+def upsample(x_BCHW: Tensor, times: int) -> Tensor:
+    """Each cell repeated `times` x `times`: (B, C, times H, times W)."""
+    if times == 1:
+        return x_BCHW
+    return _Upsample.apply(x_BCHW, times)
 
 
 def _encode_repeated(model: Emu3VQVAE, features_BCHW: Tensor) -> Tensor:
@@ -154,11 +186,8 @@ def _norm(norm: nn.Module, x_BCHW: Tensor, quant_BDHW: Tensor | None) -> Tensor:
     """Group norm, in the decoder scaled and shifted by the code vectors (`Emu3VQVAESpatialNorm`)."""
     if quant_BDHW is None:
         return norm(x_BCHW)
-    size = x_BCHW.shape[-2:]
-    scale, shift = norm.conv_y(quant_BDHW), norm.conv_b(quant_BDHW)
-    if scale.shape[-2:] != size:
-        scale = F.interpolate(scale, size=size, mode="nearest")
-        shift = F.interpolate(shift, size=size, mode="nearest")
+    times = x_BCHW.shape[-1] // quant_BDHW.shape[-1]
+    scale, shift = upsample(norm.conv_y(quant_BDHW), times), upsample(norm.conv_b(quant_BDHW), times)
     return norm.norm_layer(x_BCHW) * scale + shift
 
 
