@@ -19,7 +19,12 @@ def model_folder(tmp_path_factory) -> Path:
     from earl.vision import create_vision_tokenizer, save_vision_tokenizer
 
     folder = tmp_path_factory.mktemp("model") / "tiny"
-    texts = ["make the red cube blue", "add a green sphere", "remove the cone", "change the background to snow"]
+    texts = [
+        "make the red cube blue",
+        "add a green sphere",
+        "remove the cone",
+        "change the background to snow",
+    ]
     tokenizer = train_text_tokenizer(texts, size=320, codebook_size=CODES)
     save_policy(create_policy("tiny", tokenizer.vocabulary, seed=0), folder / "policy")
     tokenizer.save(folder)

@@ -108,7 +108,12 @@ def test_interrupt_is_130(monkeypatch, capsys):
 
 def test_a_reader_that_leaves_is_no_error():
     # A long answer into a pipe whose reader has gone.
-    program = "import os, earl.cli.table as t\nt.overview = lambda *a: 'x' * 10**6\nfrom earl.cli import main\nraise SystemExit(main(['--help']))"
+    program = (
+        "import earl.cli.table as table\n"
+        "table.overview = lambda *_: 'x' * 10**6\n"
+        "from earl.cli import main\n"
+        "raise SystemExit(main(['--help']))"
+    )
     earl = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     earl.stdout.close()
     assert earl.wait(30) == 0
