@@ -254,17 +254,21 @@ class _Run:
 
     def _draw(self) -> None:
         """Draw the next id of every sample in progress, and write the forced ones after it."""
-        for kind, (columns, first_id) in self.columns.items():
-            rows = [
-                (slot, sample)
-                for slot, sample in enumerate(self.samples)
-                if sample is not None and not sample.ended and sample.state.allowed[0] == kind
-            ]
-            if not rows:
-                continue
-            ids, logprobs = self._draw_rows(rows, columns, first_id)
-            for (_, sample), token, logprob in zip(rows, ids, logprobs, strict=True):
-                self._write(sample, token, logprob)
+        waiting = [
+            (slot, sample)
+            for slot, sample in enumerate(self.samples)
+            if sample is not None and not sample.ended
+        ]
+        # Sorted by kind before any is drawn: an id drawn as text may make a visual one due next.
+        due = {
+            kind: [(slot, sample) for slot, sample in waiting if sample.state.allowed[0] == kind]
+            for kind in self.columns
+        }
+        for kind, rows in due.items():
+            if rows:
+                ids, logprobs = self._draw_rows(rows, *self.columns[kind])
+                for (_, sample), token, logprob in zip(rows, ids, logprobs, strict=True):
+                    self._write(sample, token, logprob)
 
     def _draw_rows(
         self, rows: list[tuple[int, _Sample]], columns: Tensor, first_id: int
