@@ -110,7 +110,9 @@ def _apply_override(table: dict[str, Any], override: str) -> None:
     for depth, part in enumerate(parts[:-1]):
         child = node.setdefault(part, {})
         if not isinstance(child, dict):
-            raise ConfigError(f"override {override!r}: {'.'.join(parts[: depth + 1])} is a value, not a section")
+            raise ConfigError(
+                f"override {override!r}: {'.'.join(parts[: depth + 1])} is a value, not a section"
+            )
         node = child
     node[parts[-1]] = value
 

@@ -24,7 +24,9 @@ class Run(Section):
     folder: str = Field(description="folder of the run: recipe, logs, checkpoints, final model")
     seed: int = Field(default=0, ge=0, lt=2**63, description="every random stream derives from it")
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: int = Field(default=0, ge=0, le=1024, description="CPU threads of a rank; 0 leaves torch's choice")
+    threads: int = Field(
+        default=0, ge=0, le=1024, description="CPU threads of a rank; 0 leaves torch's choice"
+    )
     compile: bool = Field(default=False, description="torch.compile the transformer's layers")
     tracker: Literal["tensorboard", "none"] = "tensorboard"
     log_every: Count = Field(default=20, description="steps between lines in the log")
@@ -50,7 +52,8 @@ class Batch(Section):
     micro: Count = Field(description="sequences of one rank in one forward pass")
     pool: Count = Field(default=16, description="updates drawn ahead and sorted by length (bucketing)")
     share: Count = Field(
-        default=1, description="edits that share one computation of their source picture, where they have the same"
+        default=1,
+        description="edits that share one computation of their source picture, where they have the same",
     )
 
     @model_validator(mode="after")
@@ -72,7 +75,9 @@ class Optimiser(Section):
     muon_learning_rate: Rate | None = Field(default=None, description="peak, of Muon's matrices")
     betas: tuple[Fraction, Fraction] = (0.9, 0.95)
     eps: float = Field(default=1e-6, gt=0, le=1e-2)
-    weight_decay: Fraction = Field(default=0.1, description="decoupled, times the learning rate; matrices only")
+    weight_decay: Fraction = Field(
+        default=0.1, description="decoupled, times the learning rate; matrices only"
+    )
     clip_norm: float | None = Field(default=1.0, gt=0, description="of the gradient over all weights, 2-norm")
 
     @model_validator(mode="after")
@@ -149,7 +154,9 @@ class Model(Section):
     size: str | None = Field(default=None, description="name in earl.policy.SIZES, created from scratch")
     text_tokenizer: str | None = Field(default=None, description="folder; default: the start's own")
     vision_tokenizer: str | None = Field(default=None, description="folder or name; default: the start's own")
-    area: int | None = Field(default=None, ge=64, description="px², of the pictures; default: the tokenizer's")
+    area: int | None = Field(
+        default=None, ge=64, description="px², of the pictures; default: the tokenizer's"
+    )
     warm_start_visual: bool = Field(
         default=False, description="begin the visual embeddings and head from the tokenizer's codebook"
     )

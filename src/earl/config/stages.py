@@ -98,7 +98,8 @@ class SftRecipe(TrainingRecipe):
     data: Data
     lora: Lora | None = None
     prefill: Literal["size", "direct", "free"] = Field(
-        default="direct", description="what sampling will force; data.reasoning makes it the reasoning opening"
+        default="direct",
+        description="what sampling will force; data.reasoning makes it the reasoning opening",
     )
     score_forced: bool = Field(
         default=False, description="as the release: tokens that the grammar forces are scored too"
@@ -183,7 +184,9 @@ STAGES: dict[str, type[TrainingRecipe]] = {
 }
 
 
-def load_stage(path: str | Path, overrides: Sequence[str] = (), *, stage: str | None = None) -> TrainingRecipe:
+def load_stage(
+    path: str | Path, overrides: Sequence[str] = (), *, stage: str | None = None
+) -> TrainingRecipe:
     """Read the recipe of a training stage.
 
     Args:

@@ -169,7 +169,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise DataError(f"{folder / MANIFEST} cannot be read: {error}") from error
     if manifest.get("format") != FORMAT:
-        raise DataError(f"{folder} has shards of format {manifest.get('format')}; this version reads {FORMAT}")
+        raise DataError(
+            f"{folder} has shards of format {manifest.get('format')}; this version reads {FORMAT}"
+        )
     return manifest
 
 
@@ -235,5 +237,7 @@ def write_shard(folder: Path, index: int, edits: Sequence[Edit], *, split: str) 
         os.replace(partial, final)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise CheckpointError(f"shard {final} could not be written: {error}; free some space and start again") from error
+        raise CheckpointError(
+            f"shard {final} could not be written: {error}; free some space and start again"
+        ) from error
     return final

@@ -29,8 +29,14 @@ class VocabularyLike(Protocol):
 
 
 def _size(
-    hidden: int, layers: int, heads: int, kv_heads: int, ffn: int, positions: int = 4096
-) -> dict[str, int]:
+    hidden: int,
+    layers: int,
+    heads: int,
+    kv_heads: int,
+    ffn: int,
+    positions: int = 4096,
+    rope_theta: float = 1_000_000.0,
+) -> dict[str, Any]:
     return {
         "hidden_size": hidden,
         "num_hidden_layers": layers,
@@ -38,12 +44,15 @@ def _size(
         "num_key_value_heads": kv_heads,
         "intermediate_size": ffn,
         "max_position_embeddings": positions,
+        "rope_theta": rope_theta,
     }
 
 
-SIZES: dict[str, dict[str, int]] = {
-    "tiny": _size(64, 2, 4, 2, 160),
-    "small": _size(256, 6, 4, 2, 704),
+# The smallest two see sequences of some hundred tokens: a lower theta gives more of their few
+# rotary pairs wavelengths short enough to tell neighbouring positions apart.
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": _size(64, 2, 4, 2, 160, rope_theta=2_000.0),
+    "small": _size(256, 6, 4, 2, 704, rope_theta=2_000.0),
     "medium": _size(384, 8, 6, 2, 1024),
     "base": _size(512, 12, 8, 4, 1408),
     "large": _size(1024, 24, 16, 4, 2816),

@@ -149,8 +149,11 @@ def warm_start_visual(
 ) -> None:
     """Start visual tokens that look alike with embeddings that are alike.
 
-    The input and head rows of the visual ids become one seeded random projection of their codes'
-    features (the codebook's vectors, say), centred and brought to a root mean square of `scale`.
+    To the input and head rows of the visual ids is added one seeded random projection of smooth
+    functions of their codes' features: the features themselves (the codebook's vectors, say) and
+    random Fourier waves of them (Rahimi & Recht, 2007), whose inner products fall with distance.
+    The projection is brought to a root mean square of `scale`; what was random stays, so that
+    codes that look alike can still be told apart.
 
     Args:
         features_VC: float (V, C), one row per code, V = the vocabulary's codebook.
@@ -170,8 +173,12 @@ def warm_start_visual(
     features = features - features.mean(0)
     features = features / features.square().mean(0).sqrt().clamp_min(1e-12)  # each feature counts alike
     generator = torch.Generator().manual_seed(seed)
+    waves = features @ (1.5 * torch.randn(features.shape[1], 64, generator=generator))
+    phases = 2 * torch.pi * torch.rand(64, generator=generator)
+    features = torch.cat([features, torch.cos(waves + phases)], dim=1)
+    features = features - features.mean(0)
     projection = torch.randn(features.shape[1], embedding_VC.shape[1], generator=generator)
     projected = features @ projection
     projected = projected * (scale / projected.square().mean().sqrt().clamp_min(1e-12))
     for weight in (embedding_VC, head_VC):
-        weight[first : first + rows] = projected.to(weight.device, weight.dtype)
+        weight[first : first + rows] += projected.to(weight.device, weight.dtype)

@@ -179,7 +179,9 @@ def count_steps(recipe: TrainingRecipe, epoch_size: float) -> int:
     if recipe.length.steps is not None:
         limits.append(recipe.length.steps)
     if recipe.length.epochs is not None:
-        limits.append(max(1, round(recipe.length.epochs * epoch_size * recipe.batch.share / recipe.batch.sequences)))
+        limits.append(
+            max(1, round(recipe.length.epochs * epoch_size * recipe.batch.share / recipe.batch.sequences))
+        )
     return min(limits)
 
 
@@ -192,12 +194,19 @@ class ValidationLoss:
     """
 
     def __init__(
-        self, examples: list[Example], objective: PolicyObjective, accelerator: Accelerator, *, pad: int, micro: int
+        self,
+        examples: list[Example],
+        objective: PolicyObjective,
+        accelerator: Accelerator,
+        *,
+        pad: int,
+        micro: int,
     ) -> None:
         ordered = sorted(examples, key=len)
         parts = [ordered[start : start + micro] for start in range(0, len(ordered), micro)]
         self._batches = [
-            collate([[example] for example in part], pad) for part in parts[accelerator.process_index :: accelerator.num_processes]
+            collate([[example] for example in part], pad)
+            for part in parts[accelerator.process_index :: accelerator.num_processes]
         ]
         self._objective = objective
         self._accelerator = accelerator

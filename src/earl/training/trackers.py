@@ -69,7 +69,11 @@ class Log:
         if not self.active:
             return
         clean = {name: float(value) for name, value in values.items()}
-        line = {"step": step, "split": split, **{k: v if math.isfinite(v) else None for k, v in clean.items()}}
+        line = {
+            "step": step,
+            "split": split,
+            **{k: v if math.isfinite(v) else None for k, v in clean.items()},
+        }
         try:
             with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
@@ -82,7 +86,9 @@ class Log:
         if self._progress is not None and split == "train":
             self._progress.update(self._progress.task_ids[0], completed=step, note=text)
         else:
-            self._console.print(f"{self._title} {split} {step}/{self._total}  {text}", highlight=False, soft_wrap=True)
+            self._console.print(
+                f"{self._title} {split} {step}/{self._total}  {text}", highlight=False, soft_wrap=True
+            )
 
     def picture(self, name: str, step: int, image: Any) -> None:
         """Save a PIL image as `pictures/NAME-STEP.png` and show it in TensorBoard."""
