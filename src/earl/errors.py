@@ -63,3 +63,7 @@ class VerifierError(EarlError, RuntimeError):
 
 class MissingExtraError(EarlError, ImportError):
     """A library of an optional extra is not installed; the message names the extra."""
+
+
+class OutputError(EarlError, OSError):
+    """An output that exists already, or cannot be written; what was there before is intact."""

@@ -103,7 +103,9 @@ def rough(
         (K,) and a float, summed over pixels and channels.
     """
     patch, flat, norms = _templates(side, background, style, row, column, low)
-    piece = halved(seen_CHW[:, patch.top : patch.bottom, patch.left : patch.right]).reshape(-1) * np.float32(1 / 16)
+    piece = halved(seen_CHW[:, patch.top : patch.bottom, patch.left : patch.right]).reshape(-1) * np.float32(
+        1 / 16
+    )
     weight = 3.0 if style in HUELESS else 1.0
     apart = (norms - 2 * (flat @ piece) + float(piece @ piece)) * weight
     return apart[:-1], float(apart[-1])

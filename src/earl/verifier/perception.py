@@ -124,7 +124,9 @@ class _Search:
         for _ in range(3):
             changed = False
             for solid in list(self.solids):
-                if self.at(*solid.place) is solid and self._settled.get(solid.place) != self._around(solid.place):
+                if self.at(*solid.place) is solid and self._settled.get(solid.place) != self._around(
+                    solid.place
+                ):
                     changed = True
                     self._settle(solid, self._neighbours(solid))
             if not changed:

@@ -20,7 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earl.world.render import PALETTE, _draw_shadow, shade
-from earl.world.scene import COLORS, FLAT_TOPPED, OPENING, RADIUS, SHAPES, SIZES, TEXTURES, TOPPLING, SceneObject
+from earl.world.scene import (
+    COLORS,
+    FLAT_TOPPED,
+    OPENING,
+    RADIUS,
+    SHAPES,
+    SIZES,
+    TEXTURES,
+    TOPPLING,
+    SceneObject,
+)
 from earl.world.solids import SCREEN_UP, TOP_HEIGHT, cast
 
 Array = NDArray[np.float32]
@@ -47,7 +57,13 @@ class Form:
 
 
 def _poses(shape: str) -> tuple[str, ...]:
-    return ("upright", "toppled") if shape in TOPPLING else ("upright", "open") if shape in OPENING else ("upright",)
+    return (
+        ("upright", "toppled")
+        if shape in TOPPLING
+        else ("upright", "open")
+        if shape in OPENING
+        else ("upright",)
+    )
 
 
 FORMS: tuple[Form, ...] = tuple(

@@ -108,7 +108,11 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
 JOINTS = (" and then ", ", and ")
 
 _SHAPE = "|".join((*SHAPES, "object"))
-_ATTRIBUTES = rf"(?:(?P<P_size>{'|'.join(SIZES)}) )?(?:(?P<P_texture>plain|striped) )?(?:(?P<P_color>{'|'.join(COLORS)}) )?"
+_ATTRIBUTES = (
+    rf"(?:(?P<P_size>{'|'.join(SIZES)}) )?"
+    r"(?:(?P<P_texture>plain|striped) )?"
+    rf"(?:(?P<P_color>{'|'.join(COLORS)}) )?"
+)
 
 
 def _ref_pattern(prefix: str, article: str, plural: str = "") -> str:

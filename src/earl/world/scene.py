@@ -100,7 +100,7 @@ class Scene:
 
     def swapped_for(self, old: SceneObject, new: SceneObject) -> Scene:
         """The scene with one solid replaced by another."""
-        return replace(self, objects=tuple(o for o in self.objects if o.place != old.place) + (new,))
+        return replace(self, objects=(*tuple(o for o in self.objects if o.place != old.place), new))
 
     def with_object(self, obj: SceneObject) -> Scene:
         """The scene with one more solid."""

@@ -8,7 +8,7 @@ the surface normal, a coordinate along which stripes run, and which part was hit
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from math import atan2, cos, radians, sin
 
 import numpy as np
@@ -59,7 +59,7 @@ CHEST_HALF_X, CHEST_HALF_Z, CHEST_BODY, CHEST_LID = 0.98, 0.62, 0.8, 0.42
 TOP_HEIGHT = {"cube": 2 * CUBE_HALF, "cylinder": CYLINDER_HEIGHT, "chest": CHEST_BODY + CHEST_LID}
 
 
-@lru_cache(maxsize=None)
+@cache
 def parts(shape: str, pose: str) -> tuple[Part, ...]:
     """The primitives of a solid in a pose, in units of its radius."""
     if shape == "sphere":

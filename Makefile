@@ -1,0 +1,77 @@
+# Every target works in a fresh clone with nothing but make and Python 3.10+: it makes .venv first.
+# A second run starts at once, because a stamp file remembers what was installed.
+
+PYTHON ?= python3
+VENV ?= .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check
+TORCH := torch==2.13.0
+TORCH_CPU := https://download.pytorch.org/whl/cpu
+TESTS ?=
+WORKERS ?= 2
+
+# One thread a process: two workers with two threads each fight over two cores.
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
+
+.PHONY: help demo test check bench docs clean
+
+help:
+	@echo "make demo   edit an example picture with the shipped model, before and after in out/demo.png"
+	@echo "make test   run the tests (TESTS=tests/sequence for some, WORKERS=8 for more processes)"
+	@echo "make check  formatting, lint, types, the floors of the architecture"
+	@echo "make bench  measure speed on this machine"
+	@echo "make docs   build the documentation into site/"
+	@echo "make clean  remove .venv and what was built"
+
+demo: $(VENV)/.earl
+	$(PY) -m earl demo --out out/demo.png
+
+test: $(VENV)/.earl-dev
+	$(ONE_THREAD) $(PY) -m pytest -n $(WORKERS) $(TESTS)
+
+check: $(VENV)/.earl-dev
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+	$(PY) -m pytest tests/test_layering.py
+
+bench: $(VENV)/.earl
+	$(PY) -m benchmarks
+
+docs: $(VENV)/.earl-docs
+	$(PY) -m mkdocs build --strict
+
+clean:
+	rm -rf $(VENV) build dist site out .pytest_cache .ruff_cache .mypy_cache
+
+# torch comes first and is pinned, so that nothing later pulls another build. Without an NVIDIA
+# driver it is the CPU build, a tenth of the size: from PyTorch's own index where that answers, else
+# from wherever pip is set up to look.
+$(VENV)/.torch: Makefile
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "earl needs Python 3.10 or newer; set one with: make PYTHON=python3.12 …" >&2; exit 1; }
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || \
+	  { echo "cannot make $(VENV); on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@echo "$(TORCH)" > $(VENV)/constraints.txt
+	@if $(PY) -c 'import torch, sys; sys.exit(not torch.__version__.startswith("$(TORCH:torch==%=%)"))' 2>/dev/null; then \
+	  echo "torch is there already"; \
+	elif command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1; then \
+	  $(PIP) install --quiet $(TORCH); \
+	elif $(PY) -c 'import urllib.request as u; u.urlopen("$(TORCH_CPU)/torch/", timeout=5)' >/dev/null 2>&1; then \
+	  $(PIP) install --quiet --no-deps --index-url $(TORCH_CPU) $(TORCH); \
+	else \
+	  $(PIP) install --quiet --no-deps $(TORCH); \
+	fi
+	@touch $@
+
+$(VENV)/.earl: $(VENV)/.torch pyproject.toml
+	$(PIP) install --quiet --constraint $(VENV)/constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.earl-dev: $(VENV)/.earl
+	$(PIP) install --quiet --constraint $(VENV)/constraints.txt --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.earl-docs: $(VENV)/.earl
+	$(PIP) install --quiet --constraint $(VENV)/constraints.txt --editable '.[docs]'
+	@touch $@

@@ -1,0 +1,109 @@
+"""`earl edit SOURCE "instruction" -o OUT.png`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from earl.cli import options as shared
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("source", help="the picture to edit")
+    add("instruction", help='what to change, e.g. "make the red cube blue"')
+    add("-o", "--out", help="where to write (default: SOURCE-edited.png in this folder)")
+    add("--force", action="store_true", help="overwrite the output if it exists")
+    add("--num-images", type=shared.integer(1, 64), default=1, help="pictures, of seeds S, S+1, …")
+    add(
+        "--best-of",
+        type=shared.integer(1, 64),
+        default=1,
+        help="draw so many, keep what the verifier likes best",
+    )
+    add("--area", type=shared.integer(64), help="px² to work at (default: the model's)")
+    add("--source-size", action="store_true", help="scale the result to the source's size")
+    add("--reasoning", action="store_true", help="let the model think in words first")
+    add("--json", action="store_true", help="print the outcome as JSON")
+    shared.add_sampling(parser)
+    shared.add_model(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    from earl.cli.outputs import claim_pictures, write_picture
+    from earl.errors import ConfigError
+    from earl.pipeline import check_instruction
+
+    if options.best_of > 1 and (options.num_images > 1 or options.greedy):
+        raise ConfigError("--best-of keeps one of several draws: leave out --num-images and --greedy")
+    check_instruction(options.instruction)
+    out = options.out or f"{Path(options.source).stem}-edited.png"
+    paths = claim_pictures(out, options.num_images, force=options.force)
+
+    began = time.perf_counter()
+    from earl.vision import open_image
+
+    source = open_image(options.source)  # before the model: a wrong picture costs no waiting
+    pipeline = shared.load_pipeline(options)
+    loaded = time.perf_counter() - began
+    result = pipeline(
+        source,
+        options.instruction,
+        seed=options.seed,
+        num_images=max(options.num_images, options.best_of),
+        area=options.area,
+        reasoning=options.reasoning,
+        restore_size=options.source_size,
+        **shared.sampling_of(options),
+    )
+    scores = None
+    if options.best_of > 1:
+        result, scores = _best(result)
+    written = []
+    for path, image in zip(paths, result.images, strict=True):
+        if image is not None:
+            write_picture(image, path)
+            written.append(path)
+    result.require_image()
+    _tell(options, result, scores, written, loaded)
+    return 0
+
+
+def _best(result: Any) -> tuple[Any, dict[str, Any]]:
+    from earl.cli.verify import scores_of
+    from earl.pipeline import best_of
+    from earl.verifier import SceneVerifier
+
+    best, verdict = best_of(result, SceneVerifier())
+    return best, scores_of(verdict)
+
+
+def _tell(
+    options: argparse.Namespace,
+    result: Any,
+    scores: dict[str, Any] | None,
+    written: list[Path],
+    loaded: float,
+) -> None:
+    if options.json:
+        record = {
+            "source": options.source,
+            "instruction": result.instruction,
+            "images": [str(path) for path in written],
+            "seeds": list(result.seeds),
+            "finish_reasons": [completion.finish_reason for completion in result.completions],
+            "problems": list(result.problems),
+            "reasoning": list(result.reasoning),
+            "seconds": round(result.seconds, 4),
+            "load_seconds": round(loaded, 4),
+            "model": options.model,
+        }
+        print(json.dumps(record | ({"scores": scores} if scores else {}), ensure_ascii=False))
+        return
+    for path, seed in zip(written, result.seeds, strict=False):
+        print(f"{path} (seed {seed})")
+    judged = f", overall {scores['overall']:.1f} of 10, best of {options.best_of}" if scores else ""
+    print(f"{result.instruction!r} in {result.seconds:.2f} s{judged}; loading took {loaded:.1f} s")

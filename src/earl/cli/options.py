@@ -1,0 +1,88 @@
+"""Options that several commands share, with their ranges. Standard library only."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+DEVICES = ("auto", "cpu", "cuda")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+SPLITS = ("train", "validation", "test", "heldout")
+
+
+def integer(low: int, high: int | None = None) -> Callable[[str], int]:
+    """A reader of whole numbers in [low, high]."""
+
+    def read(text: str) -> int:
+        value = int(text)
+        if value < low or (high is not None and value > high):
+            raise argparse.ArgumentTypeError(f"{value} is outside {_range(low, high)}")
+        return value
+
+    read.__name__ = "whole number"
+    return read
+
+
+def number(low: float, high: float | None = None, *, above: bool = False) -> Callable[[str], float]:
+    """A reader of finite numbers in [low, high], or in (low, high] with `above`."""
+
+    def read(text: str) -> float:
+        value = float(text)
+        inside = low < value if above else low <= value
+        if not inside or (value > high if high is not None else value == float("inf")):
+            raise argparse.ArgumentTypeError(f"{value:g} is outside {_range(low, high, above)}")
+        return value
+
+    read.__name__ = "number"
+    return read
+
+
+def _range(low: float, high: float | None, above: bool = False) -> str:
+    if high is None:
+        return f"above {low:g}" if above else f"{low:g} and up"
+    return f"{'(' if above else '['}{low:g}, {high:g}]"
+
+
+seed = integer(0, 2**63 - 1)
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Which model, from where, on what."""
+    group = parser.add_argument_group("model")
+    group.add_argument("--model", default="world", help="'world' (shipped), a folder, or a hub id owner/name")
+    group.add_argument("--tokenizer", metavar="MODEL", help="take the text tokenizer from another model")
+    group.add_argument("--vision", metavar="MODEL", help="take the vision tokenizer from another model")
+    group.add_argument("--revision", help="branch, tag or commit of a hub id")
+    group.add_argument("--device", choices=DEVICES, default="auto", help="auto: CUDA where there is one")
+    group.add_argument("--dtype", choices=DTYPES, default="auto", help="auto: as the weights are stored")
+
+
+def add_sampling(parser: argparse.ArgumentParser) -> None:
+    """How the image codes are drawn."""
+    group = parser.add_argument_group("sampling")
+    group.add_argument("--seed", type=seed, default=0, help="same seed, same picture")
+    group.add_argument("--temperature", type=number(0, 100, above=True), default=1.0)
+    group.add_argument("--top-k", type=integer(0), default=2048, help="likeliest codes kept; 0 keeps all")
+    group.add_argument(
+        "--top-p", type=number(0, 1, above=True), default=1.0, help="share of the probability kept"
+    )
+    group.add_argument("--greedy", action="store_true", help="always the likeliest code")
+
+
+def sampling_of(options: argparse.Namespace) -> dict[str, float | int | bool]:
+    """The sampling options as keyword arguments of the pipeline."""
+    return {name: getattr(options, name) for name in ("temperature", "top_k", "top_p", "greedy")}
+
+
+def load_pipeline(options: argparse.Namespace):
+    """The pipeline that `add_model`'s options name. Imports torch."""
+    from earl.pipeline import EditPipeline
+
+    return EditPipeline.from_pretrained(
+        options.model,
+        tokenizer=options.tokenizer,
+        vision=options.vision,
+        revision=options.revision,
+        device=options.device,
+        dtype=options.dtype,
+    )

@@ -1,0 +1,72 @@
+"""Pictures for people: before and after side by side, and many of them on one sheet."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw, ImageFont
+
+SIDE = 288  # px, of a shown picture
+GAP = 12  # px
+FONT_SIZE = 17  # px
+LINE = 22  # px
+PAPER, INK, FAINT = (255, 255, 255), (24, 24, 27), (113, 113, 122)
+
+Row = tuple[str, Sequence[Image.Image]]
+
+
+def shown_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) in px at which a picture is shown: its longer side has `SIDE`."""
+    scale = SIDE / max(image.size)
+    return max(1, round(image.width * scale)), max(1, round(image.height * scale))
+
+
+def enlarged(image: Image.Image) -> Image.Image:
+    """A picture scaled to its shown size."""
+    return image.convert("RGB").resize(shown_size(image), Image.Resampling.LANCZOS)
+
+
+def side_by_side(
+    title: str, images: Sequence[Image.Image], labels: Sequence[str] = (), *, title_lines: int = 1
+) -> Image.Image:
+    """Pictures in a row under a title of at least `title_lines` lines, each with its label below."""
+    shown = [enlarged(image) for image in images]
+    width = _row_width(images)
+    lines = _wrapped(title, width)
+    lines += [""] * (title_lines - len(lines))
+    top = GAP + LINE * len(lines) + GAP // 2
+    below = LINE if labels else 0
+    height = top + max(image.height for image in shown) + below + GAP
+    paper = Image.new("RGB", (width, height), PAPER)
+    pen, font = ImageDraw.Draw(paper), ImageFont.load_default(FONT_SIZE)
+    for i, line in enumerate(lines):
+        pen.text((GAP, GAP // 2 + LINE * i), line, INK, font)
+    left, bottom = GAP, top + max(image.height for image in shown)
+    for i, image in enumerate(shown):
+        paper.paste(image, (left, top))
+        if i < len(labels):
+            pen.text((left, bottom + 2), labels[i], FAINT, font)
+        left += image.width + GAP
+    return paper
+
+
+def contact_sheet(rows: Sequence[Row], columns: int = 2) -> Image.Image:
+    """One cell per row, its pictures side by side under its title; `columns` cells across."""
+    lines = max(len(_wrapped(title, _row_width(images))) for title, images in rows)
+    cells = [side_by_side(title, images, title_lines=lines) for title, images in rows]
+    across = min(columns, len(cells))
+    width, height = max(cell.width for cell in cells), max(cell.height for cell in cells)
+    sheet = Image.new("RGB", (width * across, height * -(-len(cells) // across)), PAPER)
+    for i, cell in enumerate(cells):
+        sheet.paste(cell, (width * (i % across), height * (i // across)))
+    return sheet
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    letters = max(8, int((width - 2 * GAP) / (FONT_SIZE * 0.55)))
+    return textwrap.wrap(text, letters) or [""]
+
+
+def _row_width(images: Sequence[Image.Image]) -> int:
+    return sum(shown_size(image)[0] for image in images) + GAP * (len(images) + 1)

@@ -1,0 +1,1 @@
+"""Configuration: which model, which recipe, checked before anything heavy is imported."""

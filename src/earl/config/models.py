@@ -1,0 +1,208 @@
+"""Where the parts of a model lie: policy, text tokenizer, vision tokenizer.
+
+A model is named by the word "world" (shipped in the package), by a folder, or by a hub id
+"owner/name". This page only finds folders and looks at their `config.json`; reading weights
+belongs to `earl.policy` and `earl.vision`. Nothing is downloaded unless the user named a hub id.
+
+Folders that are understood:
+    ours       earl.json, policy/, vision/, tokenizer.json (any of them may be absent)
+    a policy   config.json with model_type "Emu3" (released) or "emu3_text_model", "emu3" (transformers)
+    a vision tokenizer   config.json with model_type "Emu3VisionVQ" or "emu3_vqgan"
+    an adapter adapter_config.json (LoRA); its other parts come from the base model that it names
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from earl.errors import ModelFormatError, ModelNotFoundError
+
+Part = Literal["policy", "tokenizer", "vision"]
+ALL_PARTS: tuple[Part, ...] = ("policy", "tokenizer", "vision")
+SHIPPED = "world"
+FORMAT_VERSION = 1
+POLICY_TYPES = ("Emu3", "emu3_text_model", "emu3")
+VISION_TYPES = ("Emu3VisionVQ", "emu3_vqgan")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_TOKENIZER_FILES = ("tokenizer.json", "emu3.tiktoken")
+_WHERE_TO_GET = {
+    "policy": "name a folder or hub id that holds one, e.g. mair-lab/sft-simple",
+    "tokenizer": "the released models use the one of BAAI/Emu3-Stage1: pass tokenizer='BAAI/Emu3-Stage1'",
+    "vision": "the released models use BAAI/Emu3-VisionTokenizer: pass vision='BAAI/Emu3-VisionTokenizer'",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """The folders of one model's parts; None where the model has no such part.
+
+    `meta` is the content of `earl.json` ({} for a model that is not ours): format version, area in
+    px², vocabulary, origin, licence, scores. `need` gives a part's folder or says what to fetch.
+    """
+
+    path: Path
+    policy_path: Path | None = None
+    tokenizer_path: Path | None = None
+    vision_path: Path | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+    name: str = ""
+
+    def need(self, part: Part) -> Path:
+        """The folder of a part. Raises ModelNotFoundError where the model lacks it."""
+        found: Path | None = getattr(self, f"{part}_path")
+        if found is None:
+            what = {"policy": "policy", "tokenizer": "text tokenizer", "vision": "vision tokenizer"}[part]
+            raise ModelNotFoundError(f"{self.name or self.path} has no {what}; {_WHERE_TO_GET[part]}")
+        return found
+
+
+def resolve_model(
+    name_or_folder: str | Path,
+    revision: str | None = None,
+    *,
+    tokenizer: str | Path | None = None,
+    vision: str | Path | None = None,
+    parts: Sequence[Part] = ALL_PARTS,
+) -> ModelFolder:
+    """Find a model's parts on disk, downloading only what a hub id names.
+
+    Args:
+        name_or_folder: "world", a folder, or a hub id "owner/name".
+        revision: branch, tag or commit; for hub ids only.
+        tokenizer: another model to take the text tokenizer from.
+        vision: another model to take the vision tokenizer from.
+        parts: what is wanted; a hub id asked for "tokenizer" alone is fetched without its weights.
+
+    Raises:
+        ModelNotFoundError: nothing by that name here, or the hub cannot be reached.
+        ModelFormatError: a folder that is no Emu3 model, or an unreadable JSON file in it.
+    """
+    name = str(name_or_folder)
+    found = _describe(_locate(name, revision, parts), name, parts)
+    if tokenizer is not None:
+        other = resolve_model(tokenizer, parts=("tokenizer",))
+        found = replace(found, tokenizer_path=other.need("tokenizer"))
+    if vision is not None:
+        other = resolve_model(vision, parts=("vision",))
+        found = replace(found, vision_path=other.need("vision"))
+    return found
+
+
+def shipped_folder() -> Path:
+    """The folder of the model that comes with the package (it may not have been built)."""
+    return Path(__file__).resolve().parent.parent / "models" / SHIPPED
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; ModelFormatError in one sentence where it is not one."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ModelFormatError(f"{path} is not readable JSON ({error}); fetch the file again") from error
+    if not isinstance(content, dict):
+        raise ModelFormatError(f"{path} holds a {type(content).__name__}, expected a JSON object")
+    return content
+
+
+def _locate(name: str, revision: str | None, parts: Sequence[Part]) -> Path:
+    if not name.strip():
+        raise ModelNotFoundError("the model's name is empty; give 'world', a folder, or a hub id owner/name")
+    if name == SHIPPED:
+        folder = shipped_folder()
+        if not (folder / "earl.json").is_file():
+            raise ModelNotFoundError(
+                f"the shipped model 'world' is missing from {folder}; reinstall the package"
+            )
+        return folder
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise ModelNotFoundError(f"{name} is a file; give the folder that holds config.json and the weights")
+    if _HUB_ID.fullmatch(name):
+        return _fetch(name, revision, parts)
+    raise ModelNotFoundError(
+        f"no model '{name}': not a folder here, not a hub id owner/name; the shipped model is 'world'"
+    )
+
+
+def _fetch(name: str, revision: str | None, parts: Sequence[Part]) -> Path:
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "*.tiktoken", "*.txt"]
+    if "policy" in parts or "vision" in parts:
+        patterns.append("*.safetensors")
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+    except Exception as error:  # any failure here means one thing for the user; the cause stays chained
+        at = f" at revision {revision}" if revision else ""
+        why = f"could not be fetched from the Hugging Face hub ({type(error).__name__})"
+        raise ModelNotFoundError(
+            f"{name}{at} is no folder here and {why}; check the name and the connection, "
+            f"or fetch it elsewhere with `hf download {name}` and give its folder"
+        ) from error
+
+
+def _describe(folder: Path, name: str, parts: Sequence[Part]) -> ModelFolder:
+    if (folder / "earl.json").is_file():
+        return _describe_ours(folder, name)
+    if (folder / "adapter_config.json").is_file():
+        return _describe_adapter(folder, name, parts)
+    tokenizer = folder if any((folder / file).is_file() for file in _TOKENIZER_FILES) else None
+    if not (folder / "config.json").is_file():
+        if tokenizer is not None:
+            return ModelFolder(folder, tokenizer_path=folder, name=name)
+        raise ModelNotFoundError(
+            f"{folder} is no model folder: it has no earl.json, config.json, adapter_config.json or tokenizer"
+        )
+    model_type = read_json(folder / "config.json").get("model_type")
+    if model_type in VISION_TYPES:
+        return ModelFolder(folder, vision_path=folder, name=name)
+    if model_type in POLICY_TYPES:
+        return ModelFolder(folder, policy_path=folder, tokenizer_path=tokenizer, name=name)
+    raise ModelFormatError(
+        f"{folder} holds a model of type '{model_type}', expected one of "
+        f"{', '.join((*POLICY_TYPES, *VISION_TYPES))}"
+    )
+
+
+def _describe_ours(folder: Path, name: str) -> ModelFolder:
+    meta = read_json(folder / "earl.json")
+    version = meta.get("format", meta.get("format_version", FORMAT_VERSION))
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise ModelFormatError(
+            f"{folder / 'earl.json'} is of format {version}, "
+            f"this version reads up to {FORMAT_VERSION}; upgrade earl"
+        )
+    policy, vision = folder / "policy", folder / "vision"
+    return ModelFolder(
+        folder,
+        policy_path=policy if policy.is_dir() else None,
+        tokenizer_path=folder if any((folder / file).is_file() for file in _TOKENIZER_FILES) else None,
+        vision_path=vision if vision.is_dir() else None,
+        meta=meta,
+        name=name,
+    )
+
+
+def adapter_base(folder: Path) -> str:
+    """The model that a LoRA adapter folder was trained on: a name, or a folder relative to it."""
+    base = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
+    if not isinstance(base, str) or not base:
+        raise ModelFormatError(
+            f"{folder / 'adapter_config.json'} names no base model; set base_model_name_or_path"
+        )
+    beside = folder / base
+    return str(beside) if not Path(base).is_absolute() and base != SHIPPED and beside.is_dir() else base
+
+
+def _describe_adapter(folder: Path, name: str, parts: Sequence[Part]) -> ModelFolder:
+    base = adapter_base(folder)
+    if Path(base).resolve() == folder.resolve():
+        raise ModelFormatError(f"the adapter in {folder} names itself as its base model")
+    return replace(resolve_model(base, parts=parts), path=folder, policy_path=folder, name=name)

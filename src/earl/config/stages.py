@@ -1,0 +1,204 @@
+"""The recipe of each stage: tokenizer, base, sft. `load_stage` picks the schema by `stage`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from earl.config.recipe import Section, check, read_recipe_table
+from earl.config.sections import (
+    Batch,
+    Checkpoint,
+    Count,
+    Data,
+    Ema,
+    Fraction,
+    Length,
+    Lora,
+    Model,
+    Optimiser,
+    Precision,
+    Run,
+    Schedule,
+    Steps,
+    Validation,
+)
+from earl.errors import ConfigError
+
+
+class TrainingRecipe(Section):
+    """What every gradient-trained stage has."""
+
+    title: str = Field(default="", description="one line for people")
+    run: Run
+    length: Length
+    batch: Batch
+    optimiser: Optimiser
+    schedule: Schedule = Schedule()
+    precision: Precision = Precision()
+    checkpoint: Checkpoint = Checkpoint()
+    validation: Validation = Validation()
+    ema: Ema | None = None
+
+    @model_validator(mode="after")
+    def _schedule_fits(self) -> TrainingRecipe:
+        schedule, length = self.schedule, self.length
+        if schedule.minimum > self.optimiser.learning_rate:
+            raise ValueError(
+                f"schedule.minimum = {schedule.minimum} is above optimiser.learning_rate = "
+                f"{self.optimiser.learning_rate}"
+            )
+        if self.batch.share > 1 and self.precision.gradient_checkpointing:
+            raise ValueError(
+                f"batch.share = {self.batch.share} and precision.gradient_checkpointing = true exclude each "
+                "other: sharing keeps the source's keys and values"
+            )
+        if length.steps is not None and schedule.warmup_steps > length.steps:
+            raise ValueError(
+                f"schedule.warmup_steps = {schedule.warmup_steps} is above length.steps = {length.steps}"
+            )
+        return self
+
+
+class BaseTasks(Section):
+    """Shares of the base stage's sequences; they add up to 1."""
+
+    caption_to_image: Fraction = 0.4
+    image_to_caption: Fraction = 0.2
+    identity: Fraction = Field(default=0.4, description="an edit that asks for no change: copying")
+
+    @model_validator(mode="after")
+    def _sum(self) -> BaseTasks:
+        total = self.caption_to_image + self.image_to_caption + self.identity
+        if abs(total - 1) > 1e-6:
+            raise ValueError(
+                f"tasks.caption_to_image + tasks.image_to_caption + tasks.identity = {total:g}, expected 1"
+            )
+        return self
+
+
+class BaseRecipe(TrainingRecipe):
+    """Before any editing: captions to images, images to captions, identity edits; loss on all tokens."""
+
+    stage: Literal["base"]
+    model: Model
+    data: Data
+    tasks: BaseTasks = BaseTasks()
+    lora: Lora | None = None
+
+
+class SftRecipe(TrainingRecipe):
+    """Supervised fine-tuning on edits; loss on the completion only."""
+
+    stage: Literal["sft"]
+    model: Model
+    data: Data
+    lora: Lora | None = None
+    prefill: Literal["size", "direct", "free"] = Field(
+        default="direct",
+        description="what sampling will force; data.reasoning makes it the reasoning opening",
+    )
+    score_forced: bool = Field(
+        default=False, description="as the release: tokens that the grammar forces are scored too"
+    )
+
+    @model_validator(mode="after")
+    def _early_stop_has_data(self) -> SftRecipe:
+        if self.validation.patience is not None and self.data.validation is None:
+            raise ValueError("validation.patience needs data.validation: there is no loss to watch")
+        return self
+
+
+class TokenizerModel(Section):
+    """A vision tokenizer to create, or to continue from."""
+
+    start: str | None = Field(default=None, description="folder or name to continue from")
+    base_channels: int = Field(default=32, ge=32, description="width; a multiple of 32 (GroupNorm)")
+    channel_multiplier: tuple[Count, ...] = (1, 1, 2, 4)
+    residual_blocks: Count = 1
+    codebook_size: int = Field(default=512, ge=2)
+    code_dimensions: int = Field(default=4, ge=1, description="of one code")
+    area: int = Field(default=64 * 64, ge=64, description="px² of the pictures it is meant for")
+
+    @model_validator(mode="after")
+    def _groups(self) -> TokenizerModel:
+        if self.base_channels % 32:
+            raise ValueError(f"model.base_channels = {self.base_channels} is not a multiple of 32")
+        return self
+
+
+class TokenizerImages(Section):
+    """The pictures a tokenizer learns from: the world's, rendered once into a cache, or a folder's."""
+
+    origin: Literal["world", "folder"] = "world"
+    folder: str | None = Field(default=None, description="of image files, for origin = 'folder'")
+    resolution: int = Field(default=64, ge=16, le=4096, description="px, side of the square pictures")
+    count: Count = Field(default=20_000, description="pictures rendered into the cache")
+    crop: int | None = Field(default=None, ge=16, description="px, side of the crops of the first part")
+    crop_steps: Steps = Field(default=0, description="steps trained on crops")
+
+    @model_validator(mode="after")
+    def _crops(self) -> TokenizerImages:
+        if self.resolution % 8:
+            raise ValueError(f"images.resolution = {self.resolution} is not a multiple of 8")
+        if (self.origin == "folder") != (self.folder is not None):
+            raise ValueError(
+                f"images.origin = {self.origin!r} and images.folder = {self.folder!r} disagree: "
+                "give the folder exactly when the origin is 'folder'"
+            )
+        if self.crop_steps and (self.crop is None or self.crop > self.resolution or self.crop % 8):
+            raise ValueError(
+                f"images.crop_steps = {self.crop_steps} needs images.crop, a multiple of 8 of at most "
+                f"images.resolution = {self.resolution}; it is {self.crop}"
+            )
+        return self
+
+
+class TokenizerLosses(Section):
+    """Weights of the parts of the loss, and when quantisation starts."""
+
+    l1: float = Field(default=1.0, ge=0)
+    l2: float = Field(default=1.0, ge=0)
+    gradient: float = Field(default=1.0, ge=0, description="differences between neighbouring pixels")
+    commitment: float = Field(default=0.25, ge=0)
+    warmup_steps: Steps = Field(default=500, description="steps without quantisation, then k-means start")
+    codebook_decay: float = Field(default=0.99, gt=0, lt=1, description="of the moving average, per step")
+
+
+class TokenizerRecipe(TrainingRecipe):
+    """Learning a vision tokenizer. `batch` counts pictures."""
+
+    stage: Literal["tokenizer"]
+    model: TokenizerModel = TokenizerModel()
+    images: TokenizerImages = TokenizerImages()
+    losses: TokenizerLosses = TokenizerLosses()
+
+
+STAGES: dict[str, type[TrainingRecipe]] = {
+    "tokenizer": TokenizerRecipe,
+    "base": BaseRecipe,
+    "sft": SftRecipe,
+}
+
+
+def load_stage(
+    path: str | Path, overrides: Sequence[str] = (), *, stage: str | None = None
+) -> TrainingRecipe:
+    """Read the recipe of a training stage.
+
+    Args:
+        stage: the stage that the caller runs; None takes whatever the recipe says.
+
+    Raises:
+        ConfigError: see `recipe.check`; or the recipe is for another stage.
+    """
+    table = read_recipe_table(path, overrides)
+    named = table.get("stage")
+    if named not in STAGES:
+        raise ConfigError(f"{path}: stage = {named!r}; expected one of {', '.join(sorted(STAGES))}")
+    if stage is not None and named != stage:
+        raise ConfigError(f"{path} is a recipe of stage {named!r}; this command runs {stage!r}")
+    return check(STAGES[named], table, origin=str(path))

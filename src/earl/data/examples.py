@@ -1,0 +1,128 @@
+"""One edit or caption as the ids that are trained on, with the kind of each.
+
+The kinds are those of the grammar that sampling runs under: chosen among the text columns, among
+the visual columns, or forced (no loss, no gradient). A prompt is forced throughout.
+
+Axes: T tokens, H W latent rows and columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earl.data.changes import stitch
+from earl.data.shards import Edit
+from earl.errors import DataError
+from earl.sequence import (
+    Kind,
+    Prefill,
+    TextTokenizer,
+    completion_kinds,
+    write_completion,
+    write_image,
+    write_prompt,
+)
+
+KEEP = "keep the picture as it is"
+"""The instruction of an identity edit."""
+
+Task = Literal["edit", "caption_to_image", "image_to_caption", "identity"]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One sequence: ids (T,), kinds (T,) with FORCED where there is no loss, which visual tokens
+    lie in a cell that the edit changes (T,), and how many ids BOS and the source picture take:
+    edits of one source can share them (0: nothing can be shared)."""
+
+    ids: NDArray[np.int32]
+    kinds: NDArray[np.int8]
+    changed: NDArray[np.bool_]
+    prefix: int = 0
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def edit_example(
+    edit: Edit,
+    tokenizer: TextTokenizer,
+    *,
+    prefill: Prefill = "direct",
+    stitched: bool = False,
+    score_forced: bool = False,
+) -> Example:
+    """An edit; the loss is on the completion only.
+
+    Args:
+        prefill: what sampling will force; "reasoning" writes the reasoning text first.
+        stitched: outside the changed cells the target's codes are the source's own.
+        score_forced: as the release, tokens that the grammar forces after IMG count as text.
+
+    Raises:
+        DataError: `prefill` is "reasoning" and the edit has no reasoning text.
+    """
+    if prefill == "reasoning" and not edit.reasoning:
+        raise DataError(f"edit {edit.id} has no reasoning text; prepare it, or set data.reasoning=false")
+    target = edit.target_codes
+    if stitched:
+        target = stitch(edit.source_codes, target, edit.changed).astype(np.int32)
+    reasoning = edit.reasoning if prefill == "reasoning" else None
+    prompt = write_prompt(edit.source_codes, edit.instruction, tokenizer)
+    completion = write_completion(target, tokenizer, reasoning)
+    scored = completion_kinds(completion, tokenizer, prefill, score_forced=score_forced)
+    ids = np.array([*prompt, *completion], np.int32)
+    kinds = np.concatenate([np.zeros(len(prompt), np.int8), scored])
+    prefix = prompt.index(tokenizer.vocabulary.eoi) + 1
+    return Example(ids, kinds, _changed_tokens(kinds, edit.changed), prefix)
+
+
+def whole_example(edit: Edit, side: Literal[0, 1], task: Task, tokenizer: TextTokenizer) -> Example:
+    """A picture of an edit as a sequence of the base stage; the loss is on all tokens.
+
+    Args:
+        side: 0 the source picture, 1 the target.
+        task: caption_to_image `BOS caption image EOS`, image_to_caption `BOS image caption EOS`,
+            identity: the edit that keeps everything.
+
+    Raises:
+        DataError: a caption is needed and the shards have none.
+    """
+    vocabulary = tokenizer.vocabulary
+    codes, text = (
+        (edit.target_codes, edit.target_caption) if side else (edit.source_codes, edit.source_caption)
+    )
+    if task == "identity":
+        ids = [*write_prompt(codes, KEEP, tokenizer), *write_completion(codes, tokenizer)]
+    else:
+        if not text:
+            raise DataError(f"edit {edit.id} has no caption, which the base stage needs")
+        image, words = write_image(codes, tokenizer), tokenizer.encode(text)
+        body = [*words, *image] if task == "caption_to_image" else [*image, *words]
+        ids = [vocabulary.bos, *body, vocabulary.eos]
+    array = np.array(ids, np.int32)
+    return Example(array, whole_kinds(array, tokenizer), np.zeros(len(array), bool))
+
+
+def whole_kinds(ids: NDArray[np.int32], tokenizer: TextTokenizer) -> NDArray[np.int8]:
+    """Kinds of a sequence of which everything is trained on.
+
+    BOI, the size and IMG are choices among text, as under the prefill "free"; EOL, EOF and EOI are
+    forced, EOS too where it closes an image (after text it is a choice), and BOS begins.
+    """
+    v = tokenizer.vocabulary
+    kinds = np.where(ids >= v.first_visual, Kind.VISUAL, Kind.TEXT).astype(np.int8)
+    kinds[np.isin(ids, [v.bos, v.eol, v.eof, v.eoi, v.pad])] = Kind.FORCED
+    closing = (ids[1:] == v.eos) & (ids[:-1] == v.eoi)
+    kinds[1:][closing] = Kind.FORCED
+    return kinds
+
+
+def _changed_tokens(kinds: NDArray[np.int8], changed_HW: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    changed = np.zeros(len(kinds), bool)
+    changed[kinds == Kind.VISUAL] = changed_HW.ravel()
+    return changed

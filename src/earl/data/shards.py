@@ -1,0 +1,243 @@
+"""Tokenised edits on disk: Arrow shards written and read through `datasets`.
+
+A folder holds `shards.json` (what the shards are) and `shard-00000`, `shard-00001`, …, each
+complete or absent. Columns are those of `COLUMNS`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, Features, Value, concatenate_datasets, disable_progress_bars, load_from_disk
+from datasets import Sequence as Repeated
+from numpy.typing import NDArray
+
+from earl.errors import CheckpointError, DataError
+
+FORMAT = 1
+MANIFEST = "shards.json"
+COLUMNS = Features(
+    {
+        "id": Value("string"),
+        "source": Value("string"),
+        "source_codes": Repeated(Value("int32")),
+        "target_codes": Repeated(Value("int32")),
+        "height": Value("int32"),
+        "width": Value("int32"),
+        "instruction": Value("string"),
+        "reasoning": Value("string"),
+        "family": Value("string"),
+        "group": Value("string"),
+        "split": Value("string"),
+        "changed": Repeated(Value("bool")),
+        "source_caption": Value("string"),
+        "target_caption": Value("string"),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One tokenised edit. Codes and `changed` are (H, W); captions and reasoning may be empty;
+    edits with the same `source` have the same source picture."""
+
+    id: str
+    source: str
+    source_codes: NDArray[np.int32]
+    target_codes: NDArray[np.int32]
+    changed: NDArray[np.bool_]
+    instruction: str
+    reasoning: str
+    family: str
+    group: str
+    source_caption: str = ""
+    target_caption: str = ""
+
+
+class EditShards:
+    """The edits of a folder of shards, read from disk as they are asked for.
+
+    Args:
+        dataset: rows with `COLUMNS`.
+        manifest: what `shards.json` says.
+    """
+
+    def __init__(self, dataset: Dataset, manifest: Mapping[str, Any], name: str) -> None:
+        self.dataset = dataset.with_format("numpy")
+        self.manifest = dict(manifest)
+        self.name = name
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the vision tokenizer that made the codes."""
+        return str(self.manifest["fingerprint"])
+
+    @property
+    def codebook_size(self) -> int:
+        return int(self.manifest["codebook_size"])
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Edit:
+        row = self.dataset[int(index)]
+        shape = int(row["height"]), int(row["width"])
+        return Edit(
+            id=str(row["id"]),
+            source=str(row["source"]),
+            source_codes=np.asarray(row["source_codes"], np.int32).reshape(shape),
+            target_codes=np.asarray(row["target_codes"], np.int32).reshape(shape),
+            changed=np.asarray(row["changed"], bool).reshape(shape),
+            instruction=str(row["instruction"]),
+            reasoning=str(row["reasoning"]),
+            family=str(row["family"]),
+            group=str(row["group"]),
+            source_caption=str(row["source_caption"]),
+            target_caption=str(row["target_caption"]),
+        )
+
+    def bundles(self, share: int) -> list[list[int]]:
+        """Rows in bundles of at most `share` that have the same source picture, in order."""
+        if share == 1:
+            return [[index] for index in range(len(self))]
+        bundles: list[list[int]] = []
+        previous = None
+        for index, source in enumerate(self.dataset["source"][:].tolist()):
+            if source != previous or len(bundles[-1]) == share:
+                bundles.append([])
+            bundles[-1].append(index)
+            previous = source
+        return bundles
+
+    def select(self, *, group: str = "all", families: Sequence[str] = ()) -> EditShards:
+        """The edits of a group ("simple", "complex", "all") and of some families (none given: all).
+
+        Raises:
+            DataError: nothing is left.
+        """
+        groups = np.asarray(self.dataset["group"][:])
+        names = np.asarray(self.dataset["family"][:])
+        keep = np.ones(len(self), bool) if group == "all" else groups == group
+        if families:
+            keep &= np.isin(names, list(families))
+        if not keep.any():
+            raise DataError(
+                f"{self.name} has no edits of group {group!r}"
+                + (f" in families {', '.join(families)}" if families else "")
+                + f"; it has {', '.join(sorted(set(names.tolist())))}"
+            )
+        if keep.all():
+            return self
+        kept = self.dataset.select(np.flatnonzero(keep))
+        return EditShards(kept, self.manifest, self.name)
+
+
+def load_shards(path: str | Path) -> EditShards:
+    """Open a folder of shards.
+
+    Raises:
+        DataError: no such folder, no shards in it, or shards that cannot be read.
+    """
+    folder = Path(path)
+    manifest = read_manifest(folder)
+    shards = sorted(folder.glob("shard-*"))
+    if not shards:
+        raise DataError(f"{folder} has a {MANIFEST} and no shards; run its preparation again")
+    disable_progress_bars()
+    try:
+        dataset = concatenate_datasets([load_from_disk(str(shard)) for shard in shards])
+    except Exception as error:  # `datasets` raises many kinds; all mean the same here
+        raise DataError(f"shards in {folder} cannot be read: {error}") from error
+    if missing := set(COLUMNS) - set(dataset.column_names):
+        raise DataError(f"shards in {folder} lack the column {sorted(missing)[0]!r}")
+    return EditShards(dataset, manifest, str(folder))
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What `shards.json` says. Raises DataError."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"{folder} holds no tokenised shards ({MANIFEST} is missing)") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder / MANIFEST} cannot be read: {error}") from error
+    if manifest.get("format") != FORMAT:
+        raise DataError(
+            f"{folder} has shards of format {manifest.get('format')}; this version reads {FORMAT}"
+        )
+    return manifest
+
+
+def start_folder(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Make or continue a folder of shards made with these settings.
+
+    Raises:
+        DataError: it already holds shards made with other settings.
+    """
+    manifest = {"format": FORMAT, **settings}
+    if (folder / MANIFEST).exists():
+        present = read_manifest(folder)
+        differing = sorted(k for k in present.keys() | manifest.keys() if present.get(k) != manifest.get(k))
+        if differing:
+            key = differing[0]
+            raise DataError(
+                f"{folder} holds shards made with {key} = {present.get(key)!r}, now {manifest.get(key)!r}; "
+                "choose another folder or delete it"
+            )
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".{MANIFEST}"
+    partial.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    os.replace(partial, folder / MANIFEST)
+
+
+def shard_path(folder: Path, index: int) -> Path:
+    return folder / f"shard-{index:05d}"
+
+
+def write_shard(folder: Path, index: int, edits: Sequence[Edit], *, split: str) -> Path:
+    """Write one shard, whole or not at all.
+
+    Raises:
+        CheckpointError: the disk is full or not writable; shards written before are intact.
+    """
+    final = shard_path(folder, index)
+    partial = folder / f".partial-{final.name}"
+    rows = [
+        {
+            "id": edit.id,
+            "source": edit.source,
+            "source_codes": edit.source_codes.ravel(),
+            "target_codes": edit.target_codes.ravel(),
+            "height": edit.source_codes.shape[0],
+            "width": edit.source_codes.shape[1],
+            "instruction": edit.instruction,
+            "reasoning": edit.reasoning,
+            "family": edit.family,
+            "group": edit.group,
+            "split": split,
+            "changed": edit.changed.ravel(),
+            "source_caption": edit.source_caption,
+            "target_caption": edit.target_caption,
+        }
+        for edit in edits
+    ]
+    columns = {name: [row[name] for row in rows] for name in COLUMNS}
+    disable_progress_bars()
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        Dataset.from_dict(columns, features=COLUMNS).save_to_disk(str(partial))
+        os.replace(partial, final)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise CheckpointError(
+            f"shard {final} could not be written: {error}; free some space and start again"
+        ) from error
+    return final

@@ -1,0 +1,129 @@
+"""Batches without end, bucketed by length, the same on any number of ranks, resumable.
+
+A pool of several updates is drawn from the mixture, sorted by length and cut into updates of
+`sequences`, whose order is shuffled. Every rank draws the same pool and keeps its own
+micro-batches, so that the union over ranks does not depend on how many there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from earl.data.collate import Batch, Bundle, collate
+from earl.data.mixture import Mixture
+from earl.errors import ConfigError, DataError
+
+_MOST_SKIPPED = 10_000
+
+
+class TokenStream:
+    """Gives this rank's micro-batches of one update at each `next`.
+
+    Args:
+        mixture: what to draw.
+        encode: (source name, index) -> a bundle of sequences that share their beginning.
+        pad: id of padding.
+        sequences: of one update, all ranks together.
+        micro: of one forward pass on one rank.
+        share: sequences that a full bundle holds; an update has `sequences / share` bundles.
+        pool: updates drawn ahead.
+        max_tokens: longer sequences are left out.
+        seed: of the order of updates inside a pool.
+        multiple: lengths are padded to a multiple of it.
+
+    Raises:
+        ConfigError: `sequences` does not divide into `micro` on every rank.
+        DataError: (from `next`) everything drawn is longer than `max_tokens`.
+    """
+
+    def __init__(
+        self,
+        mixture: Mixture,
+        encode: Callable[[str, int], Bundle],
+        *,
+        pad: int,
+        sequences: int,
+        micro: int,
+        share: int = 1,
+        pool: int = 16,
+        max_tokens: int = 4096,
+        seed: int = 0,
+        rank: int = 0,
+        ranks: int = 1,
+        multiple: int = 1,
+    ) -> None:
+        if sequences % (micro * ranks):
+            raise ConfigError(
+                f"batch.sequences = {sequences} does not divide into batch.micro = {micro} on {ranks} ranks"
+            )
+        self.mixture, self.encode = mixture, encode
+        self.pad, self.multiple, self.max_tokens = pad, multiple, max_tokens
+        self.sequences, self.micro, self.pool = sequences // share, micro // share, pool
+        self._settings = [sequences, micro, share, pool]
+        self.seed, self.rank, self.ranks = seed, rank, ranks
+        self.skipped = 0
+        self._pools = 0
+        self._place = pool
+        self._start: dict[str, Any] = mixture.state_dict()
+        self._updates: list[list[Bundle]] = []
+
+    def __iter__(self) -> TokenStream:
+        return self
+
+    def __next__(self) -> list[Batch]:
+        if self._place >= self.pool:
+            self._fill()
+            self._pools, self._place = self._pools + 1, 0
+        update = self._updates[self._place]
+        self._place += 1
+        parts = [update[start : start + self.micro] for start in range(0, self.sequences, self.micro)]
+        return [collate(part, self.pad, multiple=self.multiple) for part in parts[self.rank :: self.ranks]]
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON-able: where the current pool began in the mixture, and the place in it."""
+        return {
+            "mixture": self._start,
+            "pools": self._pools,
+            "place": self._place,
+            "batch": self._settings,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a position; see `Mixture.load_state_dict` for what is refused."""
+        if state["batch"] != self._settings:
+            raise ConfigError(
+                f"the checkpoint was made with batch.sequences, micro, share, pool = {state['batch']}, the "
+                f"recipe says {self._settings}; keep them, or start a new run from its model"
+            )
+        self.mixture.load_state_dict(state["mixture"])
+        self._pools, self._place = state["pools"], state["place"]
+        if self._pools:  # draw the current pool again: the mixture then stands where it stood
+            self._pools -= 1
+            self._fill()
+            self._pools += 1
+
+    def _fill(self) -> None:
+        self._start = self.mixture.state_dict()
+        wanted, skipped = self.sequences * self.pool, 0
+        drawn: list[Bundle] = []
+        while len(drawn) < wanted:
+            bundle = self.encode(*next(self.mixture))
+            if max(map(len, bundle)) <= self.max_tokens:
+                drawn.append(bundle)
+                continue
+            skipped += 1
+            if skipped > max(_MOST_SKIPPED, 10 * wanted):
+                raise DataError(
+                    f"{skipped} sequences in a row are longer than data.max_tokens = {self.max_tokens} "
+                    f"(the last has {max(map(len, bundle))}); raise it"
+                )
+        self.skipped += skipped
+        drawn.sort(
+            key=lambda bundle: max(map(len, bundle))
+        )  # stable: equal lengths keep the order they were drawn in
+        updates = [drawn[start : start + self.sequences] for start in range(0, wanted, self.sequences)]
+        order = np.random.default_rng([self.seed, 2, self._pools]).permutation(self.pool)
+        self._updates = [updates[index] for index in order]

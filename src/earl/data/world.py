@@ -1,0 +1,135 @@
+"""The world's tasks as tokenised shards: rendered, encoded in batches, written as they come.
+
+Edits that share a source share its picture and its codes. Shards that are already there are left
+alone, so a run that was cut short continues where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from earl.data.changes import changed_cells
+from earl.data.shards import Edit, shard_path, start_folder, write_shard
+from earl.world import Scene, WorldTask, caption, render, sample_group
+
+_CAPTIONS = 71  # stream of the caption wordings
+
+
+class Encoder(Protocol):
+    """The part of a `VisionTokenizer` that is needed here."""
+
+    codebook_size: int
+
+    def encode(self, images: Sequence[Any], resize: bool = True) -> list[NDArray[np.int32]]: ...
+    def fingerprint(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class WorldData:
+    """What to prepare.
+
+    `sources` pictures with up to `group_size` edits each; seeds count up from `first_seed`.
+    `resolution` is the side in pixels, a multiple of 8.
+    """
+
+    sources: int
+    split: str = "train"
+    families: tuple[str, ...] = ()
+    kinds: str = "full"
+    group_size: int = 4
+    first_seed: int = 0
+    resolution: int = 64
+    shard_sources: int = 1024
+
+
+def prepare_world(
+    folder: str | Path,
+    encoder: Encoder,
+    settings: WorldData,
+    *,
+    batch: int = 64,
+    workers: int = 0,
+    on_shard: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write the world's tasks as shards into a folder.
+
+    Args:
+        encoder: makes codes from pictures.
+        batch: pictures encoded at once.
+        workers: processes that draw pictures; 0 draws in this one.
+        on_shard: called with (shards done, shards in all).
+
+    Raises:
+        DataError: the folder holds shards made with other settings, or an unknown family.
+        CheckpointError: the disk is full.
+    """
+    folder = Path(folder)
+    made_with = {
+        "origin": "world",
+        "fingerprint": encoder.fingerprint(),
+        "codebook_size": encoder.codebook_size,
+        **{k: list(v) if isinstance(v, tuple) else v for k, v in vars(settings).items() if k != "sources"},
+    }
+    start_folder(folder, made_with)
+    count = -(-settings.sources // settings.shard_sources)
+    with ProcessPoolExecutor(workers) if workers else nullcontext() as pool:
+        for index in range(count):
+            if not shard_path(folder, index).exists():
+                edits = list(_shard_edits(index, encoder, settings, batch, pool))
+                write_shard(folder, index, edits, split=settings.split)
+            if on_shard:
+                on_shard(index + 1, count)
+    return folder
+
+
+def _shard_edits(
+    index: int, encoder: Encoder, settings: WorldData, batch: int, pool: Executor | None
+) -> Iterator[Edit]:
+    first = settings.first_seed + index * settings.shard_sources
+    last = min(first + settings.shard_sources, settings.first_seed + settings.sources)
+    families = settings.families or None
+    tasks: list[WorldTask] = []
+    for seed in range(first, last):
+        tasks += sample_group(seed, settings.split, families, settings.kinds, settings.group_size)  # type: ignore[arg-type]
+    scenes = list(dict.fromkeys(scene for task in tasks for scene in (task.source, task.target)))
+    pixels = dict(zip(scenes, _render_all(scenes, settings.resolution, pool), strict=True))
+    codes = dict(zip(scenes, _encode_all([pixels[s] for s in scenes], encoder, batch), strict=True))
+    for number, task in enumerate(tasks):
+        rng = np.random.default_rng([_CAPTIONS, first, number])
+        yield Edit(
+            id=task.id,
+            source=task.source_key,
+            source_codes=codes[task.source],
+            target_codes=codes[task.target],
+            changed=changed_cells(pixels[task.source], pixels[task.target]),
+            instruction=task.instruction,
+            reasoning=task.reasoning,
+            family=task.family,
+            group=task.group,
+            source_caption=caption(task.source, rng),
+            target_caption=caption(task.target, rng),
+        )
+
+
+def _render_all(scenes: Sequence[Scene], resolution: int, pool: Executor | None) -> list[NDArray[np.uint8]]:
+    sizes = [resolution] * len(scenes)
+    if pool is None:
+        return list(map(render, scenes, sizes))
+    return list(pool.map(render, scenes, sizes, chunksize=32))
+
+
+def _encode_all(
+    pictures: Sequence[NDArray[np.uint8]], encoder: Encoder, batch: int
+) -> Iterator[NDArray[np.int32]]:
+    for start in range(0, len(pictures), batch):
+        images = [Image.fromarray(picture) for picture in pictures[start : start + batch]]
+        yield from encoder.encode(images, resize=False)

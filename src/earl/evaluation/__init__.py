@@ -1,0 +1,14 @@
+"""Benchmarks and their reports."""
+
+from earl.evaluation.report import Judged, by_family, format_table, summarise
+from earl.evaluation.world import WorldBenchmark, draw_tasks, evaluate_world
+
+__all__ = [
+    "Judged",
+    "WorldBenchmark",
+    "by_family",
+    "draw_tasks",
+    "evaluate_world",
+    "format_table",
+    "summarise",
+]

@@ -1,0 +1,118 @@
+"""From judged edits to a table: rates and scores by family and by group, with intervals.
+
+A completion without a whole image is the model's failure and counts as 0 (VIEScore protocol).
+A verdict that failed (unreachable, unusable) is the verifier's failure: it is counted and
+shown, and takes part in no mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from earl.evaluation.intervals import bootstrap_interval
+from earl.records import Verdict
+
+PARTS = ("edit_success", "over_editing", "naturalness", "artifacts")
+NO_IMAGE = ("undecodable", "unfinished")
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One edit with its verdict. `group` is "simple" or "complex"."""
+
+    task: str
+    family: str
+    group: str
+    verdict: Verdict
+
+    @property
+    def counts(self) -> bool:
+        """Whether it takes part in the means."""
+        return self.verdict.ok or self.verdict.status in NO_IMAGE
+
+    def score(self, name: str) -> float:
+        """A part, "overall" (0-10) or "exact" (0 or 1); 0 where the model wrote no image."""
+        if not self.verdict.ok:
+            return 0.0
+        if name == "exact":
+            return float(self.verdict.notes["exact"])
+        value = getattr(self.verdict, name)
+        assert value is not None, "a verdict that is ok has all its scores"
+        return float(value)
+
+
+def summarise(edits: Sequence[Judged], *, seed: int = 0) -> dict[str, Any]:
+    """Means of a set of edits.
+
+    Returns:
+        "n" (edits), "judged" (of them in the means), "no_image", "failed" (verdicts that
+        failed), "exact" (rate 0-1), "overall" and the four parts (0-10), and for each of these
+        NAME + "_interval" [low, high] at 95%. Means are None where nothing was judged.
+    """
+    counted = [edit for edit in edits if edit.counts]
+    summary: dict[str, Any] = {
+        "n": len(edits),
+        "judged": len(counted),
+        "no_image": sum(not edit.verdict.ok for edit in counted),
+        "failed": len(edits) - len(counted),
+    }
+    for name in ("exact", "overall", *PARTS):
+        values = [edit.score(name) for edit in counted]
+        interval = bootstrap_interval(values, seed=seed)
+        summary[name] = round(float(np.mean(values)), 4) if values else None
+        summary[f"{name}_interval"] = [round(bound, 4) for bound in interval] if interval else None
+    return summary
+
+
+def by_family(edits: Sequence[Judged], *, seed: int = 0) -> dict[str, Any]:
+    """{"simple": summary, "complex": summary, "families": {name: summary with "group"}}."""
+    families: dict[str, str] = {edit.family: edit.group for edit in edits}
+    ordered = sorted(families, key=lambda name: (families[name] != "simple", name))
+    return {
+        "simple": summarise([e for e in edits if e.group == "simple"], seed=seed),
+        "complex": summarise([e for e in edits if e.group == "complex"], seed=seed),
+        "families": {
+            name: {"group": families[name]} | summarise([e for e in edits if e.family == name], seed=seed)
+            for name in ordered
+        },
+    }
+
+
+def format_table(report: dict[str, Any]) -> str:
+    """The report as text, one row a family, then the two groups."""
+    names = f"{'family':<14}{'n':>5}  {'exact':<20}{'overall':<20}"
+    columns = names + f"{'success':>8}{'kept':>6}{'natural':>9}{'clean':>7}"
+    rows = [columns, "-" * len(columns)]
+    for group in ("simple", "complex"):
+        members = {n: s for n, s in report["families"].items() if s["group"] == group}
+        rows += [_row(name, summary) for name, summary in members.items()]
+        if report[group]["n"]:
+            rows += [_row(f"all {group}", report[group]), "-" * len(columns)]
+    both = [report["simple"], report["complex"]]
+    missing, failed = (sum(part[key] for part in both) for key in ("no_image", "failed"))
+    rows.append("exact: rate 0-1; scores 0-10; brackets: 95% bootstrap intervals over tasks")
+    if missing:
+        rows.append(f"{missing} completions held no image; they count as 0")
+    if failed:
+        rows.append(f"{failed} verdicts failed; they are in no mean")
+    return "\n".join(rows)
+
+
+def _row(name: str, summary: dict[str, Any]) -> str:
+    exact, overall = (_with_interval(summary, key) for key in ("exact", "overall"))
+    parts = [("-" if summary[p] is None else f"{summary[p]:.1f}") for p in PARTS]
+    return (
+        f"{name:<14}{summary['n']:>5}  {exact:<20}{overall:<20}"
+        f"{parts[0]:>8}{parts[1]:>6}{parts[2]:>9}{parts[3]:>7}"
+    )
+
+
+def _with_interval(summary: dict[str, Any], name: str) -> str:
+    if summary[name] is None:
+        return "-"
+    low, high = summary[f"{name}_interval"]
+    return f"{summary[name]:.2f} [{low:.2f}, {high:.2f}]"

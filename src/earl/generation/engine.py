@@ -1,0 +1,330 @@
+"""Our engine: many completions at once, under the grammar, on the weights of the policy itself.
+
+A prompt and the forced opening of its completions go through the model once for all its samples.
+Then each step feeds every sample the id it drew last together with the ids that the grammar forces
+after it (the end of a row rides along with its neighbour), and draws the next one from the visual
+or the text columns alone. Samples of one batch may have other prompts, grids and prefills.
+
+In float32 the same seed gives the same completion whatever else is in the batch; in bfloat16 sums
+of another order may round differently, and a rare near-tie may fall the other way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from earl.errors import SequenceError
+from earl.generation.decoder import Decoder, Slots
+from earl.generation.draw import draw, stream_keys
+from earl.generation.requests import Request, Sampling
+from earl.records import Completion, FinishReason
+from earl.sequence import Grammar, TextTokenizer
+from earl.sequence.grammar import GrammarState
+
+OnRow = Callable[[int, int, np.ndarray], None]
+OnCompletion = Callable[[int, Completion], None]
+_FIRST_CAPACITY = 256  # ids set aside per sample while its grid is not known
+
+
+@dataclass(slots=True)
+class _Sample:
+    """One completion in progress."""
+
+    index: int
+    seed: int
+    prompt_length: int
+    state: GrammarState
+    ids: list[int]
+    logprobs: list[float]
+    fed: int
+    body: int  # where the rows begin, -1 while that is not known
+    rows: int = 0
+    ended: bool = False
+
+    @property
+    def unfed(self) -> list[int]:
+        return self.ids[self.fed :]
+
+
+@dataclass(slots=True)
+class _Unit:
+    """Samples of one request that share one prefill."""
+
+    request: Request
+    grammar: Grammar
+    members: list[tuple[int, int]] = field(default_factory=list)  # (sample index, seed)
+
+
+class Engine:
+    """Samples completions from a policy.
+
+    Args:
+        model: an Emu3ForCausalLM, with or without LoRA; its current weights are read at each call.
+        tokenizer: its text tokenizer, whose vocabulary the grammar uses.
+        max_batch: most samples in progress at once (memory).
+        dtype: to compute in; None takes the model's own, or float32 on a CPU without bfloat16 arithmetic.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: TextTokenizer,
+        *,
+        max_batch: int = 128,
+        dtype: torch.dtype | None = None,
+        cuda_graphs: bool = True,
+    ) -> None:
+        if max_batch < 1:
+            raise SequenceError(f"max_batch must be at least 1, got {max_batch}")
+        policy = model.get_base_model() if hasattr(model, "peft_config") else model
+        rows = policy.lm_head.weight.shape[0]
+        self.vocabulary = tokenizer.vocabulary
+        if rows < self.vocabulary.size:
+            raise SequenceError(
+                f"the policy has {rows} ids, its tokenizer {self.vocabulary.size}; they are not of one model"
+            )
+        self.policy, self.tokenizer, self.max_batch = policy, tokenizer, max_batch
+        self.max_positions = int(policy.config.max_position_embeddings)
+        self.dtype = dtype or default_dtype(policy)
+        self.cuda_graphs = cuda_graphs
+        self._decoder: Decoder | None = None
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        requests: Sequence[Request],
+        sampling: Sampling | None = None,
+        on_row: OnRow | None = None,
+        on_completion: OnCompletion | None = None,
+    ) -> list[list[Completion]]:
+        """Complete every request once per seed.
+
+        Args:
+            requests: prompts, seeds, grids, prefills; they may differ.
+            sampling: how to draw; None is the paper's setting.
+            on_row: called with (sample, row, codes int32 (W,)) when a row of an image is complete;
+                samples are numbered through all requests in order. Rows of a sample come in order.
+            on_completion: called with (sample, completion) when one ends.
+
+        Returns:
+            per request, its completions in the order of its seeds. A completion ends with "length"
+            where text ran past its bound or the model's positions before the image was whole.
+
+        Raises:
+            SequenceError: ids outside the vocabulary, or an image too long for the model's positions.
+        """
+        sampling = sampling or Sampling()
+        units = self._units(requests)
+        if self._decoder is None:
+            self._decoder = Decoder(self.policy, self.dtype)
+        else:
+            self._decoder.refresh()
+        finished: dict[int, Completion] = {}
+
+        def finish(index: int, completion: Completion) -> None:
+            finished[index] = completion
+            if on_completion is not None:
+                on_completion(index, completion)
+
+        for batch in self._batches(units):
+            _Run(self, self._decoder, batch, sampling, on_row, finish).run()
+        numbers = iter(range(len(finished)))
+        return [[finished[next(numbers)] for _ in request.seeds] for request in requests]
+
+    def _units(self, requests: Sequence[Request]) -> list[_Unit]:
+        units, index = [], 0
+        for request in requests:
+            grammar = Grammar(self.tokenizer, request.prefill, request.grid, request.max_text_tokens)
+            self._check(request, grammar)
+            for at in range(0, len(request.seeds), self.max_batch):
+                unit = _Unit(request, grammar)
+                for seed in request.seeds[at : at + self.max_batch]:
+                    unit.members.append((index, seed))
+                    index += 1
+                units.append(unit)
+        return units
+
+    def _check(self, request: Request, grammar: Grammar) -> None:
+        if min(request.prompt) < 0 or max(request.prompt) >= self.vocabulary.size:
+            raise SequenceError(f"a prompt has ids outside 0 to {self.vocabulary.size - 1}")
+        length = len(request.prompt) + (grammar.max_length if request.prefill == "size" else 0)
+        if length > self.max_positions:
+            raise SequenceError(
+                f"prompt and completion take {length} ids, the model has {self.max_positions} positions; "
+                "use a smaller image"
+            )
+
+    def _batches(self, units: list[_Unit]) -> Iterator[list[_Unit]]:
+        """Units of like length and group size together, as many as `max_batch` slots hold."""
+        units = sorted(units, key=lambda u: (u.grammar.max_length, len(u.members), len(u.request.prompt)))
+        batch: list[_Unit] = []
+        for unit in units:
+            group = max(len(member.members) for member in [*batch, unit])
+            if batch and group * (len(batch) + 1) > self.max_batch:
+                yield batch
+                batch = []
+            batch.append(unit)
+        if batch:
+            yield batch
+
+
+def default_dtype(policy: Any) -> torch.dtype:
+    """The model's own dtype; float32 for a half-precision model on a CPU that only emulates it."""
+    weight = policy.lm_head.weight
+    if weight.device.type != "cpu" or weight.dtype == torch.float32:
+        return weight.dtype
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if native and weight.dtype == torch.bfloat16 else torch.float32
+
+
+class _Run:
+    """One batch from prefill to its last completion."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        decoder: Decoder,
+        units: list[_Unit],
+        sampling: Sampling,
+        on_row: OnRow | None,
+        finish: OnCompletion,
+    ) -> None:
+        self.engine, self.decoder, self.sampling = engine, decoder, sampling
+        self.on_row, self.finish = on_row, finish
+        self.first_visual = engine.vocabulary.first_visual
+        stop = self.first_visual + engine.vocabulary.codebook_size
+        head = decoder.weights.head
+        self.columns = {
+            "text": (head[: self.first_visual], 0),
+            "visual": (head[self.first_visual : stop], self.first_visual),
+        }
+        self.group = max(len(unit.members) for unit in units)
+        self.samples: list[_Sample | None] = []
+        prompts = []
+        for unit in units:
+            opening = unit.grammar.start().forced_ahead()
+            prompts.append((*unit.request.prompt, *opening))
+            for member in range(self.group):
+                if member >= len(unit.members):
+                    self.samples.append(None)
+                    continue
+                index, seed = unit.members[member]
+                state = unit.grammar.start()
+                for token in opening:
+                    state.advance(token)
+                length, begun = len(unit.request.prompt), len(opening)
+                body = begun if state.in_body else -1
+                self.samples.append(
+                    _Sample(index, seed, length, state, list(opening), [0.0] * begun, begun, body)
+                )
+        self.opening = [
+            len(prompt) - len(unit.request.prompt) for prompt, unit in zip(prompts, units, strict=True)
+        ]
+        cache, hidden_PC = decoder.prefill(prompts)
+        longest = max(unit.grammar.max_length for unit in units)
+        known = all(unit.request.prefill == "size" for unit in units)
+        self.slots = Slots(decoder, cache, self.group, longest if known else min(longest, _FIRST_CAPACITY))
+        self.hidden_RC = hidden_PC.repeat_interleave(self.group, dim=0)
+
+    def run(self) -> None:
+        while True:
+            self._draw()
+            alive = [sample is not None and not sample.ended for sample in self.samples]
+            if not any(alive):
+                return
+            self._drop_finished_prompts(alive)
+            tokens = [[] if s is None or s.ended else s.unfed for s in self.samples]
+            starts = [
+                0 if s is None else s.fed - self.opening[slot // self.group]
+                for slot, s in enumerate(self.samples)
+            ]
+            needed = max(start + len(ids) for start, ids in zip(starts, tokens, strict=True) if ids)
+            if needed > self.slots.capacity:
+                self.slots.grow(max(needed, 2 * self.slots.capacity))
+            self.hidden_RC = self.slots.feed(tokens, starts)
+            for sample, ids in zip(self.samples, tokens, strict=True):
+                if sample is not None:
+                    sample.fed += len(ids)
+
+    def _draw(self) -> None:
+        """Draw the next id of every sample in progress, and write the forced ones after it."""
+        waiting = [
+            (slot, sample)
+            for slot, sample in enumerate(self.samples)
+            if sample is not None and not sample.ended
+        ]
+        # Sorted by kind before any is drawn: an id drawn as text may make a visual one due next.
+        due = {
+            kind: [(slot, sample) for slot, sample in waiting if sample.state.allowed[0] == kind]
+            for kind in self.columns
+        }
+        for kind, rows in due.items():
+            if rows:
+                ids, logprobs = self._draw_rows(rows, *self.columns[kind])
+                for (_, sample), token, logprob in zip(rows, ids, logprobs, strict=True):
+                    self._write(sample, token, logprob)
+
+    def _draw_rows(
+        self, rows: list[tuple[int, _Sample]], columns: Tensor, first_id: int
+    ) -> tuple[list, list]:
+        hidden = self.hidden_RC
+        if len(rows) < len(hidden):
+            hidden = hidden[torch.tensor([slot for slot, _ in rows], device=hidden.device)]
+        keys = stream_keys([sample.seed for _, sample in rows], [len(sample.ids) for _, sample in rows])
+        logits = (hidden @ columns.T).float()
+        ids, logprobs = draw(logits, keys.to(logits.device), self.sampling, first_id)
+        return ids.tolist(), logprobs.tolist()
+
+    def _write(self, sample: _Sample, token: int, logprob: float) -> None:
+        state = sample.state
+        sample.ids.append(token)
+        sample.logprobs.append(logprob)
+        state.advance(token)
+        while state.allowed[0] == "forced":
+            forced = state.allowed[1]
+            assert forced is not None
+            sample.ids.append(forced)
+            sample.logprobs.append(0.0)
+            state.advance(forced)
+        self._report_rows(sample)
+        too_long = sample.prompt_length + len(sample.ids) >= self.engine.max_positions and not state.done
+        if state.done or too_long:
+            sample.ended = True
+            self.finish(sample.index, _completion(sample, too_long, self.engine.vocabulary.first_special))
+
+    def _report_rows(self, sample: _Sample) -> None:
+        state = sample.state
+        if sample.body < 0 and state.in_body:
+            sample.body = len(sample.ids)
+        if self.on_row is None or state.grid is None or sample.rows == state.rows_done:
+            return
+        width = state.grid.width
+        while sample.rows < state.rows_done:
+            at = sample.body + sample.rows * (width + 1)
+            codes = np.asarray(sample.ids[at : at + width], dtype=np.int32) - self.first_visual
+            self.on_row(sample.index, sample.rows, codes)
+            sample.rows += 1
+
+    def _drop_finished_prompts(self, alive: list[bool]) -> None:
+        """Where a quarter of the prompts are through, carry on with the rest alone."""
+        count = len(self.samples) // self.group
+        groups = [range(at * self.group, (at + 1) * self.group) for at in range(count)]
+        left = [at for at, slots in enumerate(groups) if any(alive[slot] for slot in slots)]
+        if len(left) > 0.75 * count:
+            return
+        self.samples = [self.samples[slot] for at in left for slot in groups[at]]
+        self.opening = [self.opening[at] for at in left]
+        self.slots.keep(left)
+
+
+def _completion(sample: _Sample, too_long: bool, first_special: int) -> Completion:
+    """ "stop" where the model ended it, well or badly; "length" where a bound did."""
+    cut = too_long or (sample.state.problem is not None and sample.ids[-1] < first_special)
+    reason: FinishReason = "length" if cut else "stop"
+    return Completion(tuple(sample.ids), tuple(sample.logprobs), reason, sample.seed)

@@ -1,0 +1,70 @@
+"""What is asked of the engine: requests and how to draw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from earl.errors import ConfigError, SequenceError
+from earl.records import Grid
+from earl.sequence import MAX_TEXT_TOKENS, Prefill
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How ids are drawn. Temperature 1, top-k 2048, top-p 1 are the paper's at inference.
+
+    Args:
+        temperature: logits are divided by it, > 0.
+        top_k: draw among the k most likely allowed ids only; 0 means all.
+        top_p: draw among the most likely ids that together have this probability, in (0, 1].
+        greedy: take the most likely id; temperature then only scales the reported log-probabilities.
+
+    Raises:
+        ConfigError: a value out of its range.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 2048
+    top_p: float = 1.0
+    greedy: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < float("inf"):
+            raise ConfigError(
+                f"temperature must be above 0, got {self.temperature}; for no chance use greedy"
+            )
+        if self.top_k < 0:
+            raise ConfigError(f"top_k must be at least 0 (0 = all), got {self.top_k}")
+        if not 0 < self.top_p <= 1:
+            raise ConfigError(f"top_p must be above 0 and at most 1, got {self.top_p}")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One prompt and how many completions of it are wanted.
+
+    Args:
+        prompt: token ids, at least one; computed once for all its completions.
+        seeds: one completion per seed, 0 <= seed < 2**63; the same seed gives the same completion.
+        grid: the edited image's latent grid; needed for the prefill "size".
+        prefill: how the completion begins (see `earl.sequence.Grammar`).
+        max_text_tokens: most ids of text before the image.
+
+    Raises:
+        SequenceError: no ids, no seeds, or a seed out of range.
+    """
+
+    prompt: tuple[int, ...]
+    seeds: tuple[int, ...]
+    grid: Grid | None = None
+    prefill: Prefill = "size"
+    max_text_tokens: int = MAX_TEXT_TOKENS
+
+    def __post_init__(self) -> None:
+        if not self.prompt:
+            raise SequenceError("a request needs a prompt of at least one id")
+        if not self.seeds:
+            raise SequenceError("a request needs at least one seed, one per completion")
+        for seed in self.seeds:
+            if not 0 <= seed < 2**63:
+                raise SequenceError(f"a seed must lie in 0 to 2**63 - 1, got {seed}")

@@ -1,0 +1,26 @@
+"""The policy: `transformers.Emu3ForCausalLM` loaded, saved, made from scratch, adapted and scored."""
+
+from earl.policy.adapters import TARGETS, add_lora, attach_adapter, save_adapter
+from earl.policy.configs import SIZES
+from earl.policy.likelihood import Scorer, logprobs_from_hidden, policy_of, token_logprobs
+from earl.policy.loading import create_policy, load_policy, warm_start_visual
+from earl.policy.plain import token_logprobs_plain
+from earl.policy.saving import replace_folder, save_policy
+
+__all__ = [
+    "SIZES",
+    "TARGETS",
+    "Scorer",
+    "add_lora",
+    "attach_adapter",
+    "create_policy",
+    "load_policy",
+    "logprobs_from_hidden",
+    "policy_of",
+    "replace_folder",
+    "save_adapter",
+    "save_policy",
+    "token_logprobs",
+    "token_logprobs_plain",
+    "warm_start_visual",
+]

@@ -1,0 +1,89 @@
+"""LoRA through peft: small matrices trained beside frozen ones.
+
+With the adapter switched off (`model.disable_adapter()`) the model is the reference policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
+from transformers import Emu3ForCausalLM
+
+from earl.config.models import read_json
+from earl.errors import ConfigError, ModelFormatError, ModelNotFoundError
+from earl.policy.saving import replace_folder
+
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+def add_lora(
+    model: Emu3ForCausalLM,
+    rank: int,
+    targets: Sequence[str] = TARGETS,
+    *,
+    alpha: float | None = None,
+    base: str | None = None,
+) -> PeftModel:
+    """Freeze a policy and put trainable low-rank matrices beside the named projections.
+
+    Args:
+        rank: at least 1.
+        targets: projections of the layers, some of `TARGETS`; the head and embedding are not among
+            them, because likelihoods read the head's columns directly.
+        alpha: the update is scaled by alpha / rank; None means 2 x rank.
+        base: what the adapter's file names as its base model; None keeps where the model came from.
+
+    Raises:
+        ConfigError: rank below 1, or a projection that is not there.
+    """
+    unknown = [target for target in targets if target not in TARGETS]
+    if rank < 1 or unknown or not targets:
+        what = f"target '{unknown[0]}'" if unknown else f"rank {rank} with {len(targets)} targets"
+        raise ConfigError(f"LoRA cannot have {what}; rank >= 1, targets among {', '.join(TARGETS)}")
+    if base is not None:
+        model.name_or_path = base
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=int(alpha) if alpha is not None else 2 * rank,
+        lora_dropout=0.0,
+        target_modules=list(targets),
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, config)
+
+
+def save_adapter(model: Any, folder: str | Path) -> None:
+    """Save the adapter alone, atomically; its file names the base model.
+
+    Raises:
+        CheckpointError: the disk is full or not writable; the folder is as before.
+    """
+    replace_folder(Path(folder), lambda into: model.save_pretrained(into, save_embedding_layers=False))
+
+
+def attach_adapter(base: Emu3ForCausalLM, folder: Path, *, trainable: bool = False) -> Any:
+    """Put a saved adapter on its base policy.
+
+    Raises:
+        ModelNotFoundError: no adapter_model.safetensors.
+        ModelFormatError: a pickled or truncated adapter, or one that does not fit the base.
+    """
+    weights = folder / "adapter_model.safetensors"
+    if not weights.is_file():
+        if (folder / "adapter_model.bin").is_file():
+            raise ModelFormatError(
+                f"{folder} holds a pickled adapter, which is not opened; save it as safetensors"
+            )
+        raise ModelNotFoundError(f"{weights} is missing; fetch it")
+    if read_json(folder / "adapter_config.json").get("peft_type") != "LORA":
+        raise ModelFormatError(f"{folder} is not a LoRA adapter; other kinds are not supported")
+    try:
+        model = PeftModel.from_pretrained(base, str(folder), is_trainable=trainable)
+    except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
+        first_line = str(error).strip().split("\n")[0]
+        raise ModelFormatError(f"the adapter in {folder} does not fit its base: {first_line}") from error
+    return model.eval()

@@ -1,0 +1,157 @@
+"""Sizes by name, and the one configuration class behind every layout.
+
+Everything becomes `transformers.Emu3TextConfig` with its dropout at 0: the stock layer applies
+`attention_dropout` (0.1 by default) to its residual branches, and likelihoods in training would
+then differ from those in sampling. Sizes other than "8b" (the release) are ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from transformers import Emu3TextConfig
+
+from earl.config.models import read_json
+from earl.errors import ConfigError, ModelFormatError
+
+
+class VocabularyLike(Protocol):
+    """What the policy needs to know of `earl.sequence.Vocabulary`: ids and where visual ids begin."""
+
+    size: int
+    first_visual: int
+    codebook_size: int
+    pad: int
+    bos: int
+    eos: int
+
+
+def _size(
+    hidden: int,
+    layers: int,
+    heads: int,
+    kv_heads: int,
+    ffn: int,
+    positions: int = 4096,
+    rope_theta: float = 1_000_000.0,
+) -> dict[str, Any]:
+    return {
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "intermediate_size": ffn,
+        "max_position_embeddings": positions,
+        "rope_theta": rope_theta,
+    }
+
+
+# The smallest two see sequences of some hundred tokens: a lower theta gives more of their few
+# rotary pairs wavelengths short enough to tell neighbouring positions apart.
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": _size(64, 2, 4, 2, 160, rope_theta=2_000.0),
+    "small": _size(256, 6, 4, 2, 704, rope_theta=2_000.0),
+    "medium": _size(384, 8, 6, 2, 1024),
+    "base": _size(512, 12, 8, 4, 1408),
+    "large": _size(1024, 24, 16, 4, 2816),
+    "8b": _size(4096, 32, 32, 8, 14336, 9216),
+}
+_CONFIG_KEYS = frozenset(SIZES["8b"]) | {
+    "rope_theta",
+    "rms_norm_eps",
+    "initializer_range",
+    "tie_word_embeddings",
+    "hidden_act",
+}
+_PLAIN_KEYS = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "hidden_act",
+    "max_position_embeddings",
+    "rms_norm_eps",
+    "initializer_range",
+    "tie_word_embeddings",
+    "pad_token_id",
+    "bos_token_id",
+    "eos_token_id",
+    "attention_bias",
+    "mlp_bias",
+    "head_dim",
+)
+_NEEDED = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+
+
+def make_config(size: str | Mapping[str, Any], vocabulary: VocabularyLike) -> Emu3TextConfig:
+    """A configuration from a name in `SIZES` or from its keys, for a vocabulary of any size.
+
+    Raises:
+        ConfigError: unknown name or key, heads that do not divide.
+    """
+    if isinstance(size, str):
+        if size not in SIZES:
+            raise ConfigError(f"no policy size '{size}'; there are {', '.join(SIZES)}")
+        keys: dict[str, Any] = dict(SIZES[size])
+    else:
+        keys = {**SIZES["small"], **size}
+    unknown = sorted(set(keys) - _CONFIG_KEYS)
+    if unknown:
+        raise ConfigError(f"unknown policy key '{unknown[0]}'; there are {', '.join(sorted(_CONFIG_KEYS))}")
+    heads, kv_heads = keys["num_attention_heads"], keys["num_key_value_heads"]
+    if keys["hidden_size"] % (2 * heads) or heads % kv_heads:
+        raise ConfigError(
+            f"hidden_size {keys['hidden_size']} must be an even multiple of num_attention_heads {heads}, "
+            f"and that a multiple of num_key_value_heads {kv_heads}"
+        )
+    theta = keys.pop("rope_theta", 1_000_000.0)
+    return Emu3TextConfig(
+        **keys,
+        vocab_size=vocabulary.size,
+        pad_token_id=vocabulary.pad,
+        bos_token_id=vocabulary.bos,
+        eos_token_id=vocabulary.eos,
+        rope_parameters={"rope_type": "default", "rope_theta": float(theta)},
+        attention_dropout=0.0,
+    )
+
+
+def read_config(folder: Path) -> Emu3TextConfig:
+    """The configuration of a policy folder in the released or a transformers layout.
+
+    Only known fields are read; `auto_map` (remote code) is ignored.
+
+    Raises:
+        ModelFormatError: not a policy, or a field is missing.
+    """
+    raw = read_json(folder / "config.json")
+    kind = raw.get("model_type")
+    if kind == "emu3":
+        raw = raw.get("text_config") or {}
+    elif kind not in ("Emu3", "emu3_text_model"):
+        raise ModelFormatError(
+            f"{folder / 'config.json'} is of type '{kind}', expected Emu3, emu3_text_model or emu3"
+        )
+    fields = {key: raw[key] for key in _PLAIN_KEYS if raw.get(key) is not None}
+    if kind != "emu3":  # a full -hf folder leaves defaults out; the others write every field
+        missing = [key for key in _NEEDED if key not in fields]
+        if missing:
+            raise ModelFormatError(f"{folder / 'config.json'} lacks {', '.join(missing)}")
+    try:
+        return Emu3TextConfig(**fields, rope_parameters=_rope(raw), attention_dropout=0.0)
+    except Exception as error:  # the strict config class raises several kinds
+        raise ModelFormatError(
+            f"{folder / 'config.json'} is not a usable Emu3 configuration: {error}"
+        ) from error
+
+
+def _rope(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Old files say rope_theta and rope_scaling, new ones rope_parameters."""
+    rope = dict(raw.get("rope_parameters") or raw.get("rope_scaling") or {})
+    rope.setdefault("rope_type", rope.pop("type", "default"))
+    rope.setdefault("rope_theta", float(raw.get("rope_theta") or 1_000_000.0))
+    return rope

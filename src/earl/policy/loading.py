@@ -1,0 +1,184 @@
+"""Making a policy: from files of any known layout, or from scratch.
+
+The policy is `transformers.Emu3ForCausalLM` at every size. No remote code is run, only safetensors
+are read, every tensor must be there and fit, and dropout is off.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import Emu3ForCausalLM
+from transformers.models.emu3.modeling_emu3 import Emu3RotaryEmbedding
+
+from earl.config.models import adapter_base, resolve_model
+from earl.errors import ConfigError, ModelFormatError
+from earl.policy.configs import VocabularyLike, make_config, read_config
+from earl.policy.weights import check_names, iterate_weights
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def load_policy(
+    name_or_folder: str | Path,
+    *,
+    dtype: str | torch.dtype = "auto",
+    device: str | torch.device = "cpu",
+    revision: str | None = None,
+    attention: str = "sdpa",
+) -> Emu3ForCausalLM:
+    """Load a policy, ready to score and sample (eval mode, no dropout).
+
+    Args:
+        name_or_folder: "world", a folder in the released layout, the transformers layout or ours,
+            a LoRA adapter's folder (then a peft model over its base is returned), or a hub id.
+        dtype: "auto" keeps the stored one; or "float32", "bfloat16", "float16", a torch dtype.
+        device: where the weights go.
+        revision: of a hub id.
+        attention: "sdpa" or "eager" (faster on a CPU for models of a few million parameters).
+
+    Raises:
+        ModelNotFoundError: no such model, or files of it are missing.
+        ModelFormatError: pickled, truncated, or not fitting weights; not an Emu3 policy.
+        ConfigError: unknown dtype.
+    """
+    folder = resolve_model(name_or_folder, revision, parts=("policy",)).need("policy")
+    if (folder / "adapter_config.json").is_file():
+        from earl.policy.adapters import attach_adapter
+
+        base = load_policy(adapter_base(folder), dtype=dtype, device=device, attention=attention)
+        return attach_adapter(base, folder)
+    config = read_config(folder)
+    config._attn_implementation = attention
+    wanted = parse_dtype(dtype)
+    found = {
+        name: tensor.to(wanted) if wanted is not None else tensor
+        for name, tensor in iterate_weights(folder, str(torch.device(device)))
+    }
+    model = _fill(config, found, folder, torch.device(device))
+    local = Path(name_or_folder).expanduser()
+    # What a LoRA adapter made on this model will name as its base.
+    model.name_or_path = str(local.resolve() if local.is_dir() else name_or_folder)
+    return model
+
+
+def parse_dtype(dtype: str | torch.dtype) -> torch.dtype | None:
+    """A torch dtype, or None for "auto". Raises ConfigError on another word."""
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype == "auto":
+        return None
+    if dtype not in DTYPES:
+        raise ConfigError(f"unknown dtype '{dtype}'; there are auto, {', '.join(DTYPES)}")
+    return DTYPES[dtype]
+
+
+def _fill(config: Any, found: dict[str, torch.Tensor], folder: Path, device: torch.device) -> Emu3ForCausalLM:
+    """Build the module without memory of its own and hand it the tensors that were read."""
+    with torch.device("meta"):
+        model = Emu3ForCausalLM(config)
+    if config.tie_word_embeddings and "lm_head.weight" not in found:
+        embedding = found.get("model.embed_tokens.weight")
+        if embedding is not None:
+            found["lm_head.weight"] = embedding
+    check_names(model.state_dict(), found, folder)
+    dtypes = {tensor.dtype for tensor in found.values()}
+    if len(dtypes) > 1 or not next(iter(dtypes)).is_floating_point:
+        raise ModelFormatError(
+            f"the weights in {folder} are of types {', '.join(sorted(map(str, dtypes)))}; "
+            "load them with dtype='float32' or dtype='bfloat16'"
+        )
+    model.load_state_dict(found, strict=True, assign=True)
+    model.tie_weights()
+    # Its tables are not weights: made here on the real device (and always in float32).
+    model.model.rotary_emb = Emu3RotaryEmbedding(config=config).to(device)
+    model.config.dtype = next(iter(dtypes))
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    return model.eval()
+
+
+def create_policy(
+    size: str | Mapping[str, Any],
+    vocabulary: VocabularyLike,
+    seed: int,
+    *,
+    dtype: torch.dtype = torch.float32,
+    attention: str = "sdpa",
+) -> Emu3ForCausalLM:
+    """A new policy with random weights, the same for the same seed.
+
+    Matrices that write into the residual stream start smaller by sqrt(2 x layers), so that the
+    stream's size at the start does not grow with depth.
+
+    Args:
+        size: a name in `SIZES`, or keys as there (missing ones as in "small").
+        vocabulary: gives the number of ids, and the pad, bos, eos ids.
+        seed: any integer.
+
+    Raises:
+        ConfigError: unknown size or key, heads that do not divide.
+    """
+    config = make_config(size, vocabulary)
+    config._attn_implementation = attention
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Emu3ForCausalLM(config)
+        shrink = 1.0 / math.sqrt(2 * config.num_hidden_layers)
+        with torch.no_grad():
+            for layer in model.model.layers:
+                for linear in (layer.self_attn.o_proj, layer.mlp.down_proj):
+                    nn.init.normal_(linear.weight, std=config.initializer_range * shrink)
+    model.to(dtype=dtype)  # type: ignore[call-arg]
+    return model.eval()
+
+
+@torch.no_grad()
+def warm_start_visual(
+    model: Emu3ForCausalLM,
+    features_VC: torch.Tensor,
+    vocabulary: VocabularyLike,
+    scale: float = 0.02,
+    *,
+    seed: int = 0,
+) -> None:
+    """Start visual tokens that look alike with embeddings that are alike.
+
+    To the input and head rows of the visual ids is added one seeded random projection of smooth
+    functions of their codes' features: the features themselves (the codebook's vectors, say) and
+    random Fourier waves of them (Rahimi & Recht, 2007), whose inner products fall with distance.
+    The projection is brought to a root mean square of `scale`; what was random stays, so that
+    codes that look alike can still be told apart.
+
+    Args:
+        features_VC: float (V, C), one row per code, V = the vocabulary's codebook.
+        scale: size of an entry; 0.02 is what the other rows start with.
+
+    Raises:
+        ConfigError: the number of rows is not the codebook's.
+    """
+    embedding_VC: torch.Tensor = model.model.embed_tokens.weight
+    head_VC: torch.Tensor = model.lm_head.weight
+    rows, first = vocabulary.codebook_size, vocabulary.first_visual
+    if features_VC.ndim != 2 or features_VC.shape[0] != rows:
+        raise ConfigError(
+            f"features of shape {tuple(features_VC.shape)} given, expected ({rows}, C): a row per code"
+        )
+    features = features_VC.detach().to("cpu", torch.float32)
+    features = features - features.mean(0)
+    features = features / features.square().mean(0).sqrt().clamp_min(1e-12)  # each feature counts alike
+    generator = torch.Generator().manual_seed(seed)
+    waves = features @ (1.5 * torch.randn(features.shape[1], 64, generator=generator))
+    phases = 2 * torch.pi * torch.rand(64, generator=generator)
+    features = torch.cat([features, torch.cos(waves + phases)], dim=1)
+    features = features - features.mean(0)
+    projection = torch.randn(features.shape[1], embedding_VC.shape[1], generator=generator)
+    projected = features @ projection
+    projected = projected * (scale / projected.square().mean().sqrt().clamp_min(1e-12))
+    for weight in (embedding_VC, head_VC):
+        weight[first : first + rows] += projected.to(weight.device, weight.dtype)

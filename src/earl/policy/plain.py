@@ -1,0 +1,44 @@
+"""The plain twin of `likelihood.token_logprobs`: full logits, masked columns, one softmax.
+
+Slow and large; it is what the fast one is tested against.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from earl.policy.configs import VocabularyLike
+from earl.policy.likelihood import FORCED, TEXT, positions_of
+
+
+def token_logprobs_plain(
+    model: Any,
+    ids_BT: Tensor,
+    mask_BT: Tensor,
+    kinds_BT: Tensor,
+    vocabulary: VocabularyLike,
+    *,
+    temperature: float = 1.0,
+    with_entropy: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Same arguments and result as `token_logprobs`, through logits of the whole vocabulary."""
+    logits_BTV = model(
+        input_ids=ids_BT, attention_mask=mask_BT.long(), position_ids=positions_of(mask_BT), use_cache=False
+    ).logits.float()
+    kinds = torch.where(mask_BT.bool(), kinds_BT.long(), FORCED)[:, 1:]
+    column_V = torch.arange(logits_BTV.shape[-1], device=ids_BT.device) - vocabulary.first_visual
+    visual_V = (column_V >= 0) & (column_V < vocabulary.codebook_size)
+    due_BTV = torch.where((kinds == TEXT)[..., None], column_V < 0, visual_V)
+    logp_BTV = (logits_BTV[:, :-1] / temperature).masked_fill(~due_BTV, float("-inf")).log_softmax(-1)
+    free_BT = kinds != FORCED
+    targets = torch.where(free_BT, ids_BT[:, 1:], due_BTV.long().argmax(-1))
+    logprobs = torch.where(free_BT, logp_BTV.gather(-1, targets[..., None])[..., 0], 0.0)
+    logprobs = torch.nn.functional.pad(logprobs, (1, 0))
+    if not with_entropy:
+        return logprobs
+    finite = logp_BTV.masked_fill(~due_BTV, 0.0)
+    entropy = -(logp_BTV.exp() * finite).sum(-1)
+    return logprobs, torch.nn.functional.pad(torch.where(free_BT, entropy, 0.0), (1, 0))

@@ -1,0 +1,59 @@
+"""How text and images are written as ids: vocabulary, tokenizer, layout, grammar, reasoning text.
+
+The one place that knows. No torch here.
+"""
+
+from earl.sequence.grammar import MAX_TEXT_TOKENS, Allowed, Grammar, GrammarState, Prefill
+from earl.sequence.kinds import Kind, completion_kinds
+from earl.sequence.layout import (
+    MAX_CELLS,
+    ParsedCompletion,
+    parse_completion,
+    parse_image,
+    parse_size,
+    size_ids,
+    write_completion,
+    write_image,
+    write_prompt,
+)
+from earl.sequence.reasoning import (
+    CLOSING,
+    MAX_REASONING_CHARACTERS,
+    OPENING,
+    clean_reasoning,
+    format_box,
+    scale_box,
+    scale_boxes,
+)
+from earl.sequence.tokenizer import TextTokenizer
+from earl.sequence.trained import train_text_tokenizer
+from earl.sequence.vocabulary import Vocabulary
+
+__all__ = [
+    "CLOSING",
+    "MAX_CELLS",
+    "MAX_REASONING_CHARACTERS",
+    "MAX_TEXT_TOKENS",
+    "OPENING",
+    "Allowed",
+    "Grammar",
+    "GrammarState",
+    "Kind",
+    "ParsedCompletion",
+    "Prefill",
+    "TextTokenizer",
+    "Vocabulary",
+    "clean_reasoning",
+    "completion_kinds",
+    "format_box",
+    "parse_completion",
+    "parse_image",
+    "parse_size",
+    "scale_box",
+    "scale_boxes",
+    "size_ids",
+    "train_text_tokenizer",
+    "write_completion",
+    "write_image",
+    "write_prompt",
+]

@@ -1,0 +1,103 @@
+"""The chain of thought in front of an image, as text.
+
+Layout of a reasoning completion: `OPENING`, a space, the body, a space, `CLOSING`, then the image.
+The two markers are ordinary text to the tokenizer, so a body must not hold them.
+
+Source: EARL (arXiv 2508.01119), reasoning data; the release cuts the body at 1,750 characters.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+from earl.errors import SequenceError
+from earl.records import Box
+
+OPENING = " Let's think step by step. <|start thinking|>"
+CLOSING = " <|end thinking|>"
+MAX_REASONING_CHARACTERS = 1_750
+
+_MARKERS = re.compile(r"<\|(?:start|end) thinking\|>")
+_NUMBER = r"\s*(-?\d+(?:\.\d+)?)\s*"
+_FOUR_NUMBERS = re.compile(rf"([\[(]){_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}([\])])")
+
+
+def clean_reasoning(text: str) -> str:
+    """A body fit to be written: markers taken out, blank ends cut, at most 1,750 characters."""
+    while (without := _MARKERS.sub("", text)) != text:
+        text = without
+    return text.strip()[:MAX_REASONING_CHARACTERS].rstrip()
+
+
+def reasoning_body(reasoning: str) -> str:
+    """What follows `OPENING`: a space, the cleaned body, `CLOSING`."""
+    cleaned = clean_reasoning(reasoning)
+    return f" {cleaned}{CLOSING}" if cleaned else CLOSING
+
+
+def read_reasoning(text: str) -> str | None:
+    """The body in the text before an image, without markers; None where there is no text."""
+    if not text.strip():
+        return None
+    return clean_reasoning(text.removeprefix(OPENING).removesuffix(CLOSING))
+
+
+def scale_box(box: Box, source_size: tuple[int, int], target_size: tuple[int, int]) -> Box:
+    """Move a box from an image of one (width, height) in pixels onto its resized copy.
+
+    The result is clamped to the resized image.
+
+    Raises:
+        SequenceError: a size is not positive.
+    """
+    _check_sizes(source_size, target_size)
+    across, down = target_size[0] / source_size[0], target_size[1] / source_size[1]
+    return Box(
+        left=_clamp(box.left * across, target_size[0]),
+        top=_clamp(box.top * down, target_size[1]),
+        right=_clamp(box.right * across, target_size[0]),
+        bottom=_clamp(box.bottom * down, target_size[1]),
+    )
+
+
+def scale_boxes(text: str, source_size: tuple[int, int], target_size: tuple[int, int]) -> str:
+    """Rewrite every box `[left, top, right, bottom]` or `(…)` in a text for the resized image.
+
+    Args:
+        text: reasoning whose boxes are in pixels of the source image.
+        source_size: (width, height) in pixels that the boxes refer to.
+        target_size: (width, height) in pixels of the resized image.
+
+    Returns:
+        The text with each box in whole pixels of the resized image, clamped to it. Brackets
+        with other than four numbers are left alone.
+
+    Raises:
+        SequenceError: a size is not positive.
+    """
+    _check_sizes(source_size, target_size)
+
+    def rewrite(found: re.Match[str]) -> str:
+        opening, *numbers, closing = found.groups()
+        box = scale_box(Box(*map(float, numbers)), source_size, target_size)
+        sides = (box.left, box.top, box.right, box.bottom)
+        return f"{opening}{', '.join(str(math.floor(side + 0.5)) for side in sides)}{closing}"
+
+    return _FOUR_NUMBERS.sub(rewrite, text)
+
+
+def format_box(box: Box) -> str:
+    """A box as reasoning text writes it: `[left, top, right, bottom]` in whole pixels."""
+    sides = (box.left, box.top, box.right, box.bottom)
+    return f"[{', '.join(str(math.floor(side + 0.5)) for side in sides)}]"
+
+
+def _clamp(value: float, side: int) -> float:
+    return min(max(value, 0.0), float(side))
+
+
+def _check_sizes(*sizes: tuple[int, int]) -> None:
+    for width, height in sizes:
+        if width < 1 or height < 1:
+            raise SequenceError(f"an image size must be positive, got {width}x{height} pixels")

@@ -1,0 +1,44 @@
+"""A trained policy as a model folder that every command can load."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from earl import __version__
+from earl.config.stages import TrainingRecipe
+from earl.errors import CheckpointError
+from earl.policy import policy_of, save_policy
+from earl.sft.assemble import Parts
+
+FORMAT = 1
+
+
+def save_model(parts: Parts, folder: str | Path, recipe: TrainingRecipe, *, step: int) -> Path:
+    """Write `policy/`, the text tokenizer, `vision/` and `earl.json`.
+
+    A LoRA adapter is written as `adapter/`, which names its base; the rest is the base's own.
+
+    Raises:
+        CheckpointError: the disk is full or not writable.
+    """
+    folder = Path(folder)
+    adapter = hasattr(parts.policy, "peft_config")
+    save_policy(parts.policy, folder / ("adapter" if adapter else "policy"))
+    meta: dict[str, Any] = {
+        "format": FORMAT,
+        "area": parts.area,
+        "vocabulary": parts.tokenizer.vocabulary.to_dict(),
+        "origin": {"earl": __version__, "title": recipe.title, "step": step, "seed": recipe.run.seed},
+        "parameters": sum(p.numel() for p in policy_of(parts.policy).parameters()),
+    }
+    try:
+        parts.tokenizer.save(folder)
+        if parts.vision_path is not None:
+            shutil.copytree(parts.vision_path, folder / "vision", dirs_exist_ok=True)
+        (folder / "earl.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
+    except OSError as error:
+        raise CheckpointError(f"the model in {folder} could not be written: {error}") from error
+    return folder

@@ -1,0 +1,69 @@
+"""The loss of the base stage and of SFT: minus the log-likelihood under the grammar.
+
+Axes: B sequences, T tokens.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from earl.config.sections import Precision
+from earl.data.collate import Batch
+from earl.policy import logprobs_from_hidden, policy_of
+from earl.policy.configs import VocabularyLike
+from earl.sequence import Kind
+from earl.sft.shared import shared_hidden_states
+from earl.training.loop import Losses
+from earl.training.ranks import autocast
+
+
+class PolicyObjective(nn.Module):
+    """A policy with its loss, summed over the tokens that the kinds mark.
+
+    Args:
+        policy: Emu3ForCausalLM, with or without a LoRA adapter.
+        chunk: positions per block of logits.
+    """
+
+    def __init__(
+        self, policy: Any, vocabulary: VocabularyLike, precision: Precision, *, chunk: int = 1024
+    ) -> None:
+        super().__init__()
+        self.policy = policy
+        self.vocabulary = vocabulary
+        self.precision = precision
+        self.chunk = chunk
+
+    def forward(self, batch: Batch) -> Losses:
+        """Metrics, nats a token: `loss` of all scored tokens, `visual` and `text` of each kind,
+        `changed` of visual tokens in cells that the edit changes, `kept` of the others of edits."""
+        with autocast(self.precision, batch.ids_BT.device):
+            hidden_BTC = shared_hidden_states(self.policy, batch)
+            logprobs_BT = logprobs_from_hidden(
+                hidden_BTC,
+                policy_of(self.policy).lm_head.weight,
+                batch.ids_BT,
+                batch.mask_BT,
+                batch.kinds_BT,
+                self.vocabulary,
+                chunk=self.chunk,
+            )
+        nats_BT = -logprobs_BT
+        visual_BT = batch.kinds_BT == Kind.VISUAL
+        edits_B1 = batch.changed_BT.any(dim=1, keepdim=True)
+        metrics = {
+            "loss": _sum_and_count(nats_BT, batch.loss_BT),
+            "visual": _sum_and_count(nats_BT, visual_BT),
+            "text": _sum_and_count(nats_BT, batch.kinds_BT == Kind.TEXT),
+            "changed": _sum_and_count(nats_BT, batch.changed_BT),
+            "kept": _sum_and_count(nats_BT, visual_BT & edits_B1 & ~batch.changed_BT),
+        }
+        return Losses(nats_BT.sum(), metrics)
+
+
+def _sum_and_count(values_BT: Tensor, where_BT: Tensor) -> Tensor:
+    chosen = values_BT.detach()[where_BT].double()
+    return torch.stack([chosen.sum(), torch.tensor(float(chosen.numel()), device=chosen.device).double()])

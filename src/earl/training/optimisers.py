@@ -1,0 +1,71 @@
+"""AdamW, or Muon on the hidden matrices and AdamW on everything else.
+
+Muon (Jordan 2024; `torch.optim.Muon`) orthogonalises the momentum of a matrix; it is meant for
+matrices between hidden activations, so embeddings, the head, norms and biases stay with AdamW.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from earl.config.sections import Optimiser
+
+# A parameter whose name holds one of these is an embedding or a head, whatever its shape.
+_NOT_HIDDEN = ("embed", "lm_head", "codebook", "quantize")
+
+
+def create_optimisers(
+    parameters: Iterable[tuple[str, nn.Parameter]], settings: Optimiser
+) -> list[torch.optim.Optimizer]:
+    """Optimisers over the named parameters that require a gradient.
+
+    Each group carries `peak_rate`, which the schedule multiplies. Weight decay acts on
+    matrices (two or more dimensions), not on norms and biases.
+    """
+    hidden: list[nn.Parameter] = []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
+    for name, parameter in parameters:
+        if not parameter.requires_grad:
+            continue
+        embedding = any(part in name for part in _NOT_HIDDEN)
+        if settings.name == "muon" and parameter.ndim == 2 and not embedding:
+            hidden.append(parameter)
+        elif parameter.ndim >= 2:
+            decayed.append(parameter)
+        else:
+            plain.append(parameter)
+    optimisers: list[torch.optim.Optimizer] = []
+    groups = [
+        {"params": decayed, "weight_decay": settings.weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if groups:
+        optimisers.append(
+            torch.optim.AdamW(
+                groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.eps, fused=True
+            )
+        )
+    if hidden:
+        rate = settings.muon_learning_rate
+        assert rate is not None, "the recipe's check guarantees it"
+        optimisers.append(
+            torch.optim.Muon(
+                hidden, lr=rate, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw"
+            )
+        )
+    for optimiser in optimisers:
+        for group in optimiser.param_groups:
+            group["peak_rate"] = group["lr"]
+    return optimisers
+
+
+def set_rates(optimisers: Iterable[torch.optim.Optimizer], factor: float) -> None:
+    """Set every group's learning rate to its peak times the factor."""
+    for optimiser in optimisers:
+        for group in optimiser.param_groups:
+            group["lr"] = group["peak_rate"] * factor

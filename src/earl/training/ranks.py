@@ -1,0 +1,35 @@
+"""Ranks, devices and numbers: the accelerator of a run, threads, and autocast."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+
+from earl.config.sections import Precision, Run
+from earl.errors import ConfigError
+
+
+def create_accelerator(run: Run, *, find_unused: bool = False) -> Accelerator:
+    """The accelerator for this process, one of however many `accelerate launch` started.
+
+    Args:
+        find_unused: some parameters get no gradient (a tokenizer's temporal layers).
+
+    Raises:
+        ConfigError: run.device is "cuda" and there is none.
+    """
+    if run.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("run.device = 'cuda', but torch sees no CUDA device; use run.device=auto")
+    if run.threads:
+        torch.set_num_threads(run.threads)
+    handlers = [DistributedDataParallelKwargs(find_unused_parameters=find_unused)]
+    cpu = run.device == "cpu" or not torch.cuda.is_available()
+    return Accelerator(cpu=cpu, kwargs_handlers=handlers)
+
+
+def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
+    """bfloat16 products with float32 weights, or nothing for float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision.compute == "bf16")

@@ -1,0 +1,101 @@
+"""Weights and optimiser state to flat named tensors and back, so that safetensors can hold them.
+
+Sharded parameters (FSDP2's DTensor) are gathered on saving and cut again on loading; both are
+then collective: every rank calls them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from earl.errors import CheckpointError
+
+
+def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """The parameters that receive gradients and the persistent buffers, by name.
+
+    Frozen weights are left out: under LoRA they are the start's, unchanged.
+    """
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    return {name: whole(value) for name, value in model.state_dict().items() if name not in frozen}
+
+
+@torch.no_grad()
+def load_trained_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copy saved weights into the model; names and shapes must be the same.
+
+    Raises:
+        CheckpointError: the checkpoint is of another model.
+    """
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    present = {name: value for name, value in model.state_dict().items() if name not in frozen}
+    if differing := sorted(present.keys() ^ tensors.keys()):
+        raise CheckpointError(
+            f"the checkpoint is of another model: {len(differing)} weights differ, first {differing[0]!r}"
+        )
+    for name, value in present.items():
+        saved = tensors[name]
+        if saved.shape != value.shape:
+            raise CheckpointError(
+                f"the checkpoint is of another model: {name} is {tuple(saved.shape)} there and "
+                f"{tuple(value.shape)} here"
+            )
+        value.copy_(_like(saved, value))
+
+
+def optimiser_tensors(
+    optimisers: Iterable[torch.optim.Optimizer], names: Mapping[nn.Parameter, str]
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Flatten optimiser state to `index|parameter|key`; numbers that are no tensors go to the rest."""
+    tensors: dict[str, Tensor] = {}
+    rest: dict[str, Any] = {}
+    for index, optimiser in enumerate(optimisers):
+        for parameter, state in optimiser.state.items():
+            for key, value in state.items():
+                label = f"{index}|{names[parameter]}|{key}"
+                if isinstance(value, Tensor):
+                    tensors[label] = whole(value)
+                else:
+                    rest[label] = value
+    return tensors, rest
+
+
+def load_optimiser_tensors(
+    optimisers: Iterable[torch.optim.Optimizer],
+    names: Mapping[nn.Parameter, str],
+    tensors: Mapping[str, Tensor],
+    rest: Mapping[str, Any],
+) -> None:
+    """Undo `optimiser_tensors`.
+
+    Raises:
+        CheckpointError: the state is of other parameters.
+    """
+    by_index = list(optimisers)
+    parameters = {name: parameter for parameter, name in names.items()}
+    for optimiser in by_index:
+        optimiser.state.clear()
+    for label, value in [*tensors.items(), *rest.items()]:
+        index, name, key = label.split("|")
+        if int(index) >= len(by_index) or name not in parameters:
+            raise CheckpointError(f"the checkpoint's optimiser state {label!r} has no parameter here")
+        parameter = parameters[name]
+        if isinstance(value, Tensor) and value.shape == parameter.shape:
+            value = _like(value, parameter).to(parameter.device)
+        by_index[int(index)].state[parameter][key] = value
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The tensor itself, or the gathered one where it is sharded."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def _like(tensor: Tensor, model: Tensor) -> Tensor:
+    if isinstance(model, DTensor):
+        return distribute_tensor(tensor.to(model.device), model.device_mesh, model.placements)
+    return tensor

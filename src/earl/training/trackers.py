@@ -1,0 +1,127 @@
+"""Where a run's numbers go: a line of JSON per record, TensorBoard, and one live line for people."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from earl.errors import CheckpointError
+
+
+class Log:
+    """Records of one run: `log.jsonl`, TensorBoard under `tensorboard/`, a progress line.
+
+    Only the first rank writes; on the others every method does nothing.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        total_steps: int,
+        tracker: Literal["tensorboard", "none"] = "tensorboard",
+        active: bool = True,
+        title: str = "train",
+        console: Console | None = None,
+    ) -> None:
+        self.folder = folder
+        self.active = active
+        self._tracker = tracker
+        self._writer: Any = None
+        self._progress: Progress | None = None
+        self._console = console or Console(stderr=True)
+        self._total = total_steps
+        self._title = title
+
+    def open(self, step: int) -> None:
+        """Begin or continue at a step; records past it, of a run that was killed, are dropped."""
+        if not self.active:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / "log.jsonl"
+        if path.exists():
+            lines = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
+            path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        if self._tracker == "tensorboard":
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step + 1)
+        if self._console.is_terminal:
+            self._progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=self._console,
+            )
+            self._progress.start()
+            self._progress.add_task(self._title, total=self._total, completed=step, note="")
+
+    def record(self, step: int, values: Mapping[str, float], *, split: str = "train") -> None:
+        """Write one record: finite numbers by name, at a step."""
+        if not self.active:
+            return
+        clean = {name: float(value) for name, value in values.items()}
+        line = {
+            "step": step,
+            "split": split,
+            **{k: v if math.isfinite(v) else None for k, v in clean.items()},
+        }
+        try:
+            with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise CheckpointError(f"the log in {self.folder} could not be written: {error}") from error
+        if self._writer is not None:
+            for name, value in clean.items():
+                self._writer.add_scalar(f"{split}/{name}", value, step)
+        text = "  ".join(f"{name} {_short(value)}" for name, value in clean.items())
+        if self._progress is not None and split == "train":
+            self._progress.update(self._progress.task_ids[0], completed=step, note=text)
+        else:
+            self._console.print(
+                f"{self._title} {split} {step}/{self._total}  {text}", highlight=False, soft_wrap=True
+            )
+
+    def picture(self, name: str, step: int, image: Any) -> None:
+        """Save a PIL image as `pictures/NAME-STEP.png` and show it in TensorBoard."""
+        if not self.active:
+            return
+        folder = self.folder / "pictures"
+        folder.mkdir(parents=True, exist_ok=True)
+        image.save(folder / f"{name}-{step:08d}.png")
+        if self._writer is not None:
+            import numpy as np
+
+            self._writer.add_image(name, np.asarray(image), step, dataformats="HWC")
+
+    def note(self, text: str) -> None:
+        """One line for people."""
+        if self.active:
+            self._console.print(text, highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):  # a line that a kill cut in half
+        return math.inf
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"

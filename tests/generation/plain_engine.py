@@ -1,0 +1,29 @@
+"""The plain twin: one sample, the stock forward over the whole sequence at each id, no cache."""
+
+import torch
+
+from earl.generation.draw import draw, stream_keys
+from earl.records import Completion
+from earl.sequence import Grammar
+
+
+@torch.no_grad()
+def complete(model, tokenizer, request, seed, sampling) -> Completion:
+    vocabulary = tokenizer.vocabulary
+    state = Grammar(tokenizer, request.prefill, request.grid, request.max_text_tokens).start()
+    ids, logprobs = [], []
+    while not state.done:
+        kind, forced = state.allowed
+        if kind == "forced":
+            token, logprob = forced, 0.0
+        else:
+            logits = model(input_ids=torch.tensor([[*request.prompt, *ids]])).logits[:, -1].float()
+            start = vocabulary.first_visual if kind == "visual" else 0
+            stop = start + vocabulary.codebook_size if kind == "visual" else vocabulary.first_visual
+            found = draw(logits[:, start:stop], stream_keys([seed], [len(ids)]), sampling, start)
+            token, logprob = found[0].item(), found[1].item()
+        ids.append(token)
+        logprobs.append(logprob)
+        state.advance(token)
+    stopped = state.problem is None or ids[-1] >= vocabulary.first_special
+    return Completion(tuple(ids), tuple(logprobs), "stop" if stopped else "length", seed)

@@ -1,0 +1,73 @@
+import numpy as np
+import torch
+
+from earl.generation import Sampling
+from earl.generation.draw import draw, gumbel_noise, stream_keys
+
+
+def keys_for(count, seed=5):
+    return stream_keys([seed] * count, list(range(count)))
+
+
+def test_frequencies_are_the_softmax():
+    count, logits = 60_000, torch.tensor([2.0, 0.0, -1.0, 1.0, -4.0])
+    ids, logprobs = draw(logits.expand(count, 5), keys_for(count), Sampling(temperature=1.5), 1000)
+    p = (logits / 1.5).softmax(0)
+    observed = torch.bincount(ids - 1000, minlength=5)
+    chi_square = ((observed - count * p) ** 2 / (count * p)).sum().item()
+    assert chi_square < 20  # 4 degrees of freedom: exceeded with probability 0.0005
+    assert torch.allclose(logprobs, p.log()[ids - 1000], atol=1e-5)
+
+
+def test_frequencies_over_seeds_at_one_position_and_over_many_columns():
+    count, width = 20_000, 700
+    keys = stream_keys(list(range(count)), [3] * count)
+    ids, _ = draw(torch.zeros(count, width), keys, Sampling(top_k=0), 0)
+    observed = torch.bincount(ids, minlength=width).double()
+    chi_square = ((observed - count / width) ** 2 / (count / width)).sum().item()
+    assert abs(chi_square - (width - 1)) < 5 * (2 * (width - 1)) ** 0.5
+
+
+def test_noise_has_the_moments_of_a_gumbel_and_no_visible_correlation():
+    noise = gumbel_noise(keys_for(1000), torch.arange(1000, dtype=torch.int32)[None])
+    assert abs(noise.mean().item() - 0.5772) < 0.01
+    assert abs(noise.std().item() - np.pi / 6**0.5) < 0.01
+    assert torch.isfinite(noise).all()
+    between_rows = torch.corrcoef(noise[:200])
+    between_columns = torch.corrcoef(noise.T[:200])
+    for table in (between_rows, between_columns):
+        assert (table - torch.eye(200)).abs().max() < 0.2
+
+
+def test_neighbouring_seeds_and_positions_differ():
+    keys = stream_keys([0, 1, 0, 1, 2**62], [0, 0, 1, 1, 0])
+    assert len({tuple(row) for row in keys.tolist()}) == 5
+
+
+def test_top_k_and_top_p_cut_and_the_rest_keeps_its_proportions():
+    logits = torch.tensor([3.0, 2.0, 1.0, 0.0, -1.0])
+    count = 20_000
+    for sampling, kept in ((Sampling(top_k=2), 2), (Sampling(top_p=0.7), 2), (Sampling(top_p=1e-9), 1)):
+        ids, logprobs = draw(logits.expand(count, 5), keys_for(count), sampling, 0)
+        observed = torch.bincount(ids, minlength=5) / count
+        expected = logits[:kept].softmax(0)
+        assert observed[kept:].sum() == 0
+        assert (observed[:kept] - expected).abs().max() < 0.02
+        assert torch.allclose(logprobs, logits.log_softmax(0)[ids], atol=1e-5)  # before the cut
+
+
+def test_a_row_s_draw_does_not_depend_on_the_other_rows():
+    logits = torch.randn(50, 300, generator=torch.Generator().manual_seed(0))
+    keys = keys_for(50)
+    for sampling in (Sampling(), Sampling(top_k=20), Sampling(top_k=40, top_p=0.8)):
+        together, _ = draw(logits, keys, sampling, 7)
+        alone = [draw(logits[i : i + 1], keys[i : i + 1], sampling, 7)[0].item() for i in range(50)]
+        assert together.tolist() == alone
+
+
+def test_truncation_that_cuts_nothing_changes_nothing():
+    logits = torch.randn(50, 300, generator=torch.Generator().manual_seed(0))
+    keys = keys_for(50)
+    whole, _ = draw(logits, keys, Sampling(top_k=0), 0)
+    assert torch.equal(whole, draw(logits, keys, Sampling(top_k=300), 0)[0])
+    assert torch.equal(whole, draw(logits, keys, Sampling(top_k=299), 0)[0])

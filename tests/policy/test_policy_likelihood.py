@@ -1,0 +1,137 @@
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from earl.policy import Scorer, add_lora, create_policy, load_policy, token_logprobs, token_logprobs_plain
+
+SHAPES = [
+    {"hidden_size": 48, "num_attention_heads": 4, "num_key_value_heads": 1, "num_hidden_layers": 2},
+    {"hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 4, "num_hidden_layers": 1},
+    {"hidden_size": 40, "num_attention_heads": 2, "num_key_value_heads": 2, "num_hidden_layers": 3},
+]
+
+
+def louder(model):
+    """Weights large enough that distributions are not flat."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 2:
+                parameter.mul_(4)
+    return model
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_equal_to_the_plain_twin_with_gradients(ids, random_batch, shape, temperature):
+    tokens, mask, kinds = random_batch(ids, seed=1)
+    weights = torch.randn(tokens.shape, generator=torch.Generator().manual_seed(2))
+    results = []
+    for function, extra in ((token_logprobs, {"chunk": 5}), (token_logprobs_plain, {})):
+        model = louder(create_policy({"intermediate_size": 96, **shape}, ids, seed=3))
+        logprobs, entropy = function(
+            model, tokens, mask, kinds, ids, temperature=temperature, with_entropy=True, **extra
+        )
+        (logprobs * weights + 0.3 * entropy * weights.flip(0)).sum().backward()
+        results.append((logprobs, entropy, [parameter.grad for parameter in model.parameters()]))
+    (logprobs, entropy, grads), (logprobs_plain, entropy_plain, grads_plain) = results
+    assert logprobs.dtype == torch.float32 and logprobs.abs().max() > 4
+    assert (logprobs - logprobs_plain).abs().max() < 1e-5
+    assert (entropy - entropy_plain).abs().max() < 1e-5
+    for grad, plain in zip(grads, grads_plain, strict=True):
+        assert (grad - plain).abs().max() < 1e-5 * max(1.0, plain.abs().max().item())
+
+
+def test_without_entropy_the_same_values_and_gradients(ids, random_batch):
+    tokens, mask, kinds = random_batch(ids, seed=5)
+    grads = []
+    for with_entropy in (False, True):
+        model = louder(create_policy("tiny", ids, seed=3))
+        result = token_logprobs(model, tokens, mask, kinds, ids, with_entropy=with_entropy)
+        logprobs = result[0] if with_entropy else result
+        logprobs.sum().backward()
+        grads.append([logprobs.detach(), *(parameter.grad for parameter in model.parameters())])
+    for one, other in zip(*grads, strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+
+
+def test_forced_and_padding_are_zero_and_give_no_gradient(ids, random_batch):
+    tokens, mask, kinds = random_batch(ids, seed=7)
+    model = create_policy("tiny", ids, seed=0)
+    logprobs = token_logprobs(model, tokens, mask, kinds, ids)
+    assert (logprobs[kinds == 0] == 0).all() and (logprobs[kinds != 0] < 0).all()
+    token_logprobs(model, tokens, mask, torch.zeros_like(kinds), ids).sum()
+    assert model.lm_head.weight.grad is None
+
+
+def test_probabilities_of_a_kind_sum_to_one(ids):
+    model = louder(create_policy("tiny", ids, seed=0))
+    visual = torch.arange(ids.first_visual, ids.first_visual + ids.codebook_size)
+    tokens = torch.stack([torch.full_like(visual, ids.bos), visual], 1)
+    kinds = torch.tensor([[0, 2]]).expand(len(visual), 2)
+    logprobs = token_logprobs(model, tokens, torch.ones_like(tokens), kinds, ids)
+    assert logprobs[:, 1].exp().sum().item() == pytest.approx(1.0, abs=1e-5)
+
+
+def test_padding_side_changes_nothing(ids):
+    model = louder(create_policy("tiny", ids, seed=0))
+    tokens = torch.tensor([[ids.bos, 3, 120, 121, 4]])
+    kinds = torch.tensor([[0, 1, 2, 2, 1]])
+    alone = token_logprobs(model, tokens, torch.ones_like(tokens), kinds, ids)[0]
+    for left, right in ((3, 0), (0, 3), (2, 1)):
+        pad = torch.nn.functional.pad
+        padded = token_logprobs(
+            model,
+            pad(tokens, (left, right), value=ids.pad),
+            pad(torch.ones_like(tokens), (left, right)),
+            pad(kinds, (left, right)),
+            ids,
+        )[0, left : left + 5]
+        assert (padded - alone).abs().max() < 1e-5
+
+
+def test_release_s_logits_give_the_same_likelihoods(vectors):
+    class Release:
+        size, first_visual, codebook_size, pad, bos, eos = 1200, 688, 512, 676, 682, 683
+
+    expected = load_file(vectors / "expected.safetensors")
+    tokens = expected["input_ids"]
+    kinds = torch.where(tokens >= Release.first_visual, 2, 1)
+    kinds[:, 0] = 0
+    ours = token_logprobs(load_policy(vectors), tokens, torch.ones_like(tokens), kinds, Release)
+    for row, at in ((0, 5), (1, 20), (2, 40)):
+        logits, target = expected["logits"][row, at - 1], tokens[row, at].item()
+        start, stop = (688, 1200) if target >= 688 else (0, 688)
+        value = logits[start:stop].log_softmax(0)[target - start]
+        assert ours[row, at].item() == pytest.approx(value.item(), abs=1e-4)
+
+
+def test_a_token_of_the_wrong_kind_is_our_mistake_and_said(ids):
+    tokens = torch.tensor([[ids.bos, 5]])
+    with pytest.raises(ValueError, match="visual"):
+        token_logprobs(create_policy("tiny", ids, seed=0), tokens, tokens > 0, torch.tensor([[0, 2]]), ids)
+
+
+def test_bfloat16_autocast_and_scorer(ids, random_batch):
+    tokens, mask, kinds = random_batch(ids, seed=9)
+    model = louder(create_policy("tiny", ids, seed=0))
+    exact = token_logprobs(model, tokens, mask, kinds, ids)
+    scorer = Scorer(model, ids)
+    assert torch.equal(scorer(tokens, mask, kinds), exact)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = scorer(tokens, mask, kinds)
+    assert rough.dtype == torch.float32 and 0 < (rough - exact).abs().max() < 0.5
+    rough.sum().backward()
+    assert torch.isfinite(model.lm_head.weight.grad).all()
+
+
+def test_through_lora_and_with_checkpointing(ids, random_batch):
+    tokens, mask, kinds = random_batch(ids, seed=11)
+    base = louder(create_policy("tiny", ids, seed=0))
+    before = token_logprobs(base, tokens, mask, kinds, ids).detach()
+    model = add_lora(base, 4)
+    assert torch.equal(token_logprobs(model, tokens, mask, kinds, ids), before)
+    model.get_base_model().gradient_checkpointing_enable()
+    model.train()
+    token_logprobs(model, tokens, mask, kinds, ids).sum().backward()
+    trained = [name for name, parameter in model.named_parameters() if parameter.grad is not None]
+    assert trained and all("lora_" in name for name in trained)
