@@ -293,7 +293,7 @@ def test_full_disk_while_writing_a_shard(shards: Path, monkeypatch: pytest.Monke
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("datasets.Dataset.save_to_disk", full)
-    with pytest.raises(CheckpointError, match="shard-00002.*No space left"):
+    with pytest.raises(CheckpointError, match=r"shard-00002.*No space left"):
         write_shard(shards, 2, [edit()], split="train")
     assert len(load_shards(shards)) == 5
 

@@ -261,7 +261,7 @@ def test_not_a_number_stops_the_run(room: Path, tmp_path: Path, monkeypatch: pyt
         return update(self, batches)
 
     monkeypatch.setattr(Trainer, "_update", poisoned)
-    with pytest.raises(TrainingError, match="step 3.*learning_rate"):
+    with pytest.raises(TrainingError, match=r"step 3.*learning_rate"):
         train_sft(make_recipe(recipe_table(room, tmp_path)))
     assert [path.name for path in checkpoint.list_checkpoints(tmp_path / "checkpoints")] == ["step-00000002"]
 
