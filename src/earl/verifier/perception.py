@@ -25,9 +25,9 @@ Array = NDArray[np.float32]
 PRICE = 5.0  # energy that a solid must explain to be believed
 KEEP = 8  # rough candidates looked at closely
 CLOSE = 3  # of them, those tried in all positions
-STACK_CUE = 4.0  # energy beyond the ordinary above a solid that makes a stack worth a try
+STACK_CUE = 2.0  # energy beyond the ordinary above a solid that makes a stack worth a try
 ORDINARY = 0.06  # a softened pixel's difference that blur and noise explain
-TIE = 0.06  # of a solid's contrast: kinds this close are equal where hue is lost
+TIE = 0.10  # of a solid's contrast: kinds this close are equal where hue is lost
 _STEPS = (-1.0, 0.0, 1.0)
 _NINE = tuple((a, b) for a in _STEPS for b in _STEPS)
 
@@ -252,16 +252,19 @@ class _Search:
 
     def _try_stack(self, row: int, column: int) -> None:
         """See whether one solid on another explains a place better than what was found."""
-        solid = self.at(row, column, 0)
-        if solid is None:
-            return
+        place = (row, column, 0)
         patch = self._patch((row, column, 1))
         if self._unexplained(patch) < STACK_CUE:
             return
+        solid = self.at(*place)
         kept = list(self.solids)
-        best, best_energy = kept, float(self._energies([solid], patch)[0])
+        if solid is None:
+            best, best_energy = kept, self._energy_without(place, patch)
+            solid = Solid(CARRIERS[0], 0, *place)
+        else:
+            best, best_energy = kept, float(self._energies([solid], patch)[0])
         for base in self._bases(solid):
-            self._set(base, base.place)
+            self._set(base, place)
             tops = self._tops(base, patch)
             energy = self._energies(tops, patch)
             if energy.min() + PRICE < best_energy:
@@ -275,7 +278,9 @@ class _Search:
         """What may stand below at a place: the solid found, if it can carry, and what fits the lower part."""
         look = self.stage.background, self.stage.style
         apart, _ = rough(self.seen, self.side, *look, solid.row, solid.column, low=True)
-        fitting = [KINDS[i] for i in np.argsort(apart) if KINDS[i][0] in CARRIERS][:4]
+        by_form = apart.reshape(len(FORMS), len(COLORS))
+        forms = sorted(CARRIERS, key=lambda f: by_form[f].min())[:4]
+        fitting = [(f, int(by_form[f].argmin())) for f in forms]
         if FORMS[solid.form].carries:
             fitting.insert(0, solid[:2])
         return [solid._replace(form=f, color=c) for f, c in dict.fromkeys(fitting)]
@@ -306,6 +311,8 @@ class _Search:
             f = FORMS[solid.form]
             twin = FORMS.index(replace(f, texture="plain" if f.texture == "striped" else "striped"))
             kinds = [(g, c) for g in (solid.form, twin) for c in range(len(COLORS))]
+            here = prior.at(*solid.place)
+            kinds += [Solid.of(here)[:2]] if here is not None else []
             energy = self._energies([solid._replace(form=g, color=c) for g, c in kinds], patch)
             scale = max(self._energy_without(solid.place, patch) - float(energy.min()), PRICE)
             likely = [k for k, e in zip(kinds, energy, strict=True) if e <= energy.min() + TIE * scale]
@@ -315,10 +322,11 @@ class _Search:
     def _prior_kinds(self, prior: Scene, solid: Solid) -> list[Kind]:
         here = prior.at(*solid.place)
         alike = [o for o in prior.objects if o.shape == FORMS[solid.form].shape]
-        known = [Solid.of(o) for o in ([here] if here is not None else []) + alike]
         f = FORMS[solid.form]
         plain, striped = (FORMS.index(replace(f, texture=t)) for t in ("plain", "striped"))
-        return [(striped if FORMS[k.form].texture == "striped" else plain, k.color) for k in known]
+        known = [Solid.of(o) for o in alike]
+        kinds = [(striped if FORMS[k.form].texture == "striped" else plain, k.color) for k in known]
+        return ([Solid.of(here)[:2]] if here is not None else []) + kinds
 
 
 def _clip(v: float) -> float:

@@ -156,7 +156,8 @@ class Stage:
     ) -> Array:
         """Candidates for one place in their surroundings, styled: (N, C, H, W)."""
         rows, columns = patch.slices(self.scale)
-        sprites = stack_sprites(self.page, feet, rows, columns)
+        index = {foot: i for i, foot in enumerate(dict.fromkeys(feet))}
+        sprites = stack_sprites(self.page, list(index), rows, columns)
         shine = 1 - sprites[:, :1]
         if level:
             day = (around.ground + around.under) * shine
@@ -164,8 +165,12 @@ class Stage:
             day = around.ground * sprites[:, 1:2]
             day += around.under
             day *= shine
-        day += sprites[:, 2:3] * PALETTE_KC[list(colors)][:, :, None, None]
         day += sprites[:, 3:]
+        light = sprites[:, 2:3]
+        if len(index) < len(feet):  # the same form in several colours
+            order = [index[foot] for foot in feet]
+            day, light = day[order], light[order]
+        day += light * PALETTE_KC[list(colors)][:, :, None, None]
         if around.over is not None:
             day *= around.over_gap
             day += around.over
