@@ -179,7 +179,7 @@ def test_early_stop_publishes_the_best_weights(
     room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rising = {1: 1.0, 2: 0.5, 3: 0.6, 4: 0.7}
-    monkeypatch.setattr("earl.sft.sft.Validator.__call__", lambda self, step: {"loss": rising[step]})
+    monkeypatch.setattr("earl.sft.validation.Validator.__call__", lambda self, step: {"loss": rising[step]})
     table = recipe_table(room, tmp_path)
     table["data"]["validation"] = str(room / "validation")
     table |= {"validation": {"every": 1, "patience": 2}, "checkpoint": {"every": 100, "keep": 1}}
