@@ -29,12 +29,15 @@ class Decoder:
 
     def __init__(self, policy: Any, dtype: torch.dtype) -> None:
         self.policy, self.dtype = policy, dtype
+        # On a CPU only the matrix products gain from half precision; norms, attention and the
+        # residual stream cost no more in float32, and are exact there.
+        self.stream = torch.float32 if policy.lm_head.weight.device.type == "cpu" else dtype
         config = policy.config
         attention = policy.model.layers[0].self_attn
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.head_dim, self.eps = attention.head_dim, config.rms_norm_eps
         self.activation = policy.model.layers[0].mlp.act_fn
-        self.weights: Weights = read_weights(policy, dtype)
+        self.weights: Weights = read_weights(policy, dtype, self.stream)
 
     @property
     def device(self) -> torch.device:
@@ -42,7 +45,7 @@ class Decoder:
 
     def refresh(self) -> None:
         """Take the policy's weights as they are now."""
-        self.weights = read_weights(self.policy, self.dtype)
+        self.weights = read_weights(self.policy, self.dtype, self.stream)
 
     def rope_table(self, length: int) -> tuple[Tensor, Tensor]:
         """cos and signed sin of positions 0..length-1, each (length, 1, D)."""
@@ -50,10 +53,10 @@ class Decoder:
         cos, sin = self.policy.model.rotary_emb(torch.zeros(1, device=self.device), position_ids=positions)
         sign = torch.ones(self.head_dim, device=self.device)
         sign[: self.head_dim // 2] = -1
-        return cos[0, :, None].to(self.dtype), (sin[0, :, None] * sign).to(self.dtype)
+        return cos[0, :, None].to(self.stream), (sin[0, :, None] * sign).to(self.stream)
 
     def embed(self, ids: Tensor) -> Tensor:
-        return self.weights.embedding[ids].to(self.dtype)
+        return self.weights.embedding[ids].to(self.stream)
 
     def norm(self, x: Tensor, weight: Tensor) -> Tensor:
         return F.rms_norm(x, weight.shape, weight, self.eps)
@@ -63,7 +66,7 @@ class Decoder:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (M, H, D) scaled and rotated, keys (M, K, D) rotated, values (M, K, D)."""
         H, K, D = self.heads, self.kv_heads, self.head_dim
-        both = apply(self.norm(x_MC, layer.norm1), layer.qkv).view(-1, H + 2 * K, D)
+        both = apply(self.norm(x_MC, layer.norm1), layer.qkv).to(self.stream).view(-1, H + 2 * K, D)
         qk, values = both[:, : H + K], both[:, H + K :]
         qk = torch.addcmul(qk * rope[0], qk.roll(D // 2, -1), rope[1])
         return qk[:, :H] / math.sqrt(D), qk[:, H:], values
@@ -100,24 +103,27 @@ class Decoder:
             q, k, v = self.qkv(x, layer, tables)
             q, k, v = (t.view(P, T, -1, D).transpose(1, 2) for t in (q, k, v))
             rows = slice(first * K, (first + P) * K)
-            keys[rows, :, :T] = k.transpose(2, 3).reshape(P * K, D, T)
+            keys[rows, :T] = k.reshape(P * K, T, D)
             values[rows, :T] = v.reshape(P * K, T, D)
             mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0, enable_gqa=H != K)
-            x = x + apply(mixed.transpose(1, 2).reshape(P * T, H * D), layer.out)
+            mixed = mixed.transpose(1, 2).reshape(P * T, H * D)
+            if layer is self.weights.layers[-1]:  # from here on only the last token of each matters
+                last = torch.arange(P, device=x.device) * T + cache.lengths[first : first + P] - 1
+                mixed, x = mixed[last], x[last]
+            x = x + apply(mixed, layer.out)
             x = x + self.mlp(x, layer)
-        last = cache.lengths[first : first + P] - 1
-        x = x.view(P, T, -1)[torch.arange(P, device=x.device), last]
         return self.norm(x, self.weights.norm)
 
 
 def apply(x: Tensor, projection: Projection) -> Tensor:
-    """A projection, joined or in parts."""
+    """A projection, joined or in parts, in the matrices' dtype."""
+    x = x.to(projection[0][0].dtype)
     parts = [F.linear(x, weight, bias) for weight, bias in projection]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 
 
 class PromptCache:
-    """Keys (P*K, D, L) and values (P*K, L, D) per layer of P prompts, padded right; lengths (P,)."""
+    """Keys and values (P*K, L, D) per layer of P prompts, padded right; lengths (P,)."""
 
     def __init__(self, keys: list[Tensor], values: list[Tensor], lengths: Tensor) -> None:
         self.keys, self.values, self.lengths = keys, values, lengths
@@ -125,11 +131,11 @@ class PromptCache:
     @classmethod
     def empty(cls, decoder: Decoder, lengths: Tensor, longest: int) -> PromptCache:
         rows, D = len(lengths) * decoder.kv_heads, decoder.head_dim
-        kind = {"dtype": decoder.dtype, "device": decoder.device}
+        kind: dict[str, Any] = {"dtype": decoder.stream, "device": decoder.device}
         layers = range(len(decoder.weights.layers))
         # zeros, not empty: padding meets a probability of 0, and 0 * nan would be nan
         return cls(
-            [torch.zeros(rows, D, longest, **kind) for _ in layers],
+            [torch.zeros(rows, longest, D, **kind) for _ in layers],
             [torch.zeros(rows, longest, D, **kind) for _ in layers],
             lengths,
         )
@@ -156,9 +162,9 @@ class Slots:
         self.capacity = capacity
         self.longest = prompts.values[0].shape[1]
         rows = len(prompts.lengths) * group * decoder.kv_heads
-        kind = {"dtype": decoder.dtype, "device": decoder.device}
+        kind: dict[str, Any] = {"dtype": decoder.stream, "device": decoder.device}
         layers = range(len(decoder.weights.layers))
-        self.keys = [torch.zeros(rows, decoder.head_dim, capacity, **kind) for _ in layers]
+        self.keys = [torch.zeros(rows, capacity, decoder.head_dim, **kind) for _ in layers]
         self.values = [torch.zeros(rows, capacity, decoder.head_dim, **kind) for _ in layers]
         self.rope = decoder.rope_table(self.longest + capacity)
         self._even = bool((prompts.lengths == self.longest).all())
@@ -170,7 +176,7 @@ class Slots:
     def grow(self, capacity: int) -> None:
         """Make room for longer completions, keeping what is there."""
         more = capacity - self.capacity
-        self.keys = [F.pad(t, (0, more)) for t in self.keys]
+        self.keys = [F.pad(t, (0, 0, 0, more)) for t in self.keys]
         self.values = [F.pad(t, (0, 0, 0, more)) for t in self.values]
         self.rope = self.decoder.rope_table(self.longest + capacity)
         self.capacity = capacity
@@ -231,7 +237,7 @@ class Slots:
         prompt = column < self.prompts.lengths.view(P, 1, 1, 1)
         own = (column >= self.longest) & (column - self.longest <= at_Rn.view(P, self.group, n, 1))
         seen = (prompt | own).view(P, self.group, 1, n, 1, -1).expand(-1, -1, -1, -1, E, -1)
-        mask = torch.zeros(seen.shape, dtype=decoder.dtype, device=decoder.device)
+        mask = torch.zeros(seen.shape, dtype=decoder.stream, device=decoder.device)
         return mask.masked_fill_(~seen, float("-inf")).flatten(3, 4)
 
     def step(
@@ -257,11 +263,13 @@ class Slots:
         K, D = decoder.kv_heads, decoder.head_dim
         where = self.prompts.lengths[torch.div(slot_M, self.group, rounding_mode="floor")] + position_M
         rope = (self.rope[0][where], self.rope[1][where])
+        head_K = torch.arange(K, device=ids_M.device)
+        own_MK = ((slot_M[:, None] * K + head_K) * self.capacity + position_M[:, None]).view(-1)
         x = decoder.embed(ids_M)
         for index, layer in enumerate(decoder.weights.layers):
             q, k, v = decoder.qkv(x, layer, rope)
-            self.keys[index].view(-1, K, D, self.capacity)[slot_M, :, :, position_M] = k
-            self.values[index].view(-1, K, self.capacity, D)[slot_M, :, position_M] = v
+            self.keys[index].view(-1, D).index_copy_(0, own_MK, k.reshape(-1, D))
+            self.values[index].view(-1, D).index_copy_(0, own_MK, v.reshape(-1, D))
             if place_M is not None:
                 q = q.new_zeros(self.count * n, *q.shape[1:]).index_copy_(0, place_M, q)
             mixed = self._attend(q, index, n, reach, mask)
@@ -279,8 +287,8 @@ class Slots:
         q = q.view(P, G, n, K, E, D)
         own_q = q.transpose(2, 3).reshape(P * G * K, nE, D)
         prompt_q = q.permute(0, 3, 1, 2, 4, 5).reshape(P * K, G * nE, D)
-        prompt_scores = torch.bmm(prompt_q, self.prompts.keys[index]).view(P, K, G, nE, L).transpose(1, 2)
-        own_scores = torch.bmm(own_q, self.keys[index][:, :, :reach]).view(P, G, K, nE, reach)
+        prompt_scores = torch.bmm(prompt_q, self.prompts.keys[index].mT).view(P, K, G, nE, L).transpose(1, 2)
+        own_scores = torch.bmm(own_q, self.keys[index][:, :reach].mT).view(P, G, K, nE, reach)
         scores = torch.cat([prompt_scores, own_scores], dim=-1)
         if mask is not None:
             scores += mask

@@ -277,7 +277,7 @@ class _Run:
         if len(rows) < len(hidden):
             hidden = hidden[torch.tensor([slot for slot, _ in rows], device=hidden.device)]
         keys = stream_keys([sample.seed for _, sample in rows], [len(sample.ids) for _, sample in rows])
-        logits = (hidden @ columns.T).float()
+        logits = (hidden.to(columns.dtype) @ columns.T).float()
         ids, logprobs = draw(logits, keys.to(logits.device), self.sampling, first_id)
         return ids.tolist(), logprobs.tolist()
 

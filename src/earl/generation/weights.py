@@ -31,7 +31,7 @@ class LayerWeights:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A whole policy as tensors of one dtype on one device."""
+    """A whole policy on one device; matrices in one dtype, norms in the dtype of the residual stream."""
 
     layers: tuple[LayerWeights, ...]
     embedding: Tensor
@@ -40,8 +40,13 @@ class Weights:
 
 
 @torch.no_grad()
-def read_weights(policy: Any, dtype: torch.dtype) -> Weights:
-    """Read the weights as they are now; call again after they were trained."""
+def read_weights(policy: Any, dtype: torch.dtype, stream: torch.dtype) -> Weights:
+    """Read the weights as they are now; call again after they were trained.
+
+    Args:
+        dtype: of the matrices.
+        stream: of what flows between them.
+    """
     head = policy.lm_head.weight
     small = sum(parameter.numel() for parameter in policy.parameters()) < JOIN_BELOW
     layers = []
@@ -49,10 +54,10 @@ def read_weights(policy: Any, dtype: torch.dtype) -> Weights:
         attention, mlp = layer.self_attn, layer.mlp
         layers.append(
             LayerWeights(
-                norm1=layer.input_layernorm.weight.detach().to(dtype),
+                norm1=layer.input_layernorm.weight.detach().to(stream),
                 qkv=_projection((attention.q_proj, attention.k_proj, attention.v_proj), dtype, small),
                 out=_projection((attention.o_proj,), dtype, small),
-                norm2=layer.post_attention_layernorm.weight.detach().to(dtype),
+                norm2=layer.post_attention_layernorm.weight.detach().to(stream),
                 gate_up=_projection((mlp.gate_proj, mlp.up_proj), dtype, small),
                 down=_projection((mlp.down_proj,), dtype, small),
             )
@@ -60,7 +65,7 @@ def read_weights(policy: Any, dtype: torch.dtype) -> Weights:
     return Weights(
         layers=tuple(layers),
         embedding=policy.model.embed_tokens.weight.detach(),
-        norm=policy.model.norm.weight.detach().to(dtype),
+        norm=policy.model.norm.weight.detach().to(stream),
         head=head.detach().to(dtype),
     )
 
