@@ -65,6 +65,18 @@ def test_latents_equal_the_stock_class_tightly():
         torch.testing.assert_close(encode_still(model, pixels), stock, atol=1e-5, rtol=1e-5)
 
 
+def test_the_lookup_in_chunks_is_the_stock_quantiser_s():
+    """Coarse values, so that exact ties and near ties abound."""
+    model = create_vision_tokenizer(0, channel_multiplier=(1,), codebook_size=5000)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        model.quantize.embedding.weight.copy_(torch.randint(-9, 9, (5000, 4), generator=generator) / 7)
+        latents = torch.randint(-40, 40, (3, 4, 16, 16), generator=generator) / 31
+        stock = model.quantize(latents.unsqueeze(1)).squeeze(1)
+    ours = nearest_codes(model.quantize.embedding.weight, latents)
+    assert torch.equal(ours, stock) and len(ours.unique()) > 100
+
+
 @pytest.mark.parametrize("factor", [1, 4])
 def test_gradients_equal_the_stock_class(factor):
     """Through the stock 3-D modules and through the 2-D passes: every parameter's gradient."""

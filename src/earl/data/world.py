@@ -68,6 +68,8 @@ def prepare_world(
         workers: processes that draw pictures; 0 draws in this one.
         on_shard: called with (shards done, shards in all).
 
+    A folder may be continued with more sources; a last shard that was short stays short.
+
     Raises:
         DataError: the folder holds shards made with other settings, or an unknown family.
         CheckpointError: the disk is full.

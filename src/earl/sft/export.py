@@ -29,11 +29,12 @@ def save_model(parts: Parts, folder: str | Path, recipe: TrainingRecipe, *, step
     save_policy(parts.policy, folder / ("adapter" if adapter else "policy"))
     meta: dict[str, Any] = {
         "format": FORMAT,
-        "area": parts.area,
         "vocabulary": parts.tokenizer.vocabulary.to_dict(),
         "origin": {"earl": __version__, "title": recipe.title, "step": step, "seed": recipe.run.seed},
         "parameters": sum(p.numel() for p in policy_of(parts.policy).parameters()),
     }
+    if parts.area is not None:
+        meta["area"] = parts.area
     try:
         parts.tokenizer.save(folder)
         if parts.vision_path is not None:

@@ -105,7 +105,7 @@ def _open(path: Path, side: int) -> NDArray[np.uint8]:
 
 def to_pixels(pictures_BHWC: NDArray[np.uint8]) -> Tensor:
     """uint8 (B, H, W, 3) -> float32 (B, 3, H, W) in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(pictures_BHWC)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.from_numpy(np.array(pictures_BHWC)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def edge_weights(pixels_BCHW: Tensor, strength: float) -> Tensor:

@@ -46,7 +46,7 @@ class TokenizerObjective(nn.Module):
         """Metrics: the parts of the loss, unweighted; psnr in dB."""
         parts, count = self.reconstruct(batch).loss, batch.active
         metrics = {
-            name: torch.tensor([float(getattr(parts, name)) * count, count], dtype=torch.float64)
+            name: torch.tensor([getattr(parts, name).item() * count, count], dtype=torch.float64)
             for name in ("total", "l1", "l2", "gradient", "commitment", "psnr")
         }
         metrics["loss"] = metrics.pop("total")
@@ -122,7 +122,7 @@ def _learner(recipe: TokenizerRecipe) -> TokenizerLearner:
         commitment=recipe.losses.commitment,
         warmup_steps=0 if recipe.model.start else recipe.losses.warmup_steps,
         ema_decay=recipe.losses.codebook_decay,
-        seed=derive_seed(recipe.run.seed, "codebook"),
+        seed=derive_seed(recipe.run.seed, "codebook") % 2**31,
     )
     if recipe.model.start is not None:
         learner = TokenizerLearner(load_vision_tokenizer(recipe.model.start, dtype="float32").model, settings)

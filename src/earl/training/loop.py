@@ -199,7 +199,7 @@ class Trainer:
         sums = dict(zip(names, table.tolist(), strict=True))
         sequences, _ = sums.pop("sequences")
         since, began = self._since
-        values = {name: total / max(count, 1e-9) for name, (total, count) in sums.items()}
+        values = {name: total / count for name, (total, count) in sums.items() if count > 0}
         values["learning_rate"] = self.optimisers[0].param_groups[0]["lr"]
         values["samples_per_second"] = sequences / (time.monotonic() - began)
         values["seconds_per_step"] = (time.monotonic() - began) / max(1, self.step - since)

@@ -75,14 +75,18 @@ def create_vision_tokenizer(seed: int = 0, **overrides: Any) -> Emu3VQVAE:
         torch.manual_seed(seed)
         model = Emu3VQVAE(config)
     for module in model.modules():
-        if hasattr(module, "conv_y") and hasattr(module, "conv_b"):
-            nn.init.ones_(module.conv_y.bias)
-            nn.init.zeros_(module.conv_b.bias)
-            with torch.no_grad():
-                module.conv_y.weight.mul_(0.3)
-        if hasattr(module, "conv1") and hasattr(module, "conv2"):
-            last = module.conv2 if isinstance(module.conv2, nn.Conv2d) else module.conv2.conv
-            with torch.no_grad():
-                last.weight.mul_(0.1)
-                last.bias.zero_()
+        _gentle_start(module)
     return model.eval()
+
+
+@torch.no_grad()
+def _gentle_start(module: Any) -> None:
+    """Spatial norms begin as plain group norms, residual branches near zero."""
+    if hasattr(module, "conv_y") and hasattr(module, "conv_b"):
+        nn.init.ones_(module.conv_y.bias)
+        nn.init.zeros_(module.conv_b.bias)
+        module.conv_y.weight.mul_(0.3)
+    if hasattr(module, "conv1") and hasattr(module, "conv2"):
+        last = getattr(module.conv2, "conv", module.conv2)
+        last.weight.mul_(0.1)
+        last.bias.zero_()

@@ -89,7 +89,8 @@ def load_vision_tokenizer(
     folder = found.need("vision")
     config, released = read_vision_config(folder)
     weights = dict(_iterate_weights(folder, released))
-    model = _fill(config, weights, folder).to(device=device, dtype=wanted)
+    model = _fill(config, weights, folder)
+    torch.nn.Module.to(model, device=torch.device(device), dtype=wanted)
     area = found.meta.get("area") or _read_area(folder)
     return VisionTokenizer(model, area=int(area))
 

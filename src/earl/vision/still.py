@@ -19,10 +19,16 @@ Source: SBER-MoVQGAN as in Emu3 (arXiv 2409.18869), `transformers` models/emu3.
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import Emu3VQVAE
+
+# The stock class's inner modules: their attributes are not typed there.
+Module: TypeAlias = Any
+_CACHED = 2**20  # distances at once on a CPU
 
 
 def encode_still(model: Emu3VQVAE, pixels_BCHW: Tensor) -> Tensor:
@@ -35,7 +41,7 @@ def encode_still(model: Emu3VQVAE, pixels_BCHW: Tensor) -> Tensor:
     Returns:
         (B, D, H/8, W/8), of the dtype that the model computes in.
     """
-    encoder = model.encoder
+    encoder: Module = model.encoder
     x = encoder.conv_in(pixels_BCHW)
     for level in encoder.down_block.down:
         for i, block in enumerate(level.block):
@@ -66,7 +72,7 @@ def decode_still(model: Emu3VQVAE, quant_BDHW: Tensor) -> Tensor:
     Returns:
         (B, 3, 8 H, 8 W), about [-1, 1], not clamped.
     """
-    decoder = model.decoder
+    decoder: Module = model.decoder
     # the stock class runs the temporal part over both inputs as one batch
     both = torch.cat((_last_tap(model.post_quant_conv, quant_BDHW), quant_BDHW))
     for block in decoder.time_res_stack:
@@ -108,12 +114,19 @@ def nearest_codes(embedding_KD: Tensor, latents_BDHW: Tensor) -> Tensor:
 def nearest_rows(embedding_KD: Tensor, rows_ND: Tensor) -> Tensor:
     """As `nearest_codes`, for rows (N, D): int64 (N,).
 
-    The order of the operations is that of `Emu3VQVAEVectorQuantizer`, so that ties fall alike.
+    The order of the operations is that of `Emu3VQVAEVectorQuantizer`, so that ties fall alike. Rows
+    go through in chunks whose distances stay in the cache (several times faster with 32,768 codes).
     """
-    squares_N1 = torch.sum(rows_ND**2, dim=1, keepdim=True)
     squares_K = torch.sum(embedding_KD**2, dim=1)
-    products_NK = 2 * torch.matmul(rows_ND, embedding_KD.transpose(0, 1))
-    return torch.argmin(squares_N1 + squares_K - products_NK, dim=1)
+    squares_N1 = torch.sum(rows_ND**2, dim=1, keepdim=True)
+    step = max(1, (_CACHED if rows_ND.device.type == "cpu" else 64 * _CACHED) // len(embedding_KD))
+    found = []
+    for first in range(0, len(rows_ND), step):
+        products = torch.matmul(rows_ND[first : first + step], embedding_KD.transpose(0, 1))
+        # doubling is exact, so subtracting twice the product rounds as the stock class does
+        distances = (squares_N1[first : first + step] + squares_K).sub_(products, alpha=2)
+        found.append(torch.argmin(distances, dim=1))
+    return torch.cat(found)
 
 
 class _Upsample(torch.autograd.Function):
@@ -159,14 +172,14 @@ def _encode_repeated(model: Emu3VQVAE, features_BCHW: Tensor) -> Tensor:
     return model.quant_conv(x_BCTHW).squeeze(2)
 
 
-def _last_tap(causal: nn.Module, x_BCHW: Tensor) -> Tensor:
+def _last_tap(causal: Module, x_BCHW: Tensor) -> Tensor:
     """A causal 3-D convolution on a first frame: only zeros come before it."""
     conv = causal.conv
     rows, columns = conv.kernel_size[1:]
     return F.conv2d(x_BCHW, conv.weight[:, :, -1], conv.bias, padding=(rows // 2, columns // 2))
 
 
-def _temporal_resnet(block: nn.Module, x_BCHW: Tensor) -> Tensor:
+def _temporal_resnet(block: Module, x_BCHW: Tensor) -> Tensor:
     """`Emu3VQVAETemporalResnetBlock` on a first frame."""
     h = _last_tap(block.conv1, F.silu(_batch_norm(block.norm1, x_BCHW)))
     h = _last_tap(block.conv2, F.silu(_batch_norm(block.norm2, h)))
@@ -175,14 +188,14 @@ def _temporal_resnet(block: nn.Module, x_BCHW: Tensor) -> Tensor:
     return x_BCHW + h
 
 
-def _batch_norm(norm: nn.BatchNorm3d, x_BCHW: Tensor) -> Tensor:
+def _batch_norm(norm: Module, x_BCHW: Tensor) -> Tensor:
     """With the running statistics, also in training: batches of images are small."""
     return F.batch_norm(
         x_BCHW, norm.running_mean, norm.running_var, norm.weight, norm.bias, training=False, eps=norm.eps
     )
 
 
-def _norm(norm: nn.Module, x_BCHW: Tensor, quant_BDHW: Tensor | None) -> Tensor:
+def _norm(norm: Module, x_BCHW: Tensor, quant_BDHW: Tensor | None) -> Tensor:
     """Group norm, in the decoder scaled and shifted by the code vectors (`Emu3VQVAESpatialNorm`)."""
     if quant_BDHW is None:
         return norm(x_BCHW)
@@ -191,7 +204,7 @@ def _norm(norm: nn.Module, x_BCHW: Tensor, quant_BDHW: Tensor | None) -> Tensor:
     return norm.norm_layer(x_BCHW) * scale + shift
 
 
-def _resnet(block: nn.Module, x_BCHW: Tensor, quant_BDHW: Tensor | None = None) -> Tensor:
+def _resnet(block: Module, x_BCHW: Tensor, quant_BDHW: Tensor | None = None) -> Tensor:
     """`Emu3VQVAEResnetBlock`."""
     h = block.conv1(F.silu(_norm(block.norm1, x_BCHW, quant_BDHW)))
     h = block.conv2(F.silu(_norm(block.norm2, h, quant_BDHW)))
@@ -200,7 +213,7 @@ def _resnet(block: nn.Module, x_BCHW: Tensor, quant_BDHW: Tensor | None = None) 
     return x_BCHW + h
 
 
-def _attention(attention: nn.Module, norm: nn.Module, x: Tensor, quant: Tensor | None = None) -> Tensor:
+def _attention(attention: Module, norm: Module, x: Tensor, quant: Tensor | None = None) -> Tensor:
     """Self-attention over all cells, with its norm and residual. x (B, C, H, W)."""
     B, C, H, W = x.shape
     cells_BNC = _norm(norm, x, quant).reshape(B, C, H * W).transpose(1, 2)

@@ -1,0 +1,82 @@
+"""What the base stage and SFT share: from a recipe to a trainer, and from its weights to a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from earl.config.stages import BaseRecipe, SftRecipe
+from earl.data.collate import Bundle
+from earl.data.examples import Example
+from earl.data.mixture import Mixture
+from earl.data.shards import Edit
+from earl.sft.assemble import assemble_policy, count_steps, create_stream, load_sources, load_validation
+from earl.sft.export import save_model
+from earl.sft.objective import PolicyObjective
+from earl.sft.validation import Validator
+from earl.training.loop import Report, Trainer
+from earl.training.ranks import create_accelerator
+from earl.training.streams import RandomStreams
+
+
+class PolicyStage:
+    """One stage of training a policy: its objects, made as the recipe says, and its run.
+
+    Attributes:
+        parts: policy and tokenizers.
+        objective: the loss around the policy.
+        sources: the shards by name.
+
+    Raises:
+        EarlError: see `assemble_policy`, `load_sources`.
+    """
+
+    def __init__(self, recipe: BaseRecipe | SftRecipe) -> None:
+        self.recipe = recipe
+        self.accelerator: Accelerator = create_accelerator(recipe.run)
+        self.streams = RandomStreams(recipe.run.seed, rank=self.accelerator.process_index)
+        self.parts = assemble_policy(recipe, self.accelerator.device)
+        self.tokenizer = self.parts.tokenizer
+        self.objective = PolicyObjective(self.parts.policy, self.tokenizer.vocabulary, recipe.precision)
+        self.sources = load_sources(recipe.data, self.tokenizer)
+
+    def validator(self, encode: Callable[[int, Edit], tuple[str, Example]]) -> Validator | None:
+        """Measures the first `validation.samples` edits held back, each as (label, sequence)."""
+        held_back = load_validation(self.recipe.data, self.tokenizer)
+        if held_back is None:
+            return None
+        count = min(self.recipe.validation.samples, len(held_back))
+        return Validator(
+            [encode(index, held_back[index]) for index in range(count)],
+            self.objective,
+            self.accelerator,
+            pad=self.tokenizer.vocabulary.pad,
+            micro=self.recipe.batch.micro,
+        )
+
+    def train(
+        self,
+        mixture: Mixture,
+        encode: Callable[[str, int], Bundle],
+        validate: Callable[[int], dict[str, float]] | None,
+    ) -> Report:
+        """Run or continue the loop; leaves `run.folder/model`. Raises as `Trainer`."""
+        recipe, accelerator = self.recipe, self.accelerator
+        pad = self.tokenizer.vocabulary.pad
+        trainer = Trainer(
+            recipe,
+            self.objective,
+            create_stream(recipe, recipe.data, mixture, encode, pad=pad, accelerator=accelerator),
+            accelerator=accelerator,
+            streams=self.streams,
+            total_steps=count_steps(recipe, mixture.epoch_size),
+            validate=validate,
+        )
+        report = trainer.run()
+        with trainer.final_weights():
+            if accelerator.is_main_process:
+                save_model(self.parts, Path(recipe.run.folder) / "model", recipe, step=report.step)
+        accelerator.wait_for_everyone()
+        return report

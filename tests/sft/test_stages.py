@@ -1,0 +1,285 @@
+"""SFT and the base stage from recipe to model folder: learning, resuming, ranks, stopping."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from earl.config.recipe import load_recipe, save_recipe
+from earl.config.stages import SftRecipe
+from earl.errors import CheckpointError, ConfigError, DataError, TrainingError
+from earl.policy import load_policy
+from earl.sft.base import base_mixture, train_base
+from earl.sft.sft import train_sft
+from earl.training import checkpoint
+from earl.training.loop import Trainer
+
+from .conftest import make_recipe, recipe_table
+
+# Runs a recipe; with DIE_AT the process kills itself in the middle of that update.
+SCRIPT = """
+import os, signal, sys
+from earl.config.recipe import load_recipe
+from earl.config.stages import SftRecipe
+from earl.data.stream import TokenStream
+from earl.sft.sft import train_sft
+
+die_at, calls, draw = int(os.environ.get("DIE_AT", 0)), [0], TokenStream.__next__
+def maybe_die(stream):
+    calls[0] += 1
+    if calls[0] == die_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return draw(stream)
+TokenStream.__next__ = maybe_die
+train_sft(load_recipe(SftRecipe, sys.argv[1]))
+"""
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model" / "policy" / "model.safetensors")
+
+
+def records(folder: Path, split: str = "train") -> list[dict[str, Any]]:
+    lines = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
+    return [line for line in lines if line["split"] == split]
+
+
+def largest_difference(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
+    assert a.keys() == b.keys()
+    return max((a[name] - b[name]).abs().max().item() for name in a)
+
+
+def run_script(tmp_path: Path, table: dict[str, Any], *, ranks: int = 1, die_at: int = 0) -> list[int]:
+    """Run a recipe in processes of its own, started as a launcher starts them; their exit codes."""
+    script, recipe = tmp_path / "script.py", tmp_path / "recipe.toml"
+    script.write_text(SCRIPT)
+    save_recipe(make_recipe(table), recipe)
+    source = str(Path(__file__).parents[2] / "src")
+    environment = {**os.environ, "PYTHONPATH": source, "DIE_AT": str(die_at), "OMP_NUM_THREADS": "1"}
+    if ranks > 1:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(ranks)}
+        environment |= {"GLOO_SOCKET_IFNAME": "lo", "LOCAL_WORLD_SIZE": str(ranks)}
+    started = [
+        subprocess.Popen(
+            [sys.executable, str(script), str(recipe)],
+            env=environment | ({"RANK": str(rank), "LOCAL_RANK": str(rank)} if ranks > 1 else {}),
+            stderr=subprocess.DEVNULL,
+        )
+        for rank in range(ranks)
+    ]
+    return [process.wait(timeout=240) for process in started]
+
+
+@pytest.fixture(scope="module")
+def plain_run(room: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six updates of the standard table, uninterrupted, on one rank."""
+    folder = tmp_path_factory.mktemp("plain") / "run"
+    train_sft(make_recipe(recipe_table(room, folder)))
+    return folder
+
+
+def test_a_run_leaves_a_model_a_log_and_its_recipe(plain_run: Path, room: Path) -> None:
+    assert [line["step"] for line in records(plain_run)] == [1, 2, 3, 4, 5, 6]
+    losses = [line["loss"] for line in records(plain_run)]
+    assert losses[-1] < losses[0] - 0.3
+    meta = json.loads((plain_run / "model" / "earl.json").read_text())
+    assert meta["format"] == 1 and meta["vocabulary"]["codebook_size"] == 64
+    assert (plain_run / "model" / "tokenizer.json").is_file()
+    assert load_policy(plain_run / "model").config.vocab_size == meta["vocabulary"]["size"]
+    resolved = load_recipe(SftRecipe, plain_run / "recipe.toml")
+    assert resolved == make_recipe(recipe_table(room, plain_run))
+
+
+def test_kill_and_resume_equals_uninterrupted(plain_run: Path, room: Path, tmp_path: Path) -> None:
+    table = recipe_table(room, tmp_path / "run")
+    assert run_script(tmp_path, table, die_at=6) == [-9]  # after the checkpoint of step 4, with step 5 done
+    assert [line["step"] for line in records(tmp_path / "run")][-1] == 5
+    train_sft(make_recipe(table))
+    assert largest_difference(weights(tmp_path / "run"), weights(plain_run)) == 0.0
+    again, before = records(tmp_path / "run"), records(plain_run)
+    assert [line["loss"] for line in again] == [line["loss"] for line in before]
+
+
+def test_two_ranks_equal_one(plain_run: Path, room: Path, tmp_path: Path) -> None:
+    assert run_script(tmp_path, recipe_table(room, tmp_path / "run"), ranks=2) == [0, 0]
+    assert largest_difference(weights(tmp_path / "run"), weights(plain_run)) < 1e-5
+    for two, one in zip(records(tmp_path / "run"), records(plain_run), strict=True):
+        assert two["loss"] == pytest.approx(one["loss"], abs=1e-5)
+        assert two["gradient_norm"] == pytest.approx(one["gradient_norm"], rel=1e-4)
+
+
+def test_micro_batches_do_not_change_the_update(plain_run: Path, room: Path, tmp_path: Path) -> None:
+    table = recipe_table(room, tmp_path)
+    table["batch"]["micro"] = 8
+    train_sft(make_recipe(table))
+    assert largest_difference(weights(tmp_path), weights(plain_run)) < 1e-5
+
+
+def test_everything_at_once_resumes_exactly(room: Path, tmp_path: Path) -> None:
+    """Muon, bf16, averages, shared sources, stitching: interrupted in process, then continued."""
+    tables = []
+    for name in ("whole", "cut"):
+        table = recipe_table(room, tmp_path / name)
+        table["optimiser"] = {"name": "muon", "learning_rate": 1e-3, "muon_learning_rate": 1e-2}
+        table |= {"precision": {"compute": "bf16"}, "ema": {"decay": 0.9}}
+        table["batch"]["share"], table["data"]["stitch"] = 2, True
+        table["data"]["validation"] = str(room / "validation")
+        table["validation"] = {"every": 3, "samples": 16}
+        tables.append(table)
+    train_sft(make_recipe(tables[0]))
+    tables[1]["length"]["steps"] = 3
+    tables[1]["schedule"] = {"steps": 6}
+    train_sft(make_recipe(tables[1]))
+    tables[1]["length"]["steps"] = 6
+    train_sft(make_recipe(tables[1]))
+    assert largest_difference(weights(tmp_path / "whole"), weights(tmp_path / "cut")) == 0.0
+    whole, cut = records(tmp_path / "whole", "validation"), records(tmp_path / "cut", "validation")
+    assert whole == cut and [line["step"] for line in whole] == [3, 6]
+    assert 0 <= whole[-1]["greedy_exact"] <= whole[-1]["hit_kept"] <= 1
+    average = load_file(tmp_path / "cut" / "checkpoints" / "step-00000006" / "average.safetensors")
+    name = "model.norm.weight"
+    assert torch.equal(average[f"policy.{name}"], weights(tmp_path / "cut")[name])
+
+
+def test_full_disk_stops_with_the_last_checkpoint_intact(
+    room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain_run: Path
+) -> None:
+    save, calls = checkpoint.save_file, []
+
+    def fills_up(*arguments: Any, **options: Any) -> None:
+        calls.append(1)
+        if len(calls) > 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(*arguments, **options)
+
+    monkeypatch.setattr(checkpoint, "save_file", fills_up)
+    table = recipe_table(room, tmp_path)
+    with pytest.raises(CheckpointError, match=r"step-00000004.*No space left"):
+        train_sft(make_recipe(table))
+    assert [path.name for path in checkpoint.list_checkpoints(tmp_path / "checkpoints")] == ["step-00000002"]
+    monkeypatch.setattr(checkpoint, "save_file", save)
+    train_sft(make_recipe(table))
+    assert largest_difference(weights(tmp_path), weights(plain_run)) == 0.0
+
+
+def test_early_stop_publishes_the_best_weights(
+    room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rising = {1: 1.0, 2: 0.5, 3: 0.6, 4: 0.7}
+    monkeypatch.setattr("earl.sft.validation.Validator.__call__", lambda self, step: {"loss": rising[step]})
+    table = recipe_table(room, tmp_path)
+    table["data"]["validation"] = str(room / "validation")
+    table |= {"validation": {"every": 1, "patience": 2}, "checkpoint": {"every": 100, "keep": 1}}
+    report = train_sft(make_recipe(table))
+    assert (report.step, report.best_step) == (4, 2) and "step 2" in report.reason
+    best = load_file(tmp_path / "checkpoints" / "step-00000002" / "model.safetensors")
+    for name, value in weights(tmp_path).items():
+        assert torch.equal(best[f"policy.{name}"], value)
+
+
+def test_exact_edits_come_from_the_callers_verifier(room: Path, tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def measure(policy: Any, count: int) -> dict[str, float]:
+        asked.append(count)
+        assert not policy.training
+        return {"exact": 0.25}
+
+    table = recipe_table(room, tmp_path)
+    table["validation"] = {"every": 3, "edits": 7}
+    train_sft(make_recipe(table), measure_edits=measure)
+    assert asked == [7, 7] and records(tmp_path, "validation")[0]["exact"] == 0.25
+
+
+def test_lora_leaves_the_base_alone(plain_run: Path, room: Path, tmp_path: Path) -> None:
+    table = recipe_table(room, tmp_path)
+    table["model"] = {"start": str(plain_run / "model")}
+    table["lora"] = {"rank": 2, "targets": ["q_proj", "down_proj"]}
+    table["precision"]["gradient_checkpointing"] = True
+    train_sft(make_recipe(table))
+    saved = load_file(tmp_path / "checkpoints" / "step-00000006" / "model.safetensors")
+    assert saved and all("lora" in name for name in saved)
+    adapted, base = load_policy(tmp_path / "model" / "adapter"), load_policy(plain_run / "model")
+    ids = torch.arange(20)[None]
+    with torch.no_grad():
+        changed = (adapted(input_ids=ids).logits - base(input_ids=ids).logits).abs().max()
+        with adapted.disable_adapter():
+            assert torch.equal(adapted(input_ids=ids).logits, base(input_ids=ids).logits)
+    assert changed > 1e-4
+
+
+def test_gradient_checkpointing_changes_nothing(plain_run: Path, room: Path, tmp_path: Path) -> None:
+    table = recipe_table(room, tmp_path)
+    table["precision"]["gradient_checkpointing"] = True
+    train_sft(make_recipe(table))
+    assert largest_difference(weights(tmp_path), weights(plain_run)) < 1e-6
+
+
+def test_base_stage_learns_on_all_tokens(room: Path, tmp_path: Path) -> None:
+    table = recipe_table(room, tmp_path, "base")
+    table["data"]["validation"] = str(room / "validation")
+    table["validation"] = {"every": 6, "samples": 9}
+    train_base(make_recipe(table))
+    first, *_, last = records(tmp_path)
+    assert last["text"] < first["text"] - 0.2 and last["visual"] < first["visual"] - 0.2
+    assert "changed" not in first, "there is no edit in the base stage"
+    assert "greedy_exact/identity" in records(tmp_path, "validation")[0]
+    assert load_policy(tmp_path / "model") is not None
+
+
+def test_base_shares_and_epoch(room: Path, tmp_path: Path) -> None:
+    from earl.data.shards import load_shards
+
+    table = recipe_table(room, tmp_path, "base")
+    table["tasks"] = {"caption_to_image": 0.5, "image_to_caption": 0.0, "identity": 0.5}
+    shards = load_shards(room / "train")
+    mixture = base_mixture(make_recipe(table), {"world": shards})
+    assert mixture.names == ["caption_to_image:world", "identity:world"]
+    assert mixture.epoch_size == pytest.approx(len(shards))
+
+
+def test_not_a_number_stops_the_run(room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    update = Trainer._update
+
+    def poisoned(self: Trainer, batches: list[Any]) -> bool:
+        if self.step == 3:
+            with torch.no_grad():
+                next(self.objective.parameters())[:] = float("nan")
+        return update(self, batches)
+
+    monkeypatch.setattr(Trainer, "_update", poisoned)
+    with pytest.raises(TrainingError, match=r"step 3.*learning_rate"):
+        train_sft(make_recipe(recipe_table(room, tmp_path)))
+    assert [path.name for path in checkpoint.list_checkpoints(tmp_path / "checkpoints")] == ["step-00000002"]
+
+
+def test_clear_refusals(plain_run: Path, room: Path, tmp_path: Path) -> None:
+    table = recipe_table(room, plain_run)
+    table["checkpoint"]["resume"] = False
+    with pytest.raises(ConfigError, match=r"run\.folder.*checkpoint\.resume"):
+        train_sft(make_recipe(table))
+    table = recipe_table(room, plain_run)
+    table["length"]["steps"], table["batch"]["pool"] = 8, 4
+    with pytest.raises(ConfigError, match=r"batch\.sequences, micro, share, pool"):
+        train_sft(make_recipe(table))
+    table = recipe_table(room, plain_run)
+    table["length"]["steps"], table["model"]["size"] = 8, "small"
+    with pytest.raises(CheckpointError, match="another model"):
+        train_sft(make_recipe(table))
+    table = recipe_table(room, tmp_path)
+    table["data"]["sources"]["world"]["path"] = str(tmp_path / "none")
+    with pytest.raises(DataError, match="no tokenised shards"):
+        train_sft(make_recipe(table))

@@ -1,0 +1,151 @@
+"""The tokenizer stage: learns, resumes exactly, shows a wall, leaves a loadable folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from earl.config.stages import TokenizerImages
+from earl.errors import ConfigError, DataError
+from earl.sft.pictures import PictureStream, edge_weights, load_pictures, to_pixels
+from earl.sft.tokenizer import train_tokenizer
+from earl.vision import load_vision_tokenizer
+from earl.world import render, sample_group
+
+from .conftest import make_recipe
+
+
+def table(folder: Path, cache: Path) -> dict[str, Any]:
+    return {
+        "stage": "tokenizer",
+        "run": {"folder": str(folder), "device": "cpu", "tracker": "none", "log_every": 1, "threads": 1},
+        "length": {"steps": 6},
+        "batch": {"sequences": 4, "micro": 2},
+        "optimiser": {"learning_rate": 1e-3, "weight_decay": 0.0},
+        "precision": {"compute": "float32"},
+        "checkpoint": {"every": 3},
+        "validation": {"every": 3, "samples": 3},
+        "model": {"channel_multiplier": [1, 1, 1, 1], "codebook_size": 16, "area": 1024},
+        "images": {
+            "resolution": 32,
+            "count": 12,
+            "crop": 16,
+            "crops_per_picture": 2,
+            "crop_steps": 4,
+            "cache": str(cache),
+        },
+        "losses": {"warmup_steps": 4, "edges": 2.0},
+    }
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("pictures") / "pictures.npy"
+
+
+@pytest.fixture(scope="module")
+def run(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("tokenizer")
+    train_tokenizer(make_recipe(table(folder, cache)))
+    return folder
+
+
+def test_it_learns_and_leaves_a_model(run: Path) -> None:
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    train = [line for line in lines if line["split"] == "train"]
+    checks = [line for line in lines if line["split"] == "validation"]
+    assert train[3]["l1"] < train[0]["l1"], "before the codebook starts"
+    assert train[0]["commitment"] == 0 < train[-1]["commitment"]
+    assert 1 <= checks[-1]["codes_perplexity"] <= checks[-1]["codes_alive"] <= 16
+    assert np.isfinite(checks[-1]["psnr"])
+    with Image.open(run / "pictures" / "reconstructions-00000006.png") as wall:
+        assert wall.size == (3 * 32, 2 * 32)
+    tokenizer = load_vision_tokenizer(run / "model")
+    assert tokenizer.codebook_size == 16 and tokenizer.area == 1024
+    codes = tokenizer.encode([Image.new("RGB", (32, 32), "red")])[0]
+    assert codes.shape == (4, 4) and tokenizer.decode([codes])[0].size == (32, 32)
+
+
+def test_resuming_equals_not_stopping(run: Path, cache: Path, tmp_path: Path) -> None:
+    cut = table(tmp_path, cache)
+    cut["length"]["steps"], cut["schedule"] = 3, {"steps": 6}
+    train_tokenizer(make_recipe(cut))
+    cut["length"]["steps"] = 6
+    train_tokenizer(make_recipe(cut))
+    ends = [load_file(f / "checkpoints" / "step-00000006" / "model.safetensors") for f in (run, tmp_path)]
+    assert ends[0].keys() == ends[1].keys()
+    for name in ends[0]:
+        assert torch.equal(ends[0][name], ends[1][name]), name
+    assert any("quantize.embedding" in name for name in ends[0]), "the codebook has no gradient, and is saved"
+
+
+def test_continuing_from_a_tokenizer_keeps_its_codes(run: Path, cache: Path, tmp_path: Path) -> None:
+    more = table(tmp_path, cache)
+    more["model"] = {"start": str(run / "model"), "area": 1024}
+    more["length"]["steps"], more["optimiser"]["learning_rate"] = 1, 1e-9
+    more["images"]["crop_steps"] = 0
+    train_tokenizer(make_recipe(more))
+    before, after = (load_vision_tokenizer(f / "model").model for f in (run, tmp_path))
+    moved = (before.quantize.embedding.weight - after.quantize.embedding.weight).abs().max()
+    assert 0 < moved < 0.5 * before.quantize.embedding.weight.abs().max()
+
+
+def test_pictures_are_the_worlds_and_stay(cache: Path, run: Path) -> None:
+    images = TokenizerImages(resolution=32)
+    pictures = load_pictures(images, cache, split="train", count=12)
+    task = sample_group(2, "train", size=1)[0]
+    assert np.array_equal(pictures[4], render(task.source, 32))
+    assert np.array_equal(pictures[5], render(task.target, 32))
+    with pytest.raises(DataError, match=r"32, 32, 3.*64 px"):
+        load_pictures(TokenizerImages(resolution=64), cache, split="train", count=12)
+
+
+def test_pictures_of_a_folder(tmp_path: Path) -> None:
+    for number in range(3):
+        Image.new("RGB", (40 + number, 32), (number, 0, 0)).save(tmp_path / f"{number}.png")
+    images = TokenizerImages(origin="folder", folder=str(tmp_path), resolution=16)
+    train = load_pictures(images, tmp_path / "t.npy", split="train", count=99)
+    held_back = load_pictures(images, tmp_path / "v.npy", split="validation", count=99)
+    assert train[:, 0, 0, 0].tolist() == [1, 2] and held_back[:, 0, 0, 0].tolist() == [0]
+    images = TokenizerImages(origin="folder", folder=str(tmp_path / "none"), resolution=16)
+    with pytest.raises(DataError, match="0 images"):
+        load_pictures(images, tmp_path / "n.npy", split="train", count=1)
+
+
+def test_crops_come_first_and_lie_on_the_grid_every_other_time() -> None:
+    ramp = np.arange(64, dtype=np.uint8).reshape(8, 8).repeat(4, 0).repeat(4, 1)  # 32 x 32
+    column = np.broadcast_to(np.arange(32, dtype=np.uint8)[None, None, :, None], (3, 32, 32, 3))
+    images = TokenizerImages(resolution=32, crop=16, crops_per_picture=2, crop_steps=2)
+    stream = PictureStream(column, images, edges=0.0, sequences=2, micro=1, seed=0)
+    assert ramp.shape == (32, 32)
+    first, second, third = next(stream), next(stream), next(stream)
+    assert [len(part.pixels_BCHW) for part in first] == [2, 2] and third[0].pixels_BCHW.shape[-1] == 32
+    lefts = [((part.pixels_BCHW[:, 0, 0, 0] + 1) * 127.5).round().long().tolist() for part in first]
+    assert all(left % 8 == 0 for pair in lefts for left in pair)
+    assert second[0].pixels_BCHW.shape == (2, 3, 16, 16) and second[0].weights_BHW is None
+
+
+def test_edges_weigh_more() -> None:
+    picture = np.zeros((1, 16, 16, 3), np.uint8)
+    picture[:, :, 8:] = 255
+    weights = edge_weights(to_pixels(picture), 6.0)[0]
+    assert weights[8, 0] == 1.0 and weights[8, 8] == pytest.approx(1 + 6 * 2 / 5)
+
+
+def test_refusals(tmp_path: Path, cache: Path) -> None:
+    wrong = table(tmp_path, cache)
+    wrong["ema"] = {}
+    with pytest.raises(ConfigError, match="ema"):
+        make_recipe(wrong)
+    wrong = table(tmp_path, cache)
+    wrong["images"]["crop"] = 20
+    with pytest.raises(ConfigError, match=r"crop_steps.*images\.crop"):
+        make_recipe(wrong)
