@@ -38,6 +38,7 @@ def clouds(count: int, *, seed: int = 0) -> torch.Tensor:
 
 def test_the_start_finds_the_clouds():
     book = EMACodebook(8, 2)
+    assert not book.started and book.alive() == 0
     book.remember(clouds(400))
     book.start()
     points = clouds(100, seed=1)

@@ -134,8 +134,8 @@ class EMACodebook(nn.Module):
 
     @torch.no_grad()
     def alive(self) -> Tensor:
-        """Codes whose average use is above the threshold of a dead one: scalar."""
-        return (self.use_K >= self.reseed_below * self.use_K.mean()).sum()
+        """Codes whose average use is above the threshold of a dead one: scalar; 0 before the start."""
+        return ((self.use_K > 0) & (self.use_K >= self.reseed_below * self.use_K.mean())).sum()
 
     @torch.no_grad()
     def perplexity(self) -> Tensor:
