@@ -1,7 +1,8 @@
 """Image and instruction in, edited image out: vision → sequence → generation → sequence → vision.
 
 The pictures come out at the size the model works at (its area in px², the source's aspect,
-sides multiples of 8). Which picture a seed gives does not depend on what else is in the batch.
+sides multiples of 8). Which image codes a seed gives does not depend on what else is in the
+batch; pixels agree to rounding.
 
 Axis letters: H W latent rows and columns.
 """
@@ -25,9 +26,8 @@ from earl.sequence import Prefill, TextTokenizer, parse_completion, write_prompt
 
 if TYPE_CHECKING:
     from earl.generation import Engine
-    from earl.vision import VisionTokenizer
+    from earl.vision import ImageSource, VisionTokenizer
 
-Source = Image.Image | str | Path | bytes
 MAX_INSTRUCTION_CHARACTERS = 2_000
 MAX_REASONING_TOKENS = 1_024
 
@@ -146,7 +146,8 @@ class EditPipeline:
         Args:
             name_or_folder: "world" (shipped), a folder, a LoRA adapter's folder, or a hub id.
             device: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1", …
-            dtype: "auto" (as stored), "float32", "bfloat16", "float16".
+            dtype: of the policy: "auto" (as stored), "float32", "bfloat16", "float16". The vision
+                tokenizer computes in float32 always, because only there are its codes exact.
             tokenizer: another model to take the text tokenizer from.
             vision: another model to take the vision tokenizer from.
             revision: branch, tag or commit of a hub id.
@@ -165,13 +166,13 @@ class EditPipeline:
         words = TextTokenizer.from_folder(folder.need("tokenizer"))
         # An area in earl.json belongs to the whole model, so the whole folder is named where it has one.
         eyes_folder = folder.path if folder.meta and vision is None else folder.need("vision")
-        eyes = load_vision_tokenizer(eyes_folder, dtype=dtype, device=place)
+        eyes = load_vision_tokenizer(eyes_folder, device=place)
         policy = load_policy(folder.need("policy"), dtype=dtype, device=place)
         return cls(Engine(policy, words, **engine_options), eyes, words, name=str(name_or_folder))
 
     def __call__(
         self,
-        image: Source,
+        image: ImageSource,
         instruction: str,
         *,
         seed: int = 0,
@@ -219,7 +220,7 @@ class EditPipeline:
 
     def edit_many(
         self,
-        pairs: Sequence[tuple[Source, str]],
+        pairs: Sequence[tuple[ImageSource, str]],
         *,
         seeds: int | Sequence[int] = 0,
         num_images: int = 1,
@@ -271,20 +272,17 @@ class EditPipeline:
 
     def _prepare(
         self,
-        pairs: Sequence[tuple[Source, str]],
+        pairs: Sequence[tuple[ImageSource, str]],
         seeds: Sequence[tuple[int, ...]],
         area: int | None,
         prefill: Prefill,
     ) -> list[_Job]:
-        from earl.vision import open_image, target_size
+        from earl.vision import open_image, resize_to, target_size
 
         instructions = [check_instruction(instruction) for _, instruction in pairs]
         given = [open_image(image) for image, _ in pairs]
         sizes = [target_size(*image.size, area or self.vision.area) for image in given]
-        sources = [
-            image if image.size == size else image.resize(size, Image.Resampling.BICUBIC)
-            for image, size in zip(given, sizes, strict=True)
-        ]
+        sources = [resize_to(image, size) for image, size in zip(given, sizes, strict=True)]
         jobs = []
         codes = self.vision.encode(sources, resize=False)
         for i, codes_HW in enumerate(codes):

@@ -1,7 +1,8 @@
+import numpy as np
 import pytest
 from PIL import Image
 
-from earl.errors import ConfigError
+from earl.errors import ConfigError, InstructionError
 from earl.evaluation import WorldBenchmark, draw_tasks, evaluate_world
 from earl.pipeline import EditPipeline
 from earl.records import Verdict
@@ -66,8 +67,22 @@ def test_batch_size_does_not_change_what_is_judged(pipeline):
     for batch in (1, 4):
         judge = Judge()
         evaluate_world(pipeline, WorldBenchmark(num=4, seed=2, batch=batch), verifier=judge)
-        pictures.append([attempt.edited.tobytes() for attempt in judge.seen])
-    assert pictures[0] == pictures[1]
+        pictures.append(np.stack([np.asarray(attempt.edited, int) for attempt in judge.seen]))
+    assert np.abs(pictures[0] - pictures[1]).max() <= 1  # rounding
+
+
+def test_an_edit_that_the_verifier_refuses_does_not_cost_the_others_theirs(pipeline):
+    class Picky(Judge):
+        async def judge(self, attempts):
+            if any(attempt.key == first for attempt in attempts):
+                raise InstructionError("speaks of something that is not there")
+            return await super().judge(attempts)
+
+    benchmark = WorldBenchmark(num=3, seed=5)
+    first = draw_tasks(benchmark)[0].id
+    report = evaluate_world(pipeline, benchmark, verifier=Picky())
+    assert sum(report[group]["failed"] for group in ("simple", "complex")) == 1
+    assert sum(report[group]["judged"] for group in ("simple", "complex")) == 2
 
 
 def test_failed_verdicts_are_counted(pipeline):

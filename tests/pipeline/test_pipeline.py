@@ -57,8 +57,11 @@ def test_same_seed_same_picture_whatever_else_is_in_the_batch(pipeline):
     words = ["remove the cone", "make the red cube blue", "add a green sphere"]
     together = pipeline.edit_many(list(zip(sources, words, strict=True)), seeds=[5, 6, 7], num_images=2)
     for source, text, seed, result in zip(sources, words, (5, 6, 7), together, strict=True):
-        assert pixels(pipeline(source, text, seed=seed).image) == pixels(result.images[0])
-        assert pixels(pipeline(source, text, seed=seed + 1).image) == pixels(result.images[1])
+        for place in (0, 1):
+            alone = pipeline(source, text, seed=seed + place)
+            assert alone.completions[0].ids == result.completions[place].ids
+            apart = np.asarray(alone.image, int) - np.asarray(result.images[place], int)
+            assert np.abs(apart).max() <= 1  # the decoder's sums are added up in another order
 
 
 def test_other_seeds_other_pictures_but_not_when_greedy(pipeline):

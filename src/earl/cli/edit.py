@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import time
 from pathlib import Path
@@ -47,6 +48,8 @@ def run(options: argparse.Namespace) -> int:
     from earl.vision import open_image
 
     source = open_image(options.source)  # before the model: a wrong picture costs no waiting
+    if options.best_of > 1:
+        _check_judgeable(source, options.instruction)
     pipeline = shared.load_pipeline(options)
     loaded = time.perf_counter() - began
     result = pipeline(
@@ -70,6 +73,14 @@ def run(options: argparse.Namespace) -> int:
     result.require_image()
     _tell(options, result, scores, written, loaded)
     return 0
+
+
+def _check_judgeable(source: Any, instruction: str) -> None:
+    """Raises what the verifier has against the picture or the words, before any sampling."""
+    from earl.records import Attempt
+    from earl.verifier import SceneVerifier
+
+    asyncio.run(SceneVerifier().judge([Attempt(source, instruction.strip(), source)]))
 
 
 def _best(result: Any) -> tuple[Any, dict[str, Any]]:

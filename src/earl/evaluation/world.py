@@ -17,10 +17,10 @@ import numpy as np
 from PIL import Image
 
 import earl
-from earl.errors import ConfigError
+from earl.errors import ConfigError, EarlError
 from earl.evaluation.report import Judged, by_family
 from earl.pipeline import EditPipeline, Verifier
-from earl.records import Attempt
+from earl.records import Attempt, Verdict
 from earl.world import FAMILIES, WorldTask, render, sample_task
 
 Split = Literal["train", "validation", "test", "heldout"]
@@ -94,7 +94,7 @@ def evaluate_world(
         batch = tasks[start : start + benchmark.batch]
         attempts = _edit(pipeline, benchmark, batch, side, start, seconds)
         began = time.perf_counter()
-        verdicts = asyncio.run(verifier.judge(attempts))
+        verdicts = asyncio.run(judge_each(verifier, attempts))
         seconds["judge"] += time.perf_counter() - began
         edits += [Judged(t.id, t.family, t.group, v) for t, v in zip(batch, verdicts, strict=True)]
         if on_batch:
@@ -129,6 +129,16 @@ def _edit(
     )
     seconds["edit"] += time.perf_counter() - began
     return [result.attempts(key=task.id)[0] for task, result in zip(batch, results, strict=True)]
+
+
+async def judge_each(verifier: Verifier, attempts: Sequence[Attempt]) -> list[Verdict]:
+    """Verdicts of all attempts, where one that the verifier refuses does not cost the others theirs."""
+    try:
+        return await verifier.judge(attempts)
+    except EarlError as error:
+        if len(attempts) == 1:
+            return [Verdict("unusable", raw=str(error))]
+    return [verdict for attempt in attempts for verdict in await judge_each(verifier, [attempt])]
 
 
 def versions() -> dict[str, str]:

@@ -48,7 +48,9 @@ class Calibration:
 
     cases: tuple[Case, ...]
 
-    def rate(self, kind: str, family: str | None = None, *, threshold: float | None = None) -> tuple[int, float]:
+    def rate(
+        self, kind: str, family: str | None = None, *, threshold: float | None = None
+    ) -> tuple[int, float]:
         """How many edits of a kind there are, and which share (0-1) is on the right side of the threshold."""
         chosen = [c.overall for c in self.cases if c.kind == kind and family in (None, c.family)]
         if not chosen:
@@ -73,7 +75,9 @@ class Calibration:
             cells = []
             for kind in kinds:
                 n, share = self.rate(kind, family)
-                mean = np.mean([c.overall for c in self.cases if c.kind == kind and family in (None, c.family)] or [0])
+                mean = np.mean(
+                    [c.overall for c in self.cases if c.kind == kind and family in (None, c.family)] or [0]
+                )
                 cells.append(f"{share:.1%} ({mean:.2f}, n={n})" if n else "-")
             lines.append(f"| {family or 'all'} | " + " | ".join(cells) + " |")
         return "\n".join(lines)

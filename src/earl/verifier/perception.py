@@ -43,12 +43,14 @@ class Perception:
         scene: the scene, positions included.
         residual: float32 (S, S, 3), pixels minus the scene drawn again, at the working side.
         confidence: by place (row, column, level), 0-1: how much worse the next kind would be.
+        wear: by place, how much of a solid is missing, 0 (whole) to 1 (gone), in its worst half.
         look_margin: how much worse the next background or style would be, full scale 1.
     """
 
     scene: Scene
     residual: Array
     confidence: dict[Place, float] = field(default_factory=dict)
+    wear: dict[Place, float] = field(default_factory=dict)
     look_margin: float = 0.0
 
 
@@ -94,7 +96,7 @@ def perceive(pixels: NDArray[np.uint8], *, prior: Scene | None = None) -> Percep
         search.borrow(prior)
     residual = (picture - search.stage.compose(search.solids)).transpose(1, 2, 0)
     scene = Scene(background, style, tuple(s.to_object() for s in search.solids))
-    return Perception(scene, residual, dict(search.confidence), margin)
+    return Perception(scene, residual, dict(search.confidence), search.wear(), margin)
 
 
 class _Search:
@@ -302,6 +304,28 @@ class _Search:
         score = np.minimum(apart, CAP).reshape(len(tops), -1).sum(1)
         return [tops[i] for i in np.argsort(score)[:6]]
 
+    # -- how whole the solids are ------------------------------------------------------------------
+
+    def wear(self) -> dict[Place, float]:
+        """By place, how much of a solid is missing in the worst of its four halves.
+
+        What the pixels have of a solid is their projection on what it adds to the picture, so
+        that grain, which has no direction, does not count.
+        """
+        found = {}
+        for solid in self.solids:
+            patch = self._patch(solid.place)
+            around = self.stage.surroundings(self.solids, solid.place, patch)
+            without = soften(self.stage.empty(around, patch))[0]
+            adds = soften(self._drawn(self.stage, [solid], patch))[0] - without
+            agree = ((self._seen(patch) - without) * adds).sum(0)
+            power = (adds * adds).sum(0)
+            halves = _halves(power)
+            whole = float(power.sum()) + 1e-6
+            shares = [float(agree[h].sum()) / max(float(power[h].sum()), 0.1 * whole) for h in halves]
+            found[solid.place] = min(1.0, max(0.0, 1 - min(shares)))
+        return found
+
     # -- where hue is lost ---------------------------------------------------------------------
 
     def borrow(self, prior: Scene) -> None:
@@ -327,6 +351,14 @@ class _Search:
         known = [Solid.of(o) for o in alike]
         kinds = [(striped if FORMS[k.form].texture == "striped" else plain, k.color) for k in known]
         return ([Solid.of(here)[:2]] if here is not None else []) + kinds
+
+
+def _halves(power_HW: Array) -> list[tuple[slice, slice]]:
+    """Top, bottom, left and right of a solid, cut where half of its contrast lies."""
+    rows, columns = np.cumsum(power_HW.sum(1)), np.cumsum(power_HW.sum(0))
+    r, c = int(np.searchsorted(rows, rows[-1] / 2)) + 1, int(np.searchsorted(columns, columns[-1] / 2)) + 1
+    every = slice(None)
+    return [(slice(0, r), every), (slice(r, None), every), (every, slice(0, c)), (every, slice(c, None))]
 
 
 def _clip(v: float) -> float:

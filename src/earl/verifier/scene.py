@@ -33,6 +33,7 @@ Array = NDArray[np.float32]
 # A clean picture lies below the first corner, a good tokenizer's below the second.
 NATURALNESS = ((0.016, 10.0), (0.032, 8.5), (0.060, 0.9), (0.090, 0.0))
 ARTIFACTS = ((0.070, 10.0), (0.150, 8.5), (0.210, 0.9), (0.320, 0.0))
+WEAR = ((0.25, 10.0), (0.35, 8.5), (0.50, 0.9), (1.0, 0.0))  # of a solid's worst half
 UNTOUCHED = ((0.030, 10.0), (0.050, 8.5), (0.080, 0.9), (0.120, 0.0))
 BLOB = 5 / 64  # side of the squares in which the worst residual is looked for, of the picture's
 CACHED_SOURCES = 512
@@ -89,25 +90,29 @@ class SceneVerifier:
         return seen
 
 
-def _verdict(request: Request, source: Perception, edited: Perception, before: Array, after: Array) -> Verdict:
+def _verdict(
+    request: Request, source: Perception, edited: Perception, before: Array, after: Array
+) -> Verdict:
     outcome: Outcome = check(request, source.scene, edited.scene)
     over_editing = outcome.over_editing
     if before.shape == after.shape:
         drift = untouched_difference(before, after, source.scene, edited.scene, outcome.expected)
         over_editing = min(over_editing, score(drift, UNTOUCHED))
     everywhere, somewhere = residual_measures(edited.residual)
+    wear = max(edited.wear.values(), default=0.0)
     notes: dict[str, float | str] = {
         "exact": float(outcome.exact),
         "why": outcome.why,
         "residual": round(everywhere, 4),
         "worst_blob": round(somewhere, 4),
+        "wear": round(wear, 4),
     }
     return Verdict(
         "ok",
         edit_success=outcome.edit_success,
         over_editing=over_editing,
         naturalness=score(everywhere, NATURALNESS),
-        artifacts=score(somewhere, ARTIFACTS),
+        artifacts=min(score(somewhere, ARTIFACTS), score(wear, WEAR)),
         notes=notes,
     )
 
