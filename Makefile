@@ -53,25 +53,26 @@ $(VENV)/.torch: Makefile
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || \
 	  { echo "cannot make $(VENV); on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@echo "$(TORCH)" > $(VENV)/constraints.txt
+	@echo "installing torch and earl into $(VENV): a few minutes, this once"
 	@if $(PY) -c 'import torch, sys; sys.exit(not torch.__version__.startswith("$(TORCH:torch==%=%)"))' 2>/dev/null; then \
 	  echo "torch is there already"; \
 	elif command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1; then \
-	  $(PIP) install --quiet $(TORCH); \
+	  $(PIP) install -qq $(TORCH); \
 	elif $(PY) -c 'import urllib.request as u; u.urlopen("$(TORCH_CPU)/torch/", timeout=5)' >/dev/null 2>&1; then \
-	  $(PIP) install --quiet --no-deps --index-url $(TORCH_CPU) $(TORCH); \
+	  $(PIP) install -qq --no-deps --index-url $(TORCH_CPU) $(TORCH); \
 	else \
-	  $(PIP) install --quiet --no-deps $(TORCH); \
+	  $(PIP) install -qq --no-deps $(TORCH); \
 	fi
 	@touch $@
 
 $(VENV)/.earl: $(VENV)/.torch pyproject.toml
-	$(PIP) install --quiet --constraint $(VENV)/constraints.txt --editable .
+	@$(PIP) install -qq --constraint $(VENV)/constraints.txt --editable .
 	@touch $@
 
 $(VENV)/.earl-dev: $(VENV)/.earl
-	$(PIP) install --quiet --constraint $(VENV)/constraints.txt --editable '.[dev]'
+	@$(PIP) install -qq --constraint $(VENV)/constraints.txt --editable '.[dev]'
 	@touch $@
 
 $(VENV)/.earl-docs: $(VENV)/.earl
-	$(PIP) install --quiet --constraint $(VENV)/constraints.txt --editable '.[docs]'
+	@$(PIP) install -qq --constraint $(VENV)/constraints.txt --editable '.[docs]'
 	@touch $@

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from typing import Any
 
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -69,7 +70,7 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--greedy", action="store_true", help="always the likeliest code")
 
 
-def sampling_of(options: argparse.Namespace) -> dict[str, float | int | bool]:
+def sampling_of(options: argparse.Namespace) -> dict[str, Any]:
     """The sampling options as keyword arguments of the pipeline."""
     return {name: getattr(options, name) for name in ("temperature", "top_k", "top_p", "greedy")}
 

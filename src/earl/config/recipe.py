@@ -12,7 +12,7 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -151,9 +151,10 @@ def _nearest(schema: type[Section], key: str) -> str:
 def _dotted_names(schema: type[BaseModel], prefix: str = "") -> Iterable[str]:
     for name, field in schema.model_fields.items():
         yield prefix + name
+        named = "<name>." if get_origin(field.annotation) is dict else ""
         for inner in (field.annotation, *get_args(field.annotation)):
             if isinstance(inner, type) and issubclass(inner, BaseModel):
-                yield from _dotted_names(inner, f"{prefix}{name}.")
+                yield from _dotted_names(inner, f"{prefix}{name}.{named}")
 
 
 def _write_table(table: Mapping[str, Any], path: tuple[str, ...], lines: list[str]) -> None:

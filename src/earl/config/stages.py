@@ -139,6 +139,8 @@ class TokenizerImages(Section):
     count: Count = Field(default=20_000, description="pictures rendered into the cache")
     crop: int | None = Field(default=None, ge=16, description="px, side of the crops of the first part")
     crop_steps: Steps = Field(default=0, description="steps trained on crops")
+    crops_per_picture: Count = Field(default=1, description="crops taken from each picture of a batch")
+    cache: str | None = Field(default=None, description="file of drawn pictures; default: in run.folder")
 
     @model_validator(mode="after")
     def _crops(self) -> TokenizerImages:
@@ -164,6 +166,7 @@ class TokenizerLosses(Section):
     l2: float = Field(default=1.0, ge=0)
     gradient: float = Field(default=1.0, ge=0, description="differences between neighbouring pixels")
     commitment: float = Field(default=0.25, ge=0)
+    edges: float = Field(default=0.0, ge=0, description="how much more pixels near strong edges count")
     warmup_steps: Steps = Field(default=500, description="steps without quantisation, then k-means start")
     codebook_decay: float = Field(default=0.99, gt=0, lt=1, description="of the moving average, per step")
 
@@ -175,6 +178,18 @@ class TokenizerRecipe(TrainingRecipe):
     model: TokenizerModel = TokenizerModel()
     images: TokenizerImages = TokenizerImages()
     losses: TokenizerLosses = TokenizerLosses()
+
+    @model_validator(mode="after")
+    def _own_averages(self) -> TokenizerRecipe:
+        if self.ema is not None:
+            raise ValueError(
+                "ema is not for stage = 'tokenizer': averaged weights would not fit the codebook"
+            )
+        if self.optimiser.name != "adamw":
+            raise ValueError(
+                "optimiser.name must be 'adamw' for stage = 'tokenizer': it has no hidden matrices"
+            )
+        return self
 
 
 STAGES: dict[str, type[TrainingRecipe]] = {

@@ -121,9 +121,8 @@ class TokenStream:
                     f"(the last has {max(map(len, bundle))}); raise it"
                 )
         self.skipped += skipped
-        drawn.sort(
-            key=lambda bundle: max(map(len, bundle))
-        )  # stable: equal lengths keep the order they were drawn in
+        # The sort is stable: equal lengths keep the order they were drawn in.
+        drawn.sort(key=lambda bundle: max(map(len, bundle)))
         updates = [drawn[start : start + self.sequences] for start in range(0, wanted, self.sequences)]
         order = np.random.default_rng([self.seed, 2, self._pools]).permutation(self.pool)
         self._updates = [updates[index] for index in order]

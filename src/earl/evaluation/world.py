@@ -21,7 +21,6 @@ from earl.errors import ConfigError
 from earl.evaluation.report import Judged, by_family
 from earl.pipeline import EditPipeline, Verifier
 from earl.records import Attempt
-from earl.verifier import SceneVerifier
 from earl.world import FAMILIES, WorldTask, render, sample_task
 
 Split = Literal["train", "validation", "test", "heldout"]
@@ -83,7 +82,10 @@ def evaluate_world(
         {"simple": …, "complex": …, "families": {name: …}} as `report.by_family` gives them, and
         "model", "seed", "split", "settings", "seconds" (by stage), "versions".
     """
-    judge = verifier or SceneVerifier()
+    if verifier is None:
+        from earl.verifier import SceneVerifier
+
+        verifier = SceneVerifier()
     tasks = draw_tasks(benchmark)
     side = benchmark.resolution or round(pipeline.vision.area**0.5 / 8) * 8
     edits: list[Judged] = []
@@ -92,7 +94,7 @@ def evaluate_world(
         batch = tasks[start : start + benchmark.batch]
         attempts = _edit(pipeline, benchmark, batch, side, start, seconds)
         began = time.perf_counter()
-        verdicts = asyncio.run(judge.judge(attempts))
+        verdicts = asyncio.run(verifier.judge(attempts))
         seconds["judge"] += time.perf_counter() - began
         edits += [Judged(t.id, t.family, t.group, v) for t, v in zip(batch, verdicts, strict=True)]
         if on_batch:

@@ -12,15 +12,13 @@ from accelerate import Accelerator
 from earl.config.models import resolve_model
 from earl.config.sections import Data, Lora, Model, Precision
 from earl.config.stages import BaseRecipe, SftRecipe, TrainingRecipe
-from earl.data.collate import Bundle, collate
-from earl.data.examples import Example
+from earl.data.collate import Bundle
 from earl.data.mixture import Mixture
 from earl.data.shards import EditShards, load_shards
 from earl.data.stream import TokenStream
 from earl.errors import ConfigError, DataError
 from earl.policy import add_lora, create_policy, load_policy, policy_of, warm_start_visual
 from earl.sequence import TextTokenizer
-from earl.sft.objective import PolicyObjective
 from earl.training.streams import derive_seed
 
 
@@ -183,41 +181,3 @@ def count_steps(recipe: TrainingRecipe, epoch_size: float) -> int:
             max(1, round(recipe.length.epochs * epoch_size * recipe.batch.share / recipe.batch.sequences))
         )
     return min(limits)
-
-
-class ValidationLoss:
-    """The objective's metrics on a fixed part of the validation data, over all ranks.
-
-    Args:
-        examples: the same on every rank; each takes its share.
-        micro: sequences of one forward pass.
-    """
-
-    def __init__(
-        self,
-        examples: list[Example],
-        objective: PolicyObjective,
-        accelerator: Accelerator,
-        *,
-        pad: int,
-        micro: int,
-    ) -> None:
-        ordered = sorted(examples, key=len)
-        parts = [ordered[start : start + micro] for start in range(0, len(ordered), micro)]
-        self._batches = [
-            collate([[example] for example in part], pad)
-            for part in parts[accelerator.process_index :: accelerator.num_processes]
-        ]
-        self._objective = objective
-        self._accelerator = accelerator
-
-    def __call__(self, step: int) -> dict[str, float]:
-        """Mean nats a token by name, `loss` among them."""
-        device = self._accelerator.device
-        names = ("loss", "visual", "text", "changed", "kept")
-        table = torch.zeros(len(names), 2, dtype=torch.float64, device=device)
-        for batch in self._batches:
-            metrics = self._objective(batch.to(device)).metrics
-            table += torch.stack([metrics[name] for name in names])
-        table = self._accelerator.reduce(table, "sum").cpu()
-        return {name: float(row[0] / row[1]) for name, row in zip(names, table, strict=True) if row[1] > 0}

@@ -6,6 +6,7 @@ knows what the words look like, and that can copy a picture, learns to edit from
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Literal, cast
 
@@ -14,7 +15,6 @@ from earl.data.examples import Example, Task, whole_example
 from earl.data.mixture import Mixture
 from earl.data.shards import EditShards
 from earl.sft.assemble import (
-    ValidationLoss,
     assemble_policy,
     count_steps,
     create_stream,
@@ -23,6 +23,7 @@ from earl.sft.assemble import (
 )
 from earl.sft.export import save_model
 from earl.sft.objective import PolicyObjective
+from earl.sft.validation import Validator
 from earl.training.loop import Report, Trainer
 from earl.training.ranks import create_accelerator
 from earl.training.streams import RandomStreams, derive_seed
@@ -59,9 +60,10 @@ def train_base(recipe: BaseRecipe) -> Report:
         edits = [held_back[index] for index in range(min(recipe.validation.samples, len(held_back)))]
         # Each edit once, its task in turn by the recipe's order.
         examples = [
-            whole_example(edit, 0, TASKS[index % len(TASKS)], tokenizer) for index, edit in enumerate(edits)
+            (task, whole_example(edit, 0, task, tokenizer))
+            for edit, task in zip(edits, itertools.cycle(TASKS), strict=False)
         ]
-        validate = ValidationLoss(examples, objective, accelerator, pad=pad, micro=recipe.batch.micro)
+        validate = Validator(examples, objective, accelerator, pad=pad, micro=recipe.batch.micro)
     trainer = Trainer(
         recipe,
         objective,

@@ -51,6 +51,7 @@ class PolicyObjective(nn.Module):
                 self.vocabulary,
                 chunk=self.chunk,
             )
+        assert isinstance(logprobs_BT, Tensor), "no entropy was asked for"
         nats_BT = -logprobs_BT
         visual_BT = batch.kinds_BT == Kind.VISUAL
         edits_B1 = batch.changed_BT.any(dim=1, keepdim=True)
@@ -62,6 +63,24 @@ class PolicyObjective(nn.Module):
             "kept": _sum_and_count(nats_BT, visual_BT & edits_B1 & ~batch.changed_BT),
         }
         return Losses(nats_BT.sum(), metrics)
+
+    @torch.no_grad()
+    def hits(self, batch: Batch) -> Tensor:
+        """Where the likeliest visual token is the right one, given the right ones before it: bool (B, T).
+
+        A sequence that is right everywhere is what greedy sampling would write.
+        """
+        with autocast(self.precision, batch.ids_BT.device):
+            hidden_BTC = shared_hidden_states(self.policy, batch)
+            rows, columns = (batch.kinds_BT == Kind.VISUAL).nonzero(as_tuple=True)
+            head_VC = policy_of(self.policy).lm_head.weight
+            first, last = self.vocabulary.first_visual, self.vocabulary.size
+            hits_BT = torch.zeros_like(batch.mask_BT)
+            for part in torch.arange(len(rows), device=rows.device).split(self.chunk):
+                at, to = rows[part], columns[part]
+                logits_nV = hidden_BTC[at, to - 1] @ head_VC[first:last].T
+                hits_BT[at, to] = logits_nV.argmax(dim=1) + first == batch.ids_BT[at, to]
+        return hits_BT
 
 
 def _sum_and_count(values_BT: Tensor, where_BT: Tensor) -> Tensor:

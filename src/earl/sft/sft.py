@@ -11,7 +11,6 @@ from earl.data.examples import Example, edit_example
 from earl.data.mixture import Mixture
 from earl.sequence import Prefill
 from earl.sft.assemble import (
-    ValidationLoss,
     assemble_policy,
     count_steps,
     create_stream,
@@ -20,6 +19,7 @@ from earl.sft.assemble import (
 )
 from earl.sft.export import save_model
 from earl.sft.objective import PolicyObjective
+from earl.sft.validation import Validator
 from earl.training.loop import Report, Trainer
 from earl.training.ranks import create_accelerator
 from earl.training.streams import RandomStreams, derive_seed
@@ -68,11 +68,12 @@ def train_sft(recipe: SftRecipe, *, measure_edits: MeasureEdits | None = None) -
     held_back = load_validation(recipe.data, tokenizer)
     loss = None
     if held_back is not None:
+        edits = [held_back[index] for index in range(min(recipe.validation.samples, len(held_back)))]
         examples = [
-            edit_example(held_back[index], tokenizer, prefill=prefill, stitched=recipe.data.stitch)
-            for index in range(min(recipe.validation.samples, len(held_back)))
+            (edit.family, edit_example(edit, tokenizer, prefill=prefill, stitched=recipe.data.stitch))
+            for edit in edits
         ]
-        loss = ValidationLoss(examples, objective, accelerator, pad=pad, micro=recipe.batch.micro)
+        loss = Validator(examples, objective, accelerator, pad=pad, micro=recipe.batch.micro)
 
     def validate(step: int) -> dict[str, float]:
         values = loss(step) if loss else {}

@@ -31,9 +31,7 @@ def shared_hidden_states(policy: Any, batch: Batch) -> Tensor:
     assert batch.prefix_mask_PT is not None and batch.owner_B is not None
     cache = DynamicCache(config=policy_of(policy).config)
     transformer(input_ids=batch.prefix_PT, past_key_values=cache, use_cache=True)
-    for layer in cache.layers:
-        layer.keys = layer.keys[batch.owner_B]
-        layer.values = layer.values[batch.owner_B]
+    cache.batch_select_indices(batch.owner_B)
     width = batch.ids_BT.shape[1]
     steps_T = torch.arange(width, device=batch.ids_BT.device)
     lengths_B = batch.prefix_mask_PT.sum(dim=1)[batch.owner_B]

@@ -27,7 +27,7 @@ class WeightAverage:
         decay = self.settings.decay
         if self.settings.warmup:  # the start, a random or older model, is forgotten quickly
             decay = min(decay, (1 + step) / (10 + step))
-        parameters = list(self._parameters.values())
+        parameters: list[Tensor] = list(self._parameters.values())
         torch._foreach_lerp_(list(self.shadow.values()), parameters, 1 - decay)
 
     @contextmanager

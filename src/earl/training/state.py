@@ -19,10 +19,16 @@ from earl.errors import CheckpointError
 def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
     """The parameters that receive gradients and the persistent buffers, by name.
 
-    Frozen weights are left out: under LoRA they are the start's, unchanged.
+    Frozen weights are left out: under LoRA they are the start's, unchanged. A model whose frozen
+    weights do change (a codebook) names them in an attribute `also_saved`.
     """
+    return {name: whole(value) for name, value in _saved(model).items()}
+
+
+def _saved(model: nn.Module) -> dict[str, Tensor]:
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
-    return {name: whole(value) for name, value in model.state_dict().items() if name not in frozen}
+    frozen -= set(getattr(model, "also_saved", ()))
+    return {name: value for name, value in model.state_dict().items() if name not in frozen}
 
 
 @torch.no_grad()
@@ -32,8 +38,7 @@ def load_trained_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> Non
     Raises:
         CheckpointError: the checkpoint is of another model.
     """
-    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
-    present = {name: value for name, value in model.state_dict().items() if name not in frozen}
+    present = _saved(model)
     if differing := sorted(present.keys() ^ tensors.keys()):
         raise CheckpointError(
             f"the checkpoint is of another model: {len(differing)} weights differ, first {differing[0]!r}"
@@ -49,7 +54,7 @@ def load_trained_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> Non
 
 
 def optimiser_tensors(
-    optimisers: Iterable[torch.optim.Optimizer], names: Mapping[nn.Parameter, str]
+    optimisers: Iterable[torch.optim.Optimizer], names: Mapping[Any, str]
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Flatten optimiser state to `index|parameter|key`; numbers that are no tensors go to the rest."""
     tensors: dict[str, Tensor] = {}

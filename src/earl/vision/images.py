@@ -1,0 +1,179 @@
+"""Image files as people have them, and the one rule by which they are resized.
+
+Whatever comes in (phone photographs lying on their side, cut-outs with alpha, palettes, CMYK,
+16 bits a channel) goes on as `PIL.Image` in mode RGB. No torch here.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import warnings
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from earl.errors import ImageError
+
+ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image"
+
+CELL = 8  # pixels per image code, each way
+MAX_ASPECT = 5.0  # longer side over shorter side; the release's own limit
+MAX_PIXELS = 100_000_000  # decoding more takes gigabytes
+_ALPHA_MODES = ("RGBA", "LA", "PA", "La", "RGBa")
+
+
+def open_image(source: ImageSource) -> Image.Image:
+    """Read an image as a person sees it: upright, opaque (alpha over white), RGB, 8 bits.
+
+    Args:
+        source: a path, the bytes of an image file, or a PIL image (which is not changed). Of an
+            animation the first frame is taken.
+
+    Returns:
+        PIL.Image.Image in mode RGB, fully decoded.
+
+    Raises:
+        ImageError: missing, not an image, damaged or cut short, empty, or over 100 megapixels.
+    """
+    if isinstance(source, Image.Image):
+        return _convert(source, "the image")
+    name, data = _read(source)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is below
+        try:
+            image = Image.open(io.BytesIO(data))
+        except Image.DecompressionBombError as error:
+            raise ImageError(
+                f"{name} has far too many pixels (limit {MAX_PIXELS:,}); scale it down"
+            ) from error
+        except UnidentifiedImageError as error:
+            raise ImageError(f"{name} is not an image that can be read; give a PNG, JPEG or WebP") from error
+        except Exception as error:  # decoders fail in many ways, and all mean the same to a user
+            raise ImageError(f"{name} is damaged or cut short ({error}); give an intact image") from error
+        return _convert(image, name)
+
+
+def target_size(width: int, height: int, area: int) -> tuple[int, int]:
+    """The size at which an image of `width` x `height` pixels is tokenised.
+
+    The nearest multiples of 8 (each side at least 8) to the size that has `area` pixels and the
+    image's own aspect ratio. One rule for sources, targets, training and inference.
+
+    Args:
+        width, height: pixels, at least 1.
+        area: pixels², at least 64.
+
+    Returns:
+        (width, height) in pixels.
+
+    Raises:
+        ImageError: an aspect ratio past 5:1, an empty image, or an area under one cell.
+    """
+    if width < 1 or height < 1:
+        raise ImageError(f"an image of {width}x{height} pixels is empty; give one with pixels")
+    if area < CELL * CELL:
+        raise ImageError(f"an area of {area} px² is below one cell of {CELL}x{CELL} pixels; give 64 or more")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise ImageError(
+            f"an image of {width}x{height} pixels is more than {MAX_ASPECT:g} times as long as wide; crop it"
+        )
+    scale = math.sqrt(area / (width * height))
+    return _to_cells(width * scale), _to_cells(height * scale)
+
+
+def resize_to(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Bicubic with antialiasing, as the release; the image itself where it has the size already."""
+    return image if image.size == size else image.resize(size, Image.Resampling.BICUBIC)
+
+
+def resize_pair(source: Image.Image, target: Image.Image, area: int) -> tuple[Image.Image, Image.Image]:
+    """Source and target of an edit at one size, the one that the source gets: equal grids.
+
+    Raises:
+        ImageError: as `target_size`, of the source.
+    """
+    size = target_size(*source.size, area)
+    return resize_to(source, size), resize_to(target, size)
+
+
+def _to_cells(side: float) -> int:
+    return max(1, math.floor(side / CELL + 0.5)) * CELL
+
+
+def _read(source: ImageSource) -> tuple[str, bytes]:
+    """A name for messages, and the file's bytes."""
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        name, data = "the image", bytes(source)
+    elif isinstance(source, (str, os.PathLike)):
+        path = Path(source).expanduser()
+        name = str(source)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError as error:
+            raise ImageError(f"there is no image at {name}; check the path") from error
+        except IsADirectoryError as error:
+            raise ImageError(f"{name} is a folder; give the path of one image") from error
+        except (OSError, ValueError) as error:
+            raise ImageError(
+                f"{name} cannot be read ({error}); check the path and its permissions"
+            ) from error
+    else:
+        raise ImageError(f"expected a path, bytes or a PIL image, got {type(source).__name__}")
+    if not data:
+        raise ImageError(f"{name} is empty (0 bytes); give an intact image")
+    return name, data
+
+
+def _convert(image: Image.Image, name: str) -> Image.Image:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"{name} has {width}x{height} pixels (limit {MAX_PIXELS:,}); scale it down")
+    if width < 1 or height < 1:
+        raise ImageError(f"{name} is empty ({width}x{height} pixels); give one with pixels")
+    try:
+        image.load()
+        return _flatten(_upright(image))
+    except Exception as error:  # decoders fail in many ways, and all mean the same to a user
+        raise ImageError(f"{name} is damaged or cut short ({error}); give an intact image") from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF orientation says. Damaged EXIF says nothing, and the pixels are still good."""
+    try:
+        orientation = image.getexif().get(0x0112, 1)
+    except Exception:  # the many ways in which metadata can be broken
+        return image
+    return ImageOps.exif_transpose(image) if orientation in range(2, 9) else image
+
+
+def _flatten(image: Image.Image) -> Image.Image:
+    """Any mode to RGB."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image.copy()
+    if image.mode == "F" or image.mode.startswith("I"):
+        return _from_wide(np.asarray(image)).convert("RGB")
+    if image.mode in _ALPHA_MODES or "transparency" in image.info:
+        pixels = image.convert("RGBA")
+        white = Image.new("RGBA", pixels.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, pixels).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_wide(values_HW: np.ndarray) -> Image.Image:
+    """Grey of more than 8 bits to 8: by the format's range where it has one, else by what is there.
+
+    Unsigned 16-bit spans 0-65535. Signed 32-bit and float have no range of their own: up to 1 (float
+    only), 255 or 65535 is taken as the peak, whichever first holds all values.
+    """
+    peak = 65535.0
+    if values_HW.dtype.kind == "f":
+        highest = float(np.nanmax(values_HW))
+        peak = next((limit for limit in (1.0, 255.0, 65535.0) if highest <= limit), highest)
+    elif values_HW.dtype.itemsize > 2 and int(values_HW.max()) <= 255:
+        peak = 255.0
+    grey = np.nan_to_num(values_HW.astype(np.float64)) * (255.0 / peak)
+    return Image.fromarray(np.clip(np.rint(grey), 0, 255).astype(np.uint8), mode="L")

@@ -1,0 +1,297 @@
+"""Vision tokenizers on disk: read from the released, the transformers, or our layout; written in ours.
+
+Ours is the transformers layout (`config.json` of type `emu3_vqgan`, `model.safetensors`) with a
+`preprocessor_config.json` that also names the area in px². Weights are safetensors only, every
+tensor must be there and fit, and no code of a checkpoint is run.
+
+Source: key names of BAAI/Emu3-VisionTokenizer and of `transformers` Emu3VQVAE.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import Emu3VQVAE, Emu3VQVAEConfig
+
+from earl.config.models import read_json, resolve_model
+from earl.errors import CheckpointError, ConfigError, ModelFormatError, ModelNotFoundError
+from earl.vision.tokenizer import DEFAULT_AREA, VisionTokenizer
+
+DTYPES = {
+    "auto": torch.float32,
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+RELEASED, STOCK = "Emu3VisionVQ", "emu3_vqgan"
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+_CONFIG_NAMES = {  # released -> transformers; the others are the same in both
+    "ch": "base_channels",
+    "ch_mult": "channel_multiplier",
+    "z_channels": "latent_channels",
+    "double_z": "double_latent",
+}
+_CONFIG_KEPT = (
+    "codebook_size",
+    "embed_dim",
+    "in_channels",
+    "out_channels",
+    "temporal_downsample_factor",
+    "num_res_blocks",
+    "attn_resolutions",
+)
+_KEY_NAMES = (  # in this order
+    (re.compile(r"^encoder\.down\."), "encoder.down_block.down."),
+    (re.compile(r"^decoder\.up\."), "decoder.up_block.up."),
+    (re.compile(r"\.mid\.attn_1\.norm\."), ".middle_block.attn_norm."),
+    (re.compile(r"\.mid\."), ".middle_block."),
+    (re.compile(r"\.attn\.(\d+)\.norm\."), r".attn_norms.\1."),
+    (re.compile(r"(\.attn\.\d+|\.attn_1)\.(q|k|v)\."), r"\1.\2_proj."),
+    (re.compile(r"(\.attn\.\d+|\.attn_1)\.proj_out\."), r"\1.out_proj."),
+)
+_LINEAR = re.compile(r"\.(q|k|v|out)_proj\.weight$")
+
+
+def load_vision_tokenizer(
+    name_or_folder: str | Path,
+    *,
+    dtype: str | torch.dtype = "auto",
+    device: str | torch.device = "cpu",
+    revision: str | None = None,
+) -> VisionTokenizer:
+    """Load a vision tokenizer, ready to encode and decode.
+
+    Args:
+        name_or_folder: "world", a model folder of ours, a vision tokenizer's folder (released,
+            transformers, ours), or a hub id such as "BAAI/Emu3-VisionTokenizer".
+        dtype: what it computes in. "auto" is float32, also where the weights are stored in
+            bfloat16: only there are the codes those of the release.
+        device: where the weights go.
+        revision: of a hub id.
+
+    Raises:
+        ModelNotFoundError: no such model, or it has no vision tokenizer, or no weights.
+        ModelFormatError: pickled, truncated or not fitting weights, a config that is none of a
+            vision tokenizer.
+        ConfigError: unknown dtype.
+    """
+    wanted = _dtype(dtype)
+    found = resolve_model(name_or_folder, revision, parts=("vision",))
+    folder = found.need("vision")
+    config, released = read_vision_config(folder)
+    weights = dict(_iterate_weights(folder, released))
+    model = _fill(config, weights, folder).to(device=device, dtype=wanted)
+    area = found.meta.get("area") or _read_area(folder)
+    return VisionTokenizer(model, area=int(area))
+
+
+def save_vision_tokenizer(
+    tokenizer: VisionTokenizer | Emu3VQVAE,
+    folder: str | Path,
+    *,
+    area: int | None = None,
+    dtype: str | torch.dtype = "auto",
+) -> Path:
+    """Write `config.json`, `model.safetensors`, `preprocessor_config.json`, each whole or not at all.
+
+    Args:
+        tokenizer: a VisionTokenizer, or the model of a learner.
+        folder: made where absent.
+        area: px² at which images are tokenised; the tokenizer's own, else 65,536.
+        dtype: of the stored weights. "auto" keeps what the model has.
+
+    Returns:
+        The folder.
+
+    Raises:
+        CheckpointError: it cannot be written (disk full, no permission); files there before are intact.
+    """
+    model = tokenizer.model if isinstance(tokenizer, VisionTokenizer) else tokenizer
+    if area is None:
+        area = tokenizer.area if isinstance(tokenizer, VisionTokenizer) else DEFAULT_AREA
+    stored = None if dtype == "auto" else _dtype(dtype)
+    weights = {
+        name: (tensor.to(stored) if stored and tensor.is_floating_point() else tensor)
+        .detach()
+        .cpu()
+        .contiguous()
+        for name, tensor in model.state_dict().items()
+    }
+    config = model.config.to_dict()
+    config["architectures"] = ["Emu3VQVAE"]
+    config.pop("_name_or_path", None)
+    config["dtype"] = str(stored or model.dtype).removeprefix("torch.")
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _whole(folder / "model.safetensors", lambda path: save_file(weights, path, metadata={"format": "pt"}))
+        for name, content in (("config.json", config), ("preprocessor_config.json", _preprocessor(area))):
+            text = json.dumps(content, indent=2, sort_keys=True) + "\n"
+            _whole(folder / name, lambda path, text=text: Path(path).write_text(text, encoding="utf-8"))
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"the vision tokenizer cannot be written to {folder} ({error}); free space or "
+            "choose another folder"
+        ) from error
+    return folder
+
+
+def read_vision_config(folder: Path) -> tuple[Emu3VQVAEConfig, bool]:
+    """The configuration in `folder`, and whether it is of the released layout.
+
+    Raises:
+        ModelFormatError: of another kind of model, or with widths that do not fit together.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ModelNotFoundError(f"{folder} has no config.json; give the folder of a vision tokenizer")
+    raw = read_json(path)
+    kind = raw.get("model_type")
+    if kind not in (RELEASED, STOCK):
+        raise ModelFormatError(f"{path} is of type '{kind}', a vision tokenizer has {RELEASED} or {STOCK}")
+    try:
+        if kind == RELEASED:
+            fields = {name: raw[name] for name in _CONFIG_KEPT if name in raw}
+            fields |= {new: raw[old] for old, new in _CONFIG_NAMES.items() if old in raw}
+            config = Emu3VQVAEConfig(**fields)
+            config.hidden_size = config.base_channels * config.channel_multiplier[-1]
+        else:
+            config = Emu3VQVAEConfig.from_dict(raw)
+        top = config.base_channels * config.channel_multiplier[-1]
+    except Exception as error:  # whatever the strict config class finds wrong
+        raise ModelFormatError(f"{path} is not a usable configuration ({error}); fetch it again") from error
+    if config.hidden_size != top:
+        raise ModelFormatError(f"{path}: hidden_size is {config.hidden_size}, the widths make it {top}")
+    if config.latent_channels != config.embed_dim or config.double_latent:
+        raise ModelFormatError(f"{path}: a double latent or one wider than the codes is not supported")
+    return config, kind == RELEASED
+
+
+def to_stock(name: str, tensor: Tensor) -> tuple[str, Tensor]:
+    """A released weight under its transformers name; 1x1 convolutions of attention become matrices."""
+    for pattern, into in _KEY_NAMES:
+        name = pattern.sub(into, name)
+    if _LINEAR.search(name) and tensor.ndim == 4:
+        tensor = tensor[:, :, 0, 0]
+    return name, tensor
+
+
+def _iterate_weights(folder: Path, released: bool) -> Iterator[tuple[str, Tensor]]:
+    for file in _weight_files(folder):
+        try:
+            with safe_open(file, framework="pt", device="cpu") as weights:
+                for name in weights.keys():  # noqa: SIM118 (not a dict)
+                    tensor = weights.get_tensor(name)
+                    yield to_stock(name, tensor) if released else (name, tensor)
+        except (SafetensorError, OSError) as error:
+            raise ModelFormatError(
+                f"{file} is truncated or no safetensors file ({error}); fetch it again"
+            ) from error
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file():
+        return [single]
+    if index.is_file():
+        names = read_json(index).get("weight_map") or {}
+        files = [folder / Path(name).name for name in dict.fromkeys(names.values())]
+        missing = [file.name for file in files if not file.is_file()]
+        if missing or not files:
+            raise ModelNotFoundError(f"{folder} lacks {', '.join(missing) or 'all shards'}; fetch them")
+        return files
+    if any(any(folder.glob(pattern)) for pattern in _PICKLES):
+        raise ModelFormatError(
+            f"{folder} holds pickled weights only, which can run code and are not opened; "
+            "convert them to safetensors"
+        )
+    raise ModelNotFoundError(f"{folder} has no model.safetensors; fetch the weights")
+
+
+def _fill(config: Emu3VQVAEConfig, weights: dict[str, Tensor], folder: Path) -> Emu3VQVAE:
+    """The stock class with these weights, each accounted for."""
+    try:
+        with torch.device("meta"):
+            model = Emu3VQVAE(config)
+    except (ValueError, TypeError, RuntimeError, ZeroDivisionError) as error:
+        raise ModelFormatError(
+            f"{folder / 'config.json'}: the widths do not make a model ({error})"
+        ) from error
+    expected = model.state_dict()
+    for label, names in (
+        ("missing", sorted(expected.keys() - weights.keys())),
+        ("unexpected", sorted(weights.keys() - expected.keys())),
+    ):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            raise ModelFormatError(
+                f"the weights in {folder} do not fit its config.json: {label} {', '.join(names[:3])}{more}"
+            )
+    for name, tensor in weights.items():
+        if tensor.shape != expected[name].shape:
+            raise ModelFormatError(
+                f"{name} in {folder} has shape {tuple(tensor.shape)}, "
+                f"its config.json asks for {tuple(expected[name].shape)}"
+            )
+        # counters and weights alike get the type that the class gives them
+        weights[name] = tensor.to(expected[name].dtype)
+    model.load_state_dict(weights, assign=True)
+    return model.eval()
+
+
+def _read_area(folder: Path) -> int:
+    """From `preprocessor_config.json`: ours names it; the release works at 256 x 256."""
+    path = folder / "preprocessor_config.json"
+    if not path.is_file():
+        return DEFAULT_AREA
+    raw = read_json(path)
+    for key in ("image_mean", "image_std"):
+        if any(value != 0.5 for value in raw.get(key) or ()):
+            raise ModelFormatError(f"{path}: {key} is {raw[key]}, Emu3's pixels are normalised with 0.5")
+    area = raw.get("area", DEFAULT_AREA)
+    if not isinstance(area, int) or area < 64:
+        raise ModelFormatError(f"{path}: area is {area!r}, expected pixels² from 64")
+    return area
+
+
+def _preprocessor(area: int) -> dict[str, Any]:
+    return {
+        "image_processor_type": "Emu3VisionVQImageProcessor",
+        "area": area,
+        "do_convert_rgb": True,
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+        "resample": 3,
+        "rescale_factor": 1 / 255,
+        "spatial_factor": 8,
+    }
+
+
+def _whole(path: Path, write: Any) -> None:
+    """Write beside, then move into place, so that a reader never sees half a file."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(str(beside))
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _dtype(dtype: str | torch.dtype) -> torch.dtype:
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype not in DTYPES:
+        raise ConfigError(f"unknown dtype '{dtype}'; there are {', '.join(DTYPES)}")
+    return DTYPES[dtype]

@@ -1,0 +1,159 @@
+"""Images to codes and back: batches of any mixture of sizes, one frame of work per image.
+
+Axes: B images, C channels, H W rows and columns (pixels in pixel tensors, cells in codes).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from transformers import Emu3VQVAE
+
+from earl.errors import ImageError, SequenceError
+from earl.vision.images import ImageSource, open_image, resize_to, target_size
+from earl.vision.still import decode_still, encode_still, nearest_codes
+
+DEFAULT_AREA = 256 * 256
+_CHUNK = 2**26  # floats in one activation at full size: pixels x base_channels
+
+
+class VisionTokenizer:
+    """A vision tokenizer in use. Weights are read, never changed.
+
+    Args:
+        model: the stock class; put in eval mode.
+        area: px² to which `encode` resizes images.
+    """
+
+    def __init__(self, model: Emu3VQVAE, *, area: int = DEFAULT_AREA) -> None:
+        self.model = model.eval()
+        self.area = area
+        self.codebook_size = int(model.config.codebook_size)
+        self.cell = int(model.spatial_scale_factor)  # pixels per code, each way
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    def encode(self, images: Sequence[ImageSource], resize: bool = True) -> list[NDArray[np.int32]]:
+        """Image codes.
+
+        Args:
+            images: PIL images, paths or bytes, of any sizes.
+            resize: bring each to `self.area` (`target_size`); else sides must be multiples of 8.
+
+        Returns:
+            For each image int32 (rows, columns) in [0, codebook_size).
+
+        Raises:
+            ImageError: an image that cannot be read or is past 5:1, or a side that does not fit.
+        """
+        pictures = [open_image(image) for image in images]
+        if resize:
+            pictures = [resize_to(p, target_size(*p.size, self.area)) for p in pictures]
+        for picture in pictures:
+            if picture.width % self.cell or picture.height % self.cell:
+                raise ImageError(
+                    f"an image of {picture.width}x{picture.height} pixels does not divide into cells of "
+                    f"{self.cell}; resize it to multiples of {self.cell}, or leave resize on"
+                )
+        codes: dict[int, NDArray[np.int32]] = {}
+        for places in self._chunks([(p.height, p.width) for p in pictures], pixels_per_item=1):
+            codes_BHW = self.encode_pixels(to_pixels([pictures[i] for i in places]))
+            codes.update(zip(places, codes_BHW.cpu().numpy().astype(np.int32), strict=True))
+        return [codes[i] for i in range(len(pictures))]
+
+    def decode(self, codes: Sequence[NDArray[np.integer]]) -> list[Image.Image]:
+        """Pictures from image codes.
+
+        Args:
+            codes: integer arrays (rows, columns) in [0, codebook_size), of any sizes.
+
+        Returns:
+            PIL images in mode RGB, 8 pixels per code each way.
+
+        Raises:
+            SequenceError: not a grid of codes of this tokenizer.
+        """
+        grids = [self._check(np.asarray(grid), place) for place, grid in enumerate(codes)]
+        pictures: dict[int, Image.Image] = {}
+        for places in self._chunks([grid.shape for grid in grids], pixels_per_item=self.cell**2):
+            pixels = self.decode_codes(torch.from_numpy(np.stack([grids[i] for i in places])))
+            pictures.update(zip(places, to_images(pixels), strict=True))
+        return [pictures[i] for i in range(len(grids))]
+
+    @torch.inference_mode()
+    def encode_pixels(self, pixels_BCHW: Tensor) -> Tensor:
+        """int64 codes (B, H/8, W/8) of pixels (B, 3, H, W) in [-1, 1]; all in one batch."""
+        pixels_BCHW = pixels_BCHW.to(device=self.device, dtype=self.model.dtype)
+        latents_BDHW = encode_still(self.model, pixels_BCHW)
+        # the nearest code is looked up in float32, whatever the model computes in
+        return nearest_codes(self.model.quantize.embedding.weight.float(), latents_BDHW.float())
+
+    @torch.inference_mode()
+    def decode_codes(self, codes_BHW: Tensor) -> Tensor:
+        """float32 pixels (B, 3, 8 H, 8 W), about [-1, 1], of integer codes (B, H, W)."""
+        vectors_BHWD = self.model.quantize.embedding(codes_BHW.to(self.device).long())
+        return decode_still(self.model, vectors_BHWD.permute(0, 3, 1, 2).contiguous()).float()
+
+    def fingerprint(self) -> str:
+        """16 hex digits of the weights and widths: equal where images get the same codes."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        config = self.model.config
+        widths = [config.base_channels, list(config.channel_multiplier), config.num_res_blocks]
+        widths += [list(config.attn_resolutions), config.temporal_downsample_factor, config.codebook_size]
+        digest = hashlib.sha256(json.dumps(widths).encode())
+        for name, tensor in sorted(self.model.state_dict().items()):
+            if tensor.is_floating_point():
+                digest.update(name.encode())
+                digest.update(tensor.detach().float().cpu().contiguous().numpy().data)
+        return digest.hexdigest()[:16]
+
+    def _chunks(self, sizes: Sequence[tuple[int, ...]], *, pixels_per_item: int) -> Iterator[list[int]]:
+        """Places of equal size together, in batches that fit in memory."""
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for place, size in enumerate(sizes):
+            groups.setdefault(tuple(size), []).append(place)
+        for (height, width), places in groups.items():
+            floats = height * width * pixels_per_item * int(self.model.config.base_channels)
+            step = max(1, _CHUNK // floats)
+            for first in range(0, len(places), step):
+                yield places[first : first + step]
+
+    def _check(self, grid: NDArray[np.integer], place: int) -> NDArray[np.int64]:
+        if grid.ndim != 2 or 0 in grid.shape or grid.dtype.kind not in "iu":
+            raise SequenceError(
+                f"codes of image {place} are {grid.dtype} of shape {grid.shape}; "
+                "expected integers (rows, columns)"
+            )
+        low, high = int(grid.min()), int(grid.max())
+        if low < 0 or high >= self.codebook_size:
+            raise SequenceError(
+                f"codes of image {place} reach from {low} to {high}, this tokenizer has 0 to "
+                f"{self.codebook_size - 1}; they are another tokenizer's"
+            )
+        return grid.astype(np.int64)
+
+
+def to_pixels(images: Sequence[Image.Image]) -> Tensor:
+    """float32 (B, 3, H, W) in [-1, 1] of RGB images of one size: (value / 255 - 0.5) / 0.5."""
+    values_BHWC = np.stack([np.asarray(image) for image in images])
+    pixels = torch.from_numpy(values_BHWC).permute(0, 3, 1, 2).to(torch.float32)
+    return ((pixels / 255 - 0.5) / 0.5).contiguous()
+
+
+def to_images(pixels_BCHW: Tensor) -> list[Image.Image]:
+    """RGB images of pixels (B, 3, H, W), clamped to [-1, 1] and rounded to 8 bits."""
+    values = ((pixels_BCHW.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return [Image.fromarray(array) for array in values.permute(0, 2, 3, 1).cpu().numpy()]

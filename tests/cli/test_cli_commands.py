@@ -1,0 +1,273 @@
+"""Commands from end to end, and bad input: one clear sentence, exit code not 0, nothing lost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from PIL import Image
+
+from earl.cli import main
+
+
+@pytest.fixture
+def source(tmp_path):
+    path = tmp_path / "source.png"
+    Image.new("RGB", (64, 64), (90, 160, 80)).save(path)
+    return path
+
+
+@pytest.fixture
+def edit(model_folder, source, tmp_path):
+    """Runs `earl edit`; returns (exit code, output path)."""
+    out = tmp_path / "out.png"
+
+    def run(*extra, picture=source, text="make the red cube blue", model=model_folder):
+        words = ["edit", str(picture), text, "-o", str(out), "--model", str(model), "--device", "cpu", *extra]
+        return main(words), out
+
+    return run
+
+
+def one_sentence(capsys):
+    said = capsys.readouterr()
+    assert said.err.count("\n") == 1, said.err
+    assert said.err.startswith("earl")
+    assert "Traceback" not in said.err
+    return said.err
+
+
+def test_edit_writes_a_picture_and_says_so(edit, capsys):
+    code, out = edit("--seed", "4")
+    assert code == 0
+    assert Image.open(out).size == (64, 64)
+    said = capsys.readouterr().out
+    assert str(out) in said
+    assert "seed 4" in said
+
+
+def test_edit_json_and_several_images(edit, capsys):
+    code, out = edit("--num-images", "2", "--seed", "5", "--json")
+    assert code == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["images"] == [str(out.with_stem("out-1")), str(out.with_stem("out-2"))]
+    assert record["seeds"] == [5, 6]
+    assert all(Image.open(path).size == (64, 64) for path in record["images"])
+    assert record["finish_reasons"] == ["stop", "stop"]
+
+
+def test_same_seed_same_file(edit):
+    _, out = edit("--seed", "1")
+    first = out.read_bytes()
+    edit("--seed", "1", "--force")
+    assert out.read_bytes() == first
+    edit("--seed", "2", "--force")
+    assert out.read_bytes() != first
+
+
+def test_edit_does_not_overwrite(edit, capsys):
+    _, out = edit()
+    before = out.read_bytes()
+    capsys.readouterr()
+    code, _ = edit("--seed", "8")
+    assert code == 2
+    assert "--force" in one_sentence(capsys)
+    assert out.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (None, "missing.png"),
+        (b"", "empty.png"),
+        (b"not a picture at all", "text.png"),
+        (b"\x89PNG\r\n", "cut.png"),
+    ],
+)
+def test_pictures_that_are_none(edit, tmp_path, capsys, content, name):
+    picture = tmp_path / name
+    if content is not None:
+        picture.write_bytes(content)
+    code, out = edit(picture=picture)
+    assert code != 0
+    assert name in one_sentence(capsys)
+    assert not out.exists()
+
+
+def test_a_folder_as_picture(edit, tmp_path, capsys):
+    code, _ = edit(picture=tmp_path)
+    assert code != 0
+    one_sentence(capsys)
+
+
+def test_a_truncated_picture(edit, source, capsys):
+    Image.effect_noise((64, 64), 90).save(source)
+    source.write_bytes(source.read_bytes()[:700])
+    code, _ = edit()
+    assert code != 0
+    one_sentence(capsys)
+
+
+def test_absurd_aspect(edit, tmp_path, capsys):
+    Image.new("RGB", (2000, 10)).save(tmp_path / "long.png")
+    code, _ = edit(picture=tmp_path / "long.png")
+    assert code != 0
+    assert "2000" in one_sentence(capsys)
+
+
+def test_empty_instruction(edit, capsys):
+    code, _ = edit(text="  ")
+    assert code != 0
+    assert "empty" in one_sentence(capsys)
+
+
+def test_special_token_text_is_only_text(edit):
+    code, out = edit(text="<|image start|>64*64<|image token|> <|extra_204|>")
+    assert code == 0
+    assert Image.open(out).size == (64, 64)
+
+
+def test_no_such_model(edit, tmp_path, capsys):
+    code, _ = edit(model=tmp_path / "nothing")
+    assert code != 0
+    assert "nothing" in one_sentence(capsys)
+
+
+def test_a_folder_that_is_no_model(edit, tmp_path, capsys):
+    code, _ = edit(model=tmp_path)
+    assert code != 0
+    one_sentence(capsys)
+
+
+@pytest.mark.parametrize("part", ["policy", "vision"])
+@pytest.mark.parametrize("damage", ["truncated", "gone", "pickled"])
+def test_damaged_weights(edit, model_folder, tmp_path, capsys, part, damage):
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder, folder)
+    weights = folder / part / "model.safetensors"
+    if damage == "truncated":
+        weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
+    else:
+        weights.unlink()
+    if damage == "pickled":
+        (folder / part / "pytorch_model.bin").write_bytes(b"\x80\x04")
+    code, out = edit(model=folder)
+    assert code != 0
+    one_sentence(capsys)
+    assert not out.exists()
+
+
+def test_missing_tokenizer(edit, model_folder, tmp_path, capsys):
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder, folder)
+    (folder / "tokenizer.json").unlink()
+    code, _ = edit(model=folder)
+    assert code != 0
+    assert "tokenizer" in one_sentence(capsys)
+
+
+def test_best_of_goes_with_one_picture_only(edit, capsys):
+    code, _ = edit("--best-of", "3", "--num-images", "2")
+    assert code == 2
+    one_sentence(capsys)
+
+
+def test_world_sample_and_what_it_writes(tmp_path, capsys):
+    words = ["world", "sample", "--num", "3", "-o", str(tmp_path / "w"), "--sheet", str(tmp_path / "s.png")]
+    assert main(words) == 0
+    tasks = json.loads((tmp_path / "w" / "tasks.json").read_text())
+    assert len(tasks) == 3
+    for task in tasks:
+        assert Image.open(tmp_path / "w" / task["source"]).size == (64, 64)
+        assert (tmp_path / "w" / task["target"]).exists()
+        assert task["instruction"]
+    assert Image.open(tmp_path / "s.png").width > 500
+    capsys.readouterr()
+    assert main(words) == 2
+    assert "--force" in one_sentence(capsys)
+    assert main([*words, "--force"]) == 0
+
+
+def test_world_sample_of_an_unknown_family(tmp_path, capsys):
+    assert main(["world", "sample", "-o", str(tmp_path), "--families", "colour"]) == 2
+    assert "colour" in one_sentence(capsys)
+
+
+def test_models_lists_the_released_ones(capsys):
+    assert main(["models"]) == 0
+    assert "mair-lab/earl-sft-simple.rl-simple-n-complex-scaled" in capsys.readouterr().out
+    assert main(["models", "--json"]) == 0
+    assert {row["name"] for row in json.loads(capsys.readouterr().out)} >= {"world", "mair-lab/sft-simple"}
+
+
+def test_prepare_text_and_world(model_folder, tmp_path, capsys):
+    text = tmp_path / "text"
+    assert main(["prepare", "text", "-o", str(text), "--codebook-size", "64", "--sentences", "200"]) == 0
+    assert (text / "tokenizer.json").exists()
+    assert main(["prepare", "text", "-o", str(text), "--codebook-size", "64"]) == 2
+    capsys.readouterr()
+    data = [
+        "prepare",
+        "world",
+        "-o",
+        str(tmp_path / "data"),
+        "--vision",
+        str(model_folder),
+        "--device",
+        "cpu",
+    ]
+    assert main([*data, "--sources", "3", "--shard-sources", "2"]) == 0
+    assert main([*data, "--resolution", "60"]) == 2
+
+
+RECIPE = """
+stage = "sft"
+[run]
+folder = "{folder}"
+[length]
+steps = 2
+[batch]
+sequences = 4
+micro = 2
+[optimiser]
+learning_rate = 1e-3
+[model]
+start = "{model}"
+[data.sources.world]
+path = "{folder}/data"
+"""
+
+
+def recipe(tmp_path, text=RECIPE):
+    path = tmp_path / "recipe.toml"
+    path.write_text(text.format(folder=tmp_path, model=tmp_path))
+    return str(path)
+
+
+def test_a_recipe_is_shown_resolved(tmp_path, capsys):
+    assert main(["train", "sft", recipe(tmp_path), "run.seed=7", "--show"]) == 0
+    shown = capsys.readouterr().out
+    assert "seed = 7" in shown
+    assert "weight_decay" in shown
+
+
+@pytest.mark.parametrize(
+    ("override", "hint"),
+    [
+        ("optimiser.lerning_rate=1e-3", "learning_rate"),
+        ("batch.micro=3", "batch.micro"),
+        ("run.seed=-1", "run.seed"),
+        ("nonsense", "key.sub=value"),
+    ],
+)
+def test_wrong_settings(tmp_path, capsys, override, hint):
+    assert main(["train", "sft", recipe(tmp_path), override]) == 2
+    assert hint in one_sentence(capsys)
+
+
+def test_recipes_that_are_missing_or_for_another_stage(tmp_path, capsys):
+    assert main(["train", "sft", str(tmp_path / "none.toml")]) == 2
+    one_sentence(capsys)
+    assert main(["train", "tokenizer", recipe(tmp_path)]) == 2
+    assert "sft" in one_sentence(capsys)

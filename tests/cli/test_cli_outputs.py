@@ -1,0 +1,88 @@
+"""Writing results: never over an existing file unasked, never half a file."""
+
+import errno
+import json
+import os
+
+import pytest
+from PIL import Image
+
+from earl.cli import outputs, sheets
+from earl.errors import OutputError
+
+
+def test_an_existing_file_is_refused_before_any_work(tmp_path):
+    there = tmp_path / "a.png"
+    there.write_bytes(b"precious")
+    with pytest.raises(OutputError, match=r"a\.png exists already.*--force"):
+        outputs.claim([there], force=False)
+    assert outputs.claim([there], force=True) == [there]
+    assert there.read_bytes() == b"precious"
+
+
+def test_missing_folders_are_made_and_nothing_is_left_in_them(tmp_path):
+    [path] = outputs.claim([tmp_path / "x" / "y" / "a.json"], force=False)
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(OutputError, match="is a folder"):
+        outputs.claim([tmp_path], force=True)
+
+
+def test_a_file_in_the_way_of_a_folder(tmp_path):
+    (tmp_path / "a").write_text("")
+    with pytest.raises(OutputError, match="cannot write into"):
+        outputs.claim([tmp_path / "a" / "b.png"], force=False)
+
+
+def test_several_pictures_are_numbered(tmp_path):
+    names = [path.name for path in outputs.claim_pictures(tmp_path / "a.png", 3, force=False)]
+    assert names == ["a-1.png", "a-2.png", "a-3.png"]
+    (tmp_path / "a-2.png").write_bytes(b"")
+    with pytest.raises(OutputError, match=r"a-2\.png"):
+        outputs.claim_pictures(tmp_path / "a.png", 3, force=False)
+
+
+def test_an_unknown_picture_type(tmp_path):
+    with pytest.raises(OutputError, match=r"\.png"):
+        outputs.claim_pictures(tmp_path / "a.gifv", 1, force=False)
+
+
+@pytest.mark.parametrize("suffix", outputs.PICTURES)
+def test_every_picture_type_is_written(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    outputs.write_picture(Image.new("RGB", (8, 16), "red"), path)
+    with Image.open(path) as image:
+        assert image.size == (8, 16)
+        assert image.format == outputs.PICTURES[suffix]
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    outputs.write_json({"a": 1}, path)
+
+    def full(source, target):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(outputs.os, "replace", full)
+    with pytest.raises(OutputError, match="No space left on device"):
+        outputs.write_json({"a": 2}, path)
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_written_files_have_the_usual_permissions(tmp_path):
+    (tmp_path / "plain").write_text("")
+    outputs.write_json([], tmp_path / "a.json")
+    assert (tmp_path / "a.json").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_side_by_side_and_sheet_have_room_for_all():
+    pictures = [Image.new("RGB", (64, 64), "red"), Image.new("RGB", (64, 32), "blue")]
+    shown = sheets.side_by_side("make it blue", pictures, ["before", "after"])
+    assert shown.width == 2 * sheets.SIDE + 3 * sheets.GAP
+    assert shown.getpixel((sheets.GAP + 5, shown.height // 2)) == (255, 0, 0)
+    sheet = sheets.contact_sheet([("a", pictures), ("a long title " * 9, pictures), ("c", pictures)])
+    assert sheet.width == 2 * shown.width
+    assert sheet.height > 2 * sheets.SIDE

@@ -1,0 +1,130 @@
+"""The command table: help, finding commands, errors and exit codes."""
+
+import argparse
+import subprocess
+import sys
+import time
+
+import pytest
+
+from earl import __version__, errors
+from earl.cli import main, options, table
+
+
+def test_help_lists_every_command(capsys):
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(command.words in shown for command in table.COMMANDS)
+
+
+@pytest.mark.parametrize("command", table.COMMANDS, ids=lambda command: command.words)
+def test_every_command_has_help(command, capsys):
+    assert main([*command.words.split(), "--help"]) == 0
+    assert f"earl {command.words}" in capsys.readouterr().out
+    assert callable(command.load("run"))
+
+
+def test_no_command_shows_the_help_and_fails(capsys):
+    assert main([]) == 2
+    assert "commands:" in capsys.readouterr().out
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"earl {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        (["edot"], "did you mean `earl edit`"),
+        (["world", "smaple"], "did you mean `earl world sample`"),
+        (["train", "sftt", "x.toml"], "did you mean `earl train sft`"),
+        (["xyzzy"], "there are:"),
+    ],
+)
+def test_a_mistyped_command_gets_a_hint(typed, hint, capsys):
+    assert main(typed) == 2
+    said = capsys.readouterr().err
+    assert hint in said
+    assert said.count("\n") == 1
+
+
+def test_a_group_alone_shows_its_commands(capsys):
+    assert main(["train"]) == 2
+    shown = capsys.readouterr().out
+    assert "train sft" in shown
+    assert "verify" not in shown
+    assert main(["train", "--help"]) == 0
+
+
+def test_a_wrong_option_is_one_sentence(capsys):
+    assert main(["edit", "a.png", "x", "--temperature", "0"]) == 2
+    said = capsys.readouterr().err
+    assert "--temperature" in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("reader", [options.integer(1, 8), options.number(0, 8, above=True)])
+@pytest.mark.parametrize("text", ["0", "9", "-1", "nan", "x"])
+def test_numbers_keep_their_ranges(reader, text):
+    with pytest.raises((argparse.ArgumentTypeError, ValueError)):
+        reader(text)
+    assert reader("8") == 8
+
+
+def test_infinity_is_no_number():
+    with pytest.raises(argparse.ArgumentTypeError):
+        options.number(0)("inf")
+
+
+class Broken:
+    """A command that raises what it is given."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __call__(self, argv):
+        raise self.error
+
+
+def test_a_users_mistake_is_one_sentence_and_its_exit_code(monkeypatch, capsys):
+    monkeypatch.setattr("earl.cli.parse", Broken(errors.ImageError("a picture\n  is missing")))
+    assert main(["edit"]) == errors.ImageError.exit_code == 2
+    assert capsys.readouterr().err == "earl: a picture is missing\n"
+
+
+def test_our_mistake_keeps_its_traceback(monkeypatch):
+    monkeypatch.setattr("earl.cli.parse", Broken(RuntimeError("a bug")))
+    with pytest.raises(RuntimeError):
+        main(["edit"])
+
+
+def test_interrupt_is_130(monkeypatch, capsys):
+    monkeypatch.setattr("earl.cli.parse", Broken(KeyboardInterrupt()))
+    assert main(["edit"]) == 130
+    assert capsys.readouterr().err == "earl: interrupted\n"
+
+
+def test_a_reader_that_leaves_is_no_error():
+    # A long answer into a pipe whose reader has gone.
+    program = (
+        "import earl.cli.table as table\n"
+        "table.overview = lambda *_: 'x' * 10**6\n"
+        "from earl.cli import main\n"
+        "raise SystemExit(main(['--help']))"
+    )
+    earl = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    earl.stdout.close()
+    assert earl.wait(30) == 0
+    assert earl.stderr.read() == b""
+    earl.stderr.close()
+
+
+def test_help_answers_at_once():
+    fastest = 9.0
+    for _ in range(3):  # other processes may hold the machine for a moment
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "earl", "--help"], check=True, capture_output=True)
+        fastest = min(fastest, time.perf_counter() - began)
+    assert fastest < 0.5

@@ -1,0 +1,152 @@
+"""Recipes: strictness, overrides, and that every recipe of the repository parses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from earl.config.recipe import check, load_recipe, recipe_toml, save_recipe
+from earl.config.stages import STAGES, SftRecipe, load_stage
+from earl.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+RECIPES = sorted((ROOT / "recipes").rglob("*.toml"))
+
+SMALL = """
+stage = "sft"
+[run]
+folder = "runs/x"
+[length]
+steps = 10
+[batch]
+sequences = 8
+micro = 4
+[optimiser]
+learning_rate = 1e-3
+[model]
+size = "tiny"
+text_tokenizer = "text"
+[data.sources.world]
+path = "shards"
+"""
+
+
+@pytest.fixture
+def recipe_file(tmp_path: Path) -> Path:
+    path = tmp_path / "small.toml"
+    path.write_text(SMALL)
+    return path
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_recipe_parses(path: Path) -> None:
+    if (stage := path.read_text().partition('stage = "')[2].partition('"')[0]) in STAGES:
+        assert load_stage(path).title, "a recipe says in one line what it is"
+    else:
+        assert stage, f"{path} names no stage"
+
+
+def test_there_are_recipes() -> None:
+    names = {str(path.relative_to(ROOT / "recipes")) for path in RECIPES}
+    published = {f"emu3/{name}.toml" for name in ("sft-s", "sft-sc", "sft-two-stage", "sft-think")}
+    assert published | {"world/tokenizer.toml", "world/base.toml", "world/sft.toml"} <= names
+
+
+def test_overrides_are_toml_values(recipe_file: Path) -> None:
+    overrides = ["optimiser.learning_rate=3e-6", "run.folder=runs/y", "data.stitch=true", "ema.decay=0.9"]
+    recipe = load_stage(recipe_file, [*overrides, 'data.sources.world.families=["add", "color"]'])
+    assert isinstance(recipe, SftRecipe)
+    assert recipe.optimiser.learning_rate == 3e-6
+    assert recipe.run.folder == "runs/y" and recipe.data.stitch is True
+    assert recipe.ema is not None and recipe.ema.decay == 0.9
+    assert recipe.data.sources["world"].families == ("add", "color")
+
+
+@pytest.mark.parametrize(
+    ("override", "nearest"),
+    [
+        ("optimiser.learning_rat=1e-3", "optimiser.learning_rate"),
+        ("optimizer.learning_rate=1e-3", "'optimiser'"),
+        ("batch.micr=2", "batch.micro"),
+        ("learning_rate=1e-3", "optimiser.learning_rate"),
+        ("data.sources.world.wieght=2.0", "data.sources.<name>.weight"),
+    ],
+)
+def test_unknown_key_names_the_nearest(recipe_file: Path, override: str, nearest: str) -> None:
+    with pytest.raises(ConfigError, match="unknown key") as error:
+        load_stage(recipe_file, [override])
+    assert override.partition("=")[0].partition(".")[0] in str(error.value) and nearest in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["batch.micro=3"], ["batch.sequences = 8", "batch.micro = 3"]),
+        (["schedule.minimum=0.01"], ["schedule.minimum", "optimiser.learning_rate"]),
+        (["schedule.warmup_steps=11"], ["schedule.warmup_steps", "length.steps"]),
+        (["model.start=world"], ["model.start", "model.size"]),
+        (["validation.patience=3"], ["validation.patience", "data.validation"]),
+        (["optimiser.name=muon"], ["optimiser.name", "optimiser.muon_learning_rate"]),
+        (["batch.share=3"], ["batch.micro", "batch.share"]),
+        (
+            ["batch.share=2", "precision.gradient_checkpointing=true"],
+            ["batch.share", "precision.gradient_checkpointing"],
+        ),
+        (["data.sources.world.weight=0"], ["data.sources"]),
+    ],
+)
+def test_fields_that_disagree_are_both_named(
+    recipe_file: Path, overrides: list[str], words: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_stage(recipe_file, overrides)
+    assert all(word in str(error.value) for word in words)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "run.seed=-1",
+        "run.seed=1.5",
+        'batch.micro="4"',
+        "optimiser.learning_rate=2.0",
+        "optimiser.learning_rate=nan",
+        "data.stitch=1",
+        "run.log_every=true",
+        "run.device=gpu",
+    ],
+)
+def test_wrong_types_and_ranges(recipe_file: Path, override: str) -> None:
+    with pytest.raises(ConfigError, match=override.partition("=")[0]):
+        load_stage(recipe_file, [override])
+
+
+@pytest.mark.parametrize("override", ["run.folder", "=3", "run..seed=1", "run.folder.x=1"])
+def test_malformed_override(recipe_file: Path, override: str) -> None:
+    with pytest.raises(ConfigError):
+        load_stage(recipe_file, [override])
+
+
+def test_missing_and_broken_files(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="does not exist"):
+        load_stage(tmp_path / "none.toml")
+    (tmp_path / "broken.toml").write_text("stage = ")
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        load_stage(tmp_path / "broken.toml")
+    with pytest.raises(ConfigError, match=r"folder.*missing"):
+        check(SftRecipe, {"stage": "sft", "run": {}})
+
+
+def test_stage_must_fit_the_command(recipe_file: Path) -> None:
+    with pytest.raises(ConfigError, match="'base'"):
+        load_stage(recipe_file, stage="base")
+    with pytest.raises(ConfigError, match="expected one of"):
+        load_stage(recipe_file, ["stage=sftt"])
+
+
+def test_resolved_recipe_reads_back_equal(recipe_file: Path, tmp_path: Path) -> None:
+    recipe = load_stage(recipe_file, ["ema.decay=0.9", 'title="a \\"b\\""', 'data.sources."x y".path=p'][:2])
+    saved = save_recipe(recipe, tmp_path / "out" / "recipe.toml")
+    assert load_recipe(SftRecipe, saved) == recipe
+    assert "pool = 16" in recipe_toml(recipe), "defaults are spelt out"

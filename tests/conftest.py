@@ -1,0 +1,34 @@
+"""A whole model folder of the smallest size, with random weights, for tests that need one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+AREA = 64 * 64
+CODES = 64
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory) -> Path:
+    """Policy, text tokenizer and vision tokenizer that belong together; they edit nothing well."""
+    from earl.policy import create_policy, save_policy
+    from earl.sequence import train_text_tokenizer
+    from earl.vision import create_vision_tokenizer, save_vision_tokenizer
+
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    texts = [
+        "make the red cube blue",
+        "add a green sphere",
+        "remove the cone",
+        "change the background to snow",
+    ]
+    tokenizer = train_text_tokenizer(texts, size=320, codebook_size=CODES)
+    save_policy(create_policy("tiny", tokenizer.vocabulary, seed=0), folder / "policy")
+    tokenizer.save(folder)
+    save_vision_tokenizer(create_vision_tokenizer(seed=0, codebook_size=CODES), folder / "vision", area=AREA)
+    meta = {"format": 1, "area": AREA, "vocabulary": tokenizer.vocabulary.to_dict(), "origin": "a test"}
+    (folder / "earl.json").write_text(json.dumps(meta), encoding="utf-8")
+    return folder

@@ -1,0 +1,77 @@
+import pytest
+from PIL import Image
+
+from earl.errors import ConfigError
+from earl.evaluation import WorldBenchmark, draw_tasks, evaluate_world
+from earl.pipeline import EditPipeline
+from earl.records import Verdict
+
+
+class Judge:
+    """Gives what it is told, and keeps what it saw."""
+
+    def __init__(self, status="ok"):
+        self.status = status
+        self.seen = []
+
+    async def judge(self, attempts):
+        self.seen += attempts
+        if self.status != "ok":
+            return [Verdict(self.status) for _ in attempts]
+        return [Verdict("ok", 8.0, 8.0, 2.0, 2.0, notes={"exact": 0.0}) for _ in attempts]
+
+
+def test_tasks_depend_on_the_seed_and_extend():
+    few, many = (draw_tasks(WorldBenchmark(num=n, seed=3)) for n in (5, 9))
+    assert few == many[:5]
+    assert len({task.id for task in many}) == 9
+    assert few != draw_tasks(WorldBenchmark(num=5, seed=4))
+
+
+def test_families_and_splits_are_kept():
+    tasks = draw_tasks(WorldBenchmark(num=6, split="heldout", families=("color", "remove")))
+    assert {task.family for task in tasks} <= {"color", "remove"}
+    assert all(task.id.startswith("heldout") for task in tasks)
+
+
+@pytest.mark.parametrize("wrong", [{"num": 0}, {"batch": 0}, {"families": ("colour",)}])
+def test_settings_are_checked(wrong):
+    with pytest.raises(ConfigError):
+        WorldBenchmark(**wrong)
+
+
+@pytest.fixture(scope="module")
+def pipeline(model_folder):
+    return EditPipeline.from_pretrained(model_folder, device="cpu")
+
+
+def test_report_has_the_form_that_readers_rely_on(pipeline, model_folder):
+    judge = Judge()
+    report = evaluate_world(pipeline, WorldBenchmark(num=5, seed=1, batch=2), verifier=judge)
+    assert {"simple", "complex", "families", "model", "seed", "versions"} <= set(report)
+    assert report["simple"]["n"] + report["complex"]["n"] == 5
+    assert report["model"] == str(model_folder)
+    assert report["seed"] == 1
+    assert {"earl", "torch", "transformers", "python"} <= set(report["versions"])
+    for summary in report["families"].values():
+        assert {"group", "n", "exact", "overall", "edit_success", "exact_interval"} <= set(summary)
+        assert summary["overall"] == 4.0
+    assert len(judge.seen) == 5
+    assert all(isinstance(attempt.edited, Image.Image) for attempt in judge.seen)
+    assert {attempt.source.size for attempt in judge.seen} == {(64, 64)}
+
+
+def test_batch_size_does_not_change_what_is_judged(pipeline):
+    pictures = []
+    for batch in (1, 4):
+        judge = Judge()
+        evaluate_world(pipeline, WorldBenchmark(num=4, seed=2, batch=batch), verifier=judge)
+        pictures.append([attempt.edited.tobytes() for attempt in judge.seen])
+    assert pictures[0] == pictures[1]
+
+
+def test_failed_verdicts_are_counted(pipeline):
+    report = evaluate_world(pipeline, WorldBenchmark(num=2), verifier=Judge("unusable"))
+    both = [report["simple"], report["complex"]]
+    assert sum(part["failed"] for part in both) == 2
+    assert all(part["overall"] is None for part in both)

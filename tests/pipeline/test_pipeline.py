@@ -1,0 +1,178 @@
+"""An edit from pixels to pixels, with a whole (untrained) model of the smallest size."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from earl.errors import (
+    ConfigError,
+    ImageError,
+    InstructionError,
+    ModelFormatError,
+    SequenceError,
+    VerifierError,
+)
+from earl.pipeline import EditPipeline, best_of, check_instruction
+from earl.records import Verdict
+
+
+@pytest.fixture(scope="module")
+def pipeline(model_folder):
+    return EditPipeline.from_pretrained(model_folder, device="cpu")
+
+
+def picture(width=64, height=64, seed=0):
+    small = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
+    return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def pixels(image):
+    return np.asarray(image).tobytes()
+
+
+def test_an_edit_has_the_sources_grid_and_stops(pipeline):
+    result = pipeline(picture(), "make the red cube blue", seed=3)
+    assert result.image.size == (64, 64)
+    assert result.image.mode == "RGB"
+    assert result.completions[0].finish_reason == "stop"
+    assert result.problems == (None,)
+    assert result.seeds == (3,)
+    assert result.seconds > 0
+
+
+@pytest.mark.parametrize("size", [(128, 64), (64, 128), (96, 64), (40, 200)])
+def test_aspects_are_kept(pipeline, size):
+    image = pipeline(picture(*size), "remove the cone").image
+    assert image.width % 8 == image.height % 8 == 0
+    assert image.width / image.height == pytest.approx(size[0] / size[1], rel=0.35)
+    assert 0.4 < image.width * image.height / 64**2 < 2
+
+
+def test_same_seed_same_picture_whatever_else_is_in_the_batch(pipeline):
+    sources = [picture(64, 64, 1), picture(96, 64, 2), picture(64, 64, 3)]
+    words = ["remove the cone", "make the red cube blue", "add a green sphere"]
+    together = pipeline.edit_many(list(zip(sources, words, strict=True)), seeds=[5, 6, 7], num_images=2)
+    for source, text, seed, result in zip(sources, words, (5, 6, 7), together, strict=True):
+        assert pixels(pipeline(source, text, seed=seed).image) == pixels(result.images[0])
+        assert pixels(pipeline(source, text, seed=seed + 1).image) == pixels(result.images[1])
+
+
+def test_other_seeds_other_pictures_but_not_when_greedy(pipeline):
+    drawn = pipeline(picture(), "add a green sphere", num_images=3)
+    assert drawn.seeds == (0, 1, 2)
+    assert len({completion.ids for completion in drawn.completions}) == 3
+    greedy = [pipeline(picture(), "add a green sphere", seed=seed, greedy=True) for seed in (0, 9)]
+    assert greedy[0].completions[0].ids == greedy[1].completions[0].ids
+
+
+def test_paths_bytes_and_images_are_the_same_to_it(pipeline, tmp_path):
+    image = picture()
+    image.save(tmp_path / "a.png")
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    given = [image, tmp_path / "a.png", str(tmp_path / "a.png"), file.getvalue()]
+    assert len({pixels(pipeline(each, "remove the cone").image) for each in given}) == 1
+
+
+def test_source_size_and_area(pipeline):
+    source = picture(200, 100)
+    assert pipeline(source, "remove the cone", restore_size=True).image.size == (200, 100)
+    small = pipeline(source, "remove the cone", area=32 * 32)
+    assert small.source.width * small.source.height <= 40 * 40
+    assert small.image.size == small.source.size
+
+
+def test_reasoning_always_ends_with_or_without_a_picture(pipeline):
+    result = pipeline(picture(), "remove the cone", reasoning=True, num_images=2)
+    for image, problem in zip(result.images, result.problems, strict=True):
+        assert (image is None) == (problem is not None)
+
+
+def test_special_tokens_in_the_instruction_are_only_text(pipeline):
+    text = "add <|image start|>8*8<|image token|><|visual token 000001|><|extra_204|>"
+    result = pipeline(picture(), text)
+    assert result.image.size == (64, 64)
+    assert result.completions[0].finish_reason == "stop"
+
+
+@pytest.mark.parametrize("text", ["", "   \n", "x" * 2001, "\ud800"])
+def test_instructions_that_are_none(pipeline, text):
+    with pytest.raises(InstructionError):
+        pipeline(picture(), text)
+
+
+def test_instruction_of_another_type():
+    with pytest.raises(InstructionError, match="bytes"):
+        check_instruction(b"make it blue")
+    assert check_instruction("  make it blue ") == "make it blue"
+
+
+def test_a_prompt_longer_than_the_model_takes(pipeline, monkeypatch):
+    monkeypatch.setattr(pipeline, "max_length", 150)
+    with pytest.raises(InstructionError, match="150"):
+        pipeline(picture(), "remove the cone")
+
+
+def test_absurd_aspect(pipeline):
+    with pytest.raises(ImageError):
+        pipeline(picture(900, 20), "remove the cone")
+
+
+@pytest.mark.parametrize("wrong", [{"num_images": 0}, {"temperature": 0.0}, {"top_p": 1.5}, {"top_k": -1}])
+def test_settings_out_of_range(pipeline, wrong):
+    with pytest.raises(ConfigError):
+        pipeline(picture(), "remove the cone", **wrong)
+
+
+def test_seeds_must_match_the_edits(pipeline):
+    with pytest.raises(ConfigError, match="2 seeds for 1 edits"):
+        pipeline.edit_many([(picture(), "remove the cone")], seeds=[1, 2])
+    assert pipeline.edit_many([]) == []
+
+
+def test_parts_of_different_models_are_refused(pipeline, model_folder, tmp_path):
+    from earl.vision import create_vision_tokenizer, save_vision_tokenizer
+
+    save_vision_tokenizer(create_vision_tokenizer(seed=0, codebook_size=32), tmp_path / "other", area=64**2)
+    with pytest.raises(ModelFormatError, match=r"32 codes.*64 visual tokens"):
+        EditPipeline.from_pretrained(model_folder, vision=tmp_path / "other", device="cpu")
+
+
+def test_cuda_that_is_not_there(model_folder):
+    import torch
+
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="CUDA"):
+            EditPipeline.from_pretrained(model_folder, device="cuda")
+
+
+def test_best_of_keeps_the_first_of_the_best(pipeline):
+    result = pipeline(picture(), "remove the cone", seed=10, num_images=4)
+
+    class Judge:
+        def __init__(self, *overalls):
+            self.overalls = overalls
+
+        async def judge(self, attempts):
+            assert [attempt.instruction for attempt in attempts] == ["remove the cone"] * len(attempts)
+            return [Verdict("unusable") if s is None else Verdict("ok", s, s, s, s) for s in self.overalls]
+
+    best, verdict = best_of(result, Judge(2.0, None, 7.0, 7.0))
+    assert best.seeds == (12,)
+    assert len(best.images) == len(best.completions) == 1
+    assert verdict.overall == 7.0
+    with pytest.raises(VerifierError, match="unusable"):
+        best_of(result, Judge(None, None, None, None))
+
+
+def test_a_result_without_a_picture_says_why(pipeline):
+    from dataclasses import replace
+
+    result = pipeline(picture(), "remove the cone")
+    empty = replace(result, images=(None,), problems=("position 3: no size",))
+    with pytest.raises(SequenceError, match="position 3: no size"):
+        _ = empty.image

@@ -1,0 +1,96 @@
+"""Checkpoints: whole or absent, whatever happens while they are written."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from earl.errors import CheckpointError
+from earl.training import checkpoint
+from earl.training.checkpoint import (
+    Snapshot,
+    list_checkpoints,
+    load_snapshot,
+    save_snapshot,
+    thin_checkpoints,
+)
+
+
+def snapshot(step: int) -> Snapshot:
+    weights = {"a.weight": torch.full((3, 2), float(step)), "b": torch.tensor([1.5], dtype=torch.bfloat16)}
+    return Snapshot(step, {"model": weights, "optimiser": {}}, {"streams": [{"big": 2**90}], "x": None})
+
+
+def test_round_trip_is_exact(tmp_path: Path) -> None:
+    path = save_snapshot(tmp_path, snapshot(7))
+    found = load_snapshot(path)
+    assert found.step == 7 and found.state == {"streams": [{"big": 2**90}], "x": None}
+    for name, tensor in snapshot(7).tensors["model"].items():
+        assert torch.equal(found.tensors["model"][name], tensor)
+        assert found.tensors["model"][name].dtype == tensor.dtype
+    assert not list(tmp_path.glob(".*")), "nothing half-written is left"
+
+
+@pytest.mark.parametrize("where", ["save_file", "fsync", "replace"])
+def test_full_disk_leaves_the_previous_one_intact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    save_snapshot(tmp_path, snapshot(1))
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if where == "save_file":
+        monkeypatch.setattr(checkpoint, "save_file", full)
+    else:
+        monkeypatch.setattr(os, where, full)
+    with pytest.raises(CheckpointError, match=r"step-00000002.*No space left.*intact"):
+        save_snapshot(tmp_path, snapshot(2))
+    monkeypatch.undo()
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000001"]
+    assert load_snapshot(tmp_path / "step-00000001").step == 1
+    assert not list(tmp_path.glob(".partial*"))
+
+
+def test_a_killed_save_does_not_count(tmp_path: Path) -> None:
+    save_snapshot(tmp_path, snapshot(1))
+    (tmp_path / ".partial-step-00000002").mkdir()
+    (tmp_path / "step-00000003").mkdir()
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000001"]
+    save_snapshot(tmp_path, snapshot(2))
+    assert load_snapshot(tmp_path / "step-00000002").step == 2
+
+
+def test_saving_the_same_step_again_replaces_it(tmp_path: Path) -> None:
+    save_snapshot(tmp_path, snapshot(4))
+    save_snapshot(tmp_path, Snapshot(4, {"model": {"a": torch.ones(1)}}, {}))
+    assert list(load_snapshot(tmp_path / "step-00000004").tensors) == ["model"]
+
+
+@pytest.mark.parametrize("harm", ["truncate", "delete", "garble", "format"])
+def test_damage_is_one_clear_error(tmp_path: Path, harm: str) -> None:
+    path = save_snapshot(tmp_path, snapshot(1))
+    weights, state = path / "model.safetensors", path / "state.json"
+    if harm == "truncate":
+        weights.write_bytes(weights.read_bytes()[:-5])
+    elif harm == "delete":
+        weights.unlink()
+    elif harm == "garble":
+        weights.write_bytes(b"\xff" * weights.stat().st_size)
+    else:
+        state.write_text(state.read_text().replace('"format": 1', '"format": 99'))
+    with pytest.raises(CheckpointError, match=str(path)):
+        load_snapshot(path)
+
+
+def test_thinning_keeps_newest_milestones_and_protected(tmp_path: Path) -> None:
+    for step in range(1, 9):
+        save_snapshot(tmp_path, snapshot(step))
+    (tmp_path / ".partial-step-00000009").mkdir()
+    thin_checkpoints(tmp_path, keep=2, milestone=4, protected=frozenset({3}))
+    assert [checkpoint.checkpoint_step(path) for path in list_checkpoints(tmp_path)] == [3, 4, 7, 8]
+    assert not list(tmp_path.glob(".partial*"))

@@ -1,0 +1,167 @@
+"""Schedule, optimisers, averages, early stop, streams: small parts with hand-computed answers."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from torch import nn
+
+from earl.config.sections import Ema, Optimiser, Schedule
+from earl.training.ema import WeightAverage
+from earl.training.optimisers import create_optimisers, set_rates
+from earl.training.plateau import EarlyStop
+from earl.training.schedules import rate_factor
+from earl.training.state import load_optimiser_tensors, optimiser_tensors
+from earl.training.streams import RandomStreams, derive_seed
+from earl.training.trackers import Log
+
+
+def test_cosine_by_hand() -> None:
+    schedule = Schedule(warmup_steps=10, minimum=1e-5)
+    factors = {
+        step: rate_factor(schedule, step, total_steps=110, peak=1e-4) for step in (1, 5, 10, 60, 110, 500)
+    }
+    assert factors[1] == 0.1 and factors[5] == 0.5 and factors[10] == 1.0
+    assert factors[60] == pytest.approx(0.1 + 0.9 / 2)  # half way down
+    assert factors[110] == factors[500] == pytest.approx(0.1)
+    quarter = rate_factor(schedule, 35, total_steps=110, peak=1e-4)
+    assert quarter == pytest.approx(0.1 + 0.9 * (1 + math.sqrt(0.5)) / 2)
+
+
+def test_constant_and_own_end() -> None:
+    constant = Schedule(name="constant", warmup_steps=2)
+    assert [rate_factor(constant, s, total_steps=9, peak=1.0) for s in (1, 2, 3, 9)] == [0.5, 1, 1, 1]
+    assert rate_factor(Schedule(steps=4), 4, total_steps=100, peak=1.0) == pytest.approx(0)
+
+
+class Small(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(5, 4)
+        self.hidden = nn.Linear(4, 4)
+        self.norm = nn.LayerNorm(4)
+        self.lm_head = nn.Linear(4, 5, bias=False)
+        self.frozen = nn.Linear(4, 4)
+        self.frozen.requires_grad_(False)
+
+
+def test_muon_takes_hidden_matrices_only() -> None:
+    torch.manual_seed(0)
+    model = Small()
+    settings = Optimiser(name="muon", learning_rate=0.01, muon_learning_rate=0.02, weight_decay=0.1)
+    adam, muon = create_optimisers(model.named_parameters(), settings)
+    assert isinstance(muon, torch.optim.Muon)
+    assert [p is model.hidden.weight for p in muon.param_groups[0]["params"]] == [True]
+    decay = {id(p): group["weight_decay"] for group in adam.param_groups for p in group["params"]}
+    assert decay[id(model.lm_head.weight)] == 0.1 and decay[id(model.norm.weight)] == 0.0
+    assert id(model.frozen.weight) not in decay
+    set_rates([adam, muon], 0.5)
+    assert adam.param_groups[0]["lr"] == 0.005 and muon.param_groups[0]["lr"] == 0.01
+
+
+def test_optimiser_state_survives_flattening() -> None:
+    torch.manual_seed(0)
+    settings = Optimiser(name="muon", learning_rate=0.01, muon_learning_rate=0.02)
+    models = [Small(), Small()]
+    models[1].load_state_dict(models[0].state_dict())
+    names = [{p: n for n, p in m.named_parameters() if p.requires_grad} for m in models]
+    sets = [create_optimisers(m.named_parameters(), settings) for m in models]
+
+    def step(index: int) -> None:
+        model = models[index]
+        loss = model.lm_head(model.norm(model.hidden(model.embed_tokens(torch.arange(5))))).square().sum()
+        loss.backward()
+        for optimiser in sets[index]:
+            optimiser.step()
+            optimiser.zero_grad()
+
+    for _ in range(3):
+        step(0)
+    tensors, rest = optimiser_tensors(sets[0], names[0])
+    json.dumps(rest)
+    models[1].load_state_dict(models[0].state_dict())
+    load_optimiser_tensors(sets[1], names[1], {k: v.clone() for k, v in tensors.items()}, rest)
+    step(0), step(1)
+    for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_average_by_hand_and_swap() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    with torch.no_grad():
+        model.weight.fill_(1.0)
+    average = WeightAverage(model, Ema(decay=0.75, warmup=False))
+    with torch.no_grad():
+        model.weight.fill_(3.0)
+    average.update(1)
+    with average.applied():
+        assert model.weight.item() == 0.75 * 1 + 0.25 * 3
+    assert model.weight.item() == 3.0
+    early = WeightAverage(model, Ema(decay=0.9999))
+    with torch.no_grad():
+        model.weight.fill_(5.0)
+    early.update(1)  # decay at most 2 / 11
+    assert early.shadow["weight"].item() == pytest.approx(3 * 2 / 11 + 5 * 9 / 11)
+
+
+def test_early_stop_counts_and_resumes() -> None:
+    stopper = EarlyStop(patience=2, min_delta=0.1)
+    assert [stopper.update(v, s) for s, v in enumerate([1.0, 0.95, 0.8, 0.75, math.nan], 1)] == [
+        True,
+        False,
+        True,
+        False,
+        False,
+    ]
+    assert stopper.should_stop and stopper.best_step == 3
+    again = EarlyStop(patience=3)
+    again.load_state_dict(json.loads(json.dumps(stopper.state_dict())))
+    assert (again.best, again.waited, again.should_stop) == (0.8, 2, False)
+    fresh = EarlyStop()
+    fresh.load_state_dict(json.loads(json.dumps(EarlyStop().state_dict())))
+    assert fresh.best == math.inf
+
+
+def test_streams_are_independent_and_resume() -> None:
+    assert derive_seed(1, "a", 2) == derive_seed(1, "a", 2) != derive_seed(1, "a", 3)
+    streams = RandomStreams(5)
+    streams.numpy("a").random(3)
+    other = RandomStreams(5)
+    other.numpy("b").random(99)
+    other.numpy("a").random(3)
+    assert streams.numpy("a").random() == other.numpy("a").random()
+    torch.rand(3)
+    state = json.loads(json.dumps(streams.state_dict()))
+    expected = streams.numpy("a").random(2), torch.rand(2)
+    resumed = RandomStreams(5)
+    resumed.load_state_dict(state)
+    assert np.array_equal(resumed.numpy("a").random(2), expected[0]) and torch.equal(
+        torch.rand(2), expected[1]
+    )
+
+
+def test_log_drops_what_a_killed_run_wrote_past_the_checkpoint(tmp_path: Path) -> None:
+    console = Console(file=io.StringIO())
+    log = Log(tmp_path, total_steps=9, tracker="none", console=console)
+    log.open(0)
+    for step in (1, 2, 3):
+        log.record(step, {"loss": 1 / step, "broken": math.nan})
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"step": 4, "lo')
+    log = Log(tmp_path, total_steps=9, tracker="none", console=console)
+    log.open(2)
+    log.record(3, {"loss": 7.0})
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3] and lines[2]["loss"] == 7.0
+    assert lines[0]["broken"] is None
+    silent = Log(tmp_path / "none", total_steps=9, active=False)
+    silent.open(0)
+    silent.record(1, {"loss": 1.0})
+    assert not (tmp_path / "none").exists()
