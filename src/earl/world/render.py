@@ -135,7 +135,7 @@ def _draw_solid(canvas: Array, obj: SceneObject, scene: Scene) -> None:
         return
     px = np.broadcast_to(dx, shape).reshape(-1) / radius
     py = np.broadcast_to(dy, shape).reshape(-1) / radius
-    hit, normal, stripe, material = cast(obj.shape, obj.pose, px, py)
+    hit, normal, stripe, material = cast(obj.shape, obj.pose, px.astype(np.float32), py.astype(np.float32))
     if not hit.any():
         return
     patch = canvas[rows, columns].reshape(-1, 3)
