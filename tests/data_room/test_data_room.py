@@ -311,6 +311,9 @@ def test_world_shards_share_pictures_and_continue(tmp_path: Path) -> None:
     source, target = render(task.source, 32), render(task.target, 32)
     assert np.array_equal(last.changed, changed_cells(source, target))
     assert last.source_caption and last.instruction == task.instruction and last.family == task.family
+    prepare_world(tmp_path / "b", FakeEncoder(), settings, workers=1)
+    drawn_apart = load_shards(tmp_path / "b")[len(found) - 1]
+    assert np.array_equal(drawn_apart.target_codes, last.target_codes)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "a" / "shard-00000").iterdir()}
     again = FakeEncoder()
     prepare_world(tmp_path / "a", again, WorldData(**{**vars(settings), "sources": 7}), batch=4)

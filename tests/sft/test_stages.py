@@ -115,6 +115,8 @@ def test_kill_and_resume_equals_uninterrupted(plain_run: Path, room: Path, tmp_p
 
 def test_two_ranks_equal_one(plain_run: Path, room: Path, tmp_path: Path) -> None:
     assert run_script(tmp_path, recipe_table(room, tmp_path / "run"), ranks=2) == [0, 0]
+    last = checkpoint.load_snapshot(tmp_path / "run" / "checkpoints" / "step-00000006")
+    assert len(last.state["streams"]) == 2, "there were two ranks, not two runs"
     assert largest_difference(weights(tmp_path / "run"), weights(plain_run)) < 1e-5
     for two, one in zip(records(tmp_path / "run"), records(plain_run), strict=True):
         assert two["loss"] == pytest.approx(one["loss"], abs=1e-5)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -83,7 +84,9 @@ def prepare_world(
     }
     start_folder(folder, made_with)
     count = -(-settings.sources // settings.shard_sources)
-    with ProcessPoolExecutor(workers) if workers else nullcontext() as pool:
+    # Spawned, not forked: a fork of a process whose torch threads run can hang.
+    pools = ProcessPoolExecutor(workers, mp_context=get_context("spawn")) if workers else nullcontext()
+    with pools as pool:
         for index in range(count):
             if not shard_path(folder, index).exists():
                 edits = list(_shard_edits(index, encoder, settings, batch, pool))

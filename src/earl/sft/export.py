@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from earl import __version__
 from earl.config.stages import TrainingRecipe
@@ -16,17 +19,27 @@ from earl.sft.assemble import Parts
 FORMAT = 1
 
 
-def save_model(parts: Parts, folder: str | Path, recipe: TrainingRecipe, *, step: int) -> Path:
+def save_model(
+    parts: Parts,
+    folder: str | Path,
+    recipe: TrainingRecipe,
+    *,
+    step: int,
+    weights: Mapping[str, Tensor] | None = None,
+) -> Path:
     """Write `policy/`, the text tokenizer, `vision/` and `earl.json`.
 
     A LoRA adapter is written as `adapter/`, which names its base; the rest is the base's own.
+
+    Args:
+        weights: of the policy, gathered, where its own are spread over ranks.
 
     Raises:
         CheckpointError: the disk is full or not writable.
     """
     folder = Path(folder)
     adapter = hasattr(parts.policy, "peft_config")
-    save_policy(parts.policy, folder / ("adapter" if adapter else "policy"))
+    save_policy(parts.policy, folder / ("adapter" if adapter else "policy"), state_dict=weights)
     meta: dict[str, Any] = {
         "format": FORMAT,
         "vocabulary": parts.tokenizer.vocabulary.to_dict(),

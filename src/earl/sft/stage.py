@@ -18,6 +18,7 @@ from earl.sft.objective import PolicyObjective
 from earl.sft.validation import Validator
 from earl.training.loop import Report, Trainer
 from earl.training.ranks import create_accelerator
+from earl.training.state import whole
 from earl.training.streams import RandomStreams
 
 
@@ -76,7 +77,9 @@ class PolicyStage:
         )
         report = trainer.run()
         with trainer.final_weights():
+            weights = {name: whole(value) for name, value in self.parts.policy.state_dict().items()}
             if accelerator.is_main_process:
-                save_model(self.parts, Path(recipe.run.folder) / "model", recipe, step=report.step)
+                folder = Path(recipe.run.folder) / "model"
+                save_model(self.parts, folder, recipe, step=report.step, weights=weights)
         accelerator.wait_for_everyone()
         return report

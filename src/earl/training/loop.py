@@ -31,7 +31,9 @@ from earl.training.state import (
     load_optimiser_tensors,
     load_trained_tensors,
     optimiser_tensors,
+    sharded_like,
     trained_tensors,
+    whole,
 )
 from earl.training.streams import RandomStreams
 from earl.training.trackers import Log
@@ -226,7 +228,7 @@ class Trainer:
         optimiser, rest = optimiser_tensors(self.optimisers, self._names)
         tensors = {"model": trained_tensors(self.objective), "optimiser": optimiser}
         if self.average:
-            tensors["average"] = dict(self.average.shadow)
+            tensors["average"] = {name: whole(value) for name, value in self.average.shadow.items()}
         state = {
             "optimiser": rest,
             "batches": self.batches.state_dict(),
@@ -282,7 +284,7 @@ class Trainer:
             if "average" not in snapshot.tensors:
                 raise CheckpointError("the checkpoint has no moving average; the recipe asks for one (ema)")
             for name, value in self.average.shadow.items():
-                value.copy_(snapshot.tensors["average"][name])
+                value.copy_(sharded_like(snapshot.tensors["average"][name], value))
 
     @contextmanager
     def final_weights(self) -> Iterator[nn.Module]:

@@ -50,7 +50,7 @@ def load_trained_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> Non
                 f"the checkpoint is of another model: {name} is {tuple(saved.shape)} there and "
                 f"{tuple(value.shape)} here"
             )
-        value.copy_(_like(saved, value))
+        value.copy_(sharded_like(saved, value))
 
 
 def optimiser_tensors(
@@ -91,7 +91,7 @@ def load_optimiser_tensors(
             raise CheckpointError(f"the checkpoint's optimiser state {label!r} has no parameter here")
         parameter = parameters[name]
         if isinstance(value, Tensor) and value.shape == parameter.shape:
-            value = _like(value, parameter).to(parameter.device)
+            value = sharded_like(value, parameter).to(parameter.device)
         by_index[int(index)].state[parameter][key] = value
 
 
@@ -100,7 +100,8 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def _like(tensor: Tensor, model: Tensor) -> Tensor:
+def sharded_like(tensor: Tensor, model: Tensor) -> Tensor:
+    """The tensor, cut as `model` is where that is sharded."""
     if isinstance(model, DTensor):
         return distribute_tensor(tensor.to(model.device), model.device_mesh, model.placements)
     return tensor

@@ -67,7 +67,7 @@ class Calibration:
         return float(above + 0.5 * (good[:, None] == bad[None]).mean())
 
     def table(self) -> str:
-        """A Markdown table: a row a family, a column a kind of edit; the share on the right side and the mean."""
+        """A Markdown table: a row a family, a column a kind of edit; share on the right side, mean."""
         kinds = [TRUE, *MAKERS]
         families = [f for f in FAMILIES if any(c.family == f for c in self.cases)]
         lines = ["| family | " + " | ".join(kinds) + " |", "|" + " --- |" * (len(kinds) + 1)]

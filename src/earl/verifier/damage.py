@@ -142,7 +142,7 @@ def half_gone(task: WorldTask, rng: np.random.Generator, side: int) -> Pixels | 
         return None
     obj = choose(rng, whole)
     picture, without = render(scene, side), render(scene.without(obj), side)
-    middle = int(round((0.125 + 0.25 * obj.column + obj.dx) * side))
+    middle = round((0.125 + 0.25 * obj.column + obj.dx) * side)
     apart = slice(0, middle) if rng.random() < 0.5 else slice(middle, side)
     picture[:, apart] = without[:, apart]
     return picture

@@ -285,7 +285,10 @@ class _Search:
         fitting = [(f, int(by_form[f].argmin())) for f in forms]
         if FORMS[solid.form].carries:
             fitting.insert(0, solid[:2])
-        return [solid._replace(form=f, color=c) for f, c in dict.fromkeys(fitting)]
+        wide = window(self.side, solid.row, solid.column)
+        foot = replace(wide, top=wide.bottom - 2 * round(0.085 * self.side))  # free of what stands on top
+        here = solid._replace(dx=0.0, dy=0.0)
+        return [self._position(here, [kind], foot) for kind in dict.fromkeys(fitting)]
 
     def _tops(self, base: Solid, patch: Patch) -> list[Solid]:
         """What may stand on a base: the best few, told at half the side or, for the pencil, by form."""

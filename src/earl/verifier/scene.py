@@ -124,7 +124,7 @@ def score(measure: float, corners: Sequence[tuple[float, float]]) -> float:
 
 
 def residual_measures(residual_SSC: Array) -> tuple[float, float]:
-    """What a picture holds beyond its scene, fractions of full scale: mean everywhere, and the worst square's.
+    """What a picture holds beyond its scene, of full scale: mean everywhere, and the worst square's.
 
     The worst square's is taken after a slight blur, so that the grain of a tokenizer counts
     everywhere and not somewhere.

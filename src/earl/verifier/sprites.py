@@ -125,7 +125,8 @@ class Sheet:
         radius = RADIUS[f.size] * self.side
         px = np.broadcast_to(xs[None, :], shape).reshape(-1) / radius
         py = np.broadcast_to(ys[:, None], shape).reshape(-1) / radius
-        hit, normal, stripe, material = cast(f.shape, f.pose, px, py)
+        rays = (px.astype(np.float32), py.astype(np.float32))
+        hit, normal, stripe, material = cast(f.shape, f.pose, *rays)
         fine = np.zeros((hit.size, 6), np.float32)
         fine[hit, 0] = 1
         parts = (normal[hit], stripe[hit], material[hit])

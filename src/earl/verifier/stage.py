@@ -171,7 +171,7 @@ class Stage:
             order = [index[foot] for foot in feet]
             day, light = day[order], light[order]
         day += light * PALETTE_KC[list(colors)][:, :, None, None]
-        if around.over is not None:
+        if around.over is not None and around.over_gap is not None:
             day *= around.over_gap
             day += around.over
         return self.finish(day, patch)
@@ -179,7 +179,7 @@ class Stage:
     def empty(self, around: Surroundings, patch: Patch) -> Array:
         """The patch with nothing at the place: (1, C, H, W)."""
         day = around.ground + around.under
-        if around.over is not None:
+        if around.over is not None and around.over_gap is not None:
             day = day * around.over_gap + around.over
         return self.finish(day[None], patch)
 
