@@ -48,6 +48,13 @@ def test_equal_to_the_plain_twin_in_any_batch(policy, tokenizer, prompt_of, samp
             check_equal(completion, complete(policy, tokenizer, request, seed, sampling))
 
 
+def test_fixed_shapes_as_on_a_gpu_give_the_same(policy, tokenizer, prompt_of):
+    requests = mixed_requests(prompt_of)
+    wanted = Engine(policy, tokenizer).generate(requests, SAMPLED)
+    found = Engine(policy, tokenizer, padded=True, max_batch=16).generate(requests, SAMPLED)
+    assert [[c.ids for c in group] for group in found] == [[c.ids for c in group] for group in wanted]
+
+
 def test_text_modes_are_really_exercised(policy, tokenizer, prompt_of):
     """The mixed requests above end both ways, and one model-written size is read."""
     found = Engine(policy, tokenizer).generate(mixed_requests(prompt_of), SAMPLED)
@@ -208,14 +215,14 @@ def test_mistakes_are_said(policy, tokenizer, prompt_of):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("cuda_graphs", [False, True])
-def test_cuda_gives_the_same_greedy_completions(policy, tokenizer, prompt_of, cuda_graphs):
+@pytest.mark.parametrize("padded", [False, True])
+def test_cuda_gives_the_same_greedy_completions(policy, tokenizer, prompt_of, padded):
     import copy
 
     requests = mixed_requests(prompt_of)
     wanted = Engine(policy, tokenizer).generate(requests, GREEDY)
     on_gpu = copy.deepcopy(policy).cuda()
-    engine = Engine(on_gpu, tokenizer, cuda_graphs=cuda_graphs)
+    engine = Engine(on_gpu, tokenizer, padded=padded)
     for _ in range(2):
         found = engine.generate(requests, GREEDY)
         assert [[c.ids for c in group] for group in found] == [[c.ids for c in group] for group in wanted]

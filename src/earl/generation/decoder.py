@@ -1,12 +1,11 @@
 """Emu3's forward pass for sampling, written out: RMSNorm, grouped-query attention, RoPE, a fixed cache.
 
 The general forward of transformers spends more time around the matrix products of a small model
-than in them. This one feeds a few tokens per sample and step, keeps one copy of a prompt's keys
-and values for all its samples (they attend to it together, as one matrix product), and writes the
-samples' own into memory that was set aside. Equal to `Emu3ForCausalLM.forward` within rounding.
+than in them. Here are its parts and the prefill of prompts; the steps are in `slots.py`. Equal to
+`Emu3ForCausalLM.forward` within rounding.
 
-Axes: P prompts, G samples per prompt, R = P * G slots, M tokens fed, n tokens per slot at most,
-H query heads, K key-value heads, E = H / K, D head dimension, L cached tokens, C hidden channels.
+Axes: P prompts, T tokens of a prompt, M tokens fed, H query heads, K key-value heads, D head
+dimension, L cached tokens, C hidden channels.
 """
 
 from __future__ import annotations
@@ -143,158 +142,12 @@ class PromptCache:
     def keep(self, prompts: Tensor, kv_heads: int) -> PromptCache:
         """Only some of the prompts."""
         return PromptCache(
-            [_keep(t, prompts, kv_heads) for t in self.keys],
-            [_keep(t, prompts, kv_heads) for t in self.values],
+            [keep_units(t, prompts, kv_heads) for t in self.keys],
+            [keep_units(t, prompts, kv_heads) for t in self.values],
             self.lengths[prompts],
         )
 
 
-def _keep(tensor: Tensor, units: Tensor, each: int) -> Tensor:
+def keep_units(tensor: Tensor, units: Tensor, each: int) -> Tensor:
     """Some of the units along the first axis, where each unit has `each` entries."""
     return tensor.view(-1, each, *tensor.shape[1:])[units].flatten(0, 1)
-
-
-class Slots:
-    """R = P * G samples in progress: their own keys and values, and the step that feeds them."""
-
-    def __init__(self, decoder: Decoder, prompts: PromptCache, group: int, capacity: int) -> None:
-        self.decoder, self.prompts, self.group = decoder, prompts, group
-        self.capacity = capacity
-        self.longest = prompts.values[0].shape[1]
-        rows = len(prompts.lengths) * group * decoder.kv_heads
-        kind: dict[str, Any] = {"dtype": decoder.stream, "device": decoder.device}
-        layers = range(len(decoder.weights.layers))
-        self.keys = [torch.zeros(rows, capacity, decoder.head_dim, **kind) for _ in layers]
-        self.values = [torch.zeros(rows, capacity, decoder.head_dim, **kind) for _ in layers]
-        self.rope = decoder.rope_table(self.longest + capacity)
-        self._even = bool((prompts.lengths == self.longest).all())
-
-    @property
-    def count(self) -> int:
-        return len(self.prompts.lengths) * self.group
-
-    def grow(self, capacity: int) -> None:
-        """Make room for longer completions, keeping what is there."""
-        more = capacity - self.capacity
-        self.keys = [F.pad(t, (0, 0, 0, more)) for t in self.keys]
-        self.values = [F.pad(t, (0, 0, 0, more)) for t in self.values]
-        self.rope = self.decoder.rope_table(self.longest + capacity)
-        self.capacity = capacity
-
-    def keep(self, prompts: list[int]) -> None:
-        """Drop the slots of all other prompts."""
-        chosen = torch.tensor(prompts, device=self.decoder.device)
-        each = self.group * self.decoder.kv_heads
-        self.keys = [_keep(t, chosen, each) for t in self.keys]
-        self.values = [_keep(t, chosen, each) for t in self.values]
-        self.prompts = self.prompts.keep(chosen, self.decoder.kv_heads)
-
-    @torch.inference_mode()
-    def feed(self, tokens: Sequence[Sequence[int]], starts: Sequence[int]) -> Tensor:
-        """Feed each slot its next tokens and give the hidden state after its last one.
-
-        Args:
-            tokens: per slot, ids to feed; none for a slot that rests.
-            starts: per slot, how many of its completion's own tokens are cached.
-
-        Returns:
-            (R, C) after the final norm; meaningless for slots that rest.
-        """
-        device = self.decoder.device
-        n = max(len(ids) for ids in tokens)
-        dense = all(len(ids) == n for ids in tokens)
-        flat = [
-            (token, slot, start + offset, slot * n + offset)
-            for slot, (ids, start) in enumerate(zip(tokens, starts, strict=True))
-            for offset, token in enumerate(ids)
-        ]
-        ids_M, slot_M, position_M, place_M = torch.tensor(flat, device=device).unbind(1)
-        reach = max(start + len(ids) for ids, start in zip(tokens, starts, strict=True) if ids)
-        same = dense and n == 1 and len(set(starts)) == 1
-        mask = None
-        if not (same and self._even):
-            at_Rn = torch.full((self.count * n,), reach, device=device)
-            at_Rn[place_M] = position_M
-            mask = self.mask(at_Rn.view(-1, n), reach)
-        x_MC = self.step(ids_M, slot_M, position_M, n, reach, mask, None if dense else place_M)
-        if dense:
-            return x_MC.view(self.count, n, -1)[:, -1]
-        out = x_MC.new_zeros(self.count, x_MC.shape[1])
-        ends, at = [], 0
-        for ids in tokens:
-            at += len(ids)
-            if ids:
-                ends.append(at - 1)
-        fed = torch.tensor([slot for slot, ids in enumerate(tokens) if ids], device=device)
-        out[fed] = x_MC[torch.tensor(ends, device=device)]
-        return out
-
-    def mask(self, at_Rn: Tensor, reach: int) -> Tensor:
-        """0 where a query may look and -inf where not: (P, G, 1, n * E, longest prompt + reach)."""
-        decoder = self.decoder
-        P, E, n = len(self.prompts.lengths), decoder.heads // decoder.kv_heads, at_Rn.shape[1]
-        column = torch.arange(self.longest + reach, device=decoder.device)
-        prompt = column < self.prompts.lengths.view(P, 1, 1, 1)
-        own = (column >= self.longest) & (column - self.longest <= at_Rn.view(P, self.group, n, 1))
-        seen = (prompt | own).view(P, self.group, 1, n, 1, -1).expand(-1, -1, -1, -1, E, -1)
-        mask = torch.zeros(seen.shape, dtype=decoder.stream, device=decoder.device)
-        return mask.masked_fill_(~seen, float("-inf")).flatten(3, 4)
-
-    def step(
-        self,
-        ids_M: Tensor,
-        slot_M: Tensor,
-        position_M: Tensor,
-        n: int,
-        reach: int,
-        mask: Tensor | None,
-        place_M: Tensor | None,
-    ) -> Tensor:
-        """The layers for M tokens, on tensors alone (a CUDA graph can hold it): (M, C), normed.
-
-        Args:
-            ids_M, slot_M, position_M: token, its slot, its place in the slot's own cache.
-            n: tokens per slot at most.
-            reach: how far into the own cache queries look.
-            mask: from `mask`, or None where every query sees everything up to `reach`.
-            place_M: index of each token in (R, n); None where every slot feeds n tokens, in order.
-        """
-        decoder = self.decoder
-        K, D = decoder.kv_heads, decoder.head_dim
-        where = self.prompts.lengths[torch.div(slot_M, self.group, rounding_mode="floor")] + position_M
-        rope = (self.rope[0][where], self.rope[1][where])
-        head_K = torch.arange(K, device=ids_M.device)
-        own_MK = ((slot_M[:, None] * K + head_K) * self.capacity + position_M[:, None]).view(-1)
-        x = decoder.embed(ids_M)
-        for index, layer in enumerate(decoder.weights.layers):
-            q, k, v = decoder.qkv(x, layer, rope)
-            self.keys[index].view(-1, D).index_copy_(0, own_MK, k.reshape(-1, D))
-            self.values[index].view(-1, D).index_copy_(0, own_MK, v.reshape(-1, D))
-            if place_M is not None:
-                q = q.new_zeros(self.count * n, *q.shape[1:]).index_copy_(0, place_M, q)
-            mixed = self._attend(q, index, n, reach, mask)
-            if place_M is not None:
-                mixed = mixed[place_M]
-            x = x + apply(mixed, layer.out)
-            x = x + decoder.mlp(x, layer)
-        return decoder.norm(x, decoder.weights.norm)
-
-    def _attend(self, q: Tensor, index: int, n: int, reach: int, mask: Tensor | None) -> Tensor:
-        """Attention of (R * n, H, D) queries to their prompt and to their own tokens: (R * n, H * D)."""
-        K, D, G = self.decoder.kv_heads, self.decoder.head_dim, self.group
-        P, E = len(self.prompts.lengths), self.decoder.heads // K
-        L, nE = self.longest, n * E
-        q = q.view(P, G, n, K, E, D)
-        own_q = q.transpose(2, 3).reshape(P * G * K, nE, D)
-        prompt_q = q.permute(0, 3, 1, 2, 4, 5).reshape(P * K, G * nE, D)
-        prompt_scores = torch.bmm(prompt_q, self.prompts.keys[index].mT).view(P, K, G, nE, L).transpose(1, 2)
-        own_scores = torch.bmm(own_q, self.keys[index][:, :reach].mT).view(P, G, K, nE, reach)
-        scores = torch.cat([prompt_scores, own_scores], dim=-1)
-        if mask is not None:
-            scores += mask
-        weights = scores.softmax(-1)
-        prompt_w = weights[..., :L].transpose(1, 2).reshape(P * K, G * nE, L)
-        own_w = weights[..., L:].reshape(P * G * K, nE, reach)
-        prompt_out = torch.bmm(prompt_w, self.prompts.values[index]).view(P, K, G, nE, D).transpose(1, 2)
-        out = prompt_out + torch.bmm(own_w, self.values[index][:, :reach]).view(P, G, K, nE, D)
-        return out.view(P, G, K, n, E * D).transpose(2, 3).reshape(P * G * n, K * E * D)

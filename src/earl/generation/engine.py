@@ -20,9 +20,10 @@ import torch
 from torch import Tensor
 
 from earl.errors import SequenceError
-from earl.generation.decoder import Decoder, Slots
+from earl.generation.decoder import Decoder
 from earl.generation.draw import draw, stream_keys
 from earl.generation.requests import Request, Sampling
+from earl.generation.slots import Slots
 from earl.records import Completion, FinishReason
 from earl.sequence import Grammar, TextTokenizer
 from earl.sequence.grammar import GrammarState
@@ -69,6 +70,7 @@ class Engine:
         tokenizer: its text tokenizer, whose vocabulary the grammar uses.
         max_batch: most samples in progress at once (memory).
         dtype: to compute in; None takes the model's own, or float32 on a CPU without bfloat16 arithmetic.
+        padded: feed fixed shapes, on a GPU as recorded CUDA graphs; None does so on a GPU only.
     """
 
     def __init__(
@@ -78,7 +80,7 @@ class Engine:
         *,
         max_batch: int = 128,
         dtype: torch.dtype | None = None,
-        cuda_graphs: bool = True,
+        padded: bool | None = None,
     ) -> None:
         if max_batch < 1:
             raise SequenceError(f"max_batch must be at least 1, got {max_batch}")
@@ -92,7 +94,7 @@ class Engine:
         self.policy, self.tokenizer, self.max_batch = policy, tokenizer, max_batch
         self.max_positions = int(policy.config.max_position_embeddings)
         self.dtype = dtype or default_dtype(policy)
-        self.cuda_graphs = cuda_graphs
+        self.padded = policy.lm_head.weight.device.type == "cuda" if padded is None else padded
         self._decoder: Decoder | None = None
 
     @torch.inference_mode()
@@ -229,7 +231,14 @@ class _Run:
         cache, hidden_PC = decoder.prefill(prompts)
         longest = max(unit.grammar.max_length for unit in units)
         known = all(unit.request.prefill == "size" for unit in units)
-        self.slots = Slots(decoder, cache, self.group, longest if known else min(longest, _FIRST_CAPACITY))
+        self.slots = Slots(
+            decoder,
+            cache,
+            self.group,
+            longest if known else min(longest, _FIRST_CAPACITY),
+            padded=engine.padded,
+            record=engine.padded and decoder.device.type == "cuda",
+        )
         self.hidden_RC = hidden_PC.repeat_interleave(self.group, dim=0)
 
     def run(self) -> None:
