@@ -73,8 +73,8 @@ def test_unfit_edited_image_scores_nothing_and_unfit_source_is_an_error(yard: Sc
 def test_words_not_understood(yard: Scene) -> None:
     with pytest.raises(InstructionError):
         judge(yard, "please do something nice", yard)
-    with pytest.raises(InstructionError):
-        judge(yard, "remove the purple chest", yard)
+    verdict = judge(yard, "remove the purple chest", yard)
+    assert verdict.status == "unusable" and "purple chest" in str(verdict.notes["why"])
 
 
 def test_scores_stay_under_what_a_tokenizer_does(yard: Scene) -> None:
@@ -112,5 +112,5 @@ def test_calibration_sends_pictures_through() -> None:
         return [picture(like_a_tokenizer(np.asarray(i), rng)) for i in images]
 
     result = calibrate(2, seed=6, through=through, show=False)
-    assert len(passed) == len(result.cases) + 2
+    assert len(passed) == len(result.cases)
     assert result.rate(TRUE)[1] == 1.0

@@ -90,7 +90,7 @@ def calibrate(
     *,
     side: int = 64,
     families: Sequence[str] | None = None,
-    source_through: bool = True,
+    source_through: bool = False,
     show: bool = True,
 ) -> Calibration:
     """Judge n tasks' true targets and one of each possible mistake.
@@ -112,8 +112,7 @@ def calibrate(
         kinds, pictures = _pictures(task, rng, side)
         images = [Image.fromarray(p) for p in pictures]
         if through is not None:
-            first = through(images) if source_through else [images[0], *through(images[1:])]
-            images = first
+            images = through(images) if source_through else [images[0], *through(images[1:])]
         attempts = [Attempt(images[0], task.instruction, edited) for edited in images[1:]]
         for kind, verdict in zip(kinds, verifier.judge_now(attempts), strict=True):
             cases.append(Case(kind, task.family, verdict))

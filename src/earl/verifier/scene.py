@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from earl.errors import ImageError
+from earl.errors import ImageError, InstructionError
 from earl.records import Attempt, Verdict
 from earl.verifier.backdrop import window
 from earl.verifier.perception import Perception, perceive, to_working
@@ -53,9 +53,11 @@ class SceneVerifier:
     def judge_now(self, attempts: Sequence[Attempt]) -> list[Verdict]:
         """Verdicts in the order of the attempts.
 
+        An instruction that speaks of something that its source does not show gives the status
+        "unusable", with a note why: that is one attempt's trouble, not the batch's.
+
         Raises:
-            InstructionError: an instruction is in none of the world's wordings, or speaks of
-                something that its source does not show.
+            InstructionError: an instruction is in none of the world's wordings.
             ImageError: a source that cannot be one of the world's pictures (not square, too small).
         """
         return [self._judge_one(a) for a in attempts]
@@ -66,8 +68,13 @@ class SceneVerifier:
             return Verdict("unfinished" if attempt.finish_reason == "length" else "undecodable")
         source_pixels, edited_pixels = _pixels(attempt.source), _pixels(attempt.edited)
         source = self._source(source_pixels)
-        expected = next(iter(outcomes(request, source.scene)), None)
-        prior = expected if expected is not None and expected.style in HUELESS else None
+        try:
+            expected = next(iter(outcomes(request, source.scene)), None)
+            if expected is None:
+                raise InstructionError("nothing in this picture allows what is asked")
+        except InstructionError as problem:
+            return Verdict("unusable", notes={"why": str(problem)})
+        prior = expected if expected.style in HUELESS else None
         try:
             edited = perceive(edited_pixels, prior=prior)
         except ImageError as problem:
