@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -76,7 +77,13 @@ def sampling_of(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def load_pipeline(options: argparse.Namespace):
-    """The pipeline that `add_model`'s options name. Imports torch."""
+    """The pipeline that `add_model`'s options name. Imports torch.
+
+    Threads that wait are made to sleep, unless the environment says otherwise: where a process has
+    fewer cores than threads (a container, a busy machine) spinning ones slow sampling a hundredfold.
+    OpenMP reads this once, when torch is loaded.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from earl.pipeline import EditPipeline
 
     return EditPipeline.from_pretrained(
