@@ -15,6 +15,7 @@ from torch import nn
 
 from earl.config.sections import Ema, Optimiser, Schedule
 from earl.training.ema import WeightAverage
+from earl.training.muon import Muon
 from earl.training.optimisers import create_optimisers, set_rates
 from earl.training.plateau import EarlyStop
 from earl.training.schedules import rate_factor
@@ -44,11 +45,11 @@ def test_constant_and_own_end() -> None:
 class Small(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.embed_tokens = nn.Embedding(5, 4)
-        self.hidden = nn.Linear(4, 4)
-        self.norm = nn.LayerNorm(4)
-        self.lm_head = nn.Linear(4, 5, bias=False)
-        self.frozen = nn.Linear(4, 4)
+        self.embed_tokens = nn.Embedding(5, 16)
+        self.hidden = nn.Linear(16, 16)
+        self.norm = nn.LayerNorm(16)
+        self.lm_head = nn.Linear(16, 5, bias=False)
+        self.frozen = nn.Linear(16, 16)
         self.frozen.requires_grad_(False)
 
 
@@ -57,7 +58,7 @@ def test_muon_takes_hidden_matrices_only() -> None:
     model = Small()
     settings = Optimiser(name="muon", learning_rate=0.01, muon_learning_rate=0.02, weight_decay=0.1)
     adam, muon = create_optimisers(model.named_parameters(), settings)
-    assert isinstance(muon, torch.optim.Muon)
+    assert isinstance(muon, Muon)
     assert [p is model.hidden.weight for p in muon.param_groups[0]["params"]] == [True]
     decay = {id(p): group["weight_decay"] for group in adam.param_groups for p in group["params"]}
     assert decay[id(model.lm_head.weight)] == 0.1 and decay[id(model.norm.weight)] == 0.0

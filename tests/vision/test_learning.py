@@ -7,7 +7,7 @@ import torch
 
 from earl.errors import ConfigError
 from earl.vision import LearnerSettings, TokenizerLearner, create_vision_tokenizer, vision_config
-from earl.vision.learning import pixel_losses, psnr
+from earl.vision.learning import color_loss, pixel_losses, psnr
 
 TINY = {"channel_multiplier": (1, 1, 1), "codebook_size": 32}
 
@@ -180,3 +180,13 @@ def test_a_seed_is_a_model():
     one, same, other = (create_vision_tokenizer(seed, **TINY).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(one[k], same[k]) for k in one)
     assert not torch.equal(one["encoder.conv_in.weight"], other["encoder.conv_in.weight"])
+
+
+def test_color_loss_by_hand():
+    pixels = torch.zeros(1, 3, 4, 4)
+    pixels[:, 0] = 0.5  # vivid: 1 + 3 * 0.5 = 2.5
+    error = torch.zeros(1, 3, 4, 4)
+    error[:, 1] = 0.3  # means 0, .3, 0; tinted -.1, .2, -.1
+    expected = 2.5 * (0.3 + 0.5 * 0.4) / 3
+    assert color_loss(error, pixels).item() == pytest.approx(expected, rel=1e-5)
+    assert color_loss(torch.zeros_like(error), pixels).item() == 0

@@ -165,6 +165,7 @@ class TokenizerLosses(Section):
     l1: float = Field(default=1.0, ge=0)
     l2: float = Field(default=1.0, ge=0)
     gradient: float = Field(default=1.0, ge=0, description="differences between neighbouring pixels")
+    color: float = Field(default=0.0, ge=0, description="of 4 x 4 blocks, more where the picture is vivid")
     commitment: float = Field(default=0.25, ge=0)
     edges: float = Field(default=0.0, ge=0, description="how much more pixels near strong edges count")
     warmup_steps: Steps = Field(default=500, description="steps without quantisation, then k-means start")
@@ -184,10 +185,6 @@ class TokenizerRecipe(TrainingRecipe):
         if self.ema is not None:
             raise ValueError(
                 "ema is not for stage = 'tokenizer': averaged weights would not fit the codebook"
-            )
-        if self.optimiser.name != "adamw":
-            raise ValueError(
-                "optimiser.name must be 'adamw' for stage = 'tokenizer': it has no hidden matrices"
             )
         return self
 

@@ -20,12 +20,18 @@ from earl.errors import ConfigError, ModelFormatError
 class VocabularyLike(Protocol):
     """What the policy needs to know of `earl.sequence.Vocabulary`: ids and where visual ids begin."""
 
-    size: int
-    first_visual: int
-    codebook_size: int
-    pad: int
-    bos: int
-    eos: int
+    @property
+    def size(self) -> int: ...
+    @property
+    def first_visual(self) -> int: ...
+    @property
+    def codebook_size(self) -> int: ...
+    @property
+    def pad(self) -> int: ...
+    @property
+    def bos(self) -> int: ...
+    @property
+    def eos(self) -> int: ...
 
 
 def _size(

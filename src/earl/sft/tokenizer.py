@@ -47,7 +47,7 @@ class TokenizerObjective(nn.Module):
         parts, count = self.reconstruct(batch).loss, batch.active
         metrics = {
             name: torch.tensor([getattr(parts, name).item() * count, count], dtype=torch.float64)
-            for name in ("total", "l1", "l2", "gradient", "commitment", "psnr")
+            for name in ("total", "l1", "l2", "gradient", "color", "commitment", "psnr")
         }
         metrics["loss"] = metrics.pop("total")
         return Losses(parts.total * count, metrics)
@@ -119,6 +119,7 @@ def _learner(recipe: TokenizerRecipe) -> TokenizerLearner:
         l1=recipe.losses.l1,
         l2=recipe.losses.l2,
         gradient=recipe.losses.gradient,
+        color=recipe.losses.color,
         commitment=recipe.losses.commitment,
         warmup_steps=0 if recipe.model.start else recipe.losses.warmup_steps,
         ema_decay=recipe.losses.codebook_decay,

@@ -1,7 +1,7 @@
 """AdamW, or Muon on the hidden matrices and AdamW on everything else.
 
-Muon (Jordan 2024; `torch.optim.Muon`) orthogonalises the momentum of a matrix; it is meant for
-matrices between hidden activations, so embeddings, the head, norms and biases stay with AdamW.
+Muon (`earl.training.muon`) orthogonalises the momentum of a matrix or a convolution kernel; it is
+meant for what lies between hidden activations, so embeddings, the head, norms and biases stay with AdamW.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ import torch
 from torch import nn
 
 from earl.config.sections import Optimiser
+from earl.training.muon import Muon
 
 # A parameter whose name holds one of these is an embedding or a head, whatever its shape.
-_NOT_HIDDEN = ("embed", "lm_head", "codebook", "quantize")
+_NOT_HIDDEN = ("embed", "lm_head", "codebook", "quantize", "conv_in")
+_LEAST = 16  # rows or columns; below that there is little to make equal
 
 
 def create_optimisers(
@@ -32,7 +34,7 @@ def create_optimisers(
         if not parameter.requires_grad:
             continue
         embedding = any(part in name for part in _NOT_HIDDEN)
-        if settings.name == "muon" and parameter.ndim == 2 and not embedding:
+        if settings.name == "muon" and not embedding and _is_broad(parameter):
             hidden.append(parameter)
         elif parameter.ndim >= 2:
             decayed.append(parameter)
@@ -53,15 +55,16 @@ def create_optimisers(
     if hidden:
         rate = settings.muon_learning_rate
         assert rate is not None, "the recipe's check guarantees it"
-        optimisers.append(
-            torch.optim.Muon(
-                hidden, lr=rate, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw"
-            )
-        )
+        optimisers.append(Muon(hidden, lr=rate, weight_decay=settings.weight_decay))
     for optimiser in optimisers:
         for group in optimiser.param_groups:
             group["peak_rate"] = group["lr"]
     return optimisers
+
+
+def _is_broad(parameter: nn.Parameter) -> bool:
+    """Whether a parameter is, flattened, a matrix with enough rows and columns for Muon."""
+    return parameter.ndim >= 2 and min(parameter.shape[0], parameter[0].numel()) >= _LEAST
 
 
 def set_rates(optimisers: Iterable[torch.optim.Optimizer], factor: float) -> None:

@@ -32,6 +32,7 @@ class LearnerSettings:
     l1: float = 1.0
     l2: float = 1.0
     gradient: float = 1.0
+    color: float = 0.0  # of 4 x 4 blocks, see `color_loss`
     commitment: float = 0.25
     warmup_steps: int = 0  # forward passes in training before the first quantised one
     ema_decay: float = 0.99  # in (0, 1)
@@ -40,7 +41,16 @@ class LearnerSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("l1", "l2", "gradient", "commitment", "warmup_steps", "reseed_below", "reseed_every"):
+        for name in (
+            "l1",
+            "l2",
+            "gradient",
+            "color",
+            "commitment",
+            "warmup_steps",
+            "reseed_below",
+            "reseed_every",
+        ):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must be at least 0, got {getattr(self, name)}")
         if not 0 < self.ema_decay < 1:
@@ -57,6 +67,7 @@ class LossParts:
     l1: Tensor
     l2: Tensor
     gradient: Tensor
+    color: Tensor
     commitment: Tensor
     psnr: Tensor  # dB over the batch, pixels clamped to their range
 
@@ -181,10 +192,10 @@ class TokenizerLearner(nn.Module):
         error_BCHW = recon - pixels
         l1, l2, gradient = pixel_losses(error_BCHW, weights_BHW)
         s = self.settings
-        total = s.l1 * l1 + s.l2 * l2 + s.gradient * gradient + s.commitment * commitment
-        return LossParts(
-            total, l1.detach(), l2.detach(), gradient.detach(), commitment.detach(), psnr(recon, pixels)
-        )
+        color = color_loss(error_BCHW, pixels) if s.color else recon.new_zeros(())
+        total = s.l1 * l1 + s.l2 * l2 + s.gradient * gradient + s.color * color + s.commitment * commitment
+        parts = (part.detach() for part in (l1, l2, gradient, color, commitment))
+        return LossParts(total, *parts, psnr(recon, pixels))
 
 
 def pixel_losses(error_BCHW: Tensor, weights_BHW: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
@@ -204,6 +215,21 @@ def pixel_losses(error_BCHW: Tensor, weights_BHW: Tensor | None = None) -> tuple
     w_down, w_across = 0.5 * (w[..., 1:, :] + w[..., :-1, :]), 0.5 * (w[..., :, 1:] + w[..., :, :-1])
     gradient = 0.5 * ((down * w_down).mean() + (across * w_across).mean())
     return (error_BCHW.abs() * w).mean(), (error_BCHW.square() * w).mean(), gradient
+
+
+def color_loss(error_BCHW: Tensor, pixels_BCHW: Tensor) -> Tensor:
+    """Mean |error| of 4 x 4 blocks, counted more where the image is vivid, plus half of what of it
+    is not alike in all channels: a scalar that falls when hues come out right.
+
+    Args:
+        error_BCHW: reconstruction minus image, H and W multiples of 4.
+        pixels_BCHW: the image; its blocks' largest minus smallest channel is how vivid they are.
+    """
+    blocks_BChw = F.avg_pool2d(pixels_BCHW, 4)
+    vivid_B1hw = 1 + 3 * (blocks_BChw.amax(1, keepdim=True) - blocks_BChw.amin(1, keepdim=True))
+    error_BChw = F.avg_pool2d(error_BCHW, 4)
+    tinted_BChw = error_BChw - error_BChw.mean(1, keepdim=True)
+    return ((error_BChw.abs() + 0.5 * tinted_BChw.abs()) * vivid_B1hw).mean()
 
 
 @torch.no_grad()

@@ -48,7 +48,11 @@ def _turn_z(angle: float) -> np.ndarray:
 
 
 def _part(
-    kind: str, size: tuple[float, ...], center: Sequence[float] | np.ndarray, turn: np.ndarray, material: int = BODY
+    kind: str,
+    size: tuple[float, ...],
+    center: Sequence[float] | np.ndarray,
+    turn: np.ndarray,
+    material: int = BODY,
 ) -> Part:
     rows = tuple(tuple(float(v) for v in row) for row in turn)
     return Part(kind, size, tuple(float(v) for v in center), rows, material)  # type: ignore[arg-type]
