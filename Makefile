@@ -6,7 +6,8 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 TORCH := torch==2.13.0
-TORCH_CPU := https://download.pytorch.org/whl/cpu
+# More words for pip's torch install, such as an --index-url with CPU builds.
+TORCH_ARGS ?=
 TESTS ?=
 WORKERS ?= 2
 
@@ -44,9 +45,8 @@ docs: $(VENV)/.earl-docs
 clean:
 	rm -rf $(VENV) build dist site out .pytest_cache .ruff_cache .mypy_cache
 
-# torch comes first and is pinned, so that nothing later pulls another build. Without an NVIDIA
-# driver it is the CPU build, a tenth of the size: from PyTorch's own index where that answers, else
-# from wherever pip is set up to look.
+# torch comes first and is pinned, so that nothing later pulls another build. Which build that is,
+# pip's own settings decide; TORCH_ARGS='--index-url …' chooses another.
 $(VENV)/.torch: Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	  { echo "earl needs Python 3.10 or newer; set one with: make PYTHON=python3.12 …" >&2; exit 1; }
@@ -56,12 +56,8 @@ $(VENV)/.torch: Makefile
 	@echo "installing torch and earl into $(VENV): a few minutes, this once"
 	@if $(PY) -c 'import torch, sys; sys.exit(not torch.__version__.startswith("$(TORCH:torch==%=%)"))' 2>/dev/null; then \
 	  echo "torch is there already"; \
-	elif command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1; then \
-	  $(PIP) install -qq $(TORCH); \
-	elif $(PY) -c 'import urllib.request as u; u.urlopen("$(TORCH_CPU)/torch/", timeout=5)' >/dev/null 2>&1; then \
-	  $(PIP) install -qq --no-deps --index-url $(TORCH_CPU) $(TORCH); \
 	else \
-	  $(PIP) install -qq --no-deps $(TORCH); \
+	  $(PIP) install -qq $(TORCH_ARGS) $(TORCH); \
 	fi
 	@touch $@
 

@@ -19,7 +19,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from earl.world.render import PALETTE, _draw_shadow, shade
+from earl.world.render import PALETTE, draw_shadow, shade
 from earl.world.scene import (
     COLORS,
     FLAT_TOPPED,
@@ -149,7 +149,7 @@ class Sheet:
         row, column = round(0.53 * self.side), round(0.375 * self.side)
         x, y = (column + fx - self.left) / self.side, (row + fy - self.up) / self.side
         obj = SceneObject("sphere", "red", 1, 0, size, dx=x - 0.375, dy=y - 0.53)
-        _draw_shadow(canvas, obj)
+        draw_shadow(canvas, obj)
         r0, c0 = (row - self.up) * k, (column - self.left) * k
         return canvas[r0 : r0 + self.height * k, c0 : c0 + self.width * k, 0]
 

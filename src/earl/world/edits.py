@@ -329,7 +329,9 @@ def _exactly(scene: Scene, rng: np.random.Generator, kinds: Kinds) -> Proposal |
     if not options or any(covered(scene, o) or o.level for o in same):
         return None
     number = int(choose(rng, options))
-    target, after, before = scene, [], []
+    target = scene
+    after: list[SceneObject] = []
+    before: list[SceneObject] = []
     model = same[0]
     for _ in range(number - len(same)):
         row, column = first_free(target) or (0, 0)

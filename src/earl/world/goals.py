@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations, permutations, product
+from typing import Any
 
 from earl.errors import InstructionError
 from earl.world.edits import nth_from, related
@@ -161,7 +162,7 @@ def _replace(request: Request, scene: Scene) -> Iterator[Scene]:
         yield scene.swapped_for(old, obj)
 
 
-def _attribute(**change: str):
+def _attribute(**change: Any):
     def outcome(request: Request, scene: Scene) -> Iterator[Scene]:
         old = resolve(request.ref, scene)
         yield scene.swapped_for(old, replace(old, **change))

@@ -62,7 +62,7 @@ def render(scene: Scene, resolution: int = 64) -> NDArray[np.uint8]:
     canvas = ground(scene.background, side).copy()
     for obj in scene.objects:
         if obj.level == 0:
-            _draw_shadow(canvas, obj)
+            draw_shadow(canvas, obj)
     for obj in scene.objects:
         _draw_solid(canvas, obj, scene)
     canvas = apply_style(canvas, scene.style)
@@ -113,7 +113,8 @@ def _window(x: float, y: float, left: float, up: float, right: float, down: floa
     return slice(r0, r1), slice(c0, c1), xs[None, :], ys[:, None]
 
 
-def _draw_shadow(canvas: Array, obj: SceneObject) -> None:
+def draw_shadow(canvas: Array, obj: SceneObject) -> None:
+    """Darken the ground under a solid, in place."""
     radius = RADIUS[obj.size]
     x, y = anchor(obj)
     rows, columns, dx, dy = _window(
@@ -135,7 +136,7 @@ def _draw_solid(canvas: Array, obj: SceneObject, scene: Scene) -> None:
         return
     px = np.broadcast_to(dx, shape).reshape(-1) / radius
     py = np.broadcast_to(dy, shape).reshape(-1) / radius
-    hit, normal, stripe, material = cast(obj.shape, obj.pose, px, py)
+    hit, normal, stripe, material = cast(obj.shape, obj.pose, px.astype(np.float32), py.astype(np.float32))
     if not hit.any():
         return
     patch = canvas[rows, columns].reshape(-1, 3)

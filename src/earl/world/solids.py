@@ -7,6 +7,7 @@ the surface normal, a coordinate along which stripes run, and which part was hit
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import atan2, cos, radians, sin
@@ -47,7 +48,7 @@ def _turn_z(angle: float) -> np.ndarray:
 
 
 def _part(
-    kind: str, size: tuple[float, ...], center: tuple[float, ...], turn: np.ndarray, material: int = BODY
+    kind: str, size: tuple[float, ...], center: Sequence[float] | np.ndarray, turn: np.ndarray, material: int = BODY
 ) -> Part:
     rows = tuple(tuple(float(v) for v in row) for row in turn)
     return Part(kind, size, tuple(float(v) for v in center), rows, material)  # type: ignore[arg-type]
@@ -143,7 +144,7 @@ def _sphere(o: Array, d: Array, size: tuple[float, ...]) -> tuple[Array, Array]:
     b = o @ d
     disc = b * b - ((o * o).sum(1) - size[0] ** 2)
     t = np.where(disc > 0, -b - np.sqrt(np.maximum(disc, 0)), np.inf).astype(np.float32)
-    return t, _at(o, d, t) / size[0]
+    return t, (_at(o, d, t) / size[0]).astype(np.float32)
 
 
 def _at(o: Array, d: Array, t: Array) -> Array:
