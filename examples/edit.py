@@ -6,7 +6,7 @@ from PIL import Image
 
 import earl
 from earl.pipeline import best_of
-from earl.verifier import SceneVerifier
+from earl.verifier.scene import SceneVerifier
 from earl.world import render, sample_task
 
 task = sample_task(3, "test", families=["color"])

@@ -13,6 +13,8 @@ import pytest
 
 from earl.cli import table
 from earl.config.models import shipped_folder
+from earl.world import FAMILIES
+from earl.world.language import TEMPLATES
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -78,9 +80,8 @@ def test_recipes_named_in_the_pages_exist():
 
 
 def test_every_make_target_named_exists():
-    named = set()
-    for page in PAGES:
-        named |= set(re.findall(r"(?:`|^)make ([a-z]+)", page.read_text(encoding="utf-8"), re.M))
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    named = set(re.findall(r"`make ([a-z]+)`", text)) | set(re.findall(r"^make ([a-z]+)", text, re.M))
     assert {"demo", "test", "check", "bench", "docs"} <= named <= make_targets()
 
 
@@ -106,6 +107,13 @@ def test_ci_runs_the_test_command_of_the_readme():
 def test_the_pages_of_the_site_are_all_in_its_menu():
     listed = set(re.findall(r"([\w-]+\.md)", (ROOT / "mkdocs.yml").read_text(encoding="utf-8")))
     assert listed == {page.name for page in (ROOT / "docs").glob("*.md")}
+
+
+def test_every_wording_of_the_world_is_on_its_page():
+    page = (ROOT / "docs" / "world.md").read_text(encoding="utf-8")
+    missing = [text for wordings in TEMPLATES.values() for text in wordings if f"`{text}`" not in page]
+    assert not missing
+    assert all(f"| {family} | {group} |" in page for family, group in FAMILIES.items())
 
 
 def test_the_version_is_in_the_changelog():

@@ -221,6 +221,71 @@ def test_prepare_text_and_world(model_folder, tmp_path, capsys):
     assert main([*data, "--resolution", "60"]) == 2
 
 
+@pytest.fixture(scope="module")
+def world_pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    assert main(["world", "sample", "--num", "2", "--families", "color", "-o", str(folder)]) == 0
+    task = json.loads((folder / "tasks.json").read_text())[0]
+    return str(folder / task["source"]), str(folder / task["target"]), task["instruction"]
+
+
+def test_verify_a_right_and_a_missing_edit(world_pictures, capsys):
+    source, target, instruction = world_pictures
+    assert main(["verify", source, target, instruction, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["overall"] >= 9
+    assert main(["verify", source, source, instruction]) == 0
+    overall = next(row for row in capsys.readouterr().out.splitlines() if row.startswith("overall"))
+    assert float(overall.split()[-1]) <= 3
+
+
+def test_verify_what_cannot_be_judged(world_pictures, source, capsys):
+    picture, target, _ = world_pictures
+    assert main(["verify", picture, target, "sing a song"]) == 2
+    assert "sing a song" in one_sentence(capsys)
+    assert main(["verify", picture, str(source.with_name("none.png")), "make it night"]) == 2
+    one_sentence(capsys)
+
+
+def test_best_of_draws_several_and_keeps_one(edit, world_pictures, capsys):
+    picture, _, instruction = world_pictures
+    code, out = edit("--best-of", "2", "--json", picture=picture, text=instruction)
+    assert code == 0
+    record = json.loads(capsys.readouterr().out)
+    assert len(record["seeds"]) == len(record["images"]) == 1
+    assert 0 <= record["scores"]["overall"] <= 10
+    assert Image.open(out).size == (64, 64)
+
+
+def test_best_of_refuses_before_sampling_what_the_verifier_cannot_read(edit, capsys):
+    code, out = edit("--best-of", "2", text="sing a song")
+    assert code == 2
+    one_sentence(capsys)
+    assert not out.exists()
+
+
+def test_evaluate_prints_a_table_and_writes_the_same_numbers(model_folder, tmp_path, capsys):
+    file = tmp_path / "report.json"
+    words = ["evaluate", "world", "--num", "2", "--json", str(file), "--model", str(model_folder)]
+    assert main([*words, "--device", "cpu", "--families", "color"]) == 0
+    report = json.loads(file.read_text())
+    assert report["simple"]["n"] == 2
+    assert report["families"]["color"]["group"] == "simple"
+    assert 0 <= report["simple"]["exact"] <= 1
+    shown = capsys.readouterr().out
+    assert "all simple" in shown
+    assert "95%" in shown
+    assert main(words) == 2  # the file is there now
+    assert "--force" in one_sentence(capsys)
+
+
+def test_demo(model_folder, tmp_path, capsys):
+    words = ["demo", "-o", str(tmp_path / "demo.png"), "--model", str(model_folder), "--device", "cpu"]
+    assert main(words) == 0
+    assert main(words) == 0  # its own picture is replaced
+    assert "verifier's score" in capsys.readouterr().out
+    assert Image.open(tmp_path / "demo.png").width > 500
+
+
 RECIPE = """
 stage = "sft"
 [run]
@@ -271,3 +336,25 @@ def test_recipes_that_are_missing_or_for_another_stage(tmp_path, capsys):
     one_sentence(capsys)
     assert main(["train", "tokenizer", recipe(tmp_path)]) == 2
     assert "sft" in one_sentence(capsys)
+
+
+def test_sft_from_the_command_line_to_a_model_that_edits(model_folder, edit, tmp_path, capsys):
+    """Prepare, train two steps with edits measured on the way, edit with what came out."""
+    data = tmp_path / "data"
+    words = ["prepare", "world", "-o", str(data), "--vision", str(model_folder), "--device", "cpu"]
+    assert main([*words, "--sources", "4"]) == 0
+    file = recipe(tmp_path)
+    settings = [
+        f"model.start={model_folder}",
+        f"run.folder={tmp_path / 'run'}",
+        "run.device=cpu",
+        "run.tracker=none",
+        "precision.compute=float32",
+        "validation.every=2",
+        "validation.edits=2",
+    ]
+    assert main(["train", "sft", file, *settings]) == 0
+    assert "at step 2" in capsys.readouterr().out
+    code, out = edit(model=tmp_path / "run" / "model")
+    assert code == 0
+    assert Image.open(out).size == (64, 64)

@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
 def _check_judgeable(source: Any, instruction: str) -> None:
     """Raises what the verifier has against the picture or the words, before any sampling."""
     from earl.records import Attempt
-    from earl.verifier import SceneVerifier
+    from earl.verifier.scene import SceneVerifier
 
     asyncio.run(SceneVerifier().judge([Attempt(source, instruction.strip(), source)]))
 
@@ -86,7 +86,7 @@ def _check_judgeable(source: Any, instruction: str) -> None:
 def _best(result: Any) -> tuple[Any, dict[str, Any]]:
     from earl.cli.verify import scores_of
     from earl.pipeline import best_of
-    from earl.verifier import SceneVerifier
+    from earl.verifier.scene import SceneVerifier
 
     best, verdict = best_of(result, SceneVerifier())
     return best, scores_of(verdict)

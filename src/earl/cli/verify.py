@@ -24,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
     from earl.errors import VerifierError
     from earl.pipeline import check_instruction
     from earl.records import Attempt
-    from earl.verifier import SceneVerifier
+    from earl.verifier.scene import SceneVerifier
     from earl.vision import open_image
 
     attempt = Attempt(

@@ -83,7 +83,7 @@ def evaluate_world(
         "model", "seed", "split", "settings", "seconds" (by stage), "versions".
     """
     if verifier is None:
-        from earl.verifier import SceneVerifier
+        from earl.verifier.scene import SceneVerifier
 
         verifier = SceneVerifier()
     tasks = draw_tasks(benchmark)

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from earl.generation.weights import LayerWeights, Projection, Weights, read_weights
+from earl.generation.weights import LayerWeights, Weights, read_weights
 
 _PREFILL_TOKENS = 8192  # tokens of prompts that go through the layers together
 
@@ -35,7 +35,7 @@ class Decoder:
         attention = policy.model.layers[0].self_attn
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.head_dim, self.eps = attention.head_dim, config.rms_norm_eps
-        self.activation = policy.model.layers[0].mlp.act_fn
+        self.activation, self.is_silu = policy.model.layers[0].mlp.act_fn, config.hidden_act == "silu"
         self.weights: Weights = read_weights(policy, dtype, self.stream)
 
     @property
@@ -65,14 +65,18 @@ class Decoder:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (M, H, D) scaled and rotated, keys (M, K, D) rotated, values (M, K, D)."""
         H, K, D = self.heads, self.kv_heads, self.head_dim
-        both = apply(self.norm(x_MC, layer.norm1), layer.qkv).to(self.stream).view(-1, H + 2 * K, D)
+        x_MC = self.norm(x_MC, layer.norm1).to(self.dtype)
+        parts = [matrix(x_MC) for matrix in layer.qkv]
+        both = (parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)).to(self.stream)
+        both = both.view(-1, H + 2 * K, D)
         qk, values = both[:, : H + K], both[:, H + K :]
         qk = torch.addcmul(qk * rope[0], qk.roll(D // 2, -1), rope[1])
         return qk[:, :H] / math.sqrt(D), qk[:, H:], values
 
     def mlp(self, x_MC: Tensor, layer: LayerWeights) -> Tensor:
-        gate, up = apply(self.norm(x_MC, layer.norm2), layer.gate_up).chunk(2, dim=-1)
-        return apply(self.activation(gate) * up, layer.down)
+        x_MC = self.norm(x_MC, layer.norm2).to(self.dtype)
+        gate = layer.gate.silu(x_MC) if self.is_silu else self.activation(layer.gate(x_MC))
+        return layer.down(layer.up.times(x_MC, gate))
 
     @torch.inference_mode()
     def prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[PromptCache, Tensor]:
@@ -109,16 +113,9 @@ class Decoder:
             if layer is self.weights.layers[-1]:  # from here on only the last token of each matters
                 last = torch.arange(P, device=x.device) * T + cache.lengths[first : first + P] - 1
                 mixed, x = mixed[last], x[last]
-            x = x + apply(mixed, layer.out)
+            x = x + layer.out(mixed)
             x = x + self.mlp(x, layer)
         return self.norm(x, self.weights.norm)
-
-
-def apply(x: Tensor, projection: Projection) -> Tensor:
-    """A projection, joined or in parts, in the matrices' dtype."""
-    x = x.to(projection[0][0].dtype)
-    parts = [F.linear(x, weight, bias) for weight, bias in projection]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 
 
 class PromptCache:

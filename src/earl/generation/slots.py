@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from earl.generation.decoder import Decoder, PromptCache, apply, keep_units
+from earl.generation.decoder import Decoder, PromptCache, keep_units
 from earl.generation.graphs import RecordedStep
 
 _RECORDED_TOKENS = 2  # a drawn id and the end of its row; longer feeds are rare and go unpadded
@@ -192,7 +192,7 @@ class Slots:
             mixed = self._attend(q, index, n, reach, mask)
             if place_M is not None:
                 mixed = mixed[place_M]
-            x = x + apply(mixed, layer.out)
+            x = x + layer.out(mixed)
             x = x + decoder.mlp(x, layer)
         return decoder.norm(x, decoder.weights.norm)
 

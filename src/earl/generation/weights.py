@@ -1,8 +1,8 @@
 """The numbers that decoding needs, read out of a `transformers.Emu3ForCausalLM`.
 
-Small models are copied with their projections joined (fewer, larger matrix products) and in the
-dtype wanted; a large model that already has the dtype is read in place, without a copy. LoRA
-updates are merged into the copies.
+Small models are copied: query, key and value projections joined, in the dtype wanted, packed for
+the CPU where that helps. A large model that already has the dtype is read in place, without a copy.
+LoRA updates are merged into copies of the matrices they touch.
 """
 
 from __future__ import annotations
@@ -11,22 +11,24 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-JOIN_BELOW = 400_000_000  # parameters; joined copies of more would cost memory that matters
-Projection = tuple[tuple[Tensor, Tensor | None], ...]
+from earl.generation.matrix import Matrix, PackedMatrix, PlainMatrix, can_pack
+
+COPY_BELOW = 400_000_000  # parameters; copies of more would cost memory that matters
 
 
 @dataclass(frozen=True, slots=True)
 class LayerWeights:
-    """One decoder layer; a projection is one joined matrix or several to apply in turn."""
+    """One decoder layer; `qkv` is one joined matrix or three to apply in turn."""
 
     norm1: Tensor
-    qkv: Projection
-    out: Projection
+    qkv: tuple[Matrix, ...]
+    out: Matrix
     norm2: Tensor
-    gate_up: Projection
-    down: Projection
+    gate: Matrix
+    up: Matrix
+    down: Matrix
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,36 +49,39 @@ def read_weights(policy: Any, dtype: torch.dtype, stream: torch.dtype) -> Weight
         dtype: of the matrices.
         stream: of what flows between them.
     """
-    head = policy.lm_head.weight
-    small = sum(parameter.numel() for parameter in policy.parameters()) < JOIN_BELOW
+    small = sum(parameter.numel() for parameter in policy.parameters()) < COPY_BELOW
+    pack = small and policy.lm_head.weight.device.type == "cpu" and can_pack(dtype)
+
+    def matrix(*linears: Any) -> Matrix:
+        read = [_effective(linear, dtype) for linear in linears]
+        weight, bias = read[0]
+        if len(read) > 1:
+            weight = torch.cat([weight for weight, _ in read])
+            biases = [bias for _, bias in read if bias is not None]
+            bias = torch.cat(biases) if biases else None
+        return PackedMatrix(weight, bias) if pack else PlainMatrix(weight, bias)
+
     layers = []
     for layer in policy.model.layers:
         attention, mlp = layer.self_attn, layer.mlp
+        three = (attention.q_proj, attention.k_proj, attention.v_proj)
         layers.append(
             LayerWeights(
                 norm1=layer.input_layernorm.weight.detach().to(stream),
-                qkv=_projection((attention.q_proj, attention.k_proj, attention.v_proj), dtype, small),
-                out=_projection((attention.o_proj,), dtype, small),
+                qkv=(matrix(*three),) if small else tuple(matrix(each) for each in three),
+                out=matrix(attention.o_proj),
                 norm2=layer.post_attention_layernorm.weight.detach().to(stream),
-                gate_up=_projection((mlp.gate_proj, mlp.up_proj), dtype, small),
-                down=_projection((mlp.down_proj,), dtype, small),
+                gate=matrix(mlp.gate_proj),
+                up=matrix(mlp.up_proj),
+                down=matrix(mlp.down_proj),
             )
         )
     return Weights(
         layers=tuple(layers),
         embedding=policy.model.embed_tokens.weight.detach(),
         norm=policy.model.norm.weight.detach().to(stream),
-        head=head.detach().to(dtype),
+        head=policy.lm_head.weight.detach().to(dtype),
     )
-
-
-def _projection(linears: tuple[nn.Module, ...], dtype: torch.dtype, join: bool) -> Projection:
-    read = [_effective(linear, dtype) for linear in linears]
-    if not join or len(read) == 1:
-        return tuple(read)
-    biases = [bias for _, bias in read if bias is not None]
-    weight = torch.cat([weight for weight, _ in read])
-    return ((weight, torch.cat(biases) if biases else None),)
 
 
 def _effective(linear: Any, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
