@@ -28,8 +28,8 @@ class Decoder:
 
     def __init__(self, policy: Any, dtype: torch.dtype) -> None:
         self.policy, self.dtype = policy, dtype
-        # On a CPU only the matrix products gain from half precision; norms, attention and the
-        # residual stream cost no more in float32, and are exact there.
+        # On a CPU only products and the cache gain from half precision; norms and the residual
+        # stream cost no more in float32, and are exact there.
         self.stream = torch.float32 if policy.lm_head.weight.device.type == "cpu" else dtype
         config = policy.config
         attention = policy.model.layers[0].self_attn
@@ -52,7 +52,7 @@ class Decoder:
         cos, sin = self.policy.model.rotary_emb(torch.zeros(1, device=self.device), position_ids=positions)
         sign = torch.ones(self.head_dim, device=self.device)
         sign[: self.head_dim // 2] = -1
-        return cos[0, :, None].to(self.stream), (sin[0, :, None] * sign).to(self.stream)
+        return cos[0, :, None].to(self.dtype), (sin[0, :, None] * sign).to(self.dtype)
 
     def embed(self, ids: Tensor) -> Tensor:
         return self.weights.embedding[ids].to(self.stream)
@@ -67,7 +67,7 @@ class Decoder:
         H, K, D = self.heads, self.kv_heads, self.head_dim
         x_MC = self.norm(x_MC, layer.norm1).to(self.dtype)
         parts = [matrix(x_MC) for matrix in layer.qkv]
-        both = (parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)).to(self.stream)
+        both = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
         both = both.view(-1, H + 2 * K, D)
         qk, values = both[:, : H + K], both[:, H + K :]
         qk = torch.addcmul(qk * rope[0], qk.roll(D // 2, -1), rope[1])
@@ -106,7 +106,7 @@ class Decoder:
             q, k, v = self.qkv(x, layer, tables)
             q, k, v = (t.view(P, T, -1, D).transpose(1, 2) for t in (q, k, v))
             rows = slice(first * K, (first + P) * K)
-            keys[rows, :T] = k.reshape(P * K, T, D)
+            keys[rows, :, :T] = k.transpose(2, 3).reshape(P * K, D, T)
             values[rows, :T] = v.reshape(P * K, T, D)
             mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0, enable_gqa=H != K)
             mixed = mixed.transpose(1, 2).reshape(P * T, H * D)
@@ -119,7 +119,7 @@ class Decoder:
 
 
 class PromptCache:
-    """Keys and values (P*K, L, D) per layer of P prompts, padded right; lengths (P,)."""
+    """Keys (P*K, D, L) and values (P*K, L, D) per layer of P prompts, padded right; lengths (P,)."""
 
     def __init__(self, keys: list[Tensor], values: list[Tensor], lengths: Tensor) -> None:
         self.keys, self.values, self.lengths = keys, values, lengths
@@ -127,11 +127,11 @@ class PromptCache:
     @classmethod
     def empty(cls, decoder: Decoder, lengths: Tensor, longest: int) -> PromptCache:
         rows, D = len(lengths) * decoder.kv_heads, decoder.head_dim
-        kind: dict[str, Any] = {"dtype": decoder.stream, "device": decoder.device}
+        kind: dict[str, Any] = {"dtype": decoder.dtype, "device": decoder.device}
         layers = range(len(decoder.weights.layers))
         # zeros, not empty: padding meets a probability of 0, and 0 * nan would be nan
         return cls(
-            [torch.zeros(rows, longest, D, **kind) for _ in layers],
+            [torch.zeros(rows, D, longest, **kind) for _ in layers],
             [torch.zeros(rows, longest, D, **kind) for _ in layers],
             lengths,
         )

@@ -49,9 +49,9 @@ class Slots:
         self.capacity = capacity = capacity + _RECORDED_TOKENS  # room for padding behind the last token
         self.longest = prompts.values[0].shape[1]
         rows = len(prompts.lengths) * group * decoder.kv_heads
-        kind: dict[str, Any] = {"dtype": decoder.stream, "device": decoder.device}
+        kind: dict[str, Any] = {"dtype": decoder.dtype, "device": decoder.device}
         layers = range(len(decoder.weights.layers))
-        self.keys = [torch.zeros(rows, capacity, decoder.head_dim, **kind) for _ in layers]
+        self.keys = [torch.zeros(rows, decoder.head_dim, capacity, **kind) for _ in layers]
         self.values = [torch.zeros(rows, capacity, decoder.head_dim, **kind) for _ in layers]
         self.rope = decoder.rope_table(self.longest + capacity)
         self._even = bool((prompts.lengths == self.longest).all())
@@ -64,7 +64,7 @@ class Slots:
         """Make room for longer completions, keeping what is there."""
         self._recorded.clear()
         more = capacity - self.capacity
-        self.keys = [F.pad(t, (0, 0, 0, more)) for t in self.keys]
+        self.keys = [F.pad(t, (0, more)) for t in self.keys]
         self.values = [F.pad(t, (0, 0, 0, more)) for t in self.values]
         self.rope = self.decoder.rope_table(self.longest + capacity)
         self.capacity = capacity
@@ -105,12 +105,13 @@ class Slots:
         ]
         ids_M, slot_M, position_M, place_M = torch.tensor(flat, device=device).unbind(1)
         reach = max(start + len(ids) for ids, start in zip(tokens, starts, strict=True) if ids)
+        start = starts[0] if dense and len(set(starts)) == 1 else None
         mask = None
-        if not (self._even and dense and n == 1 and len(set(starts)) == 1):
+        if not (self._even and n == 1 and start is not None):
             at_Rn = torch.full((self.count * n,), reach, device=device)
             at_Rn[place_M] = position_M
             mask = self.mask(at_Rn.view(-1, n), reach)
-        x_MC = self.step(ids_M, slot_M, position_M, n, reach, mask, None if dense else place_M)
+        x_MC = self.step(ids_M, slot_M, position_M, n, reach, mask, None if dense else place_M, start)
         if dense:
             return x_MC.view(self.count, n, -1)[:, -1]
         out = x_MC.new_zeros(self.count, x_MC.shape[1])
@@ -154,7 +155,7 @@ class Slots:
         prompt = column < self.prompts.lengths.view(P, 1, 1, 1)
         own = (column >= self.longest) & (column - self.longest <= at_Rn.view(P, self.group, n, 1))
         seen = (prompt | own).view(P, self.group, 1, n, 1, -1).expand(-1, -1, -1, -1, E, -1)
-        mask = torch.zeros(seen.shape, dtype=decoder.stream, device=decoder.device)
+        mask = torch.zeros(seen.shape, dtype=decoder.dtype, device=decoder.device)
         return mask.masked_fill_(~seen, float("-inf")).flatten(3, 4)
 
     def step(
@@ -166,6 +167,7 @@ class Slots:
         reach: int,
         mask: Tensor | None,
         place_M: Tensor | None,
+        start: int | None = None,
     ) -> Tensor:
         """The layers for M tokens, on tensors alone (a CUDA graph can hold it): (M, C), normed.
 
@@ -175,18 +177,23 @@ class Slots:
             reach: how far into the own cache queries look.
             mask: from `mask`, or None where every query sees everything up to `reach`.
             place_M: index of each token in (R, n); None where every slot feeds n tokens, in order.
+            start: where all slots write from, if every slot feeds n tokens at the same place.
         """
         decoder = self.decoder
         K, D = decoder.kv_heads, decoder.head_dim
         where = self.prompts.lengths[torch.div(slot_M, self.group, rounding_mode="floor")] + position_M
         rope = (self.rope[0][where], self.rope[1][where])
-        head_K = torch.arange(K, device=ids_M.device)
-        own_MK = ((slot_M[:, None] * K + head_K) * self.capacity + position_M[:, None]).view(-1)
         x = decoder.embed(ids_M)
         for index, layer in enumerate(decoder.weights.layers):
             q, k, v = decoder.qkv(x, layer, rope)
-            self.keys[index].view(-1, D).index_copy_(0, own_MK, k.reshape(-1, D))
-            self.values[index].view(-1, D).index_copy_(0, own_MK, v.reshape(-1, D))
+            keys = self.keys[index].view(-1, K, D, self.capacity)
+            values = self.values[index].view(-1, K, self.capacity, D)
+            if start is None:
+                keys[slot_M, :, :, position_M] = k
+                values[slot_M, :, position_M] = v
+            else:
+                keys[..., start : start + n] = k.view(-1, n, K, D).permute(0, 2, 3, 1)
+                values[:, :, start : start + n] = v.view(-1, n, K, D).transpose(1, 2)
             if place_M is not None:
                 q = q.new_zeros(self.count * n, *q.shape[1:]).index_copy_(0, place_M, q)
             mixed = self._attend(q, index, n, reach, mask)
@@ -204,12 +211,12 @@ class Slots:
         q = q.view(P, G, n, K, E, D)
         own_q = q.transpose(2, 3).reshape(P * G * K, nE, D)
         prompt_q = q.permute(0, 3, 1, 2, 4, 5).reshape(P * K, G * nE, D)
-        prompt_scores = torch.bmm(prompt_q, self.prompts.keys[index].mT).view(P, K, G, nE, L).transpose(1, 2)
-        own_scores = torch.bmm(own_q, self.keys[index][:, :reach].mT).view(P, G, K, nE, reach)
+        prompt_scores = torch.bmm(prompt_q, self.prompts.keys[index]).view(P, K, G, nE, L).transpose(1, 2)
+        own_scores = torch.bmm(own_q, self.keys[index][:, :, :reach]).view(P, G, K, nE, reach)
         scores = torch.cat([prompt_scores, own_scores], dim=-1)
         if mask is not None:
             scores += mask
-        weights = scores.softmax(-1)
+        weights = scores.softmax(-1, dtype=torch.float32).to(scores.dtype)
         prompt_w = weights[..., :L].transpose(1, 2).reshape(P * K, G * nE, L)
         own_w = weights[..., L:].reshape(P * G * K, nE, reach)
         prompt_out = torch.bmm(prompt_w, self.prompts.values[index]).view(P, K, G, nE, D).transpose(1, 2)
