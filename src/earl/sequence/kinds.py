@@ -70,10 +70,17 @@ def completion_kinds(
 
 def _written_grid(found: np.ndarray, tokenizer: TextTokenizer) -> Grid | None:
     """The grid between BOI and IMG; None where the forced head itself is cut short."""
-    marks = np.flatnonzero(found == tokenizer.vocabulary.img)
+    vocabulary = tokenizer.vocabulary
+    if len(found) and found[0] != vocabulary.boi:
+        name = vocabulary.describe(int(found[0]))
+        raise SequenceError(f"position 0: expected boi ({vocabulary.boi}), got {name}")
+    marks = np.flatnonzero(found == vocabulary.img)
     if len(marks) == 0:
         return None
-    return parse_size(tokenizer.decode(found[1 : marks[0]].tolist()))
+    try:
+        return parse_size(tokenizer.decode(found[1 : marks[0]].tolist()))
+    except SequenceError as error:
+        raise SequenceError(f"position 1: {error}") from error
 
 
 def _mark_body(

@@ -27,7 +27,7 @@ MAX_CELLS = 128 * 128
 """Most cells of one image, 1024 x 1024 pixels: the largest that Emu3's processor makes."""
 
 MAX_SIZE_IDS = 16
-"""Most text ids of one `H*W`; what is longer cannot be one."""
+"""A size `H*W` has fewer text ids than this; what is longer cannot be one."""
 
 _SIZE = re.compile(r"([1-9][0-9]{0,4})\*([1-9][0-9]{0,4})")
 
@@ -197,7 +197,7 @@ def _read_image(ids: np.ndarray, start: int, tokenizer: TextTokenizer) -> tuple[
     """Read the image that begins at `start` -> its codes and the position after its EOI."""
     vocabulary = tokenizer.vocabulary
     _expect(ids, start, vocabulary.boi, tokenizer)
-    window = ids[start + 1 : start + 2 + MAX_SIZE_IDS]
+    window = ids[start + 1 : start + 1 + MAX_SIZE_IDS]
     marks = np.flatnonzero(window == vocabulary.img)
     if len(marks) == 0:
         raise SequenceError(f"position {start + 1}: expected an image size and img ({vocabulary.img})")

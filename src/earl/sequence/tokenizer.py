@@ -73,16 +73,18 @@ class TextTokenizer:
         return self.tokenizer.decode(text_ids, skip_special_tokens=False)
 
     def save(self, folder: str | Path) -> None:
-        """Write `tokenizer.json` into a folder, creating it; other libraries can read the file.
+        """Write `tokenizer.json` into a folder, creating it; other libraries read the same ids from it.
 
-        The special tokens are added tokens there, the visual ones part of the model's list.
+        Special and visual tokens are listed there under their names in the release.
         """
         content = json.loads(self.tokenizer.to_str())
         vocabulary = self.vocabulary
         listed = content["model"]["vocab"]
+        roles = sorted(SPECIAL_NAMES, key=lambda role: getattr(vocabulary, role))
+        for role in roles:
+            listed[SPECIAL_NAMES[role]] = getattr(vocabulary, role)
         for code in range(vocabulary.codebook_size):
             listed[visual_name(code)] = vocabulary.first_visual + code
-        roles = sorted(SPECIAL_NAMES, key=lambda role: getattr(vocabulary, role))
         content["added_tokens"] = [
             _added_token(getattr(vocabulary, role), SPECIAL_NAMES[role]) for role in roles
         ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from itertools import pairwise
 
 from tokenizers import Tokenizer, models
 
@@ -82,7 +83,7 @@ def _learn_merges(words: Counter[str], tokens: dict[str, None], size: int) -> li
     while len(tokens) < size:
         counts: Counter[_Pair] = Counter()
         for word, parts in pieces.items():
-            for pair in zip(parts, parts[1:], strict=False):
+            for pair in pairwise(parts):
                 counts[pair] += words[word]
         if not counts:
             break
