@@ -5,9 +5,10 @@
 A policy of hidden 256 and 6 layers (the shipped size) with random weights completes images of
 `--side` x `--side` tokens, greedy: `--prompts` prompts with `--group` completions each (by default 16
 with 8, the batch of one published RL step). In float32 both must write the same ids, which is
-asserted; in bfloat16 sums of another order round differently and greedy paths part. The prefix function is the plain way to hold transformers to the grammar: it
-looks up, for the length reached, the list of ids allowed there. Times are CPU seconds of the
-process (with one thread: wall seconds of an idle machine), the best of the repeats.
+asserted; in bfloat16 sums of another order round differently and greedy paths part. The prefix
+function is the plain way to hold transformers to the grammar: it looks up, for the length reached,
+the list of ids allowed there. Times are CPU seconds of the process (with one thread: wall seconds
+of an idle machine), the best of the repeats.
 """
 
 from __future__ import annotations
