@@ -1,13 +1,14 @@
 """Our engine against `transformers.generate` with a prefix function: same weights, same prompts.
 
-    python benchmarks/generation.py [--prompts 8] [--group 8] [--side 8] [--threads 1] [--repeats 2]
+    python benchmarks/generation.py [--prompts 16] [--group 8] [--side 8] [--threads 1] [--repeats 2]
 
 A policy of hidden 256 and 6 layers (the shipped size) with random weights completes images of
-`--side` x `--side` tokens: `--prompts` prompts with `--group` completions each, greedy. In float32
-both must write the same ids, which is asserted; in bfloat16 sums of another order round differently
-and greedy paths part. The prefix function is the plain way to hold transformers to the grammar: it
-looks up, for the length reached, the list of ids allowed there. Times are CPU seconds of the
-process (with one thread: wall seconds of an idle machine), the best of the repeats.
+`--side` x `--side` tokens, greedy: `--prompts` prompts with `--group` completions each (by default 16
+with 8, the batch of one published RL step). In float32 both must write the same ids, which is
+asserted; in bfloat16 sums of another order round differently and greedy paths part. The prefix
+function is the plain way to hold transformers to the grammar: it looks up, for the length reached,
+the list of ids allowed there. Times are CPU seconds of the process (with one thread: wall seconds
+of an idle machine), the best of the repeats.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ def main(arguments: list[str] | None = None) -> float:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--prompts", type=int, default=8, help="different prompts")
+    parser.add_argument("--prompts", type=int, default=16, help="different prompts")
     parser.add_argument("--group", type=int, default=8, help="completions per prompt")
     parser.add_argument("--side", type=int, default=8, help="rows and columns of the image, in tokens")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch")
