@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from transformers import Emu3ForCausalLM
 
 from earl.config.models import read_json
 from earl.errors import ConfigError, ModelFormatError, ModelNotFoundError
 from earl.policy.saving import replace_folder
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -44,6 +46,8 @@ def add_lora(
     if rank < 1 or unknown or not targets:
         what = f"target '{unknown[0]}'" if unknown else f"rank {rank} with {len(targets)} targets"
         raise ConfigError(f"LoRA cannot have {what}; rank >= 1, targets among {', '.join(TARGETS)}")
+    from peft import LoraConfig, get_peft_model  # slow to import, needed for adapters only
+
     if base is not None:
         model.name_or_path = base
     config = LoraConfig(
@@ -81,6 +85,8 @@ def attach_adapter(base: Emu3ForCausalLM, folder: Path, *, trainable: bool = Fal
         raise ModelNotFoundError(f"{weights} is missing; fetch it")
     if read_json(folder / "adapter_config.json").get("peft_type") != "LORA":
         raise ModelFormatError(f"{folder} is not a LoRA adapter; other kinds are not supported")
+    from peft import PeftModel
+
     try:
         model = PeftModel.from_pretrained(base, str(folder), is_trainable=trainable)
     except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
