@@ -195,3 +195,10 @@ def test_warm_start_puts_like_codes_near_each_other(ids):
     assert near < 0.1 * (added[0] - added[2:]).norm(dim=1).min()
     with pytest.raises(ConfigError, match="row per code"):
         warm_start_visual(model, features[:-1], ids, 0.02)
+
+
+def test_a_rank_on_a_cpu_loads_too(tmp_path, ids):
+    model = create_policy("tiny", ids, seed=0)
+    save_policy(model, tmp_path / "model")
+    again = load_policy(tmp_path / "model", device="cpu:0")
+    assert torch.equal(again.lm_head.weight, model.lm_head.weight)

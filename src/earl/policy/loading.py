@@ -58,7 +58,7 @@ def load_policy(
     wanted = parse_dtype(dtype)
     found = {
         name: tensor.to(wanted) if wanted is not None else tensor
-        for name, tensor in iterate_weights(folder, str(torch.device(device)))
+        for name, tensor in iterate_weights(folder, _plain(device))
     }
     model = _fill(config, found, folder, torch.device(device))
     local = Path(name_or_folder).expanduser()
@@ -76,6 +76,12 @@ def parse_dtype(dtype: str | torch.dtype) -> torch.dtype | None:
     if dtype not in DTYPES:
         raise ConfigError(f"unknown dtype '{dtype}'; there are auto, {', '.join(DTYPES)}")
     return DTYPES[dtype]
+
+
+def _plain(device: str | torch.device) -> str:
+    """As safetensors spells it: ranks on a CPU are given "cpu:0", which is "cpu" there."""
+    device = torch.device(device)
+    return "cpu" if device.type == "cpu" else str(device)
 
 
 def _fill(config: Any, found: dict[str, torch.Tensor], folder: Path, device: torch.device) -> Emu3ForCausalLM:
