@@ -12,6 +12,8 @@ import asyncio
 from collections.abc import Sequence
 from hashlib import sha256
 
+from PIL.Image import Image
+
 from earl.records import Attempt, Verdict
 from earl.verifier.answers import read_scores
 from earl.verifier.client import Answer, ChatClient, JudgeSettings, Trouble, content_of, data_url
@@ -48,6 +50,18 @@ class JudgeVerifier:
         """Verdicts in the order of the attempts; all are asked at once, within the concurrency."""
         return list(await asyncio.gather(*(self._judge_one(attempt) for attempt in attempts)))
 
+    async def look(self, image: Image) -> Verdict:
+        """The perceptual question alone: of the verdict only naturalness and artifacts are scored."""
+        pictures = {"edited": data_url(image)}
+        name = sha256(pictures["edited"].encode()).hexdigest()[:32]
+        result = await self._ask("perceptual", False, "", pictures, f"{name}-alone")
+        notes: dict[str, float | str] = {"model": self.client.model, "prompts_hash": self.prompts.hash}
+        raw = "\n".join(result.texts)
+        if result.failed is not None:
+            return Verdict(result.failed.status, raw=raw, notes=notes | {"why": result.failed.why})
+        naturalness, artifacts = result.scores
+        return Verdict("ok", naturalness=naturalness, artifacts=artifacts, raw=raw, notes=notes)
+
     async def _judge_one(self, attempt: Attempt) -> Verdict:
         failed = without_image(attempt)
         if failed is not None:
@@ -63,15 +77,17 @@ class JudgeVerifier:
         if self.settings.swap:
             questions.append((self.pair, True))
         questions.append(("perceptual", False))
-        asked = [self._ask(question, swapped, attempt, pictures, edit) for question, swapped in questions]
+        asked = [
+            self._ask(question, swapped, attempt.instruction, pictures, _name(edit, question, swapped))
+            for question, swapped in questions
+        ]
         results = await asyncio.gather(*asked)
         return self._verdict([question for question, _ in questions], results)
 
     async def _ask(
-        self, question: Question, swapped: bool, attempt: Attempt, pictures: dict[str, str], edit: str
+        self, question: Question, swapped: bool, instruction: str, pictures: dict[str, str], name: str
     ) -> _Result:
-        content = content_of(self.prompts.parts(question, attempt.instruction, swapped=swapped), pictures)
-        name = f"{edit}-{question}{'-swapped' if swapped else ''}"
+        content = content_of(self.prompts.parts(question, instruction, swapped=swapped), pictures)
         try:
             answers = await self.client.ask(content, name=name)
         except Trouble as trouble:
@@ -115,6 +131,11 @@ class _Result:
         self.texts = tuple(texts)
         self.used = used
         self.failed = failed
+
+
+def _name(edit: str, question: Question, swapped: bool) -> str:
+    """What a question is called: an edit's questions share what stands before the first hyphen."""
+    return f"{edit}-{question}{'-swapped' if swapped else ''}"
 
 
 def _read(answers: Sequence[Answer], *, expected: bool) -> _Result:
