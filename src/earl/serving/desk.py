@@ -27,7 +27,7 @@ from earl.verifier.scene import ARTIFACTS, NATURALNESS, WEAR, SceneVerifier, res
 
 Answer = tuple[tuple[float, float], str]  # two scores, and why
 KEPT = 4096  # edits whose verdict is remembered
-PATIENCE = 10.0  # seconds that the second question waits for the first to arrive
+PATIENCE = 30.0  # seconds that the second question waits for the first to arrive
 
 
 class _Edit:
