@@ -34,6 +34,10 @@ COMMANDS = (
     Command("demo", "demo", "edit an example picture with the shipped model and show before and after"),
     Command("edit", "edit", "edit a picture as an instruction says"),
     Command("verify", "verify", "score an edit of a world picture, four scores 0-10"),
+    Command("verifier serve", "verifier", "serve a verifier over HTTP, in the shape of OpenAI's chat API"),
+    Command(
+        "verifier check", "verifier", "see whether a judge can be reached, and which model it is", "_check"
+    ),
     Command("evaluate world", "evaluate", "edit unseen world pictures, score them, print a table by family"),
     Command("world sample", "world", "write example tasks of the world as PNG and JSON"),
     Command("prepare world", "prepare", "render, tokenise and store world edits for training"),

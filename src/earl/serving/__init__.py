@@ -1,0 +1,1 @@
+"""Serving over HTTP: any verifier behind the OpenAI chat API (`verifier`, `http`)."""

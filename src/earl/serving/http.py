@@ -1,0 +1,73 @@
+"""Running an application on a port: in the foreground, or beside something else in one process."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from earl.errors import MissingExtraError, VerifierError
+
+STARTS_WITHIN = 30.0  # seconds
+
+
+def serve(app: Any, *, host: str, port: int, ready: Callable[[str], None]) -> None:
+    """Serve until interrupted. `ready` gets the base URL (port 0 takes a free one) before that.
+
+    Raises:
+        VerifierError: the address cannot be taken.
+    """
+    taken, url = _bind(host, port)
+    with taken:
+        ready(url)
+        _server(app).run(sockets=[taken])
+
+
+@contextmanager
+def served(app: Any, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+    """Serve from a thread of this process as long as the block runs; gives the base URL.
+
+    Raises:
+        VerifierError: the address cannot be taken, or the server does not start.
+    """
+    taken, url = _bind(host, port)
+    server = _server(app)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [taken]}, daemon=True)
+    with taken:
+        thread.start()
+        end = time.monotonic() + STARTS_WITHIN
+        while not server.started:
+            if not thread.is_alive() or time.monotonic() > end:
+                raise VerifierError(f"the server at {url} did not start")
+            time.sleep(0.01)
+        try:
+            yield url
+        finally:
+            server.should_exit = True
+            thread.join(STARTS_WITHIN)
+
+
+def _server(app: Any) -> Any:
+    try:
+        import uvicorn
+    except ImportError as error:
+        raise MissingExtraError("serving needs fastapi and uvicorn: pip install 'earl[serve]'") from error
+    return uvicorn.Server(
+        uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=5)
+    )
+
+
+def _bind(host: str, port: int) -> tuple[socket.socket, str]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    taken = socket.socket(family, socket.SOCK_STREAM)
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        taken.bind((host, port))
+    except (OSError, OverflowError) as error:
+        taken.close()
+        raise VerifierError(f"cannot serve at {host} port {port}: {error}; choose another") from error
+    shown = f"[{host}]" if family == socket.AF_INET6 else host
+    return taken, f"http://{shown}:{taken.getsockname()[1]}/v1"

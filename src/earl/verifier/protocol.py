@@ -1,0 +1,48 @@
+"""What a verifier is: attempts in, verdicts out, never a guess.
+
+Three kinds have this shape: `judge` (a multimodal model behind an endpoint) and `ground` (the same,
+against the target image), `scene` (the world's own, on pixels), and any weighted sum of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from earl.records import Attempt, Verdict
+
+
+@runtime_checkable
+class Verifier(Protocol):
+    """Scores edits."""
+
+    async def judge(self, attempts: Sequence[Attempt]) -> list[Verdict]:
+        """One verdict for each attempt, in their order; what failed has a status and no scores."""
+        ...
+
+
+@runtime_checkable
+class Checkable(Protocol):
+    """A verifier that can tell beforehand whether it will be able to judge."""
+
+    async def check(self) -> str:
+        """What will judge, in a few words. Raises VerifierError where nothing will."""
+        ...
+
+
+async def check(verifier: Verifier) -> str:
+    """The health check before a long run: what will judge.
+
+    Raises:
+        VerifierError: it cannot judge now, and why.
+    """
+    if isinstance(verifier, Checkable):
+        return await verifier.check()
+    return type(verifier).__name__
+
+
+def without_image(attempt: Attempt) -> Verdict | None:
+    """The verdict of an attempt that has no edited image to look at; None where there is one."""
+    if attempt.edited is not None:
+        return None
+    return Verdict("unfinished" if attempt.finish_reason == "length" else "undecodable")

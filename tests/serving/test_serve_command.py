@@ -1,0 +1,50 @@
+"""`earl verifier serve` and `earl verifier check` as a person runs them."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from earl.cli import main
+
+pytest.importorskip("fastapi")
+pytest.importorskip("openai")
+
+
+def test_serve_then_check(capsys):
+    command = [sys.executable, "-m", "earl", "verifier", "serve", "--kind", "scene", "--port", "0"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        line = server.stdout.readline()
+        url = re.search(r"http://\S+/v1", line)[0]
+        assert line.startswith("earl-scene at ")
+        assert main(["verifier", "check", "--url", url]) == 0
+        assert capsys.readouterr().out.startswith(f"earl-scene at {url}, questions v1 (")
+        assert main(["verifier", "check", "--url", url, "--model", "other"]) == 2
+        assert "'other' is not served" in capsys.readouterr().err
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.communicate(timeout=30)
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["serve", "--kind", "judge"], "--url"),
+        (["serve", "--kind", "scene", "--url", "http://x/v1"], "--url"),
+        (["serve", "--serve-key-env", "EARL_NO_SUCH_KEY"], "EARL_NO_SUCH_KEY"),
+        (["serve", "--prompts", "no/such/folder"], "no/such/folder"),
+        (["check", "--url", "localhost:1"], "http://"),
+        (["check", "--url", "http://127.0.0.1:9/v1", "--retries", "0"], "not ready"),
+    ],
+)
+def test_mistakes_are_one_sentence(words, what, capsys):
+    os.environ.pop("EARL_NO_SUCH_KEY", None)
+    assert main(["verifier", *words]) == 2
+    said = capsys.readouterr().err
+    assert what in said and said.count("\n") == 1
