@@ -43,9 +43,8 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         found[way] = json.loads(output.splitlines()[-1])
         each = found[way]
-        print(
-            f"  {way:8} {each['seconds']:8.2f} s  peak {each['peak'] / 2**20:8.0f} MiB  loss {each['loss']:.6f}"
-        )
+        memory, loss = each["peak"] / 2**20, each["loss"]
+        print(f"  {way:8} {each['seconds']:8.2f} s  peak {memory:8.0f} MiB  loss {loss:.6f}")
     if abs(found["release"]["loss"] - found["ours"]["loss"]) > 1e-4:
         raise SystemExit("the losses of the release's formula and ours differ")
     ratios = {}

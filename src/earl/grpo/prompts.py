@@ -27,7 +27,7 @@ Split = Literal["train", "validation", "test", "heldout"]
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """An edit to be made: pictures for the verifier, ids for the policy. `kind` is "simple" or
-    "complex"; `number` is where it came in the stream."""
+    "complex"; `number` is where it came in the stream, and `key` is no other prompt's."""
 
     number: int
     key: str
@@ -103,7 +103,7 @@ class ShardPrompts:
         return [
             Prompt(
                 number,
-                edit.id,
+                f"{edit.id}/{number}",  # small shards may come round within one step
                 pictures[2 * index],
                 pictures[2 * index + 1],
                 edit.instruction,

@@ -117,6 +117,8 @@ class GrpoTrainer(Trainer):
             if len(kept) == wanted:
                 break
         self._sums["groups"] += torch.tensor([float(len(kept)), 1.0])
+        for name in self.sampler.seconds:
+            self._sums[f"seconds_{name}"] += torch.tensor([0.0, 1.0])
         kept = kept or equal  # nothing to tell apart: KL still acts
         if not kept:
             raise TrainingError("not one group has 2 rollouts with a verdict")
@@ -147,7 +149,7 @@ class GrpoTrainer(Trainer):
             waited += self.rl.judging.wait
         for name, value in self.sampler.seconds.items():
             whole = value + (waited if name == "judging" else 0.0)
-            self._sums[f"seconds_{name}"] += torch.tensor([whole, 1.0])
+            self._sums[f"seconds_{name}"] += torch.tensor([whole, 0.0])  # counted once a step
         return groups
 
     def _batches(self, groups: Sequence[Group]) -> list[RolloutBatch]:
