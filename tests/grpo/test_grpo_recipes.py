@@ -27,7 +27,6 @@ def test_the_published_constants():
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("batch.sequences=100", ["batch.sequences", "rollouts.group"]),
         ("batch.micro=4", ["batch.micro", "rollouts.group"]),
         ("prompts.origin=shards", ["prompts.origin", "prompts.path"]),
         ("grpo.cycle={tokens='text', steps=3, period=2}", ["grpo.cycle.steps", "grpo.cycle.period"]),

@@ -137,9 +137,10 @@ class GrpoRecipe(TrainingRecipe):
     @model_validator(mode="after")
     def _groups_fit(self) -> GrpoRecipe:
         group = self.rollouts.group
-        for name, value in (("sequences", self.batch.sequences), ("micro", self.batch.micro)):
-            if value % group:
-                raise ValueError(f"batch.{name} = {value} is not a multiple of rollouts.group = {group}")
+        if self.batch.micro % group:  # and batch.sequences is a multiple of batch.micro
+            raise ValueError(
+                f"batch.micro = {self.batch.micro} is not a multiple of rollouts.group = {group}"
+            )
         if self.batch.share > 1:
             raise ValueError("batch.share is for SFT; a group's prompt is shared by grpo.share_prompt")
         if self.length.steps is None:
