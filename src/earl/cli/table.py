@@ -45,6 +45,7 @@ COMMANDS = (
     Command("train tokenizer", "train", "learn a vision tokenizer", "_tokenizer"),
     Command("train base", "train", "learn captions and copying, before any editing", "_base"),
     Command("train sft", "train", "learn editing from examples", "_sft"),
+    Command("train grpo", "train", "learn editing from a verifier's scores", "_grpo"),
     Command("models", "models", "list the shipped and the released models"),
 )
 

@@ -1,4 +1,4 @@
-"""`earl train STAGE RECIPE [key=value …]`: the stages of training, each one function of `earl.sft`.
+"""`earl train STAGE RECIPE [key=value …]`: the stages of training, one function each.
 
 With more than one process: `accelerate launch -m earl train sft RECIPE`.
 """
@@ -23,7 +23,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--show", action="store_true", help="print the resolved recipe and stop")
 
 
-add_options_tokenizer = add_options_base = add_options_sft = add_options
+add_options_tokenizer = add_options_base = add_options_sft = add_options_grpo = add_options
 
 
 def run_tokenizer(options: argparse.Namespace) -> int:
@@ -51,6 +51,16 @@ def run_sft(options: argparse.Namespace) -> int:
     from earl.sft.sft import train_sft
 
     return _ended(recipe, train_sft(recipe, measure_edits=_measure_edits(recipe)))
+
+
+def run_grpo(options: argparse.Namespace) -> int:
+    recipe = _recipe(options, "grpo")
+    if recipe is None:
+        return 0
+    from earl.grpo.stage import train_grpo
+    from earl.verifier.scene import SceneVerifier
+
+    return _ended(recipe, train_grpo(recipe, SceneVerifier()))
 
 
 def _recipe(options: argparse.Namespace, stage: str) -> Any:

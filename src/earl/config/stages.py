@@ -1,4 +1,4 @@
-"""The recipe of each stage: tokenizer, base, sft. `load_stage` picks the schema by `stage`."""
+"""The recipe of each stage: tokenizer, base, sft, grpo. `load_stage` picks the schema by `stage`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from earl.config.grpo import Grpo, HeldOut, Judging, Prompts, Rollouts, Stops
 from earl.config.recipe import Section, check, read_recipe_table
 from earl.config.sections import (
     Batch,
@@ -112,6 +113,47 @@ class SftRecipe(TrainingRecipe):
         return self
 
 
+class GrpoRecipe(TrainingRecipe):
+    """Reinforcement learning with a verifier. A step is one round of sampling, `grpo.updates` updates.
+
+    `batch.sequences` is P x G rollouts; a rank's forward pass holds `batch.micro` of them.
+    """
+
+    stage: Literal["grpo"]
+    model: Model
+    prompts: Prompts = Prompts()
+    rollouts: Rollouts = Rollouts()
+    grpo: Grpo = Grpo()
+    judging: Judging = Judging()
+    stops: Stops = Stops()
+    heldout: HeldOut = HeldOut()
+    lora: Lora | None = None
+
+    @property
+    def prompts_per_step(self) -> int:
+        """P."""
+        return self.batch.sequences // self.rollouts.group
+
+    @model_validator(mode="after")
+    def _groups_fit(self) -> GrpoRecipe:
+        group = self.rollouts.group
+        if self.batch.micro % group:  # and batch.sequences is a multiple of batch.micro
+            raise ValueError(
+                f"batch.micro = {self.batch.micro} is not a multiple of rollouts.group = {group}"
+            )
+        if self.batch.share > 1:
+            raise ValueError("batch.share is for SFT; a group's prompt is shared by grpo.share_prompt")
+        if self.length.steps is None:
+            raise ValueError("length.steps is missing: length.epochs has no meaning where prompts are drawn")
+        if self.validation.patience is not None or self.validation.edits:
+            raise ValueError(
+                "validation.patience and validation.edits are for SFT; use stops.patience and heldout.prompts"
+            )
+        if self.model.start is None:
+            raise ValueError("model.start is missing: reinforcement begins with a policy that edits already")
+        return self
+
+
 class TokenizerModel(Section):
     """A vision tokenizer to create, or to continue from."""
 
@@ -193,6 +235,7 @@ STAGES: dict[str, type[TrainingRecipe]] = {
     "tokenizer": TokenizerRecipe,
     "base": BaseRecipe,
     "sft": SftRecipe,
+    "grpo": GrpoRecipe,
 }
 
 

@@ -6,6 +6,7 @@ from earl.policy.likelihood import Scorer, logprobs_from_hidden, policy_of, toke
 from earl.policy.loading import create_policy, load_policy, warm_start_visual
 from earl.policy.plain import token_logprobs_plain
 from earl.policy.saving import replace_folder, save_policy
+from earl.policy.shared import branched_hidden_states, shared_hidden_states
 
 __all__ = [
     "SIZES",
@@ -13,6 +14,7 @@ __all__ = [
     "Scorer",
     "add_lora",
     "attach_adapter",
+    "branched_hidden_states",
     "create_policy",
     "load_policy",
     "logprobs_from_hidden",
@@ -20,6 +22,7 @@ __all__ = [
     "replace_folder",
     "save_adapter",
     "save_policy",
+    "shared_hidden_states",
     "token_logprobs",
     "token_logprobs_plain",
     "warm_start_visual",

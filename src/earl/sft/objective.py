@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from earl.config.sections import Precision
 from earl.data.collate import Batch
-from earl.policy import logprobs_from_hidden, policy_of
+from earl.policy import logprobs_from_hidden, policy_of, shared_hidden_states
 from earl.policy.configs import VocabularyLike
 from earl.sequence import Kind
-from earl.sft.shared import shared_hidden_states
 from earl.training.loop import Losses
 from earl.training.ranks import autocast
 
@@ -41,7 +40,7 @@ class PolicyObjective(nn.Module):
         """Metrics, nats a token: `loss` of all scored tokens, `visual` and `text` of each kind,
         `changed` of visual tokens in cells that the edit changes, `kept` of the others of edits."""
         with autocast(self.precision, batch.ids_BT.device):
-            hidden_BTC = shared_hidden_states(self.policy, batch)
+            hidden_BTC = _hidden_states(self.policy, batch)
             logprobs_BT = logprobs_from_hidden(
                 hidden_BTC,
                 policy_of(self.policy).lm_head.weight,
@@ -71,7 +70,7 @@ class PolicyObjective(nn.Module):
         A sequence that is right everywhere is what greedy sampling would write.
         """
         with autocast(self.precision, batch.ids_BT.device):
-            hidden_BTC = shared_hidden_states(self.policy, batch)
+            hidden_BTC = _hidden_states(self.policy, batch)
             rows, columns = (batch.kinds_BT == Kind.VISUAL).nonzero(as_tuple=True)
             head_VC = policy_of(self.policy).lm_head.weight
             first, last = self.vocabulary.first_visual, self.vocabulary.size
@@ -81,6 +80,10 @@ class PolicyObjective(nn.Module):
                 logits_nV = hidden_BTC[at, to - 1] @ head_VC[first:last].T
                 hits_BT[at, to] = logits_nV.argmax(dim=1) + first == batch.ids_BT[at, to]
         return hits_BT
+
+
+def _hidden_states(policy: Any, batch: Batch) -> Tensor:
+    return shared_hidden_states(policy, batch.ids_BT, batch.prefix_PT, batch.prefix_mask_PT, batch.owner_B)
 
 
 def _sum_and_count(values_BT: Tensor, where_BT: Tensor) -> Tensor:

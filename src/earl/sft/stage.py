@@ -12,10 +12,11 @@ from earl.data.collate import Bundle
 from earl.data.examples import Example
 from earl.data.mixture import Mixture
 from earl.data.shards import Edit
-from earl.sft.assemble import assemble_policy, count_steps, create_stream, load_sources, load_validation
-from earl.sft.export import save_model
+from earl.sft.assemble import count_steps, create_stream, load_validation
 from earl.sft.objective import PolicyObjective
 from earl.sft.validation import Validator
+from earl.training.assemble import assemble_policy, load_sources
+from earl.training.export import save_model
 from earl.training.loop import Report, Trainer
 from earl.training.ranks import create_accelerator
 from earl.training.state import whole

@@ -1,5 +1,6 @@
 """What every trained stage shares: loop, optimisers, schedule, checkpoints, log, random streams.
 
-It knows nothing of images, tokens or rewards: those come in as an objective (a module whose
-forward gives a loss), a stream of batches and a validation function.
+The loop knows nothing of images, tokens or rewards: those come in as an objective (a module whose
+forward gives a loss), a stream of batches and a validation function. `assemble` and `export` are
+the two ends that the policy's stages share: a recipe to a policy, a policy to a model folder.
 """

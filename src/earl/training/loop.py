@@ -26,6 +26,7 @@ from earl.training import checkpoint
 from earl.training.ema import WeightAverage
 from earl.training.optimisers import create_optimisers, set_rates
 from earl.training.plateau import EarlyStop
+from earl.training.ranks import gather_objects
 from earl.training.schedules import rate_factor
 from earl.training.state import (
     load_optimiser_tensors,
@@ -233,7 +234,7 @@ class Trainer:
             "optimiser": rest,
             "batches": self.batches.state_dict(),
             "stopper": self.stopper.state_dict(),
-            "streams": _gather(self.accelerator, self.streams.state_dict()),
+            "streams": gather_objects(self.accelerator, self.streams.state_dict()),
         }
         if self.accelerator.is_main_process:
             checkpoint.save_snapshot(self._checkpoints, checkpoint.Snapshot(self.step, tensors, state))
@@ -313,12 +314,3 @@ class Trainer:
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
-
-
-def _gather(accelerator: Accelerator, value: Any) -> list[Any]:
-    """One value per rank, on every rank."""
-    if accelerator.num_processes == 1:
-        return [value]
-    gathered: list[Any] = [None] * accelerator.num_processes
-    torch.distributed.all_gather_object(gathered, value)
-    return gathered

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -33,3 +34,12 @@ def create_accelerator(run: Run, *, find_unused: bool = False) -> Accelerator:
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
     """bfloat16 products with float32 weights, or nothing for float32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision.compute == "bf16")
+
+
+def gather_objects(accelerator: Accelerator, value: Any) -> list[Any]:
+    """One value per rank, on every rank, in the order of the ranks."""
+    if accelerator.num_processes == 1:
+        return [value]
+    gathered: list[Any] = [None] * accelerator.num_processes
+    torch.distributed.all_gather_object(gathered, value)
+    return gathered

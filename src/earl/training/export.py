@@ -14,7 +14,7 @@ from earl import __version__
 from earl.config.stages import TrainingRecipe
 from earl.errors import CheckpointError
 from earl.policy import policy_of, save_policy
-from earl.sft.assemble import Parts
+from earl.training.assemble import Parts
 
 FORMAT = 1
 

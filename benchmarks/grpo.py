@@ -1,0 +1,199 @@
+"""One group's update: ours beside the release's formula and TRL's, on the same weights and rollouts.
+
+    python benchmarks/grpo.py [--group 4] [--hidden 512] [--layers 2] [--side 32] [--vocabulary released]
+
+Forward and backward of the GRPO loss of one prompt with `--group` rollouts, reference
+log-probabilities given. Each way runs in a process of its own, so that its peak memory is its own:
+
+    release   full sequences, logits of every position over the whole vocabulary, columns masked,
+              log-softmax, one rollout at a time
+    trl       full sequences, logits of the completion only (`logits_to_keep`), then, as its
+              `selective_log_softmax`, the chosen logit minus logsumexp, one rollout at a time;
+              softmax over all columns, so its loss is another one and is not compared
+    ours      the prompt once, the columns that are due, in chunks that are made again
+
+Time is CPU seconds of the process (wall seconds on a GPU), of the better of two updates; memory is
+the peak above what was held before the first update (with the release's loss equal to ours, which
+is asserted to 1e-4).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+WAYS = ("release", "trl", "ours")
+
+
+def main(arguments: list[str] | None = None) -> dict[str, float]:
+    """Print times, peaks and ratios; returns time and memory ratios by name."""
+    options = _options(arguments)
+    if options.way:
+        print(json.dumps(measure(options)))
+        return {}
+    given = sys.argv[1:] if arguments is None else arguments
+    found = {}
+    for way in WAYS:
+        command = [sys.executable, __file__, "--way", way, *given]
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        found[way] = json.loads(output.splitlines()[-1])
+        each = found[way]
+        memory, loss = each["peak"] / 2**20, each["loss"]
+        print(f"  {way:8} {each['seconds']:8.2f} s  peak {memory:8.0f} MiB  loss {loss:.6f}")
+    if abs(found["release"]["loss"] - found["ours"]["loss"]) > 1e-4:
+        raise SystemExit("the losses of the release's formula and ours differ")
+    ratios = {}
+    for way in ("release", "trl"):
+        ratios[f"{way}_time"] = found[way]["seconds"] / found["ours"]["seconds"]
+        ratios[f"{way}_memory"] = found[way]["peak"] / found["ours"]["peak"]
+        print(f"  {way} / ours: time {ratios[f'{way}_time']:.1f}x, memory {ratios[f'{way}_memory']:.1f}x")
+    return ratios
+
+
+def measure(options: argparse.Namespace) -> dict[str, float]:
+    """Seconds, peak bytes and loss of one way."""
+    import torch
+
+    from earl.grpo.loss import LossSettings, grpo_loss
+    from earl.grpo.scoring import score
+    from earl.policy import create_policy
+    from earl.sequence import Vocabulary
+
+    torch.set_num_threads(options.threads)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    small = options.vocabulary == "small"
+    vocabulary = Vocabulary.compact(3_000, 1_000) if small else Vocabulary.released()
+    sizes = {
+        "hidden_size": options.hidden,
+        "num_hidden_layers": options.layers,
+        "num_attention_heads": options.hidden // 64,
+        "num_key_value_heads": max(1, options.hidden // 256),
+        "intermediate_size": options.hidden * 11 // 4,
+        "max_position_embeddings": 8192,
+    }
+    model = create_policy(sizes, vocabulary, 0).to(device)
+    batch = make_group(options, vocabulary).to(torch.device(device))
+    reference_BT = torch.where(batch.active_BT, -8.0, 0.0)
+    start = batch.prefix_PL.shape[1]
+    columns = torch.arange(vocabulary.size, device=device) - vocabulary.first_visual
+
+    def loss_of(logprobs_BT, rows: slice) -> float:
+        parts = grpo_loss(
+            logprobs_BT,
+            batch.advantages_B[rows],
+            batch.active_BT[rows],
+            LossSettings(),
+            reference_BT=reference_BT[rows],
+        )
+        (parts.total / batch.active).backward()
+        return parts.total.item() / batch.active
+
+    def ours() -> float:
+        return loss_of(score(model, batch, vocabulary)[0], slice(None))
+
+    def one_by_one(logprobs: Callable) -> float:
+        total = 0.0
+        ids_BX = batch.whole()[0]
+        for row in range(len(ids_BX)):
+            rows = slice(row, row + 1)
+            # A completion begins with its forced opening, so the first id of a row has no loss.
+            found = torch.nn.functional.pad(logprobs(ids_BX[rows]), (1, 0))
+            total += loss_of(torch.where(batch.active_BT[rows], found, 0.0), rows)
+        return total
+
+    def release(ids_1X):
+        logits = model(input_ids=ids_1X, use_cache=False).logits[:, start:-1].float()
+        visual_T = batch.kinds_BT[0, 1:, None] == 2
+        due = torch.where(visual_T, columns >= 0, columns < 0)
+        targets = ids_1X[:, start + 1 :, None]
+        return (
+            logits.masked_fill(~due, float("-inf"))
+            .log_softmax(-1)
+            .gather(-1, targets)[..., 0]
+            .nan_to_num(neginf=0.0)
+        )
+
+    def trl(ids_1X):
+        keep = ids_1X.shape[1] - start
+        logits = model(input_ids=ids_1X, use_cache=False, logits_to_keep=keep).logits[:, :-1].float()
+        chosen = logits.gather(-1, ids_1X[:, start + 1 :, None])[..., 0]
+        return chosen - torch.stack([row.logsumexp(-1) for row in logits])
+
+    run = {"ours": ours, "release": lambda: one_by_one(release), "trl": lambda: one_by_one(trl)}[options.way]
+    before = _peak(device)
+    best, loss = float("inf"), 0.0
+    for _ in range(2):
+        model.zero_grad()
+        began = _clock(device)
+        loss = run()
+        best = min(best, _clock(device) - began)
+    return {"seconds": best, "peak": _peak(device) - before, "loss": loss}
+
+
+def make_group(options: argparse.Namespace, vocabulary):
+    """One prompt of a source image and 30 ids of text, `--group` completions of an image."""
+    import numpy as np
+
+    from earl.grpo.batches import Group, Rollout, make_batch
+    from earl.records import Completion, Verdict
+
+    rng, side = np.random.default_rng(0), options.side
+
+    def image() -> tuple[list[int], list[int]]:
+        ids, kinds = [vocabulary.boi, 1, 2, 3, vocabulary.img], [0] * 5
+        for _ in range(side):
+            codes = rng.integers(0, vocabulary.codebook_size, side) + vocabulary.first_visual
+            ids += [*codes.tolist(), vocabulary.eol]
+            kinds += [2] * side + [0]
+        return [*ids, vocabulary.eof, vocabulary.eoi], [*kinds, 0, 0]
+
+    prompt = (vocabulary.bos, *image()[0], *rng.integers(0, 2_000, 30).tolist())
+    rollouts = []
+    for index in range(options.group):
+        ids, kinds = image()
+        completion = Completion((*ids, vocabulary.eos), (0.0,) * (len(ids) + 1), "stop")
+        rollouts.append(Rollout(completion, np.array([*kinds, 0], np.int8), Verdict("ok"), float(index)))
+    group = Group("0", "", "", "simple", prompt, tuple(rollouts))
+    advantages = np.linspace(-1, 1, options.group)
+    return make_batch([group], [advantages.tolist()], pad=vocabulary.pad)
+
+
+def _clock(device: str) -> float:
+    if device == "cuda":
+        import torch
+
+        torch.cuda.synchronize()
+        return time.perf_counter()
+    return time.process_time()
+
+
+def _peak(device: str) -> float:
+    """Bytes: the most held so far."""
+    if device == "cuda":
+        import torch
+
+        return float(torch.cuda.max_memory_allocated())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--group", type=int, default=4, help="rollouts of the prompt")
+    parser.add_argument("--hidden", type=int, default=512, help="width, a multiple of 256")
+    parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--side", type=int, default=32, help="rows and columns of an image; 32 is 256 px")
+    parser.add_argument("--vocabulary", choices=("released", "small"), default="released")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()

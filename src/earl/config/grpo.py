@@ -1,0 +1,132 @@
+"""The sections that only reinforcement learning has. Units and ranges are with each field.
+
+P prompts a step is batch.sequences / rollouts.group; G rollouts of a prompt is rollouts.group.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from earl.config.recipe import Section
+from earl.config.sections import Count, Fraction, Steps
+
+
+class Rollouts(Section):
+    """How completions are sampled from the policy."""
+
+    group: int = Field(default=8, ge=2, description="G, rollouts of a prompt")
+    prefill: Literal["size", "direct", "reasoning"] = Field(
+        default="size", description="size and direct: no reasoning; size gives H*W, direct lets it be written"
+    )
+    temperature: float = Field(default=1.0, gt=0, le=100)
+    top_k: int = Field(default=2048, ge=0, description="likeliest ids kept; 0 keeps all")
+    top_p: float = Field(default=1.0, gt=0, le=1, description="share of the probability kept")
+    max_batch: Count = Field(default=128, description="completions in progress at once on a rank (memory)")
+    max_text_tokens: Count = Field(default=1024, description="ids of reasoning, at most")
+
+
+class Prompts(Section):
+    """Where prompts come from: the world's tasks by seed, or tokenised shards on disk."""
+
+    origin: Literal["world", "shards"] = "world"
+    path: str | None = Field(default=None, description="folder of shards, for origin = 'shards'")
+    group: Literal["simple", "complex", "all"] = Field(
+        default="all", description="S, C or both kinds of edit"
+    )
+    families: tuple[str, ...] = Field(default=(), description="only these edit families; none given: all")
+
+    @model_validator(mode="after")
+    def _path(self) -> Prompts:
+        if (self.origin == "shards") != (self.path is not None):
+            raise ValueError(
+                f"prompts.origin = {self.origin!r} and prompts.path = {self.path!r} disagree: "
+                "give the path exactly when the origin is 'shards'"
+            )
+        return self
+
+
+class Cycle(Section):
+    """Train on some tokens only, in `steps` of every `period` steps; on all tokens in the others."""
+
+    tokens: Literal["text", "visual"]
+    steps: Count
+    period: Count
+
+    @model_validator(mode="after")
+    def _fits(self) -> Cycle:
+        if self.steps > self.period:
+            raise ValueError(f"grpo.cycle.steps = {self.steps} is above grpo.cycle.period = {self.period}")
+        return self
+
+    def trains(self, step: int) -> Literal["all", "text", "visual"]:
+        """What is trained at a step, 1 being the first."""
+        return self.tokens if (step - 1) % self.period < self.steps else "all"
+
+
+class Grpo(Section):
+    """The algorithm. Defaults are EARL's (arXiv 2508.01119): fully online, one update a step."""
+
+    kl_coefficient: float = Field(default=3e-4, ge=0, description="of the k3 estimate against the reference")
+    updates: Count = Field(default=1, description="mu, updates of the weights on the rollouts of a step")
+    clip_low: float = Field(default=0.2, gt=0, lt=1, description="epsilon: ratios below 1 - this are clipped")
+    clip_high: float = Field(default=0.2, gt=0, description="ratios above 1 + this are clipped (DAPO: 0.28)")
+    ratio: Literal["token", "sequence"] = Field(default="token", description="sequence: GSPO's")
+    divide_by_std: bool = Field(default=True, description="false: Dr. GRPO's advantage, r - mean")
+    advantage_eps: float = Field(default=1e-4, gt=0, le=1, description="reward points, added to the std")
+    drop_equal: bool = Field(default=False, description="leave out groups of equal rewards and refill (DAPO)")
+    refills: Steps = Field(default=3, description="with drop_equal: times that a step draws more prompts")
+    importance_cap: float | None = Field(
+        default=None, gt=0, description="cap of trainer / sampler probability as a weight (another engine)"
+    )
+    share_prompt: bool = Field(default=True, description="compute a prompt once for its rollouts")
+    reference_device: Literal["same", "cpu"] = Field(
+        default="same", description="where a frozen copy rests between uses; not asked for with lora"
+    )
+    mirror_release: bool = Field(
+        default=False, description="loss and scored tokens as in the release, for comparison"
+    )
+    cycle: Cycle | None = None
+
+    @model_validator(mode="after")
+    def _mirror(self) -> Grpo:
+        if self.mirror_release and (self.updates > 1 or self.ratio == "sequence" or self.importance_cap):
+            raise ValueError(
+                "grpo.mirror_release = true has neither ratios nor importance weights: it needs "
+                "grpo.updates = 1, grpo.ratio = 'token' and no grpo.importance_cap"
+            )
+        return self
+
+
+class Judging(Section):
+    """How long to bear with a verifier that fails."""
+
+    failed_share: Fraction = Field(
+        default=0.25, description="of a step's rollouts without a verdict, at most"
+    )
+    retries: Steps = Field(default=5, description="times to ask again when more than that failed, then stop")
+    wait: float = Field(default=30.0, ge=0, le=86_400, description="seconds before asking again")
+    undecodable_reward: float | None = Field(
+        default=None, ge=0, le=10, description="of a completion without an image; none: it leaves its group"
+    )
+    deadline: float = Field(default=600.0, gt=0, description="seconds for the verdicts of one group")
+
+
+class Stops(Section):
+    """What ends a run before length.steps; none of them unless set."""
+
+    window: Count = Field(default=20, description="steps that the watched reward is averaged over")
+    patience: Count | None = Field(default=None, description="steps without a better average, then stop")
+    min_gain: float = Field(default=0.0, ge=0, description="reward points that count as better")
+    max_kl: float | None = Field(default=None, gt=0, description="nats a token from the reference")
+    min_entropy: float | None = Field(default=None, ge=0, description="nats a visual token")
+    max_entropy: float | None = Field(default=None, gt=0, description="nats a visual token")
+
+
+class HeldOut(Section):
+    """Prompts that are never trained on, edited and judged every `validation.every` steps."""
+
+    prompts: Steps = Field(default=64, description="how many; 0 leaves that out")
+    split: Literal["validation", "test", "heldout"] = Field(default="validation", description="of the world")
+    path: str | None = Field(default=None, description="folder of shards in place of the world's tasks")

@@ -1,0 +1,66 @@
+"""Asking verifiers while the policy still samples: one event loop in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+
+from earl.errors import EarlError, VerifierError
+from earl.pipeline import Verifier
+from earl.records import Attempt, Verdict
+
+RETRIED = ("unreachable", "unusable")
+"""Statuses that are the verifier's trouble, not the completion's: asking again may help."""
+
+
+class Judge:
+    """Hands attempts to a verifier and gives futures of verdicts; never raises for a failed one.
+
+    Args:
+        deadline: seconds for one call; what is not answered by then is "unreachable".
+    """
+
+    def __init__(self, deadline: float = 600.0) -> None:
+        self._deadline = deadline
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="judge", daemon=True)
+        self._thread.start()
+
+    def submit(self, verifier: Verifier, attempts: Sequence[Attempt]) -> Future[list[Verdict]]:
+        """Verdicts in the order of the attempts. An attempt without an image is not sent: its status
+        is "unfinished" or "undecodable"."""
+        return asyncio.run_coroutine_threadsafe(self._judge(verifier, list(attempts)), self._loop)
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=5)
+
+    async def _judge(self, verifier: Verifier, attempts: list[Attempt]) -> list[Verdict]:
+        sent = [attempt for attempt in attempts if attempt.edited is not None]
+        try:
+            answered = await asyncio.wait_for(_ask(verifier, sent), self._deadline) if sent else []
+        except asyncio.TimeoutError:
+            answered = [Verdict("unreachable", raw=f"no answer in {self._deadline:g} s")] * len(sent)
+        found = iter(answered)
+        return [
+            next(found)
+            if attempt.edited is not None
+            else Verdict("unfinished" if attempt.finish_reason == "length" else "undecodable")
+            for attempt in attempts
+        ]
+
+
+async def _ask(verifier: Verifier, attempts: list[Attempt]) -> list[Verdict]:
+    try:
+        verdicts = await verifier.judge(attempts)
+    except VerifierError as error:
+        return [Verdict("unreachable", raw=str(error))] * len(attempts)
+    except EarlError as error:  # one attempt that the verifier refuses does not cost the others theirs
+        if len(attempts) == 1:
+            return [Verdict("unusable", raw=str(error))]
+        return [verdict for attempt in attempts for verdict in await _ask(verifier, [attempt])]
+    if len(verdicts) != len(attempts):
+        raise VerifierError(f"the verifier gave {len(verdicts)} verdicts for {len(attempts)} attempts")
+    return verdicts

@@ -1,0 +1,96 @@
+"""The loss of GRPO and its variants, as a pure function of log-probabilities and advantages.
+
+Axes: B rollouts, T tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Ratio = Literal["token", "sequence"]
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """Constants of the loss; see `earl.config.grpo.Grpo`."""
+
+    kl_coefficient: float = 3e-4
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    ratio: Ratio = "token"
+    mirror_release: bool = False
+
+
+@dataclass(frozen=True)
+class LossParts:
+    """`total` is summed, for the trainer divides by what all ranks have: active tokens, or rollouts
+    where the ratio is the sequence's. The others are for the log, without gradient."""
+
+    total: Tensor  # scalar
+    kl_BT: Tensor  # nats, 0 where not active
+    clipped_BT: Tensor  # bool: the bound replaced the ratio
+
+
+def grpo_loss(
+    logprobs_BT: Tensor,
+    advantages_B: Tensor,
+    active_BT: Tensor,
+    settings: LossSettings,
+    *,
+    old_BT: Tensor | None = None,
+    reference_BT: Tensor | None = None,
+    weights_BT: Tensor | None = None,
+) -> LossParts:
+    """Minus the clipped, advantage-weighted likelihood ratio, plus KL to the reference.
+
+    Of an active token: -min(r A, clip(r, 1 - low, 1 + high) A) + c k3, where r = exp(logp - old).
+    With `ratio = "sequence"` r is exp of the mean of logp - old over the rollout's active tokens
+    (GSPO, arXiv 2507.18071) and each rollout counts once, its k3 averaged over its tokens.
+    `mirror_release` takes -logp A in place of the ratio: another value, the same gradient at r = 1.
+
+    Args:
+        logprobs_BT: of the policy, natural log; differentiable.
+        advantages_B: one per rollout.
+        active_BT: bool, the tokens that are trained on.
+        old_BT: log-probabilities before the first update on these rollouts; None where this is the
+            first: then r = 1, with its gradient (EARL's setting, mu = 1).
+        reference_BT: of the frozen reference; None leaves KL out of loss and log.
+        weights_BT: importance weights of tokens that another engine sampled, without gradient.
+
+    KL is the k3 estimate exp(ref - logp) - 1 - (ref - logp), never negative.
+    """
+    active = active_BT.to(logprobs_BT.dtype)
+    advantages_B1 = advantages_B[:, None].to(logprobs_BT.dtype)
+    change_BT = (logprobs_BT - (logprobs_BT.detach() if old_BT is None else old_BT)) * active
+    if settings.ratio == "sequence":
+        lengths_B1 = active.sum(dim=1, keepdim=True).clamp_min(1)
+        change_BT = (change_BT.sum(dim=1, keepdim=True) / lengths_B1).expand_as(change_BT)
+        active = active / lengths_B1  # each rollout counts once
+    ratio_BT = change_BT.exp()
+    bounded_BT = ratio_BT.clamp(1 - settings.clip_low, 1 + settings.clip_high)
+    gain_BT = torch.minimum(ratio_BT * advantages_B1, bounded_BT * advantages_B1)
+    clipped_BT = (bounded_BT * advantages_B1 < ratio_BT * advantages_B1) & active_BT
+    if settings.mirror_release:
+        gain_BT = logprobs_BT * advantages_B1
+    if weights_BT is not None:
+        gain_BT = gain_BT * weights_BT
+    loss_BT = -gain_BT
+    kl_BT = torch.zeros_like(logprobs_BT)
+    if reference_BT is not None:
+        above_BT = (reference_BT - logprobs_BT) * active_BT
+        kl_BT = above_BT.exp() - 1 - above_BT
+        loss_BT = loss_BT + settings.kl_coefficient * kl_BT
+    return LossParts((loss_BT * active).sum(), kl_BT.detach(), clipped_BT)
+
+
+def importance_weights(trainer_BT: Tensor, sampler_BT: Tensor, cap: float) -> Tensor:
+    """min(p of the trainer / p of the sampler, cap) of each token, without gradient.
+
+    Truncated importance sampling, for a sampler whose arithmetic is another (vLLM): without it the
+    gradient is that of a policy slightly off the one that drew the rollouts.
+    """
+    return (trainer_BT - sampler_BT).detach().exp().clamp_max(cap)

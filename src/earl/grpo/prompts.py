@@ -1,0 +1,140 @@
+"""What is to be edited: prompts by number, the same on every rank and after every resume.
+
+Either the world's tasks, rendered from seeds, or tokenised shards, whose pictures are decoded from
+their codes: what the policy sees, the verifier sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from PIL import Image
+
+from earl.config.grpo import Prompts as PromptSettings
+from earl.data.shards import EditShards
+from earl.errors import ConfigError
+from earl.records import Grid
+from earl.sequence import TextTokenizer, write_prompt
+from earl.training.streams import derive_seed
+from earl.world import FAMILIES, render, sample_task
+
+Split = Literal["train", "validation", "test", "heldout"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """An edit to be made: pictures for the verifier, ids for the policy. `kind` is "simple" or
+    "complex"; `number` is where it came in the stream, and `key` is no other prompt's."""
+
+    number: int
+    key: str
+    source: Image.Image
+    target: Image.Image | None
+    instruction: str
+    family: str
+    kind: str
+    ids: tuple[int, ...]
+    grid: Grid
+
+
+class PromptSource(Protocol):
+    """Prompts by number, without end."""
+
+    def make(self, numbers: Sequence[int]) -> list[Prompt]: ...
+
+
+class WorldPrompts:
+    """Tasks of the world.
+
+    Args:
+        vision: encodes the rendered sources.
+        seed: of the run; with the number it decides the task.
+        families: of `earl.world.FAMILIES`, at least one.
+    """
+
+    def __init__(
+        self, vision: Any, tokenizer: TextTokenizer, *, seed: int, split: Split, families: Sequence[str]
+    ) -> None:
+        self._vision, self._tokenizer = vision, tokenizer
+        self._seed, self._split, self._families = seed, split, tuple(families)
+        self._side = round(vision.area**0.5 / 8) * 8
+
+    def make(self, numbers: Sequence[int]) -> list[Prompt]:
+        """The tasks of these numbers, sources encoded together."""
+        seeds = [derive_seed(self._seed, "prompts", self._split, number) for number in numbers]
+        tasks = [sample_task(seed, self._split, self._families) for seed in seeds]
+        sources = [Image.fromarray(render(task.source, self._side)) for task in tasks]
+        codes = self._vision.encode(sources, resize=False) if sources else []
+        return [
+            Prompt(
+                number,
+                task.id,
+                source,
+                Image.fromarray(render(task.target, self._side)),
+                task.instruction,
+                task.family,
+                task.group,
+                tuple(write_prompt(codes_HW, task.instruction, self._tokenizer)),
+                Grid(*map(int, codes_HW.shape)),
+            )
+            for number, task, source, codes_HW in zip(numbers, tasks, sources, codes, strict=True)
+        ]
+
+
+class ShardPrompts:
+    """Edits of tokenised shards, gone through in a shuffled order, again and again."""
+
+    def __init__(self, vision: Any, tokenizer: TextTokenizer, shards: EditShards, *, seed: int) -> None:
+        if vision.fingerprint() != shards.fingerprint:
+            raise ConfigError(
+                f"{shards.name} was encoded by another vision tokenizer ({shards.fingerprint}) than the "
+                f"model's ({vision.fingerprint()}); prepare it with the model's own"
+            )
+        self._vision, self._tokenizer, self._shards, self._seed = vision, tokenizer, shards, seed
+        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
+
+    def make(self, numbers: Sequence[int]) -> list[Prompt]:
+        """The edits of these numbers, their pictures decoded together."""
+        edits = [self._shards[self._row(number)] for number in numbers]
+        pictures = self._vision.decode([codes for e in edits for codes in (e.source_codes, e.target_codes)])
+        return [
+            Prompt(
+                number,
+                f"{edit.id}/{number}",  # small shards may come round within one step
+                pictures[2 * index],
+                pictures[2 * index + 1],
+                edit.instruction,
+                edit.family,
+                edit.group,
+                tuple(write_prompt(edit.source_codes, edit.instruction, self._tokenizer)),
+                Grid(*map(int, edit.source_codes.shape)),
+            )
+            for index, (number, edit) in enumerate(zip(numbers, edits, strict=True))
+        ]
+
+    def _row(self, number: int) -> int:
+        turn, place = divmod(number, len(self._shards))
+        if self._order[0] != turn:
+            rng = np.random.default_rng(derive_seed(self._seed, "order", turn))
+            self._order = (turn, rng.permutation(len(self._shards)))
+        return int(self._order[1][place])
+
+
+def chosen_families(settings: PromptSettings) -> tuple[str, ...]:
+    """The families that a recipe asks for. Raises ConfigError where there are none."""
+    if unknown := sorted(set(settings.families) - set(FAMILIES)):
+        raise ConfigError(f"prompts.families: unknown {unknown[0]!r}; there are {', '.join(FAMILIES)}")
+    names = [
+        name
+        for name, kind in FAMILIES.items()
+        if settings.group in ("all", kind) and (not settings.families or name in settings.families)
+    ]
+    if not names:
+        raise ConfigError(
+            f"prompts.group = {settings.group!r} and prompts.families = {list(settings.families)} "
+            "leave no family"
+        )
+    return tuple(names)

@@ -1,0 +1,157 @@
+"""From a recipe to a trained policy: `train_grpo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.distributed.tensor import DTensor
+
+from earl.config.stages import GrpoRecipe
+from earl.data.shards import load_shards
+from earl.errors import ConfigError
+from earl.generation import Engine
+from earl.grpo.heldout import HeldOut
+from earl.grpo.judging import Judge
+from earl.grpo.loss import LossSettings
+from earl.grpo.prompts import PromptSource, ShardPrompts, WorldPrompts, chosen_families
+from earl.grpo.rollouts import Sampler
+from earl.grpo.scoring import GrpoObjective, Reference, Sharing
+from earl.grpo.trainer import GrpoTrainer
+from earl.pipeline import Verifier
+from earl.sequence import TextTokenizer
+from earl.training.assemble import Parts, assemble_policy, fitting
+from earl.training.export import save_model
+from earl.training.loop import Report
+from earl.training.ranks import create_accelerator
+from earl.training.state import whole
+from earl.training.streams import RandomStreams
+from earl.vision import load_vision_tokenizer
+
+
+def train_grpo(
+    recipe: GrpoRecipe, verifier: Verifier, *, second: Verifier | None = None, vision: Any = None
+) -> Report:
+    """Run or continue reinforcement learning; leaves `run.folder/model`.
+
+    Args:
+        verifier: gives the rewards.
+        second: another one, only looked at on held-out prompts.
+        vision: a vision tokenizer; None loads the recipe's.
+
+    Raises:
+        EarlError: see `assemble_policy` and `GrpoTrainer`.
+    """
+    accelerator = create_accelerator(recipe.run)
+    streams = RandomStreams(recipe.run.seed, rank=accelerator.process_index)
+    parts = assemble_policy(recipe, accelerator.device)
+    vision = vision if vision is not None else _vision(parts, accelerator.device)
+    objective = _objective(recipe, parts)
+    reference = None
+    if recipe.grpo.kl_coefficient > 0 or recipe.stops.max_kl is not None:
+        reference = Reference(parts.policy, rest_on_cpu=recipe.grpo.reference_device == "cpu")
+    judge = Judge(recipe.judging.deadline)
+    try:
+        sampler = Sampler(
+            Engine(
+                parts.policy,
+                parts.tokenizer,
+                max_batch=recipe.rollouts.max_batch,
+                dtype=_sampling_dtype(recipe, accelerator.device),
+            ),
+            vision,
+            parts.tokenizer,
+            verifier,
+            judge,
+            settings=recipe.rollouts,
+            judging=recipe.judging,
+            seed=recipe.run.seed,
+            score_forced=recipe.grpo.mirror_release,
+        )
+        heldout = None
+        if recipe.heldout.prompts:
+            source = heldout_prompts(recipe, vision, parts.tokenizer)
+            count = recipe.heldout.prompts
+            heldout = HeldOut(source, count, sampler, objective, reference, accelerator, second=second)
+        trainer = GrpoTrainer(
+            recipe,
+            objective,
+            prompts=training_prompts(recipe, vision, parts.tokenizer),
+            sampler=sampler,
+            reference=reference,
+            accelerator=accelerator,
+            streams=streams,
+            heldout=heldout,
+        )
+        if heldout:
+            heldout.log = trainer.log
+        if any(isinstance(parameter, DTensor) for parameter in trainer.objective.parameters()):
+            raise ConfigError(
+                "the policy's weights are cut over ranks (FSDP), which the engine in this process cannot "
+                "sample from; use DDP or DeepSpeed ZeRO-2"
+            )
+        report = trainer.run()
+    finally:
+        judge.close()
+    with trainer.final_weights():
+        weights = {name: whole(value) for name, value in parts.policy.state_dict().items()}
+        if accelerator.is_main_process:
+            save_model(parts, Path(recipe.run.folder) / "model", recipe, step=report.step, weights=weights)
+    accelerator.wait_for_everyone()
+    return report
+
+
+def training_prompts(recipe: GrpoRecipe, vision: Any, tokenizer: TextTokenizer) -> PromptSource:
+    """What `[prompts]` asks for. Raises ConfigError, DataError."""
+    settings, seed = recipe.prompts, recipe.run.seed
+    if settings.path is None:
+        families = chosen_families(settings)
+        return WorldPrompts(vision, tokenizer, seed=seed, split="train", families=families)
+    shards = load_shards(settings.path).select(group=settings.group, families=settings.families)
+    return ShardPrompts(vision, tokenizer, fitting(shards, tokenizer), seed=seed)
+
+
+def heldout_prompts(recipe: GrpoRecipe, vision: Any, tokenizer: TextTokenizer) -> PromptSource:
+    """What `[heldout]` asks for: all families, whatever is trained on; the same for every seed."""
+    if recipe.heldout.path is None:
+        families = chosen_families(recipe.prompts.model_copy(update={"group": "all", "families": ()}))
+        return WorldPrompts(vision, tokenizer, seed=0, split=recipe.heldout.split, families=families)
+    return ShardPrompts(vision, tokenizer, fitting(load_shards(recipe.heldout.path), tokenizer), seed=0)
+
+
+def _objective(recipe: GrpoRecipe, parts: Parts) -> GrpoObjective:
+    settings = recipe.grpo
+    sharing: Sharing = "none"
+    if settings.share_prompt:  # activations that are recomputed leave no cache to share
+        sharing = "mask" if recipe.precision.gradient_checkpointing else "cache"
+    return GrpoObjective(
+        parts.policy,
+        parts.tokenizer.vocabulary,
+        recipe.precision,
+        LossSettings(
+            settings.kl_coefficient,
+            settings.clip_low,
+            settings.clip_high,
+            settings.ratio,
+            settings.mirror_release,
+        ),
+        temperature=recipe.rollouts.temperature,
+        importance_cap=settings.importance_cap,
+        sharing=sharing,
+    )
+
+
+def _vision(parts: Parts, device: torch.device) -> Any:
+    if parts.vision_path is None:
+        raise ConfigError("model.start has no vision tokenizer; set model.vision_tokenizer")
+    vision = load_vision_tokenizer(parts.vision_path, device=str(device))
+    if parts.area is not None:
+        vision.area = parts.area
+    return vision
+
+
+def _sampling_dtype(recipe: GrpoRecipe, device: torch.device) -> torch.dtype | None:
+    """bfloat16 where training computes in it and the machine does so natively."""
+    native = device.type != "cpu" or torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if recipe.precision.compute == "bf16" and native else None

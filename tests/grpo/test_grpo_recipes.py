@@ -1,0 +1,61 @@
+"""The recipes of reinforcement learning: they parse, and what disagrees is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from earl.config.grpo import Cycle
+from earl.config.recipe import load_recipe, save_recipe
+from earl.config.stages import GrpoRecipe, load_stage
+from earl.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+WORLD = ROOT / "recipes" / "world" / "grpo.toml"
+
+
+def test_the_published_constants():
+    recipe = load_stage(ROOT / "recipes" / "emu3" / "grpo.toml", stage="grpo")
+    assert isinstance(recipe, GrpoRecipe)
+    assert (recipe.prompts_per_step, recipe.rollouts.group, recipe.grpo.updates) == (16, 8, 1)
+    assert (recipe.optimiser.learning_rate, recipe.grpo.kl_coefficient) == (3e-6, 3e-4)
+    assert (recipe.optimiser.betas, recipe.optimiser.clip_norm) == ((0.9, 0.999), 1.0)
+    assert recipe.grpo.divide_by_std and recipe.grpo.advantage_eps == 1e-4
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("batch.micro=4", ["batch.micro", "rollouts.group"]),
+        ("prompts.origin=shards", ["prompts.origin", "prompts.path"]),
+        ("grpo.cycle={tokens='text', steps=3, period=2}", ["grpo.cycle.steps", "grpo.cycle.period"]),
+        ("grpo={mirror_release=true, updates=2}", ["grpo.mirror_release", "grpo.updates"]),
+        ("validation.patience=3", ["validation.patience", "stops.patience"]),
+        ("length={epochs=2}", ["length.steps"]),
+        ("grpo.clip_hgih=0.3", ["grpo.clip_high"]),
+        ("rollouts.group=1", ["rollouts.group"]),
+    ],
+)
+def test_fields_that_disagree_are_named(override: str, words: list[str]):
+    with pytest.raises(ConfigError) as error:
+        load_stage(WORLD, [override])
+    assert all(word in str(error.value) for word in words), str(error.value)
+
+
+def test_the_resolved_recipe_reads_back_equal(tmp_path: Path):
+    recipe = load_stage(WORLD, ["grpo.cycle={tokens='visual', steps=1, period=4}", "lora.rank=4"])
+    assert load_recipe(GrpoRecipe, save_recipe(recipe, tmp_path / "recipe.toml")) == recipe
+
+
+def test_a_cycle_trains_on_some_tokens_in_n_of_m_steps():
+    cycle = Cycle(tokens="text", steps=2, period=5)
+    assert [cycle.trains(step) for step in range(1, 8)] == [
+        "text",
+        "text",
+        "all",
+        "all",
+        "all",
+        "text",
+        "text",
+    ]
