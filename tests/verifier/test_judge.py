@@ -35,7 +35,7 @@ def attempt(number: int = 0, **more) -> Attempt:
 
 
 def judge_at(url: str, **settings) -> JudgeVerifier:
-    return JudgeVerifier(JudgeSettings(url, **({"retries": 2, "timeout": 5, "deadline": 20} | settings)))
+    return JudgeVerifier(JudgeSettings(url, **({"retries": 2, "timeout": 100, "deadline": 200} | settings)))
 
 
 def verdict_of(script, *, one: Attempt | None = None, **settings):
@@ -158,10 +158,10 @@ def test_refused_connection():
 
 @pytest.mark.parametrize("limit", [{"timeout": 0.2, "retries": 0}, {"deadline": 0.3, "timeout": 60}])
 def test_hanging_endpoint(limit):
-    with serving(lambda body: endpoint.closing.wait(30) and (200, completion(GOOD))) as endpoint:
+    with serving(lambda body: endpoint.closing.wait(120) and (200, completion(GOOD))) as endpoint:
         began = time.monotonic()
         verdict = asyncio.run(judge_at(endpoint.url, model="m", **limit).judge([attempt()]))[0]
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 60
     assert verdict.status == "unreachable" and "within" in str(verdict.notes["why"])
 
 
