@@ -73,7 +73,7 @@ def run_stats(options: argparse.Namespace) -> int:
         from earl.config.models import resolve_model
         from earl.sequence import TextTokenizer
 
-        tokenizer = TextTokenizer.from_folder(resolve_model(options.tokenizer).tokenizer_path)
+        tokenizer = TextTokenizer.from_folder(resolve_model(options.tokenizer).need("tokenizer"))
     shards = load_shards(options.folder)
     stats = shard_stats(shards, tokenizer)
     _print(stats)
@@ -154,7 +154,7 @@ def run_overlap(options: argparse.Namespace) -> int:
     exact = sum(match.kind == "exact" for match in matches)
     print(
         f"{len(matches)} of {len(evaluation)} evaluation pictures are among {len(train)} training pictures: "
-        f"{exact} with the same pixels, {len(matches) - exact} that look alike (up to {options.bits} of 64 bits)"
+        f"{exact} with the same pixels, {len(matches) - exact} that look alike (within {options.bits} bits)"
     )
     for match in matches[:20]:
         print(f"  {_line(match)}")

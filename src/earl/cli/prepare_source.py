@@ -22,7 +22,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "source",
         metavar="SOURCE",
-        help="name of a built-in source; a file or folder of own data; or hub:OWNER/NAME (`earl data sources`)",
+        help="a built-in source (`earl data sources`), a file or folder of own data, or hub:OWNER/NAME",
     )
     add("-o", "--out", required=True, help="folder of shards; continued if it was cut short")
     add("--vision", required=True, metavar="MODEL", help="vision tokenizer that makes the codes")
@@ -123,14 +123,17 @@ def _instructions(path: str) -> dict[str, str]:
 
     found: dict[str, str] = {}
     try:
-        for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
-            if line.strip():
-                entry = json.loads(line)
-                found[str(entry["id"])] = str(entry["instruction"]).strip()
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f'{path}:{number} is not {{"id": …, "instruction": …}}: {error}') from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+            found[str(entry["id"])] = str(entry["instruction"]).strip()
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f'{path}:{number} is not {{"id": …, "instruction": …}}: {error}') from error
     return found
 
 

@@ -349,8 +349,8 @@ def _check_share(counts: Counts, folder: Path, settings: Preparation) -> None:
     if counts.share > settings.max_rejected:
         raise DataError(
             f"{counts.rejected} of {counts.edits + counts.rejected} samples were refused "
-            f"({counts.share:.0%}, limit {settings.max_rejected:.0%}); the reasons are in {folder / REJECTED}. Mend them, or raise "
-            "--max-rejected and start again"
+            f"({counts.share:.0%}, limit {settings.max_rejected:.0%}); the reasons are in "
+            f"{folder / REJECTED}. Mend them, or raise --max-rejected and start again"
         )
 
 

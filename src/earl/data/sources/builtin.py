@@ -181,6 +181,7 @@ BENCHMARKS = (
             "family": ("task", "category", "__file__"),
         },
         licence="CC-BY-SA-4.0",
+        family="vismin",
         split="test",
         benchmark=True,
     ),
