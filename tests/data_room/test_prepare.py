@@ -332,27 +332,36 @@ def test_killed_at_any_moment_nothing_is_lost_or_doubled(tmp_path):
         assert not list(folder.glob(".partial-*"))
 
 
-def test_memory_does_not_grow_with_the_source(tmp_path):
+def test_memory_does_not_grow_with_the_source(tmp_path, monkeypatch):
     """Only a batch of pictures is alive at once, whatever a shard holds."""
-    import gc
+    import weakref
 
+    import earl.data.prepare as module
     from earl.data.sources.opening import OpenedSource
     from earl.data.sources.own import own_schema
 
-    alive = []
+    born, alive = [], []
+    opening = module.open_image
 
-    class Counted:
+    def watched(image):
+        opened = opening(image)
+        born.append(weakref.ref(opened))
+        return opened
+
+    class Made:
         name, random, quick = "made", False, False
 
         def read(self, start=0):
-            for number in range(start, 200):
-                alive.append(sum(isinstance(o, Image.Image) for o in gc.get_objects()))
+            for number in range(start, 100):
+                alive.append(sum(picture() is not None for picture in born))
                 yield {"id": number, "source": files.png(files.picture(number % 7)), "instruction": "x"}
 
         def count(self):
             return None
 
-    settings = Preparation(area=AREA, shard_rows=200, batch=4)
-    source = OpenedSource(own_schema("made"), Counted(), None)
-    assert prepare_source(source, tmp_path / "out", Marks(), settings).edits == 200
-    assert max(alive[100:]) <= max(alive[:20]) + 4
+    monkeypatch.setattr(module, "open_image", watched)
+    settings = Preparation(area=96 * 64, shard_rows=100, batch=4)
+    source = OpenedSource(own_schema("made"), Made(), None)
+    assert prepare_source(source, tmp_path / "out", Marks(), settings).edits == 100
+    assert len(born) == 100
+    assert max(alive) <= 8
