@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import source_files as files
 from PIL import Image
+from source_files import Marks
 
 from earl.data.examples import edit_example, whole_example
 from earl.data.prepare import REJECTED, Preparation, mask_box, prepare_source
@@ -36,19 +37,6 @@ def vision():
 @pytest.fixture(scope="module")
 def words():
     return train_text_tokenizer(["add a square", "move it"], size=300, codebook_size=32)
-
-
-class Marks:
-    """An encoder for which a picture's codes are its mean colour: quick, and different per picture."""
-
-    codebook_size = 256
-
-    def encode(self, images, resize=True):
-        assert not resize
-        return [np.full((i.height // 8, i.width // 8), int(np.asarray(i).mean()), np.int32) for i in images]
-
-    def fingerprint(self):
-        return "marks"
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -257,7 +245,7 @@ import numpy as np
 from pathlib import Path
 import earl.data.prepare as prepare, earl.data.shards as shards
 from earl.data.sources import open_source
-from test_prepare import Marks
+from source_files import Marks
 
 root = Path(sys.argv[1])
 settings = prepare.Preparation(area=1024, shard_rows=3, batch=2, max_rejected=0.9)
@@ -315,7 +303,7 @@ def test_killed_at_any_moment_nothing_is_lost_or_doubled(tmp_path):
         [sys.executable, "-c", KILLER, str(tmp_path), str(Path(__file__).parent)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert run.returncode == 0, run.stderr[-2000:]
     assert json.loads(run.stdout.splitlines()[-1]) >= 10
