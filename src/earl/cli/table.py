@@ -42,6 +42,13 @@ COMMANDS = (
     Command("world sample", "world", "write example tasks of the world as PNG and JSON"),
     Command("prepare world", "prepare", "render, tokenise and store world edits for training"),
     Command("prepare text", "prepare", "learn a small text tokenizer from the world's sentences", "_text"),
+    Command(
+        "prepare", "prepare_source", "tokenise a data set of the paper, a benchmark, or your own pictures"
+    ),
+    Command("data sources", "data", "list the built-in data sets and benchmarks", "_sources"),
+    Command("data stats", "data", "count what tokenised shards hold, and draw a sheet of it", "_stats"),
+    Command("data check-overlap", "data", "find evaluation pictures among training pictures", "_overlap"),
+    Command("data weights", "data", "weights of a mixture, upsampled or by temperature", "_weights"),
     Command("train tokenizer", "train", "learn a vision tokenizer", "_tokenizer"),
     Command("train base", "train", "learn captions and copying, before any editing", "_base"),
     Command("train sft", "train", "learn editing from examples", "_sft"),

@@ -64,8 +64,9 @@ def edit_example(
         score_forced: as the release, tokens that the grammar forces after IMG count as text.
 
     Raises:
-        DataError: `prefill` is "reasoning" and the edit has no reasoning text.
+        DataError: the edit has no target image, or `prefill` is "reasoning" and it has no reasoning.
     """
+    _needs_target(edit)
     if prefill == "reasoning" and not edit.reasoning:
         raise DataError(f"edit {edit.id} has no reasoning text; prepare it, or set data.reasoning=false")
     target = edit.target_codes
@@ -93,6 +94,8 @@ def whole_example(edit: Edit, side: Literal[0, 1], task: Task, tokenizer: TextTo
         DataError: a caption is needed and the shards have none.
     """
     vocabulary = tokenizer.vocabulary
+    if side:
+        _needs_target(edit)
     codes, text = (
         (edit.target_codes, edit.target_caption) if side else (edit.source_codes, edit.source_caption)
     )
@@ -120,6 +123,14 @@ def whole_kinds(ids: NDArray[np.int32], tokenizer: TextTokenizer) -> NDArray[np.
     closing = (ids[1:] == v.eos) & (ids[:-1] == v.eoi)
     kinds[1:][closing] = Kind.FORCED
     return kinds
+
+
+def _needs_target(edit: Edit) -> None:
+    if not edit.has_target:
+        raise DataError(
+            f"edit {edit.id} has no target image, which supervised training needs; it can be used in "
+            "reinforcement learning and in evaluation"
+        )
 
 
 def _changed_tokens(kinds: NDArray[np.int8], changed_HW: NDArray[np.bool_]) -> NDArray[np.bool_]:

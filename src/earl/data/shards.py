@@ -20,6 +20,7 @@ from datasets import Sequence as Repeated
 from numpy.typing import NDArray
 
 from earl.errors import CheckpointError, DataError
+from earl.records import Box
 
 FORMAT = 1
 MANIFEST = "shards.json"
@@ -41,12 +42,27 @@ COLUMNS = Features(
         "target_caption": Value("string"),
     }
 )
+EXTRAS = Features(
+    {
+        "boxes": Repeated(Value("float32")),
+        "licence": Value("string"),
+        "source_hash": Value("string"),
+        "source_look": Value("string"),
+        "target_hash": Value("string"),
+        "target_look": Value("string"),
+    }
+)
+"""Columns that shards of sources have besides: boxes flat, four numbers each; fingerprints of pixels."""
+PART = "part.json"
+"""In a shard of a source: which rows it holds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
     """One tokenised edit. Codes and `changed` are (H, W); captions and reasoning may be empty;
-    edits with the same `source` have the same source picture."""
+    edits with the same `source` have the same source picture. Without a target image
+    `target_codes` is (0, 0). Boxes are in pixels of the resized source; hashes are those of
+    `earl.data.overlap`, of the images as they came; `split` is empty where the folder's holds."""
 
     id: str
     source: str
@@ -59,6 +75,17 @@ class Edit:
     group: str
     source_caption: str = ""
     target_caption: str = ""
+    boxes: tuple[Box, ...] = ()
+    licence: str = ""
+    split: str = ""
+    source_hash: str = ""
+    source_look: str = ""
+    target_hash: str = ""
+    target_look: str = ""
+
+    @property
+    def has_target(self) -> bool:
+        return self.target_codes.size > 0
 
 
 class EditShards:
@@ -89,11 +116,14 @@ class EditShards:
     def __getitem__(self, index: int) -> Edit:
         row = self.dataset[int(index)]
         shape = int(row["height"]), int(row["width"])
+        target = np.asarray(row["target_codes"], np.int32)
+        sides = np.asarray(row.get("boxes", ()), np.float64).reshape(-1, 4).tolist()
+        extras = {name: str(row.get(name, "")) for name in EXTRAS if name != "boxes"}
         return Edit(
             id=str(row["id"]),
             source=str(row["source"]),
             source_codes=np.asarray(row["source_codes"], np.int32).reshape(shape),
-            target_codes=np.asarray(row["target_codes"], np.int32).reshape(shape),
+            target_codes=target.reshape(shape if target.size else (0, 0)),
             changed=np.asarray(row["changed"], bool).reshape(shape),
             instruction=str(row["instruction"]),
             reasoning=str(row["reasoning"]),
@@ -101,6 +131,9 @@ class EditShards:
             group=str(row["group"]),
             source_caption=str(row["source_caption"]),
             target_caption=str(row["target_caption"]),
+            boxes=tuple(Box(*box) for box in sides),
+            split=str(row["split"]),
+            **extras,
         )
 
     def bundles(self, share: int) -> list[list[int]]:
@@ -147,7 +180,7 @@ def load_shards(path: str | Path) -> EditShards:
     """
     folder = Path(path)
     manifest = read_manifest(folder)
-    shards = sorted(folder.glob("shard-*"))
+    shards = [shard for shard in sorted(folder.glob("shard-*")) if not _is_empty(shard)]
     if not shards:
         raise DataError(f"{folder} has a {MANIFEST} and no shards; run its preparation again")
     disable_progress_bars()
@@ -198,12 +231,29 @@ def start_folder(folder: Path, settings: Mapping[str, Any]) -> None:
     os.replace(partial, folder / MANIFEST)
 
 
+def _is_empty(shard: Path) -> bool:
+    """Whether all the rows of a shard were refused: it says so itself, and holds no table."""
+    part = shard / PART
+    return part.is_file() and json.loads(part.read_text(encoding="utf-8")).get("edits") == 0
+
+
 def shard_path(folder: Path, index: int) -> Path:
     return folder / f"shard-{index:05d}"
 
 
-def write_shard(folder: Path, index: int, edits: Sequence[Edit], *, split: str) -> Path:
+def write_shard(
+    folder: Path,
+    index: int,
+    edits: Sequence[Edit],
+    *,
+    split: str,
+    attached: Mapping[str, str] | None = None,
+) -> Path:
     """Write one shard, whole or not at all.
+
+    Args:
+        edits: may be empty where files are attached.
+        attached: files to put into the shard, text by name; the shard then has `EXTRAS` too.
 
     Raises:
         CheckpointError: the disk is full or not writable; shards written before are intact.
@@ -222,18 +272,25 @@ def write_shard(folder: Path, index: int, edits: Sequence[Edit], *, split: str) 
             "reasoning": edit.reasoning,
             "family": edit.family,
             "group": edit.group,
-            "split": split,
+            "split": edit.split or split,
             "changed": edit.changed.ravel(),
             "source_caption": edit.source_caption,
             "target_caption": edit.target_caption,
+            "boxes": [side for box in edit.boxes for side in (box.left, box.top, box.right, box.bottom)],
+            **{name: getattr(edit, name) for name in EXTRAS if name != "boxes"},
         }
         for edit in edits
     ]
-    columns = {name: [row[name] for row in rows] for name in COLUMNS}
+    features = COLUMNS if attached is None else Features({**COLUMNS, **EXTRAS})
+    columns = {name: [row[name] for row in rows] for name in features}
     disable_progress_bars()
     try:
         shutil.rmtree(partial, ignore_errors=True)
-        Dataset.from_dict(columns, features=COLUMNS).save_to_disk(str(partial))
+        if edits:
+            Dataset.from_dict(columns, features=features).save_to_disk(str(partial))
+        partial.mkdir(exist_ok=True)
+        for name, text in (attached or {}).items():
+            (partial / name).write_text(text, encoding="utf-8")
         os.replace(partial, final)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,146 @@
+"""Whether pictures of one set are in another: the same pixels, or pictures that look the same.
+
+The exact fingerprint is of the upright RGB pixels, so another file format without loss keeps it.
+The look is a 64-bit perceptual hash (the signs of the low frequencies of a 32x32 grey copy about
+their median): a few bits differ after scaling, compression or small changes of colour.
+
+Axes: T training images, E evaluation images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from earl.data.shards import MANIFEST, load_shards
+from earl.errors import DataError, ImageError
+from earl.vision import open_image
+
+_SIDE, _LOW = 32, 8  # px of the grey copy; frequencies kept each way
+_FLAT = 2.0  # levels: a picture with less contrast than this looks like any other flat one
+_CHUNK = 4096
+_IMAGES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """A picture of a set: the id of its sample, which side it is, and its hashes (`look` "" if flat)."""
+
+    id: str
+    side: Literal["source", "target", "image"]
+    exact: str
+    look: str
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A picture of the evaluation set that is in the training set; `distance` in bits of 64."""
+
+    train: Fingerprint
+    evaluation: Fingerprint
+    kind: Literal["exact", "near"]
+    distance: int
+
+
+def exact_hash(image: Image.Image) -> str:
+    """32 hex digits of the size and pixels of an RGB image."""
+    digest = hashlib.blake2b(f"{image.width}x{image.height}".encode(), digest_size=16)
+    digest.update(image.tobytes())
+    return digest.hexdigest()
+
+
+def look_hash(image: Image.Image) -> str:
+    """16 hex digits, or "" of a picture too flat to look like anything."""
+    grey = image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX)
+    values = np.asarray(grey, np.float64)
+    if values.std() < _FLAT:
+        return ""
+    waves = _waves()
+    low = (waves @ values @ waves.T).ravel()[1:]  # without the mean
+    bits = np.concatenate([[False], low > np.median(low)])
+    return np.packbits(bits).tobytes().hex()
+
+
+def fingerprints(path: str | Path) -> list[Fingerprint]:
+    """The pictures of prepared shards, or of a folder of image files.
+
+    Raises:
+        DataError: neither, or shards without fingerprints (made before there were any, or of the world).
+    """
+    folder = Path(path).expanduser()
+    if (folder / MANIFEST).is_file():
+        return list(_of_shards(folder))
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _IMAGES) if folder.is_dir() else []
+    if not files:
+        raise DataError(f"{folder} holds neither prepared shards nor image files; prepare the data first")
+    found = []
+    for file in files:
+        try:
+            image = open_image(file)
+        except ImageError:
+            continue  # what cannot be read is no picture that could be found again
+        found.append(Fingerprint(str(file.relative_to(folder)), "image", exact_hash(image), look_hash(image)))
+    return found
+
+
+def find_overlap(
+    train: Sequence[Fingerprint], evaluation: Sequence[Fingerprint], *, bits: int = 4
+) -> list[Match]:
+    """Evaluation pictures that are in the training pictures, each with its nearest.
+
+    Args:
+        bits: differing bits, 0-64, up to which two pictures look the same.
+    """
+    by_pixels: dict[str, Fingerprint] = {}
+    for picture in train:
+        by_pixels.setdefault(picture.exact, picture)
+    seen = [picture for picture in train if picture.look]
+    looks_T = np.array([int(picture.look, 16) for picture in seen], np.uint64)
+    matches = []
+    for picture in evaluation:
+        if same := by_pixels.get(picture.exact):
+            matches.append(Match(same, picture, "exact", 0))
+        elif picture.look and len(seen):
+            place, distance = _nearest(looks_T, int(picture.look, 16))
+            if distance <= bits:
+                matches.append(Match(seen[place], picture, "near", distance))
+    return matches
+
+
+def _nearest(looks_T: NDArray[np.uint64], look: int) -> tuple[int, int]:
+    best, least = 0, 65
+    for start in range(0, len(looks_T), _CHUNK * 256):
+        differing = np.bitwise_count(looks_T[start : start + _CHUNK * 256] ^ np.uint64(look))
+        place = int(differing.argmin())
+        if differing[place] < least:
+            best, least = start + place, int(differing[place])
+    return best, least
+
+
+def _of_shards(folder: Path) -> Iterator[Fingerprint]:
+    dataset = load_shards(folder).dataset
+    wanted = ["id", "source_hash", "source_look", "target_hash", "target_look"]
+    if missing := set(wanted) - set(dataset.column_names):
+        raise DataError(
+            f"{folder} has no {sorted(missing)[0]}: it was not prepared from images; prepare the source again"
+        )
+    for batch in dataset.select_columns(wanted).with_format(None).iter(batch_size=_CHUNK):
+        for place, name in enumerate(batch["id"]):
+            for side in ("source", "target"):
+                if exact := batch[f"{side}_hash"][place]:
+                    yield Fingerprint(name, side, exact, batch[f"{side}_look"][place])  # type: ignore[arg-type]
+
+
+@lru_cache(maxsize=1)
+def _waves() -> NDArray[np.float64]:
+    """The first cosines of the DCT-II, (8, 32)."""
+    places = (np.arange(_SIDE) + 0.5) / _SIDE
+    return np.cos(np.pi * np.arange(_LOW)[:, None] * places[None, :])

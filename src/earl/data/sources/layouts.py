@@ -1,0 +1,117 @@
+"""Folders as their publishers lay them out: a table of names, and images beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+
+from earl.data.sources.rows import Row, Rows, TableRows
+from earl.data.sources.schema import Schema
+from earl.errors import DataError
+
+TABLES = ("metadata.jsonl", "metadata.csv", "metadata.parquet", "metadata.json")
+"""Names by which a folder of images says what it holds; `datasets` uses them too."""
+
+
+class ChainedRows:
+    """Several tables as one."""
+
+    random = quick = True
+
+    def __init__(self, parts: Sequence[Rows], name: str) -> None:
+        self.parts, self.name = list(parts), name
+
+    def count(self) -> int:
+        return sum(part.count() or 0 for part in self.parts)
+
+    def read(self, start: int = 0) -> Iterator[Row]:
+        return islice(chain.from_iterable(part.read() for part in self.parts), start, None)
+
+    def light(self, columns: Sequence[str]) -> Iterator[Row]:
+        return self.read()
+
+    def at(self, number: int) -> Row:
+        return next(self.read(number))
+
+
+def open_layout(schema: Schema, folder: Path, split: str) -> tuple[Rows, Path] | None:
+    """Rows of a folder in its publisher's layout, and where its paths begin; None if it is not one."""
+    finder = {"magicbrush": _magicbrush, "aurora": _aurora, "frames": _frames, "i2ebench": _i2ebench}
+    return finder[schema.layout](folder, split) if schema.layout else None
+
+
+def _magicbrush(folder: Path, split: str) -> tuple[Rows, Path] | None:
+    """`edit_turns.json` and `images/ID/ID-input.png, ID-mask1.png, ID-output1.png`."""
+    for place in (folder, folder / split, folder / "dev"):
+        if (place / "edit_turns.json").is_file():
+            return TableRows(place / "edit_turns.json", partial(_turn, place / "images")), place
+    return None
+
+
+def _turn(images: Path, row: Row) -> Row:
+    output = str(row["output"]) if "output" in row else ""
+    name, _, rest = output.rpartition("-output")
+    out: Row = {"img_id": name, "turn_index": rest.split(".")[0], "instruction": row.get("instruction", "")}
+    for given, ours in (("input", "source_img"), ("output", "target_img"), ("mask", "mask_img")):
+        if row.get(given):
+            out[ours] = str(images / name / str(row[given]))
+    return out
+
+
+def _aurora(folder: Path, split: str) -> tuple[Rows, Path] | None:
+    """A JSON list with `input`, `output`, `instruction`; paths begin at the repository's root."""
+    for name in (f"{split}.json", "train.json", "test.json", "valid.json"):
+        if (folder / name).is_file():
+            return TableRows(folder / name), folder
+    return None
+
+
+def _frames(folder: Path, split: str) -> tuple[Rows, Path] | None:
+    """AURORA's list with paths, or the publisher's labels (`id`, `label`) and `frames/ID/first.jpg`."""
+    for name in (f"{split}.json", "train.json", "valid.json", f"something-something-v2-{split}.json"):
+        if (folder / name).is_file():
+            return TableRows(folder / name, partial(_frame, folder)), folder
+    return None
+
+
+def _frame(folder: Path, row: Row) -> Row:
+    if "input" in row or "id" not in row:
+        return row
+    frames = folder / "frames" / str(row["id"])
+    return {**row, "first_frame": str(frames / "first.jpg"), "last_frame": str(frames / "last.jpg")}
+
+
+def _i2ebench(folder: Path, split: str) -> tuple[Rows, Path] | None:
+    """`EditData/TASK/TASK.json` with numbered entries (`image`, `ori_exp`) and `EditData/TASK/input/`."""
+    data = folder / "EditData" if (folder / "EditData").is_dir() else folder
+    tables = []
+    for task in sorted(path for path in data.iterdir() if (path / "input").is_dir()):
+        named = sorted(p for p in task.glob("*.json") if not any(letter.isdigit() for letter in p.name))
+        if named:
+            tables.append(TableRows(named[0], partial(_entry, task)))
+    return (ChainedRows(tables, str(data)), data) if tables else None
+
+
+def _entry(task: Path, row: Row) -> Row:
+    return {
+        "task": task.name,
+        "sample_id": row.get("__key__", ""),
+        "instruction": row.get("ori_exp", ""),
+        "image": str(task / "input" / str(row["image"])) if row.get("image") else "",
+    }
+
+
+def find_table(folder: Path, split: str) -> Path:
+    """The table of a folder of own data. Raises DataError: none, or several."""
+    for place in (folder, folder / split):
+        for name in TABLES:
+            if (place / name).is_file():
+                return place / name
+    found = sorted(p for p in folder.glob("*") if p.suffix.lower() in (".jsonl", ".csv", ".tsv", ".json"))
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise DataError(f"{folder} has no metadata.jsonl, and no parquet, arrow or tar files; add one")
+    raise DataError(f"{folder} has several tables ({', '.join(p.name for p in found[:4])}); name one of them")

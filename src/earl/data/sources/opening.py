@@ -1,0 +1,229 @@
+"""A source opened: its schema put to its rows, sample by sample, from any place on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from earl.data.sources.builtin import SOURCES, find_schema
+from earl.data.sources.layouts import find_table, open_layout
+from earl.data.sources.own import own_schema
+from earl.data.sources.rows import HubRows, Row, Rows, files_in, open_files
+from earl.data.sources.sample import Sample
+from earl.data.sources.schema import Schema
+from earl.errors import DataError
+
+HUB = "hub:"
+"""Prefix by which own data on the Hub are named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What one row gave: a sample, or the reason why not (`sample` None). `number` counts rows from 0."""
+
+    number: int
+    id: str
+    sample: Sample | None
+    problem: str = ""
+
+
+class OpenedSource:
+    """Samples of a source in a fixed order.
+
+    Args:
+        schema: what the columns are.
+        rows: the rows.
+        folder: where relative paths begin; None where images are inside the rows.
+        instructions: by sample id, for rows that have none (VisMin).
+        draw: how many rows are taken at random; 0 takes all.
+        seed: of that draw; the rows are those that `Dataset.shuffle(seed)` would put first.
+
+    Raises:
+        DataError: the rows lack a column that the schema needs, or cannot be drawn from.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        rows: Rows,
+        folder: Path | None,
+        *,
+        instructions: Mapping[str, str] | None = None,
+        draw: int = 0,
+        seed: int = 42,
+    ) -> None:
+        self.schema, self.rows, self.folder = schema, rows, folder
+        self._instructions = instructions or {}
+        first = self._first_row()
+        self._pairs = schema.pairs if schema.pairs and schema.column("source", first) is None else None
+        self._check_columns(first)
+        self._origins = self._index() if self._pairs else {}
+        self.draw, self.seed = draw, seed
+        self._drawn = self._draw(draw, seed) if draw else None
+
+    @property
+    def name(self) -> str:
+        return self.schema.name
+
+    @property
+    def instructions_digest(self) -> str | None:
+        """Of the instructions given from outside, None where there are none."""
+        if not self._instructions:
+            return None
+        lines = "\n".join(f"{name}\t{text}" for name, text in sorted(self._instructions.items()))
+        return hashlib.blake2b(lines.encode(), digest_size=8).hexdigest()
+
+    def count(self) -> int | None:
+        """Rows in all, None where only reading them would tell."""
+        if self._drawn is not None:
+            return len(self._drawn)
+        return self.rows.count() if self.rows.quick else None
+
+    def read(self, start: int = 0) -> Iterator[Read]:
+        """Rows from number `start` on; those that are not of this source are passed over."""
+        for number, row in enumerate(self.rows.read(start), start):
+            if self._drawn is not None and number not in self._drawn:
+                continue
+            if not self.schema.wanted(row):
+                continue
+            if self._pairs and not row.get(self._pairs[1]):
+                continue  # an original, which is the source of other rows
+            name = self.schema.identify(row, number)
+            try:
+                yield Read(number, name, self._sample(row, number, name))
+            except DataError as error:
+                yield Read(number, name, None, str(error))
+
+    def _sample(self, row: Row, number: int, name: str) -> Sample:
+        if self._pairs:
+            row = self._paired(row, self._pairs[1])
+        if name in self._instructions and not self.schema.text("instruction", row):
+            row = {**row, self.schema.columns["instruction"][0]: self._instructions[name]}
+        return self.schema.sample(row, number, self.folder)
+
+    def _paired(self, row: Row, column: str) -> Row:
+        wanted = str(row[column])
+        if wanted not in self._origins:
+            raise DataError(f"its source image {wanted!r} is in no row")
+        origin = self.rows.at(self._origins[wanted])
+        image, caption = self.schema.value("target", origin), self.schema.text("target_caption", origin)
+        return {**row, "source_image": image, "source_caption": caption}
+
+    def _index(self) -> dict[str, int]:
+        """Row numbers of the originals, by id."""
+        assert self._pairs
+        own, origin = self._pairs
+        if not self.rows.random:
+            raise DataError(
+                f"the source image of an edit of {self.name} is in another row, and {self.rows.name} can be "
+                "read in order only; give a local copy in parquet or Arrow with --path"
+            )
+        return {
+            str(row[own]): number
+            for number, row in enumerate(self.rows.light(self._pairs))
+            if not row.get(origin) and row.get(own)
+        }
+
+    def _draw(self, draw: int, seed: int) -> frozenset[int]:
+        total = self.rows.count()
+        if total is None:
+            raise DataError(
+                f"{self.rows.name} does not tell how many rows it has, so {draw} cannot be drawn; "
+                "give a local parquet or Arrow copy, or --draw 0"
+            )
+        return frozenset(np.random.default_rng(seed).permutation(total)[:draw].tolist())
+
+    def _first_row(self) -> Row:
+        first = next(iter(self.rows.read()), None)
+        if first is None:
+            raise DataError(f"{self.rows.name} holds no rows")
+        return first
+
+    def _check_columns(self, first: Row) -> None:
+        fields = ["source", *([] if self._instructions else ["instruction"])]
+        missing = [name for name in fields if self.schema.column(name, first) is None]
+        expected = [" or ".join(self.schema.columns.get(name, ())) for name in missing]
+        if self._pairs:  # the source comes from another row, instructions from `instructions`
+            missing = expected = [column for column in self._pairs if column not in first]
+        if missing:
+            raise DataError(
+                f"{self.rows.name} has no column for the {missing[0]} (expected {expected[0]}); it has "
+                f"{', '.join(map(str, first))}. Say which one it is with --map {missing[0]}=COLUMN"
+            )
+
+
+def open_source(
+    name: str,
+    *,
+    path: str | Path | None = None,
+    hub: bool = False,
+    columns: Mapping[str, tuple[str, ...]] | None = None,
+    split: str | None = None,
+    licence: str = "",
+    group: str = "",
+    instructions: Mapping[str, str] | None = None,
+    draw: int | None = None,
+    seed: int = 42,
+) -> OpenedSource:
+    """Open a built-in source, own files, or own data on the Hub.
+
+    Args:
+        name: one of `SOURCES`; or a file or folder of own data; or `hub:OWNER/NAME`.
+        path: where a built-in source's files lie: files of parquet, Arrow, tar or a table, a folder
+            of such files, or the publisher's folder layout.
+        hub: read a built-in source from the Hub. Never done unasked.
+        columns: a mapping that goes before the schema's own (`parse_map`).
+        split: of the files to read, and what samples are marked with; default: the source's own.
+        licence, group: of own data whose rows do not say.
+        instructions: by sample id, for rows that have none.
+        draw: rows drawn at random with `seed`; default: what the benchmark draws, 0 takes all.
+
+    Raises:
+        DataError: no such source or files, or columns missing.
+    """
+    if name in SOURCES or not (name.startswith(HUB) or Path(name).expanduser().exists()):
+        schema = find_schema(name)
+        if columns:
+            schema = replace(schema, columns={**schema.columns, **columns})
+        if hub == (path is not None):
+            raise DataError(
+                f"where is {name}? Give its files with --path, or --hub to read {schema.hub} from the Hub"
+            )
+        draw = schema.draw if draw is None else draw
+        if hub:
+            rows: Rows = HubRows(schema.hub, split or schema.hub_split, schema.hub_files)
+            folder = None
+        else:
+            rows, folder = _open_path(Path(path or ""), split or schema.hub_split, schema)
+    else:
+        schema = own_schema(Path(name.removeprefix(HUB)).stem or name, columns, licence=licence, group=group)
+        if name.startswith(HUB):
+            rows, folder = HubRows(name.removeprefix(HUB), split or "train"), None
+        else:
+            rows, folder = _open_path(Path(name), split or "", schema)
+    if split:
+        schema = replace(schema, split=split)
+    if licence:
+        schema = replace(schema, licence=licence)
+    return OpenedSource(schema, rows, folder, instructions=instructions, draw=draw or 0, seed=seed)
+
+
+def _open_path(path: Path, split: str, schema: Schema) -> tuple[Rows, Path]:
+    path = path.expanduser()
+    if path.is_file():
+        layout = open_layout(schema, path.parent, path.stem) if path.suffix == ".json" else None
+        return layout or (open_files([path]), path.parent)
+    if not path.is_dir():
+        raise DataError(f"there is nothing at {path}; check the path of {schema.name}")
+    layout = open_layout(schema, path, split)
+    if layout:
+        return layout
+    files = files_in(path, split)
+    if files and files[0].name != "metadata.parquet":
+        return open_files(files), files[0].parent
+    table = find_table(path, split)
+    return open_files([table]), table.parent

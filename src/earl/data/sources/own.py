@@ -1,0 +1,90 @@
+"""Anyone's own data: a mapping given by the user, or columns known by their usual names."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+
+from earl.data.sources.schema import FIELDS, Schema
+from earl.errors import ConfigError
+
+USUAL: dict[str, tuple[str, ...]] = {
+    "id": ("id", "sample_id", "key", "__key__"),
+    "source": (
+        "source",
+        "source_image",
+        "source_img",
+        "src_img",
+        "input",
+        "input_image",
+        "file_name",
+        "image",
+    ),
+    "target": (
+        "target",
+        "target_image",
+        "target_img",
+        "edited_image",
+        "edited_img",
+        "output",
+        "output_image",
+    ),
+    "instruction": ("instruction", "edit_instruction", "prompt", "edit", "text"),
+    "family": ("family", "task", "edit_type", "category"),
+    "group": ("group",),
+    "reasoning": ("reasoning", "chain_of_thought", "cot"),
+    "boxes": ("boxes", "bounding_boxes", "bbox"),
+    "mask": ("mask", "mask_image", "mask_img"),
+    "source_caption": ("source_caption", "input_caption"),
+    "target_caption": ("target_caption", "output_caption"),
+    "licence": ("licence", "license"),
+    "split": ("split",),
+}
+
+
+def parse_map(text: str) -> dict[str, tuple[str, ...]]:
+    """`source=before,instruction=text,id=a+b` as columns of fields; `a+b` joins columns of an id.
+
+    Raises:
+        ConfigError: not of this form, or a field that there is not.
+    """
+    columns: dict[str, tuple[str, ...]] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, column = (word.strip() for word in part.partition("="))
+        if not equals or not column:
+            raise ConfigError(f"--map has {part!r}; expected FIELD=COLUMN, as in source=before,target=after")
+        if name not in FIELDS:
+            near = difflib.get_close_matches(name, FIELDS, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"fields are {', '.join(FIELDS)}"
+            raise ConfigError(f"--map has the field {name!r}; {hint}")
+        columns[name] = tuple(column.split("+")) if name == "id" else (column,)
+    return columns
+
+
+def own_schema(
+    name: str,
+    mapping: Mapping[str, Sequence[str]] | None = None,
+    *,
+    licence: str = "",
+    group: str = "simple",
+    split: str = "train",
+) -> Schema:
+    """A schema of own data: the mapping, and usual names for the fields that it leaves out.
+
+    Columns that the mapping uses are not taken a second time by their usual names.
+    """
+    named = {field: tuple(columns) for field, columns in (mapping or {}).items()}
+    used = {column for columns in named.values() for column in columns}
+    usual = {
+        field: tuple(column for column in columns if column not in used)
+        for field, columns in USUAL.items()
+        if field not in named
+    }
+    return Schema(
+        name=name,
+        columns={**usual, **named},
+        licence=licence,
+        group="complex" if group == "complex" else "simple",
+        split=split,
+        join_ids="id" in named,  # ids are not joined by guess
+    )

@@ -1,0 +1,355 @@
+"""Sources to shards with a tiny real vision tokenizer; bad samples; killed at any moment."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import source_files as files
+from PIL import Image
+from source_files import Marks
+
+from earl.data.examples import edit_example, whole_example
+from earl.data.prepare import REJECTED, Preparation, mask_box, prepare_source
+from earl.data.shards import load_shards
+from earl.data.sources import SOURCES, open_source
+from earl.errors import DataError
+from earl.records import Box
+from earl.sequence import parse_completion, train_text_tokenizer
+from earl.vision import create_vision_tokenizer, resize_pair
+from earl.vision.tokenizer import VisionTokenizer
+
+AREA = 32 * 32
+SMALL = Preparation(area=AREA, shard_rows=2, batch=2)
+
+
+@pytest.fixture(scope="module")
+def vision():
+    return VisionTokenizer(create_vision_tokenizer(seed=0, codebook_size=32), area=AREA)
+
+
+@pytest.fixture(scope="module")
+def words():
+    return train_text_tokenizer(["add a square", "move it"], size=300, codebook_size=32)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_every_source_from_files_to_a_training_example(name, vision, words, tmp_path):
+    files.write_parquet(files.rows_of(name), tmp_path / "in" / "counting-00001.parquet")
+    given = {f"e{i}": f"add {i}" for i in range(files.COUNT)} if name == "vismin" else None
+    source = open_source(name, path=tmp_path / "in", instructions=given)
+    counts = prepare_source(source, tmp_path / "out", vision, SMALL)
+    assert (counts.edits, counts.rejected, counts.shards) == (files.COUNT, 0, 3)
+    shards = load_shards(tmp_path / "out")
+    assert shards.fingerprint == vision.fingerprint()
+    assert len(shards) == files.COUNT
+    for number in range(files.COUNT):
+        edit = shards[number]
+        pair = resize_pair(files.picture(number), files.picture(number, edited=True), AREA)
+        expected = vision.encode(pair, resize=False)
+        assert np.array_equal(edit.source_codes, expected[0])
+        assert edit.licence == SOURCES[name].licence
+        if not edit.has_target:
+            with pytest.raises(DataError, match="no target image"):
+                edit_example(edit, words)
+            with pytest.raises(DataError, match="no target image"):
+                whole_example(edit, 1, "identity", words)
+            assert len(whole_example(edit, 0, "identity", words))
+            continue
+        assert np.array_equal(edit.target_codes, expected[1])
+        assert edit.changed.any() and not edit.changed.all()
+        example = edit_example(edit, words)
+        back = parse_completion(example.ids[np.flatnonzero(example.kinds)[0] - 1 :], words)
+        assert np.array_equal(back.codes, expected[1])
+
+
+def test_grids_boxes_and_reasoning_are_scaled_together(tmp_path):
+    rows = [
+        {"id": "a", "source": "a.png", "target": "b.png", "instruction": "x", "boxes": [[10, 20, 50, 40]]},
+        {"id": "b", "source": "a.png", "target": "b.png", "instruction": "x", "boxes": [0.1, 0.25, 0.5, 0.5]},
+    ]
+    for row in rows:
+        row["reasoning"] = "in [10, 20, 50, 40] <|end thinking|> there"
+    files.save(files.picture(1, size=(200, 100)), tmp_path / "a.png")
+    files.save(files.picture(1, size=(199, 98)), tmp_path / "b.png")
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    prepare_source(
+        open_source(str(tmp_path / "m.jsonl")), tmp_path / "out", Marks(), Preparation(area=64 * 32)
+    )
+    first, second = load_shards(tmp_path / "out")
+    assert first.source_codes.shape == first.target_codes.shape == (4, 8)
+    assert first.boxes == (Box(pytest.approx(3.2), pytest.approx(6.4), 16, pytest.approx(12.8)),)
+    assert second.boxes == (Box(pytest.approx(6.4), 8, 32, 16),)
+    assert first.reasoning == "in [3, 6, 16, 13]  there"
+    assert first.source == second.source
+
+
+def test_a_mask_becomes_a_box(tmp_path):
+    path = files.write_parquet(files.rows_of("humanedit"), tmp_path / "x.parquet")
+    prepare_source(open_source("humanedit", path=path), tmp_path / "out", Marks(), Preparation(area=96 * 64))
+    assert load_shards(tmp_path / "out")[3].boxes == (Box(8, 8, 32, 32),)
+
+
+def test_masks_of_every_kind():
+    white = Image.new("L", (40, 20))
+    white.paste(255, (10, 5, 20, 15))
+    assert mask_box(files.png(white), (80, 40)) == (Box(20, 10, 40, 30),)
+    assert mask_box(files.png(files.picture(3)), (96, 64)) == ()
+    assert mask_box(files.png(Image.new("L", (8, 8))), (8, 8)) == ()
+    assert mask_box(files.png(Image.new("L", (8, 8), 255)), (8, 8)) == ()
+    assert mask_box(b"no picture", (8, 8)) == ()
+
+
+@pytest.fixture
+def bad(tmp_path):
+    """40 good samples, and among them one of every kind of bad one."""
+    files.own_folder(tmp_path / "bad", 40)
+    folder = tmp_path / "bad"
+    (folder / "torn.png").write_bytes((folder / "0.png").read_bytes()[:300])
+    (folder / "none.png").write_bytes(b"")
+    files.save(files.picture(1, size=(600, 40)), folder / "long.png")
+    files.save(files.picture(1, size=(3, 3)), folder / "tiny.png")
+    files.save(files.picture(1, size=(64, 96)), folder / "tall.png")
+    good = {"source": "1.png", "target": "1-after.png", "instruction": "x"}
+    rows = [
+        {**good, "id": "torn", "source": "torn.png"},
+        {**good, "id": "gone", "target": "nowhere.png"},
+        {**good, "id": "none", "source": "none.png"},
+        {**good, "id": "long", "source": "long.png", "target": "long.png"},
+        {**good, "id": "tiny", "source": "tiny.png", "target": "tiny.png"},
+        {**good, "id": "tall", "target": "tall.png"},
+        {**good, "id": "mute", "instruction": "  "},
+        {**good, "id": "box", "boxes": [9, 9, 1, 1]},
+        {**good, "id": "group", "group": "hard"},
+    ]
+    lines = (folder / "metadata.jsonl").read_text().splitlines()
+    for place, row in enumerate(rows):
+        lines.insert(4 * place + 3, json.dumps(row))
+    (folder / "metadata.jsonl").write_text("\n".join(lines))
+    return folder, [row["id"] for row in rows]
+
+
+def rejected(folder):
+    return [json.loads(line) for line in (folder / REJECTED).read_text().splitlines()]
+
+
+def test_bad_samples_are_named_with_the_reason(bad, tmp_path):
+    folder, names = bad
+    settings = Preparation(area=AREA, shard_rows=7, batch=3, max_rejected=0.5, readers=2)
+    counts = prepare_source(open_source(str(folder)), tmp_path / "out", Marks(), settings)
+    assert (counts.edits, counts.rejected) == (40, 9)
+    found = {entry["id"]: entry["reason"] for entry in rejected(tmp_path / "out")}
+    assert list(found) == names
+    said = {
+        "torn": "source image: .*(damaged|cut short)",
+        "gone": "target image: .*nowhere.png",
+        "none": "empty",
+        "long": "600x40",
+        "tiny": "3x3",
+        "tall": "target image: 64x96",
+        "mute": "no instruction",
+        "box": "empty",
+        "group": "hard",
+    }
+    for name, reason in said.items():
+        assert re.search(reason, found[name]), (name, found[name])
+    assert [e.id for e in load_shards(tmp_path / "out")] == [f"own-{i}" for i in range(40)]
+
+
+def test_too_many_bad_samples_stop_the_run(bad, tmp_path):
+    folder, _ = bad
+    settings = Preparation(area=AREA, shard_rows=5, batch=5, max_rejected=0.1)
+    with pytest.raises(DataError, match=r"of \d+ samples were refused .*limit 10%.*rejected.jsonl"):
+        prepare_source(open_source(str(folder)), tmp_path / "out", Marks(), settings)
+    assert len(rejected(tmp_path / "out")) >= 4
+    done = len(list((tmp_path / "out").glob("shard-*")))
+    assert 0 < done < 9  # it stopped on the way
+    more = Preparation(area=AREA, shard_rows=5, batch=5, max_rejected=1.0)
+    assert prepare_source(open_source(str(folder)), tmp_path / "out", Marks(), more).edits == 40
+    assert len(rejected(tmp_path / "out")) == 9
+
+
+def test_a_shard_of_bad_samples_only(tmp_path):
+    rows = files.rows_of("omniedit")
+    rows[2]["edited_prompt_list"] = rows[3]["edited_prompt_list"] = []
+    path = files.write_parquet(rows, tmp_path / "x.parquet")
+    settings = Preparation(area=AREA, shard_rows=2, max_rejected=0.5)
+    counts = prepare_source(open_source("omniedit", path=path), tmp_path / "out", Marks(), settings)
+    assert (counts.edits, counts.rejected, counts.shards) == (3, 2, 3)
+    assert [edit.id for edit in load_shards(tmp_path / "out")] == ["task_0", "task_1", "task_4"]
+    assert prepare_source(open_source("omniedit", path=path), tmp_path / "out", Marks(), settings) == counts
+
+
+def test_nothing_left_is_an_error(tmp_path):
+    rows = [{**row, "edited_prompt_list": []} for row in files.rows_of("omniedit")]
+    rows[0]["edited_prompt_list"] = ["x"]
+    path = files.write_parquet(rows[:2], tmp_path / "x.parquet")
+    source = open_source("omniedit", path=path)
+    source.rows.read = lambda start=0: iter([] if start else rows[1:2])
+    with pytest.raises(DataError, match="no edit at all"):
+        prepare_source(source, tmp_path / "out", Marks(), Preparation(area=AREA, max_rejected=1.0))
+
+
+def test_other_settings_are_refused_and_a_limit_goes_on(tmp_path):
+    path = files.write_parquet(files.rows_of("omniedit"), tmp_path / "x.parquet")
+    source, out = open_source("omniedit", path=path), tmp_path / "out"
+    first = prepare_source(source, out, Marks(), Preparation(area=AREA, shard_rows=2, limit=3))
+    assert (first.edits, first.shards) == (3, 2)
+    with pytest.raises(DataError, match="area"):
+        prepare_source(source, out, Marks(), Preparation(area=64 * 64, shard_rows=2))
+    assert prepare_source(source, out, Marks(), Preparation(area=AREA, shard_rows=2)).edits == 5
+    assert [edit.id for edit in load_shards(out)] == [f"task_{i}" for i in range(5)]
+
+
+def test_the_holdout_parts_the_sources(tmp_path):
+    lines = []
+    for i in range(60):  # two edits of each of 30 pictures
+        files.save(files.picture(i // 2), tmp_path / f"{i // 2}.png")
+        lines.append(json.dumps({"id": str(i), "source": f"{i // 2}.png", "instruction": "x"}))
+    (tmp_path / "m.jsonl").write_text("\n".join(lines))
+    found = {}
+    for split in ("train", "validation"):
+        source = open_source(str(tmp_path / "m.jsonl"), split=split)
+        settings = Preparation(area=AREA, holdout=0.3, shard_rows=7)
+        prepare_source(source, tmp_path / split, Marks(), settings)
+        shards = load_shards(tmp_path / split)
+        found[split] = {edit.id for edit in shards}
+        assert {edit.split for edit in shards} == {split}
+    assert found["train"] | found["validation"] == {str(i) for i in range(60)}
+    assert not found["train"] & found["validation"]
+    assert 4 <= len(found["validation"]) <= 36
+    assert all(str(int(i) ^ 1) in found["validation"] for i in found["validation"])
+
+
+def test_one_process_at_a_time(tmp_path):
+    import fcntl
+
+    path = files.write_parquet(files.rows_of("omniedit"), tmp_path / "x.parquet")
+    prepare_source(open_source("omniedit", path=path), tmp_path / "out", Marks(), SMALL)
+    with (tmp_path / "out" / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(DataError, match="another process"):
+            prepare_source(open_source("omniedit", path=path), tmp_path / "out", Marks(), SMALL)
+
+
+KILLER = r"""
+import os, shutil, signal, sys, json
+sys.path.insert(0, sys.argv[2])
+import numpy as np
+from pathlib import Path
+import earl.data.prepare as prepare, earl.data.shards as shards
+from earl.data.sources import open_source
+from source_files import Marks
+
+root = Path(sys.argv[1])
+settings = prepare.Preparation(area=1024, shard_rows=3, batch=2, max_rejected=0.9)
+
+def work(out, fatal):
+    left = [fatal]
+    def step():
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+    def before_and_after(owner, name):
+        real = getattr(owner, name)
+        def wrapped(*a, **k):
+            step(); result = real(*a, **k); step(); return result
+        setattr(owner, name, wrapped)
+    for owner, name in ((os, "replace"), (shutil, "rmtree"), (prepare, "_append"), (Path, "write_text"),
+                        (shards.Dataset, "save_to_disk"), (Marks, "encode")):
+        before_and_after(owner, name)
+    prepare.prepare_source(open_source(str(root / "data")), out, Marks(), settings)
+
+def child(out, fatal):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work(out, fatal)
+        except BaseException as error:
+            print(repr(error), file=sys.stderr); os._exit(3)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+assert child(root / "whole", 0) == 0
+kills = 0
+for fatal in range(1, 40, 3):  # each time another moment, in a folder of its own, then to the end
+    out = root / f"killed-{fatal}"
+    code = child(out, fatal)
+    kills += code == -signal.SIGKILL
+    while code != 0:
+        assert code == -signal.SIGKILL, code
+        code = child(out, 0)
+out, fatal = root / "again-and-again", 12
+while (code := child(out, fatal)) != 0:  # and one that is killed until it is through
+    assert code == -signal.SIGKILL, code
+    kills, fatal = kills + 1, fatal + 1
+print(json.dumps(kills))
+"""
+
+
+def test_killed_at_any_moment_nothing_is_lost_or_doubled(tmp_path):
+    files.own_folder(tmp_path / "data", 14)
+    table = tmp_path / "data" / "metadata.jsonl"
+    lines = table.read_text().splitlines()
+    lines[4] = json.dumps({"id": "bad", "source": "nowhere.png", "instruction": "x"})
+    table.write_text("\n".join(lines))
+    run = subprocess.run(
+        [sys.executable, "-c", KILLER, str(tmp_path), str(Path(__file__).parent)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert json.loads(run.stdout.splitlines()[-1]) >= 10
+    whole = list(load_shards(tmp_path / "whole"))
+    assert [edit.id for edit in whole] == [f"own-{i}" for i in range(14) if i != 4]
+    folders = [path for path in tmp_path.iterdir() if "kill" in path.name or "again" in path.name]
+    assert len(folders) == 14
+    for folder in folders:
+        found = list(load_shards(folder))
+        assert Counter(e.id for e in found) == Counter(e.id for e in whole)
+        assert [e.source_hash for e in found] == [e.source_hash for e in whole]
+        assert all(np.array_equal(a.target_codes, b.target_codes) for a, b in zip(found, whole, strict=True))
+        assert [entry["id"] for entry in rejected(folder)] == ["bad"]
+        assert not list(folder.glob(".partial-*"))
+
+
+def test_memory_does_not_grow_with_the_source(tmp_path, monkeypatch):
+    """Only a batch of pictures is alive at once, whatever a shard holds."""
+    import weakref
+
+    import earl.data.prepare as module
+    from earl.data.sources.opening import OpenedSource
+    from earl.data.sources.own import own_schema
+
+    born, alive = [], []
+    opening = module.open_image
+
+    def watched(image):
+        opened = opening(image)
+        born.append(weakref.ref(opened))
+        return opened
+
+    class Made:
+        name, random, quick = "made", False, False
+
+        def read(self, start=0):
+            for number in range(start, 100):
+                alive.append(sum(picture() is not None for picture in born))
+                yield {"id": number, "source": files.png(files.picture(number % 7)), "instruction": "x"}
+
+        def count(self):
+            return None
+
+    monkeypatch.setattr(module, "open_image", watched)
+    settings = Preparation(area=96 * 64, shard_rows=100, batch=4)
+    source = OpenedSource(own_schema("made"), Made(), None)
+    assert prepare_source(source, tmp_path / "out", Marks(), settings).edits == 100
+    assert len(born) == 100
+    assert max(alive) <= 8
