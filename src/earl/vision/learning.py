@@ -194,8 +194,15 @@ class TokenizerLearner(nn.Module):
         s = self.settings
         color = color_loss(error_BCHW, pixels) if s.color else recon.new_zeros(())
         total = s.l1 * l1 + s.l2 * l2 + s.gradient * gradient + s.color * color + s.commitment * commitment
-        parts = (part.detach() for part in (l1, l2, gradient, color, commitment))
-        return LossParts(total, *parts, psnr(recon, pixels))
+        return LossParts(
+            total,
+            l1=l1.detach(),
+            l2=l2.detach(),
+            gradient=gradient.detach(),
+            color=color.detach(),
+            commitment=commitment.detach(),
+            psnr=psnr(recon, pixels),
+        )
 
 
 def pixel_losses(error_BCHW: Tensor, weights_BHW: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:

@@ -152,7 +152,7 @@ def _sphere(o: Array, d: Array, size: tuple[float, ...]) -> tuple[Array, Array]:
 
 
 def _at(o: Array, d: Array, t: Array) -> Array:
-    return o + np.where(np.isfinite(t), t, 0)[:, None] * d
+    return (o + np.where(np.isfinite(t), t, 0)[:, None] * d).astype(np.float32)
 
 
 def _box(o: Array, d: Array, size: tuple[float, ...]) -> tuple[Array, Array]:
