@@ -37,6 +37,7 @@ WEAR = ((0.25, 10.0), (0.35, 8.5), (0.50, 0.9), (1.0, 0.0))  # of a solid's wors
 UNTOUCHED = ((0.030, 10.0), (0.050, 8.5), (0.080, 0.9), (0.120, 0.0))
 BLOB = 5 / 64  # side of the squares in which the worst residual is looked for, of the picture's
 CACHED_SOURCES = 512
+EXACT_LEAST = 5.0  # of 10: below that, in any part, a picture is too damaged to be an exact edit
 
 
 class SceneVerifier:
@@ -106,9 +107,11 @@ def _verdict(
         drift = untouched_difference(before, after, source.scene, edited.scene, outcome.expected)
         over_editing = min(over_editing, score(drift, UNTOUCHED))
     everywhere, somewhere = residual_measures(edited.residual)
+    natural = score(everywhere, NATURALNESS)
     wear = max(edited.wear.values(), default=0.0)
+    unharmed = min(score(somewhere, ARTIFACTS), score(wear, WEAR))
     notes: dict[str, float | str] = {
-        "exact": float(outcome.exact),
+        "exact": float(outcome.exact and min(over_editing, natural, unharmed) >= EXACT_LEAST),
         "why": outcome.why,
         "residual": round(everywhere, 4),
         "worst_blob": round(somewhere, 4),
@@ -118,8 +121,8 @@ def _verdict(
         "ok",
         edit_success=outcome.edit_success,
         over_editing=over_editing,
-        naturalness=score(everywhere, NATURALNESS),
-        artifacts=min(score(somewhere, ARTIFACTS), score(wear, WEAR)),
+        naturalness=natural,
+        artifacts=unharmed,
         notes=notes,
     )
 
