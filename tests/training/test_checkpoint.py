@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from earl.errors import CheckpointError
+from earl.policy import create_policy
+from earl.sequence import Vocabulary
 from earl.training import checkpoint
 from earl.training.checkpoint import (
     Snapshot,
@@ -18,6 +20,7 @@ from earl.training.checkpoint import (
     save_snapshot,
     thin_checkpoints,
 )
+from earl.training.state import load_trained_tensors, trained_tensors
 
 
 def snapshot(step: int) -> Snapshot:
@@ -94,3 +97,16 @@ def test_thinning_keeps_newest_milestones_and_protected(tmp_path: Path) -> None:
     thin_checkpoints(tmp_path, keep=2, milestone=4, protected=frozenset({3}))
     assert [checkpoint.checkpoint_step(path) for path in list_checkpoints(tmp_path)] == [3, 4, 7, 8]
     assert not list(tmp_path.glob(".partial*"))
+
+
+def test_a_tied_head_is_saved_once_and_comes_back(tmp_path: Path) -> None:
+    config = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
+    vocabulary = Vocabulary.compact(text_size=260, codebook_size=16)
+    tied = {**config, "intermediate_size": 48, "tie_word_embeddings": True}
+    model, other = create_policy(tied, vocabulary, seed=1), create_policy(tied, vocabulary, seed=2)
+    tensors = trained_tensors(model)
+    assert "model.embed_tokens.weight" in tensors and "lm_head.weight" not in tensors
+    path = save_snapshot(tmp_path, Snapshot(1, {"weights": tensors}, {}))
+    load_trained_tensors(other, load_snapshot(path).tensors["weights"])
+    assert other.lm_head.weight is other.model.embed_tokens.weight
+    assert torch.equal(other.lm_head.weight, model.lm_head.weight)

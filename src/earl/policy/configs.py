@@ -42,6 +42,7 @@ def _size(
     ffn: int,
     positions: int = 4096,
     rope_theta: float = 1_000_000.0,
+    tied: bool = False,
 ) -> dict[str, Any]:
     return {
         "hidden_size": hidden,
@@ -51,14 +52,17 @@ def _size(
         "intermediate_size": ffn,
         "max_position_embeddings": positions,
         "rope_theta": rope_theta,
+        "tie_word_embeddings": tied,
     }
 
 
 # The smallest two see sequences of some hundred tokens: a lower theta gives more of their few
-# rotary pairs wavelengths short enough to tell neighbouring positions apart.
+# rotary pairs wavelengths short enough to tell neighbouring positions apart. The shipped model's size
+# ties its head to its embedding: most of an edit is copying, and a tied code can be copied as soon as it
+# has been seen, where two tables must be taught every code twice (docs/lab-notes.md).
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": _size(64, 2, 4, 2, 160, rope_theta=2_000.0),
-    "small": _size(256, 6, 4, 2, 704, rope_theta=2_000.0),
+    "small": _size(256, 6, 4, 2, 704, rope_theta=2_000.0, tied=True),
     "medium": _size(384, 8, 6, 2, 1024),
     "base": _size(512, 12, 8, 4, 1408),
     "large": _size(1024, 24, 16, 4, 2816),

@@ -28,7 +28,13 @@ def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
 def _saved(model: nn.Module) -> dict[str, Tensor]:
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     frozen -= set(getattr(model, "also_saved", ()))
-    return {name: value for name, value in model.state_dict().items() if name not in frozen}
+    return {name: value for name, value in model.state_dict().items() if name not in frozen | _aliases(model)}
+
+
+def _aliases(model: nn.Module) -> set[str]:
+    """Second names of parameters that have two, as a head tied to the embedding has."""
+    every = model.named_parameters(remove_duplicate=False)
+    return {name for name, _ in every} - {name for name, _ in model.named_parameters()}
 
 
 @torch.no_grad()
