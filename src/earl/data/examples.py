@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +28,22 @@ from earl.sequence import (
     write_prompt,
 )
 
-KEEP = "keep the picture as it is"
-"""The instruction of an identity edit."""
+KEEP = (
+    "keep the picture as it is",
+    "keep it",
+    "keep the scene",
+    "copy the picture",
+    "change nothing",
+    "keep the scene in the picture",
+    "leave it as it is",
+    "keep all",
+    "keep all objects",
+    "leave the scene",
+    "make it the same",
+    "make the picture the same",
+)
+"""The instructions of an identity edit. They differ in length, as instructions of edits do: where
+the source's cells lie, seen from the copy's, then has to be worked out from the sequence."""
 
 Task = Literal["edit", "caption_to_image", "image_to_caption", "identity"]
 
@@ -100,7 +115,8 @@ def whole_example(edit: Edit, side: Literal[0, 1], task: Task, tokenizer: TextTo
         (edit.target_codes, edit.target_caption) if side else (edit.source_codes, edit.source_caption)
     )
     if task == "identity":
-        ids = [*write_prompt(codes, KEEP, tokenizer), *write_completion(codes, tokenizer)]
+        words = KEEP[crc32(f"{edit.id}/{side}".encode()) % len(KEEP)]
+        ids = [*write_prompt(codes, words, tokenizer), *write_completion(codes, tokenizer)]
     else:
         if not text:
             raise DataError(f"edit {edit.id} has no caption, which the base stage needs")
