@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,31 @@ def test_full_disk_stops_with_the_last_checkpoint_intact(
     assert [path.name for path in checkpoint.list_checkpoints(tmp_path / "checkpoints")] == ["step-00000002"]
     monkeypatch.setattr(checkpoint, "save_file", save)
     train_sft(make_recipe(table))
+    assert largest_difference(weights(tmp_path), weights(plain_run)) == 0.0
+
+
+def test_full_disk_at_the_end_costs_no_training(
+    room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain_run: Path
+) -> None:
+    replace = os.replace
+
+    def fills_up(source: Any, target: Any) -> None:
+        if Path(target).name == "earl.json":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fills_up)
+    with pytest.raises(CheckpointError, match=r"model.*No space left.*checkpoints are intact"):
+        train_sft(make_recipe(recipe_table(room, tmp_path)))
+    assert not [
+        path
+        for path in (tmp_path / "model").iterdir()
+        if path.name.endswith((".json", ".tmp")) and "earl" in path.name
+    ]
+    monkeypatch.setattr(os, "replace", replace)
+    report = train_sft(make_recipe(recipe_table(room, tmp_path)))
+    assert report.step == 6 and len(records(tmp_path)) == 6, "nothing was trained again"
+    assert (tmp_path / "model" / "earl.json").is_file()
     assert largest_difference(weights(tmp_path), weights(plain_run)) == 0.0
 
 
