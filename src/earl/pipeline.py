@@ -176,15 +176,7 @@ class EditPipeline:
         instruction: str,
         *,
         seed: int = 0,
-        num_images: int = 1,
-        temperature: float = 1.0,
-        top_k: int = 2048,
-        top_p: float = 1.0,
-        greedy: bool = False,
-        area: int | None = None,
-        reasoning: bool = False,
-        restore_size: bool = False,
-        on_row: Callable[..., None] | None = None,
+        **options: Any,
     ) -> EditResult:
         """Edit one picture.
 
@@ -192,31 +184,15 @@ class EditPipeline:
             image: a PIL image, a path, or the bytes of an image file.
             instruction: what to change, 1 to 2,000 characters.
             seed: picture i is drawn with seed + i; the same seed gives the same picture.
-            num_images: how many to draw, >= 1.
-            temperature, top_k, top_p, greedy: see `earl.generation.Sampling`.
-            area: px² to work at; the model's own when None.
-            reasoning: let the model write a chain of thought first.
-            restore_size: scale the results to the size of `image`.
-            on_row: called by the engine as rows of image codes are done.
+            options: keywords of `edit_many`: `num_images`, `temperature`, `top_k`, `top_p`, `greedy`,
+                `area`, `reasoning`, `restore_size`, `on_row`.
 
         Raises:
             ImageError: no picture, or one of an aspect that cannot be edited.
             InstructionError: empty, or too long for the model.
             ConfigError: sampling settings out of range.
         """
-        return self.edit_many(
-            [(image, instruction)],
-            seeds=[seed],
-            num_images=num_images,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            greedy=greedy,
-            area=area,
-            reasoning=reasoning,
-            restore_size=restore_size,
-            on_row=on_row,
-        )[0]
+        return self.edit_many([(image, instruction)], seeds=[seed], **options)[0]
 
     def edit_many(
         self,
@@ -233,14 +209,23 @@ class EditPipeline:
         restore_size: bool = False,
         on_row: Callable[..., None] | None = None,
     ) -> list[EditResult]:
-        """Edit several pictures together, of any sizes; arguments as in `__call__`.
+        """Edit several pictures together, of any sizes.
 
         Args:
-            pairs: (image, instruction) of each edit.
+            pairs: (image, instruction) of each edit, each as in `__call__`.
             seeds: one for all, or one per pair.
+            num_images: how many to draw of each, >= 1.
+            temperature, top_k, top_p, greedy: see `earl.generation.Sampling`.
+            area: px² to work at; the model's own when None.
+            reasoning: let the model write a chain of thought first.
+            restore_size: scale the results to the size of their sources.
+            on_row: called by the engine as rows of image codes are done.
 
         Returns:
             Results in the order of `pairs`.
+
+        Raises:
+            ImageError, InstructionError, ConfigError: as `__call__`; also as many seeds as edits are needed.
         """
         from earl.generation import Request, Sampling
 

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from safetensors.torch import load_file
 
-from earl.config.recipe import load_recipe, save_recipe
+from earl.config.recipe import load_recipe
 from earl.config.stages import GrpoRecipe
 from earl.errors import TrainingError
 from earl.grpo.stage import train_grpo
 from earl.policy import load_policy
 from earl.records import Attempt, Verdict
 from earl.training import checkpoint
+from stage_runs import largest_difference, run_script, weights
 
 from .tiny import Bright, Flaky, Hanging, MeanColour, make_recipe, recipe_table, records
 
@@ -45,40 +41,6 @@ train_grpo(load_recipe(GrpoRecipe, sys.argv[1]), Bright(), vision=MeanColour())
 
 def train(table: dict[str, Any], verifier: Any = None, **more: Any):
     return train_grpo(make_recipe(table), verifier or Bright(), vision=MeanColour(), **more)
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model" / "policy" / "model.safetensors")
-
-
-def largest_difference(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
-    assert a.keys() == b.keys()
-    return max((a[name] - b[name]).abs().max().item() for name in a)
-
-
-def run_script(tmp_path: Path, table: dict[str, Any], *, ranks: int = 1, die_at: int = 0) -> list[int]:
-    """Run a recipe in processes of its own, started as a launcher starts them; their exit codes."""
-    script, recipe = tmp_path / "script.py", tmp_path / "recipe.toml"
-    script.write_text(SCRIPT)
-    save_recipe(make_recipe(table), recipe)
-    root = Path(__file__).parents[2]
-    paths = f"{root / 'src'}{os.pathsep}{root / 'tests'}"
-    environment = {**os.environ, "PYTHONPATH": paths, "DIE_AT": str(die_at), "OMP_NUM_THREADS": "1"}
-    if ranks > 1:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = str(free.getsockname()[1])
-        environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(ranks)}
-        environment |= {"GLOO_SOCKET_IFNAME": "lo", "LOCAL_WORLD_SIZE": str(ranks)}
-    started = [
-        subprocess.Popen(
-            [sys.executable, str(script), str(recipe)],
-            env=environment | ({"RANK": str(rank), "LOCAL_RANK": str(rank)} if ranks > 1 else {}),
-            stderr=subprocess.DEVNULL,
-        )
-        for rank in range(ranks)
-    ]
-    return [process.wait(timeout=240) for process in started]
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +76,7 @@ def test_the_reward_rises(room: Path, tmp_path: Path) -> None:
 
 def test_kill_and_resume_equals_uninterrupted(plain_run: Path, room: Path, tmp_path: Path) -> None:
     table = recipe_table(room, tmp_path / "run")
-    assert run_script(tmp_path, table, die_at=6) == [-9]  # after the checkpoint of step 4, with step 5 done
+    assert run_script(tmp_path, SCRIPT, make_recipe(table), die_at=6) == [-9]  # step 5 done, step 4 saved
     assert [line["step"] for line in records(tmp_path / "run")][-1] == 5
     train(table)
     assert largest_difference(weights(tmp_path / "run"), weights(plain_run)) == 0.0
@@ -123,7 +85,8 @@ def test_kill_and_resume_equals_uninterrupted(plain_run: Path, room: Path, tmp_p
 
 
 def test_two_ranks_equal_one(plain_run: Path, room: Path, tmp_path: Path) -> None:
-    assert run_script(tmp_path, recipe_table(room, tmp_path / "run"), ranks=2) == [0, 0]
+    recipe = make_recipe(recipe_table(room, tmp_path / "run"))
+    assert run_script(tmp_path, SCRIPT, recipe, ranks=2) == [0, 0]
     last = checkpoint.load_snapshot(tmp_path / "run" / "checkpoints" / "step-00000006")
     assert len(last.state["streams"]) == 2, "there were two ranks, not two runs"
     assert largest_difference(weights(tmp_path / "run"), weights(plain_run)) < 1e-5

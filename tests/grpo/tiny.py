@@ -3,42 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from earl.config.recipe import check
 from earl.config.stages import GrpoRecipe
 from earl.records import Attempt, Verdict
+from stage_runs import MeanColour, records
 
-
-class MeanColour:
-    """Codes of 64: two bits of each channel's mean over a cell."""
-
-    codebook_size = 64
-    area = 32 * 32
-
-    def encode(self, images: Sequence[Any], resize: bool = True) -> list[np.ndarray]:
-        codes = []
-        for image in images:
-            rows, columns = image.height // 8, image.width // 8
-            mean = np.asarray(image).reshape(rows, 8, columns, 8, 3).mean((1, 3)).astype(int) // 64
-            codes.append((mean @ [16, 4, 1]).astype(np.int32))
-        return codes
-
-    def decode(self, codes: Sequence[np.ndarray]) -> list[Image.Image]:
-        pictures = []
-        for grid in codes:
-            levels = np.stack([grid // 16, grid // 4 % 4, grid % 4], axis=-1) * 64 + 32
-            pictures.append(Image.fromarray(levels.repeat(8, 0).repeat(8, 1).astype(np.uint8)))
-        return pictures
-
-    def fingerprint(self) -> str:
-        return "mean colour"
+__all__ = ["Bright", "Flaky", "Hanging", "MeanColour", "make_recipe", "recipe_table", "records"]
 
 
 class Bright:
@@ -96,8 +72,3 @@ def recipe_table(room: Path, folder: Path) -> dict[str, Any]:
 
 def make_recipe(table: dict[str, Any]) -> GrpoRecipe:
     return check(GrpoRecipe, table)
-
-
-def records(folder: Path, split: str = "train") -> list[dict[str, Any]]:
-    lines = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
-    return [line for line in lines if line["split"] == split]

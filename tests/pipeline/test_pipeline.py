@@ -131,6 +131,11 @@ def test_settings_out_of_range(pipeline, wrong):
         pipeline(picture(), "remove the cone", **wrong)
 
 
+def test_a_misspelt_option_is_named(pipeline):
+    with pytest.raises(TypeError, match="tempratur"):
+        pipeline(picture(), "remove the cone", tempratur=1.0)
+
+
 def test_seeds_must_match_the_edits(pipeline):
     with pytest.raises(ConfigError, match="2 seeds for 1 edits"):
         pipeline.edit_many([(picture(), "remove the cone")], seeds=[1, 2])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +14,7 @@ from earl.config.stages import STAGES
 from earl.data.world import WorldData, prepare_world
 from earl.sequence import train_text_tokenizer
 from earl.world import all_texts
-
-
-class MeanColour:
-    """Codes of 64: two bits of each channel's mean over a cell."""
-
-    codebook_size = 64
-
-    def encode(self, images: Sequence[Any], resize: bool = True) -> list[np.ndarray]:
-        codes = []
-        for image in images:
-            rows, columns = image.height // 8, image.width // 8
-            mean = np.asarray(image).reshape(rows, 8, columns, 8, 3).mean((1, 3)).astype(int) // 64
-            codes.append((mean @ [16, 4, 1]).astype(np.int32))
-        return codes
-
-    def fingerprint(self) -> str:
-        return "mean colour"
+from stage_runs import MeanColour
 
 
 @pytest.fixture(scope="session")

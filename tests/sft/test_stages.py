@@ -5,9 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from earl.config.recipe import load_recipe, save_recipe
+from earl.config.recipe import load_recipe
 from earl.config.stages import SftRecipe
 from earl.errors import CheckpointError, ConfigError, DataError, TrainingError
 from earl.policy import load_policy
@@ -23,6 +20,7 @@ from earl.sft.base import base_mixture, train_base
 from earl.sft.sft import train_sft
 from earl.training import checkpoint
 from earl.training.loop import Trainer
+from stage_runs import largest_difference, records, run_script, weights
 
 from .conftest import make_recipe, recipe_table
 
@@ -43,44 +41,6 @@ def maybe_die(stream):
 TokenStream.__next__ = maybe_die
 train_sft(load_recipe(SftRecipe, sys.argv[1]))
 """
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model" / "policy" / "model.safetensors")
-
-
-def records(folder: Path, split: str = "train") -> list[dict[str, Any]]:
-    lines = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
-    return [line for line in lines if line["split"] == split]
-
-
-def largest_difference(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
-    assert a.keys() == b.keys()
-    return max((a[name] - b[name]).abs().max().item() for name in a)
-
-
-def run_script(tmp_path: Path, table: dict[str, Any], *, ranks: int = 1, die_at: int = 0) -> list[int]:
-    """Run a recipe in processes of its own, started as a launcher starts them; their exit codes."""
-    script, recipe = tmp_path / "script.py", tmp_path / "recipe.toml"
-    script.write_text(SCRIPT)
-    save_recipe(make_recipe(table), recipe)
-    source = str(Path(__file__).parents[2] / "src")
-    environment = {**os.environ, "PYTHONPATH": source, "DIE_AT": str(die_at), "OMP_NUM_THREADS": "1"}
-    if ranks > 1:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = str(free.getsockname()[1])
-        environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(ranks)}
-        environment |= {"GLOO_SOCKET_IFNAME": "lo", "LOCAL_WORLD_SIZE": str(ranks)}
-    started = [
-        subprocess.Popen(
-            [sys.executable, str(script), str(recipe)],
-            env=environment | ({"RANK": str(rank), "LOCAL_RANK": str(rank)} if ranks > 1 else {}),
-            stderr=subprocess.DEVNULL,
-        )
-        for rank in range(ranks)
-    ]
-    return [process.wait(timeout=240) for process in started]
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +65,7 @@ def test_a_run_leaves_a_model_a_log_and_its_recipe(plain_run: Path, room: Path) 
 
 def test_kill_and_resume_equals_uninterrupted(plain_run: Path, room: Path, tmp_path: Path) -> None:
     table = recipe_table(room, tmp_path / "run")
-    assert run_script(tmp_path, table, die_at=6) == [-9]  # after the checkpoint of step 4, with step 5 done
+    assert run_script(tmp_path, SCRIPT, make_recipe(table), die_at=6) == [-9]  # step 5 done, step 4 saved
     assert [line["step"] for line in records(tmp_path / "run")][-1] == 5
     train_sft(make_recipe(table))
     assert largest_difference(weights(tmp_path / "run"), weights(plain_run)) == 0.0
@@ -114,7 +74,8 @@ def test_kill_and_resume_equals_uninterrupted(plain_run: Path, room: Path, tmp_p
 
 
 def test_two_ranks_equal_one(plain_run: Path, room: Path, tmp_path: Path) -> None:
-    assert run_script(tmp_path, recipe_table(room, tmp_path / "run"), ranks=2) == [0, 0]
+    recipe = make_recipe(recipe_table(room, tmp_path / "run"))
+    assert run_script(tmp_path, SCRIPT, recipe, ranks=2) == [0, 0]
     last = checkpoint.load_snapshot(tmp_path / "run" / "checkpoints" / "step-00000006")
     assert len(last.state["streams"]) == 2, "there were two ranks, not two runs"
     assert largest_difference(weights(tmp_path / "run"), weights(plain_run)) < 1e-5
@@ -177,6 +138,31 @@ def test_full_disk_stops_with_the_last_checkpoint_intact(
     assert largest_difference(weights(tmp_path), weights(plain_run)) == 0.0
 
 
+def test_full_disk_at_the_end_costs_no_training(
+    room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain_run: Path
+) -> None:
+    replace = os.replace
+
+    def fills_up(source: Any, target: Any) -> None:
+        if Path(target).name == "earl.json":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fills_up)
+    with pytest.raises(CheckpointError, match=r"model.*No space left.*checkpoints are intact"):
+        train_sft(make_recipe(recipe_table(room, tmp_path)))
+    assert not [
+        path
+        for path in (tmp_path / "model").iterdir()
+        if path.name.endswith((".json", ".tmp")) and "earl" in path.name
+    ]
+    monkeypatch.setattr(os, "replace", replace)
+    report = train_sft(make_recipe(recipe_table(room, tmp_path)))
+    assert report.step == 6 and len(records(tmp_path)) == 6, "nothing was trained again"
+    assert (tmp_path / "model" / "earl.json").is_file()
+    assert largest_difference(weights(tmp_path), weights(plain_run)) == 0.0
+
+
 def test_early_stop_publishes_the_best_weights(
     room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,6 +214,36 @@ def test_gradient_checkpointing_changes_nothing(plain_run: Path, room: Path, tmp
     table["precision"]["gradient_checkpointing"] = True
     train_sft(make_recipe(table))
     assert largest_difference(weights(tmp_path), weights(plain_run)) < 1e-6
+
+
+def test_compiled_layers_learn_the_same(
+    plain_run: Path, room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Traced by torch.compile and run as traced: what the inductor would be given, without its minutes."""
+    layers, real = [], torch.compile
+
+    def traced(function: Any, **options: Any) -> Any:
+        layers.append(function)
+        return real(function, **options, backend="aot_eager")
+
+    monkeypatch.setattr(torch, "compile", traced)
+    table = recipe_table(room, tmp_path)
+    table["run"]["compile"] = True
+    train_sft(make_recipe(table))
+    assert len(layers) == 2, "one a layer"
+    assert largest_difference(weights(tmp_path), weights(plain_run)) < 1e-4
+    for fast, slow in zip(records(tmp_path), records(plain_run), strict=True):
+        assert fast["loss"] == pytest.approx(slow["loss"], abs=1e-4)
+
+
+def test_compiling_without_a_compiler_is_refused(
+    room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("earl.training.ranks.shutil.which", lambda name: None)
+    table = recipe_table(room, tmp_path)
+    table["run"]["compile"] = True
+    with pytest.raises(ConfigError, match=r"run\.compile on a CPU needs a C\+\+ compiler"):
+        train_sft(make_recipe(table))
 
 
 def test_base_stage_learns_on_all_tokens(room: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from earl.sft.pictures import PictureStream, edge_weights, load_pictures, to_pix
 from earl.sft.tokenizer import train_tokenizer
 from earl.vision import load_vision_tokenizer
 from earl.world import render, sample_group
+from stage_runs import largest_difference, run_script
 
 from .conftest import make_recipe
 
@@ -85,6 +86,80 @@ def test_resuming_equals_not_stopping(run: Path, cache: Path, tmp_path: Path) ->
     for name in ends[0]:
         assert torch.equal(ends[0][name], ends[1][name]), name
     assert any("quantize.embedding" in name for name in ends[0]), "the codebook has no gradient, and is saved"
+
+
+# Two runs in one process of a rank: uninterrupted, and stopped at step 3 and continued. Each rank
+# writes the weights that it holds after both.
+RANKS = """
+import os, sys, torch
+from pathlib import Path
+from safetensors.torch import save_file
+from earl.config.recipe import load_recipe
+from earl.config.stages import TokenizerRecipe
+from earl.sft import tokenizer
+
+kept, save = {}, tokenizer.TokenizerObjective.__init__
+def remember(self, learner, precision):
+    kept["learner"] = learner
+    save(self, learner, precision)
+tokenizer.TokenizerObjective.__init__ = remember
+recipe = load_recipe(TokenizerRecipe, sys.argv[1])
+folder = Path(recipe.run.folder)
+def run(name, steps):
+    run = recipe.run.model_copy(update={"folder": str(folder / name)})
+    changes = {"run": run, "length": recipe.length.model_copy(update={"steps": steps})}
+    tokenizer.train_tokenizer(recipe.model_copy(update=changes))
+run("whole", 6)
+state = {n: t.clone() for n, t in kept["learner"].model.state_dict().items()}
+save_file(state, folder / f"rank-{os.environ['RANK']}.safetensors")
+run("cut", 3)
+run("cut", 6)
+"""
+
+
+def test_two_ranks_hold_the_same_tokenizer_and_resume_exactly(run: Path, cache: Path, tmp_path: Path) -> None:
+    both = table(tmp_path, cache)
+    both["schedule"] = {"steps": 6}
+    both["validation"]["samples"] = 2  # one batch: the second rank has no pictures to show
+    assert run_script(tmp_path, RANKS, make_recipe(both), ranks=2) == [0, 0]
+    ranks = [load_file(tmp_path / f"rank-{rank}.safetensors") for rank in (0, 1)]
+    assert largest_difference(*ranks) == 0.0
+    assert largest_difference(ranks[0], load_file(run / "model" / "model.safetensors")) > 0
+    whole, cut = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "cut"))
+    assert largest_difference(whole, cut) == 0.0
+    lines = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if line["split"] == "train"] == [1, 2, 3, 4, 5, 6]
+    checks = [line for line in lines if line["split"] == "validation"]
+    assert 1 <= checks[-1]["codes_perplexity"] <= checks[-1]["codes_alive"] <= 16
+    tokenizer = load_vision_tokenizer(tmp_path / "whole" / "model")
+    assert tokenizer.decode(tokenizer.encode([Image.new("RGB", (32, 32), "red")]))[0].size == (32, 32)
+
+
+def test_compiled_passes_learn_the_same(
+    run: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Traced by torch.compile and run as traced: what the inductor would be given, without its minutes."""
+    compiled, real = [], torch.compile
+
+    def traced(function: Any, **options: Any) -> Any:
+        compiled.append(function.__name__)
+        return real(function, **options, backend="aot_eager")
+
+    monkeypatch.setattr(torch, "compile", traced)
+    fast = table(tmp_path, cache)
+    fast["run"]["compile"] = True
+    train_tokenizer(make_recipe(fast))
+    assert compiled == ["encode_still", "decode_still"]
+    ends = [load_file(f / "model" / "model.safetensors") for f in (run, tmp_path)]
+    assert largest_difference(*ends) < 1e-4
+    fast["model"] = {"start": str(run / "model"), "area": 1024}
+    fast["run"]["folder"], fast["length"]["steps"], fast["images"]["crop_steps"] = (
+        str(tmp_path / "more"),
+        1,
+        0,
+    )
+    train_tokenizer(make_recipe(fast))
+    assert len(compiled) == 4, "also a tokenizer that is continued"
 
 
 def test_continuing_from_a_tokenizer_keeps_its_codes(run: Path, cache: Path, tmp_path: Path) -> None:

@@ -9,11 +9,8 @@ from verifier_pictures import like_a_tokenizer, picture
 
 from earl.errors import ImageError, InstructionError
 from earl.records import Attempt
-from earl.verifier.calibration import TRUE, calibrate
-from earl.verifier.damage import MAKERS
 from earl.verifier.scene import SceneVerifier, score, worst_square
 from earl.world import render
-from earl.world.edits import FAMILIES
 from earl.world.scene import Scene, SceneObject
 
 RECOLOR = "make the red cube green"
@@ -91,26 +88,3 @@ def test_curve_and_square() -> None:
     apart[4:6, 7:9] = 1
     assert worst_square(apart, 2) == pytest.approx(1.0)
     assert worst_square(apart, 4) == pytest.approx(0.25)
-
-
-def test_calibration_tells_good_from_bad() -> None:
-    result = calibrate(6, seed=5, show=False)
-    assert {c.kind for c in result.cases} >= {TRUE, "no-op", "noise", "blank"}
-    assert result.rate(TRUE)[1] == 1.0 and result.roc_auc() > 0.99
-    for kind in ("no-op", "noise", "shuffled", "wrong count"):
-        assert result.rate(kind)[1] == 1.0
-    table = result.table()
-    assert table.count("\n") >= 2 and all(k in table for k in MAKERS)
-    assert all(c.family in FAMILIES for c in result.cases)
-
-
-def test_calibration_sends_pictures_through() -> None:
-    rng, passed = np.random.default_rng(0), []
-
-    def through(images):
-        passed.extend(images)
-        return [picture(like_a_tokenizer(np.asarray(i), rng)) for i in images]
-
-    result = calibrate(2, seed=6, through=through, show=False)
-    assert len(passed) == len(result.cases)
-    assert result.rate(TRUE)[1] == 1.0

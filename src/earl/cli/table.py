@@ -38,7 +38,11 @@ COMMANDS = (
     Command(
         "verifier check", "verifier", "see whether a judge can be reached, and which model it is", "_check"
     ),
+    Command("verifier calibrate", "calibrate", "how the scene verifier scores edits known good and bad"),
     Command("evaluate world", "evaluate", "edit unseen world pictures, score them, print a table by family"),
+    Command(
+        "evaluate tokenizer", "evaluate_tokenizer", "what a vision tokenizer keeps of unseen world pictures"
+    ),
     Command("world sample", "world", "write example tasks of the world as PNG and JSON"),
     Command("prepare world", "prepare", "render, tokenise and store world edits for training"),
     Command("prepare text", "prepare", "learn a small text tokenizer from the world's sentences", "_text"),

@@ -5,7 +5,7 @@ A model is named by the word "world" (shipped in the package), by a folder, or b
 belongs to `earl.policy` and `earl.vision`. Nothing is downloaded unless the user named a hub id.
 
 Folders that are understood:
-    ours       earl.json, policy/, vision/, tokenizer.json (any of them may be absent)
+    ours       earl.json, policy/ or adapter/, vision/, tokenizer.json (any of them may be absent)
     a policy   config.json with model_type "Emu3" (released) or "emu3_text_model", "emu3" (transformers)
     a vision tokenizer   config.json with model_type "Emu3VisionVQ" or "emu3_vqgan"
     an adapter adapter_config.json (LoRA); its other parts come from the base model that it names
@@ -150,7 +150,7 @@ def _fetch(name: str, revision: str | None, parts: Sequence[Part]) -> Path:
 
 def _describe(folder: Path, name: str, parts: Sequence[Part]) -> ModelFolder:
     if (folder / "earl.json").is_file():
-        return _describe_ours(folder, name)
+        return _describe_ours(folder, name, parts)
     if (folder / "adapter_config.json").is_file():
         return _describe_adapter(folder, name, parts)
     tokenizer = folder if any((folder / file).is_file() for file in _TOKENIZER_FILES) else None
@@ -171,7 +171,7 @@ def _describe(folder: Path, name: str, parts: Sequence[Part]) -> ModelFolder:
     )
 
 
-def _describe_ours(folder: Path, name: str) -> ModelFolder:
+def _describe_ours(folder: Path, name: str, parts: Sequence[Part]) -> ModelFolder:
     meta = read_json(folder / "earl.json")
     version = meta.get("format", meta.get("format_version", FORMAT_VERSION))
     if not isinstance(version, int) or version > FORMAT_VERSION:
@@ -180,7 +180,7 @@ def _describe_ours(folder: Path, name: str) -> ModelFolder:
             f"this version reads up to {FORMAT_VERSION}; upgrade earl"
         )
     policy, vision = folder / "policy", folder / "vision"
-    return ModelFolder(
+    found = ModelFolder(
         folder,
         policy_path=policy if policy.is_dir() else None,
         tokenizer_path=folder if any((folder / file).is_file() for file in _TOKENIZER_FILES) else None,
@@ -188,6 +188,28 @@ def _describe_ours(folder: Path, name: str) -> ModelFolder:
         meta=meta,
         name=name,
     )
+    adapter = _adapter_in(folder)
+    if adapter is None:
+        return found
+    lacking = [part for part in parts if part != "policy" and getattr(found, f"{part}_path") is None]
+    found = replace(found, policy_path=adapter)
+    if not lacking and "policy" not in parts:
+        return found
+    base = resolve_base(adapter, lacking)
+    return replace(
+        found,
+        tokenizer_path=found.tokenizer_path or base.tokenizer_path,
+        vision_path=found.vision_path or base.vision_path,
+    )
+
+
+def _adapter_in(folder: Path) -> Path | None:
+    """The adapter's folder, where a folder has an adapter in a policy's place; None elsewhere."""
+    if not (folder / "earl.json").is_file():
+        return folder if (folder / "adapter_config.json").is_file() else None
+    adapter = folder / "adapter"
+    there = (adapter / "adapter_config.json").is_file() and not (folder / "policy").is_dir()
+    return adapter if there else None
 
 
 def adapter_base(folder: Path) -> str:
@@ -201,8 +223,33 @@ def adapter_base(folder: Path) -> str:
     return str(beside) if not Path(base).is_absolute() and base != SHIPPED and beside.is_dir() else base
 
 
+def resolve_base(adapter: Path, parts: Sequence[Part]) -> ModelFolder:
+    """The model that an adapter was trained on, which may have an adapter of its own.
+
+    Raises:
+        ModelNotFoundError: it is not where the adapter says.
+        ModelFormatError: the adapter names itself, or adapters name each other in a circle.
+    """
+    base, seen = adapter_base(adapter), [adapter.resolve()]
+    below = None if base == SHIPPED else _adapter_in(Path(base).expanduser())
+    while below is not None:
+        if below.resolve() in seen:
+            how = "itself" if len(seen) == 1 else "one that names it in turn"
+            raise ModelFormatError(
+                f"the adapter in {adapter} names {how} as its base model; set base_model_name_or_path in "
+                "adapter_config.json to the model that it was trained on"
+            )
+        seen.append(below.resolve())
+        under = adapter_base(below)
+        below = None if under == SHIPPED else _adapter_in(Path(under).expanduser())
+    try:
+        return resolve_model(base, parts=parts)
+    except ModelNotFoundError as error:
+        raise ModelNotFoundError(
+            f"the adapter in {adapter} was trained on '{base}', which is missing: {error}; "
+            f"put it there, or set base_model_name_or_path in {adapter / 'adapter_config.json'}"
+        ) from error
+
+
 def _describe_adapter(folder: Path, name: str, parts: Sequence[Part]) -> ModelFolder:
-    base = adapter_base(folder)
-    if Path(base).resolve() == folder.resolve():
-        raise ModelFormatError(f"the adapter in {folder} names itself as its base model")
-    return replace(resolve_model(base, parts=parts), path=folder, policy_path=folder, name=name)
+    return replace(resolve_base(folder, parts), path=folder, policy_path=folder, name=name)

@@ -27,7 +27,10 @@ class Run(Section):
     threads: int = Field(
         default=0, ge=0, le=1024, description="CPU threads of a rank; 0 leaves torch's choice"
     )
-    compile: bool = Field(default=False, description="torch.compile the transformer's layers")
+    compile: bool = Field(
+        default=False,
+        description="torch.compile the transformer's layers, or the vision tokenizer's two passes",
+    )
     tracker: Literal["tensorboard", "none"] = "tensorboard"
     log_every: Count = Field(default=20, description="steps between lines in the log")
 

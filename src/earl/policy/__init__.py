@@ -1,6 +1,6 @@
 """The policy: `transformers.Emu3ForCausalLM` loaded, saved, made from scratch, adapted and scored."""
 
-from earl.policy.adapters import TARGETS, add_lora, attach_adapter, save_adapter
+from earl.policy.adapters import TARGETS, add_lora, attach_adapter, merged, save_adapter
 from earl.policy.configs import SIZES
 from earl.policy.likelihood import Scorer, logprobs_from_hidden, policy_of, token_logprobs
 from earl.policy.loading import create_policy, load_policy, warm_start_visual
@@ -18,6 +18,7 @@ __all__ = [
     "create_policy",
     "load_policy",
     "logprobs_from_hidden",
+    "merged",
     "policy_of",
     "replace_folder",
     "save_adapter",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 from transformers import Emu3ForCausalLM
 
-from earl.config.models import read_json
+from earl.config.models import SHIPPED, read_json
 from earl.errors import ConfigError, ModelFormatError, ModelNotFoundError
 from earl.policy.saving import replace_folder
 
@@ -37,7 +37,8 @@ def add_lora(
         targets: projections of the layers, some of `TARGETS`; the head and embedding are not among
             them, because likelihoods read the head's columns directly.
         alpha: the update is scaled by alpha / rank; None means 2 x rank.
-        base: what the adapter's file names as its base model; None keeps where the model came from.
+        base: what the adapter's file names as its base model, a folder by its absolute path; None keeps
+            where the model came from.
 
     Raises:
         ConfigError: rank below 1, or a projection that is not there.
@@ -49,7 +50,8 @@ def add_lora(
     from peft import LoraConfig, get_peft_model  # slow to import, needed for adapters only
 
     if base is not None:
-        model.name_or_path = base
+        local = Path(base).expanduser()
+        model.name_or_path = str(local.resolve()) if base != SHIPPED and local.is_dir() else base
     config = LoraConfig(
         r=rank,
         lora_alpha=int(alpha) if alpha is not None else 2 * rank,
@@ -93,3 +95,18 @@ def attach_adapter(base: Emu3ForCausalLM, folder: Path, *, trainable: bool = Fal
         first_line = str(error).strip().split("\n")[0]
         raise ModelFormatError(f"the adapter in {folder} does not fit its base: {first_line}") from error
     return model.eval()
+
+
+def merged(model: Any) -> Emu3ForCausalLM:
+    """The policy with its adapter added into its weights, all of them trainable; itself where it has none.
+
+    Sums are rounded to the dtype of the weights.
+    """
+    if not hasattr(model, "peft_config"):
+        return model
+    plain = model.merge_and_unload()
+    if hasattr(plain, "peft_config"):  # peft leaves its mark on the module that it wrapped
+        del plain.peft_config
+    for parameter in plain.parameters():
+        parameter.requires_grad_(True)
+    return plain.eval()

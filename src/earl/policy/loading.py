@@ -16,7 +16,7 @@ from torch import nn
 from transformers import Emu3ForCausalLM
 from transformers.models.emu3.modeling_emu3 import Emu3RotaryEmbedding
 
-from earl.config.models import adapter_base, resolve_model
+from earl.config.models import adapter_base, resolve_base, resolve_model
 from earl.errors import ConfigError, ModelFormatError
 from earl.policy.configs import VocabularyLike, make_config, read_config
 from earl.policy.weights import check_names, iterate_weights
@@ -36,7 +36,8 @@ def load_policy(
 
     Args:
         name_or_folder: "world", a folder in the released layout, the transformers layout or ours,
-            a LoRA adapter's folder (then a peft model over its base is returned), or a hub id.
+            a LoRA adapter's folder or a model folder with `adapter/` (then a peft model over its base is
+            returned; a base that has an adapter too is given with that merged), or a hub id.
         dtype: "auto" keeps the stored one; or "float32", "bfloat16", "float16", a torch dtype.
         device: where the weights go.
         revision: of a hub id.
@@ -49,10 +50,11 @@ def load_policy(
     """
     folder = resolve_model(name_or_folder, revision, parts=("policy",)).need("policy")
     if (folder / "adapter_config.json").is_file():
-        from earl.policy.adapters import attach_adapter
+        from earl.policy.adapters import attach_adapter, merged
 
+        resolve_base(folder, ("policy",))  # says whose base is missing
         base = load_policy(adapter_base(folder), dtype=dtype, device=device, attention=attention)
-        return attach_adapter(base, folder)
+        return attach_adapter(merged(base), folder)
     config = read_config(folder)
     config._attn_implementation = attention
     wanted = parse_dtype(dtype)

@@ -60,7 +60,7 @@ def save_policy(
     replace_folder(Path(folder), write)
 
 
-def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
+def replace_folder(folder: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a new folder, then put it in the place of `folder` in one rename.
 
     Raises:

@@ -1,7 +1,4 @@
-"""Reading weights: safetensors only, one file or shards with an index, names put in one layout.
-
-Pickled weights (`*.bin`, `*.pt`) are refused, never opened: loading them can run code.
-"""
+"""Reading weights: safetensors only, one file or shards with an index, names put in one layout."""
 
 from __future__ import annotations
 
@@ -12,44 +9,15 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from earl.config.models import read_json
-from earl.errors import ModelFormatError, ModelNotFoundError
+from earl.config.weight_files import weight_files
+from earl.errors import ModelFormatError
 
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 # The text part of a full Emu3ForConditionalGeneration: of today's transformers, and as first published.
 _RENAMES = (
     (re.compile(r"^model\.text_model\."), "model."),
     (re.compile(r"^text_model\.(model\.|lm_head\.)"), r"\1"),
 )
 _NOT_TEXT = re.compile(r"^(model\.)?(vqmodel|vocabulary_mapping)\.|\.rotary_emb\.inv_freq$")
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a folder, in the index's order where there is one.
-
-    Raises:
-        ModelNotFoundError: there are none, or a shard of the index is missing.
-        ModelFormatError: there are only pickled weights.
-    """
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        names = read_json(index).get("weight_map")
-        if not isinstance(names, dict) or not names:
-            raise ModelFormatError(f"{index} has no weight_map; fetch the file again")
-        files = [folder / Path(name).name for name in dict.fromkeys(names.values())]
-        for file in files:
-            if not file.is_file():
-                raise ModelNotFoundError(f"{file} is missing, though the index beside it names it; fetch it")
-        return files
-    single = folder / "model.safetensors"
-    if single.is_file():
-        return [single]
-    if any(any(folder.glob(pattern)) for pattern in _PICKLES):
-        raise ModelFormatError(
-            f"{folder} holds pickled weights only, which can run code and are not opened; "
-            "convert them to safetensors"
-        )
-    raise ModelNotFoundError(f"{folder} has no model.safetensors (nor an index of shards); fetch the weights")
 
 
 def iterate_weights(folder: Path, device: str = "cpu") -> Iterator[tuple[str, torch.Tensor]]:

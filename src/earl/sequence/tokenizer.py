@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
-from earl.errors import SequenceError, TokenizerError
+from earl.errors import OutputError, SequenceError, TokenizerError
 from earl.sequence.vocabulary import SPECIAL_NAMES, VISUAL_NAME, Vocabulary, visual_name
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -75,7 +76,11 @@ class TextTokenizer:
     def save(self, folder: str | Path) -> None:
         """Write `tokenizer.json` into a folder, creating it; other libraries read the same ids from it.
 
-        Special and visual tokens are listed there under their names in the release.
+        Special and visual tokens are listed there under their names in the release. The file is whole
+        or as it was before.
+
+        Raises:
+            OutputError: it cannot be written (disk full, no permission).
         """
         content = json.loads(self.tokenizer.to_str())
         vocabulary = self.vocabulary
@@ -90,10 +95,20 @@ class TextTokenizer:
         ]
         if vocabulary.size > vocabulary.first_visual + vocabulary.codebook_size:
             listed[f"<|unused {vocabulary.size - 1}|>"] = vocabulary.size - 1
-        path = Path(folder)
-        path.mkdir(parents=True, exist_ok=True)
+        path = Path(folder) / TOKENIZER_FILE
         text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-        (path / TOKENIZER_FILE).write_text(text + "\n", encoding="utf-8")
+        beside = path.with_name(f".{TOKENIZER_FILE}.{os.getpid()}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                beside.write_text(text + "\n", encoding="utf-8")
+                os.replace(beside, path)
+            finally:
+                beside.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"{path} cannot be written ({error}); free some space or name another folder"
+            ) from error
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> TextTokenizer:

@@ -91,7 +91,8 @@ def train_tokenizer(recipe: TokenizerRecipe) -> Report:
 
     def validate(step: int) -> dict[str, float]:
         values, wall = validate_tokenizer(objective, held_back, accelerator, micro=recipe.batch.micro)
-        trainer.log.picture("reconstructions", step, wall)
+        if wall is not None:
+            trainer.log.picture("reconstructions", step, wall)
         return values
 
     steps = [recipe.length.steps] if recipe.length.steps else []
@@ -126,7 +127,8 @@ def _learner(recipe: TokenizerRecipe) -> TokenizerLearner:
         seed=derive_seed(recipe.run.seed, "codebook") % 2**31,
     )
     if recipe.model.start is not None:
-        learner = TokenizerLearner(load_vision_tokenizer(recipe.model.start, dtype="float32").model, settings)
+        loaded = load_vision_tokenizer(recipe.model.start, dtype="float32").model
+        learner = TokenizerLearner(loaded, settings, compile=recipe.run.compile)
         learner.use_loaded_codebook()
         return learner
     model = create_vision_tokenizer(
@@ -142,8 +144,11 @@ def _learner(recipe: TokenizerRecipe) -> TokenizerLearner:
 
 def validate_tokenizer(
     objective: TokenizerObjective, pictures: np.ndarray, accelerator: Accelerator, *, micro: int
-) -> tuple[dict[str, float], Image.Image]:
-    """Loss, PSNR (dB, mean over batches), codes in use, and a wall: pictures above, reconstructions below."""
+) -> tuple[dict[str, float], Image.Image | None]:
+    """Loss, PSNR (dB, mean over batches), codes in use, and a wall: pictures above, reconstructions below.
+
+    A rank that had no pictures, because there are fewer batches than ranks, has no wall.
+    """
     sums = torch.zeros(3, dtype=torch.float64)
     used = torch.zeros(objective.learner.model.config.codebook_size, dtype=torch.float64)
     wall: list[Tensor] = []
@@ -166,7 +171,7 @@ def validate_tokenizer(
         "codes_alive": float((table[3:] > 0).sum()),
         "codes_perplexity": float(perplexity),
     }
-    return values, _wall(torch.cat(wall)[:_WALL])
+    return values, _wall(torch.cat(wall)[:_WALL]) if wall else None
 
 
 def _wall(pairs_B2CHW: Tensor) -> Image.Image:

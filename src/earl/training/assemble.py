@@ -12,7 +12,7 @@ from earl.config.sections import Data, Lora, Model, Precision
 from earl.config.stages import BaseRecipe, GrpoRecipe, SftRecipe
 from earl.data.shards import EditShards, load_shards
 from earl.errors import ConfigError, DataError
-from earl.policy import add_lora, create_policy, load_policy, policy_of, warm_start_visual
+from earl.policy import add_lora, create_policy, load_policy, merged, policy_of, warm_start_visual
 from earl.sequence import TextTokenizer
 from earl.training.streams import derive_seed
 
@@ -53,6 +53,7 @@ def assemble_policy(recipe: BaseRecipe | SftRecipe | GrpoRecipe, device: torch.d
             f"model.start has {rows} token ids and its text tokenizer {tokenizer.vocabulary.size}; "
             "set model.text_tokenizer to the one it was trained with"
         )
+    policy = merged(policy)  # an adapter that the start has becomes part of what is trained
     if recipe.lora is not None:
         policy = _adapt(policy, recipe.lora, model)
     if recipe.precision.gradient_checkpointing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 from earl import __version__
 from earl.config.stages import TrainingRecipe
 from earl.errors import CheckpointError
-from earl.policy import policy_of, save_policy
+from earl.policy import policy_of, replace_folder, save_policy
 from earl.training.assemble import Parts
 
 FORMAT = 1
@@ -29,7 +30,8 @@ def save_model(
 ) -> Path:
     """Write `policy/`, the text tokenizer, `vision/` and `earl.json`.
 
-    A LoRA adapter is written as `adapter/`, which names its base; the rest is the base's own.
+    A LoRA adapter is written as `adapter/`, which names its base; the rest is the base's own. Each part
+    is whole or as it was before; `earl.json`, which makes the folder a model, comes last.
 
     Args:
         weights: of the policy, gathered, where its own are spread over ranks.
@@ -51,8 +53,17 @@ def save_model(
     try:
         parts.tokenizer.save(folder)
         if parts.vision_path is not None:
-            shutil.copytree(parts.vision_path, folder / "vision", dirs_exist_ok=True)
-        (folder / "earl.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
+            vision = parts.vision_path
+            replace_folder(folder / "vision", lambda into: shutil.copytree(vision, into, dirs_exist_ok=True))
+        beside = folder / f".earl.json.{os.getpid()}.tmp"
+        try:
+            beside.write_text(json.dumps(meta, indent=1), encoding="utf-8")
+            os.replace(beside, folder / "earl.json")
+        finally:
+            beside.unlink(missing_ok=True)
     except OSError as error:
-        raise CheckpointError(f"the model in {folder} could not be written: {error}") from error
+        raise CheckpointError(
+            f"the model in {folder} could not be written: {error}; the run's checkpoints are intact. "
+            "Free some space and start the same command again to write it."
+        ) from error
     return folder

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -20,7 +22,7 @@ def create_accelerator(run: Run, *, find_unused: bool = False) -> Accelerator:
         find_unused: some parameters get no gradient (a tokenizer's temporal layers).
 
     Raises:
-        ConfigError: run.device is "cuda" and there is none.
+        ConfigError: run.device is "cuda" and there is none; run.compile on a CPU without a C++ compiler.
     """
     if run.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("run.device = 'cuda', but torch sees no CUDA device; use run.device=auto")
@@ -28,6 +30,8 @@ def create_accelerator(run: Run, *, find_unused: bool = False) -> Accelerator:
         torch.set_num_threads(run.threads)
     handlers = [DistributedDataParallelKwargs(find_unused_parameters=find_unused)]
     cpu = run.device == "cpu" or not torch.cuda.is_available()
+    if run.compile and cpu and not any(map(shutil.which, (os.environ.get("CXX") or "g++", "clang++"))):
+        raise ConfigError("run.compile on a CPU needs a C++ compiler; install g++, or set run.compile=false")
     return Accelerator(cpu=cpu, kwargs_handlers=handlers)
 
 

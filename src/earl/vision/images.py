@@ -1,7 +1,8 @@
 """Image files as people have them, and the one rule by which they are resized.
 
 Whatever comes in (phone photographs lying on their side, cut-outs with alpha, palettes, CMYK,
-16 bits a channel) goes on as `PIL.Image` in mode RGB. No torch here.
+16 bits a channel, colours in a profile of their own) goes on as `PIL.Image` in mode RGB, sRGB.
+No torch here.
 """
 
 from __future__ import annotations
@@ -24,10 +25,15 @@ CELL = 8  # pixels per image code, each way
 MAX_ASPECT = 5.0  # longer side over shorter side; the release's own limit
 MAX_PIXELS = 100_000_000  # decoding more takes gigabytes
 _ALPHA_MODES = ("RGBA", "LA", "PA", "La", "RGBa")
+_PROFILED_MODES = ("RGB", "RGBA", "L", "LA", "P", "PA", "CMYK")  # 8 bits a channel
+_SPACES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # a profile's colour space -> the mode of its pixels
 
 
 def open_image(source: ImageSource) -> Image.Image:
-    """Read an image as a person sees it: upright, opaque (alpha over white), RGB, 8 bits.
+    """Read an image as a person sees it: upright, opaque (alpha over white), sRGB, 8 bits.
+
+    An embedded colour profile (ICC) is applied, and is not kept; a broken one, one that does not fit
+    the pixels, or one of an image with more than 8 bits is ignored.
 
     Args:
         source: a path, the bytes of an image file, or a PIL image (which is not changed). Of an
@@ -136,9 +142,51 @@ def _convert(image: Image.Image, name: str) -> Image.Image:
         raise ImageError(f"{name} is empty ({width}x{height} pixels); give one with pixels")
     try:
         image.load()
-        return _flatten(_upright(image))
+        flat = _flatten(_to_srgb(_upright(image)))
     except Exception as error:  # decoders fail in many ways, and all mean the same to a user
         raise ImageError(f"{name} is damaged or cut short ({error}); give an intact image") from error
+    flat.info.pop("icc_profile", None)  # it has been applied; twice would be wrong
+    return flat
+
+
+def _to_srgb(image: Image.Image) -> Image.Image:
+    """Colours as the embedded profile means them; the image itself where there is none that is of use."""
+    data = image.info.get("icc_profile")
+    if not data or image.mode not in _PROFILED_MODES:
+        return image
+    from PIL import ImageCms
+
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(data))
+        if ImageCms.getProfileDescription(profile).strip().startswith("sRGB"):
+            return image  # exactly as it is: a conversion would round
+        solid, alpha = _apart(image)
+        space = _SPACES[profile.profile.xcolor_space.strip()]
+        if solid.mode == "L" and space == "RGB":
+            solid = solid.convert("RGB")
+        if solid.mode != space:
+            return image
+        target = ImageCms.createProfile("sRGB")
+        converted = ImageCms.profileToProfile(solid, profile, target, outputMode="RGB")
+    except Exception:  # the many ways in which a profile can be broken
+        return image
+    assert converted is not None, "only a conversion in place gives nothing"
+    if alpha is not None:
+        converted.putalpha(alpha)
+    converted.info.pop("transparency", None)
+    return converted
+
+
+def _apart(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """The colours (L, RGB or CMYK), and the alpha channel where there is one."""
+    clear = image.mode in _ALPHA_MODES or "transparency" in image.info
+    if clear and image.mode not in ("L", "LA"):
+        image = image.convert("RGBA")
+        return image.convert("RGB"), image.getchannel("A")
+    if clear:
+        image = image.convert("LA")
+        return image.convert("L"), image.getchannel("A")
+    return (image.convert("RGB"), None) if image.mode == "P" else (image, None)
 
 
 def _upright(image: Image.Image) -> Image.Image:

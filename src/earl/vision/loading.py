@@ -23,6 +23,7 @@ from torch import Tensor
 from transformers import Emu3VQVAE, Emu3VQVAEConfig
 
 from earl.config.models import read_json, resolve_model
+from earl.config.weight_files import weight_files
 from earl.errors import CheckpointError, ConfigError, ModelFormatError, ModelNotFoundError
 from earl.vision.tokenizer import DEFAULT_AREA, VisionTokenizer
 
@@ -33,7 +34,6 @@ DTYPES = {
     "float16": torch.float16,
 }
 RELEASED, STOCK = "Emu3VisionVQ", "emu3_vqgan"
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _CONFIG_NAMES = {  # released -> transformers; the others are the same in both
     "ch": "base_channels",
     "ch_mult": "channel_multiplier",
@@ -187,7 +187,7 @@ def to_stock(name: str, tensor: Tensor) -> tuple[str, Tensor]:
 
 
 def _iterate_weights(folder: Path, released: bool) -> Iterator[tuple[str, Tensor]]:
-    for file in _weight_files(folder):
+    for file in weight_files(folder):
         try:
             with safe_open(file, framework="pt", device="cpu") as weights:
                 for name in weights.keys():  # noqa: SIM118 (not a dict)
@@ -197,25 +197,6 @@ def _iterate_weights(folder: Path, released: bool) -> Iterator[tuple[str, Tensor
             raise ModelFormatError(
                 f"{file} is truncated or no safetensors file ({error}); fetch it again"
             ) from error
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if single.is_file():
-        return [single]
-    if index.is_file():
-        names = read_json(index).get("weight_map") or {}
-        files = [folder / Path(name).name for name in dict.fromkeys(names.values())]
-        missing = [file.name for file in files if not file.is_file()]
-        if missing or not files:
-            raise ModelNotFoundError(f"{folder} lacks {', '.join(missing) or 'all shards'}; fetch them")
-        return files
-    if any(any(folder.glob(pattern)) for pattern in _PICKLES):
-        raise ModelFormatError(
-            f"{folder} holds pickled weights only, which can run code and are not opened; "
-            "convert them to safetensors"
-        )
-    raise ModelNotFoundError(f"{folder} has no model.safetensors; fetch the weights")
 
 
 def _fill(config: Emu3VQVAEConfig, weights: dict[str, Tensor], folder: Path) -> Emu3VQVAE:

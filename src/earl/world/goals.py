@@ -12,8 +12,9 @@ from itertools import combinations, permutations, product
 from typing import Any
 
 from earl.errors import InstructionError
-from earl.world.edits import nth_from, related
+from earl.world.counting import nth_from
 from earl.world.language import Ref, Request
+from earl.world.relations import related
 from earl.world.sampling import can_carry
 from earl.world.scene import COLUMNS, ROWS, SIZES, Scene, SceneObject
 

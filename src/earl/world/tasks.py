@@ -14,8 +14,9 @@ import numpy as np
 
 from earl.errors import DataError
 from earl.records import Box
-from earl.world.edits import FAMILIES, PROPOSERS, Proposal, covered, uses_held_out
+from earl.world.edits import FAMILIES, PROPOSERS, uses_held_out
 from earl.world.language import BACKGROUND_WORDS, Request, phrase, place_words
+from earl.world.proposals import Proposal, covered
 from earl.world.render import foot
 from earl.world.sampling import Kinds, choose, sample_scene
 from earl.world.scene import RADIUS, Scene, SceneObject

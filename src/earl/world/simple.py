@@ -1,0 +1,88 @@
+"""Simple edits: one object, attribute or look of the picture changes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from earl.world.language import Ref, Request
+from earl.world.proposals import Proposal, build, covered, first_free, keys_of, new_kind, pick, recolored
+from earl.world.sampling import Kinds, choose
+from earl.world.scene import BACKGROUNDS, STYLES, Scene
+
+
+def add(scene: Scene, rng: np.random.Generator, kinds: Kinds) -> Proposal | None:
+    """A new solid on the canonical free place."""
+    place = first_free(scene)
+    if place is None or len(scene.objects) >= 5:
+        return None
+    kind = new_kind(scene, rng, kinds)
+    new = build(kind, *place)
+    return Proposal(Request("add", kind=kind), scene.with_object(new), (), (new,), keys_of("add", new))
+
+
+def remove(scene: Scene, rng: np.random.Generator, kinds: Kinds) -> Proposal | None:
+    """A solid goes away."""
+    old = pick(scene, rng, lambda o: not covered(scene, o))
+    if old is None:
+        return None
+    return Proposal(
+        Request("remove", ref=Ref.of(old)), scene.without(old), (old,), (), keys_of("remove", old)
+    )
+
+
+def replace_solid(scene: Scene, rng: np.random.Generator, kinds: Kinds) -> Proposal | None:
+    """Another kind of solid stands where one stood."""
+    old = pick(scene, rng, lambda o: not covered(scene, o) and o.level == 0)
+    if old is None:
+        return None
+    kind = new_kind(scene, rng, kinds)
+    kind = Ref(kind.shape, kind.color)
+    new = replace(build(kind, old.row, old.column), size=old.size, dx=old.dx, dy=old.dy)
+    request = Request("replace", ref=Ref.of(old), kind=kind)
+    return Proposal(request, scene.swapped_for(old, new), (old,), (new,), keys_of("replace", new))
+
+
+def color(scene: Scene, rng: np.random.Generator, kinds: Kinds) -> Proposal | None:
+    """A solid in another colour."""
+    old = pick(scene, rng, lambda o: True)
+    new = recolored(scene, old, rng, kinds) if old else None
+    if old is None or new is None:
+        return None
+    request = Request("color", ref=Ref.of(old), value=new.color)
+    return Proposal(request, scene.swapped_for(old, new), (old,), (new,), keys_of("color", new))
+
+
+def size(scene: Scene, rng: np.random.Generator, kinds: Kinds) -> Proposal | None:
+    """A solid smaller or bigger."""
+    old = pick(scene, rng, lambda o: not covered(scene, o) and o.level == 0)
+    if old is None:
+        return None
+    new = replace(old, size="small" if old.size == "large" else "large")
+    request = Request("shrink" if new.size == "small" else "enlarge", ref=Ref.of(old))
+    return Proposal(request, scene.swapped_for(old, new), (old,), (new,), keys_of("size", new))
+
+
+def texture(scene: Scene, rng: np.random.Generator, kinds: Kinds) -> Proposal | None:
+    """Stripes put on or taken off."""
+    old = pick(scene, rng, lambda o: True)
+    if old is None:
+        return None
+    new = replace(old, texture="striped" if old.texture == "plain" else "plain")
+    request = Request("stripe" if new.texture == "striped" else "unstripe", ref=Ref.of(old))
+    return Proposal(request, scene.swapped_for(old, new), (old,), (new,), keys_of("texture", new))
+
+
+def background(scene: Scene, rng: np.random.Generator, kinds: Kinds) -> Proposal | None:
+    """Another ground and horizon."""
+    value = choose(rng, [b for b in BACKGROUNDS if b != scene.background])
+    return Proposal(Request("background", value=value), replace(scene, background=value))
+
+
+def style(scene: Scene, rng: np.random.Generator, kinds: Kinds) -> Proposal | None:
+    """Another light or medium for the whole picture."""
+    if scene.style not in ("day", "night"):
+        return None
+    value = choose(rng, [s for s in STYLES if s != scene.style]) if scene.style == "day" else "day"
+    return Proposal(Request("style", value=value), replace(scene, style=value))

@@ -1,0 +1,145 @@
+"""Bad input that test_cli_commands does not have: one clear sentence, exit code not 0, nothing lost."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from earl.cli import main
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "source.png"
+    Image.new("RGB", (64, 64), (90, 160, 80)).save(path)
+    return path
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """From now on the disk is full when a file is to be put in its place; gives those that were asked for."""
+    asked = []
+
+    def full(source, target):
+        asked.append(Path(target).name)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "replace", full)
+    return asked
+
+
+def one_sentence(capsys) -> str:
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and said.startswith("earl") and "Traceback" not in said, said
+    return said
+
+
+def edit(model_folder, picture, out) -> int:
+    words = ["edit", str(picture), "remove the cone", "-o", str(out), "--model", str(model_folder)]
+    return main([*words, "--device", "cpu"])
+
+
+def test_a_picture_that_may_not_be_read(model_folder, picture, tmp_path, monkeypatch, capsys):
+    read = Path.read_bytes
+
+    def refused(path):
+        if path.name == picture.name:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    assert edit(model_folder, picture, tmp_path / "out.png") == 2
+    said = one_sentence(capsys)
+    assert "source.png" in said and "Permission denied" in said
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_a_full_disk_leaves_the_old_picture(model_folder, picture, tmp_path, full_disk, capsys):
+    out = tmp_path / "out.png"
+    out.write_bytes(b"precious")
+    words = ["edit", str(picture), "remove the cone", "-o", str(out), "--model", str(model_folder)]
+    assert main([*words, "--device", "cpu", "--force"]) == 2
+    said = one_sentence(capsys)
+    assert "No space left" in said and "out.png" in said
+    assert full_disk == ["out.png"] and out.read_bytes() == b"precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.png", "source.png"]
+
+
+def test_a_full_disk_leaves_the_old_text_tokenizer(tmp_path, full_disk, capsys):
+    (tmp_path / "tokenizer.json").write_text("precious")
+    words = ["prepare", "text", "-o", str(tmp_path), "--codebook-size", "8", "--sentences", "50", "--force"]
+    assert main(words) == 2
+    assert "No space left" in one_sentence(capsys)
+    assert full_disk == ["tokenizer.json"]
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("tokenizer.json", "precious")]
+
+
+def test_another_kind_of_model(picture, tmp_path, capsys):
+    (tmp_path / "llama").mkdir()
+    (tmp_path / "llama" / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    assert edit(tmp_path / "llama", picture, tmp_path / "out.png") == 2
+    said = one_sentence(capsys)
+    assert "llama" in said and "expected one of" in said
+
+
+def test_a_vision_tokenizer_is_no_policy(model_folder, picture, tmp_path, capsys):
+    assert edit(model_folder / "vision", picture, tmp_path / "out.png") == 2
+    assert "has no text tokenizer" in one_sentence(capsys)
+
+
+def test_a_file_in_place_of_a_model(picture, tmp_path, capsys):
+    assert edit(picture, picture, tmp_path / "out.png") == 2
+    assert "is a file" in one_sentence(capsys)
+
+
+def test_an_empty_instruction_for_the_verifier(picture, capsys):
+    assert main(["verify", str(picture), str(picture), " \t "]) == 2
+    assert "instruction is empty" in one_sentence(capsys)
+
+
+def test_special_token_text_is_no_instruction_of_the_world(picture, capsys):
+    assert main(["verify", str(picture), str(picture), "<|image start|>64*64<|image token|>"]) == 2
+    assert "none of the world's wordings" in one_sentence(capsys)
+
+
+def test_an_absurd_aspect_for_the_verifier(picture, tmp_path, capsys):
+    Image.new("RGB", (2000, 10)).save(tmp_path / "long.png")
+    assert main(["verify", str(tmp_path / "long.png"), str(picture), "make it night"]) == 2
+    assert "2000x10" in one_sentence(capsys)
+
+
+def test_an_unknown_key_in_a_recipe_s_file(tmp_path, capsys):
+    file = tmp_path / "recipe.toml"
+    file.write_text('stage = "sft"\n[run]\nfolder = "x"\nsede = 1\n')
+    assert main(["train", "sft", str(file)]) == 2
+    said = one_sentence(capsys)
+    assert "run.sede" in said and "seed" in said
+
+
+def test_a_recipe_that_is_no_toml(tmp_path, capsys):
+    file = tmp_path / "recipe.toml"
+    file.write_text("stage = = sft")
+    assert main(["train", "sft", str(file)]) == 2
+    assert "recipe.toml" in one_sentence(capsys)
+
+
+def test_training_from_truncated_weights(model_folder, tmp_path, capsys):
+    import shutil
+
+    folder = tmp_path / "cut"
+    shutil.copytree(model_folder, folder)
+    weights = folder / "policy" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    file = tmp_path / "recipe.toml"
+    file.write_text(
+        f'stage = "sft"\n[run]\nfolder = "{tmp_path / "run"}"\ndevice = "cpu"\ntracker = "none"\n'
+        "[length]\nsteps = 1\n[batch]\nsequences = 2\nmicro = 2\n[optimiser]\nlearning_rate = 1e-3\n"
+        f'[model]\nstart = "{folder}"\n[data.sources.world]\npath = "{tmp_path / "data"}"\n'
+    )
+    assert main(["train", "sft", str(file)]) == 2
+    assert "truncated" in one_sentence(capsys)

@@ -1,0 +1,61 @@
+"""`earl evaluate tokenizer` and `earl verifier calibrate`: tables, files, and what is refused."""
+
+from __future__ import annotations
+
+import json
+
+from earl.cli import main
+
+
+def one_sentence(capsys) -> str:
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and said.startswith("earl") and "Traceback" not in said
+    return said
+
+
+def test_a_tokenizer_is_measured(model_folder, tmp_path, capsys):
+    file = tmp_path / "tokenizer.json"
+    words = ["evaluate", "tokenizer", "--model", str(model_folder), "--device", "cpu"]
+    assert main([*words, "--num", "2", "--resolution", "32", "--json", str(file)]) == 0
+    said = capsys.readouterr().out
+    report = json.loads(file.read_text())
+    assert report["n"] == 2 and set(report["styles"]) == {"day", "night"}
+    assert f"perplexity {report['codebook']['perplexity']:.0f}" in said and "| **all** | 2 |" in said
+    assert {"model", "seed", "split", "versions"} <= report.keys()
+    assert main([*words, "--json", str(file)]) == 2
+    assert "--force" in one_sentence(capsys)
+    assert main([*words, "--resolution", "60"]) == 2
+    assert "multiple of 8" in one_sentence(capsys)
+
+
+def test_the_verifier_is_calibrated_through_a_tokenizer(model_folder, tmp_path, capsys):
+    file = tmp_path / "calibration.json"
+    words = ["verifier", "calibrate", "--num", "1", "--families", "color", "--device", "cpu"]
+    assert main([*words, "--through", str(model_folder), "--json", str(file)]) == 0
+    said = capsys.readouterr().out
+    report = json.loads(file.read_text())
+    assert report["all"]["tasks"] == 1 and report["all"]["raw"] == {
+        "target": 1.0,
+        "bad": 1.0,
+        "bad_n": report["all"]["raw"]["bad_n"],
+    }
+    assert "after: targets ≥ 9" in said and "ROC-AUC" in said
+    assert report["all"]["after"]["target"] == 0.0, "an untrained tokenizer keeps nothing"
+    assert any(miss["after"] and miss["kind"] == "target" for miss in report["misses"])
+    assert main([*words, "--families", "explode"]) == 2
+    assert "explode" in one_sentence(capsys)
+    assert main([*words, "--through", str(tmp_path / "nothing")]) == 2
+    assert "nothing" in one_sentence(capsys)
+
+
+def test_a_bar_is_shown_on_a_terminal_only(monkeypatch, capsys):
+    from earl.cli.progress import progress
+
+    with progress("tasks", 3) as on_tasks:
+        on_tasks(3)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes the stream for a terminal
+    with progress("tasks", 3) as on_tasks:
+        on_tasks(3)
+    shown = capsys.readouterr().err
+    assert "tasks" in shown and "3/3" in shown
