@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from annotation_set import CHAIN, chain
 
-from conftest import CHAIN, chain
 from earl.annotation.answers import AnswerFile
 from earl.annotation.chains import Unfit, read_chain
 from earl.annotation.instructions import read_instruction

@@ -7,14 +7,19 @@ import base64
 import io
 import json
 import re
+import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+import source_files as files
+from annotation_set import Flat, chain, edit, write_set
 from PIL import Image
 from verifier_endpoint import completion, serving
 
-from conftest import Flat, chain, edit, write_set
 from earl.annotation.asking import Asker
 from earl.annotation.pictures import DecodedPictures
 from earl.annotation.prompts import load_template
@@ -75,10 +80,10 @@ def test_a_question_shows_both_pictures_the_boxes_and_the_instruction(prepared, 
     urls = [part["image_url"]["url"] for part in content if part["type"] == "image_url"]
     images = [Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) for url in urls]
     assert [image.size for image in images] == [(128, 96)] * 2
-    assert images[0].getpixel((30, 30)) == (100, 100, 100) and images[1].getpixel((32, 32)) == (200,) * 3
+    assert images[0].getpixel((30, 30)) == (100, 100, 100) and images[1].getpixel((48, 48)) == (200,) * 3
     words = " ".join(part["text"] for part in content if part["type"] == "text")
     assert "The instruction was: add square 0" in words
-    assert "The pictures differ in: [16, 16, 48, 48]" in words
+    assert "The pictures differ in: [32, 32, 64, 64]" in words
 
 
 def test_bad_answers_are_asked_again_with_the_reason_and_then_rejected(prepared, tmp_path):
@@ -115,9 +120,11 @@ def test_too_many_bad_answers_stop_the_run(tmp_path):
     ):
         make(endpoint.url, prepared, tmp_path / "out", ReasoningData(side=64), attempts=1)
     assert len((tmp_path / "out" / REJECTED).read_text().splitlines()) == 27
-    with serving(lambda body: (200, completion(GOOD))) as endpoint:
-        with pytest.raises(DataError, match=r"raise --max-rejected"):
-            make(endpoint.url, prepared, tmp_path / "out", ReasoningData(side=64), attempts=1)
+    with (
+        serving(lambda body: (200, completion(GOOD))) as endpoint,
+        pytest.raises(DataError, match=r"raise --max-rejected"),
+    ):
+        make(endpoint.url, prepared, tmp_path / "out", ReasoningData(side=64), attempts=1)
 
 
 def test_late_answers_count(prepared, tmp_path):
@@ -132,9 +139,11 @@ def test_late_answers_count(prepared, tmp_path):
 
 
 def test_what_never_answers_is_asked_again_by_the_next_run(prepared, tmp_path):
-    with serving(lambda body: never(endpoint, body)) as endpoint:
-        with pytest.raises(DataError, match=r"1 questions got no answer \(no answer within the deadline"):
-            make(endpoint.url, prepared, tmp_path / "out", deadline=1.0)
+    with (
+        serving(lambda body: never(endpoint, body)) as endpoint,
+        pytest.raises(DataError, match=r"1 questions got no answer \(no answer within the deadline"),
+    ):
+        make(endpoint.url, prepared, tmp_path / "out", deadline=4.0)
     assert (tmp_path / "out" / "shard-00000").is_dir()  # e3 holds up its own shard alone
     assert not (tmp_path / "out" / "shard-00001").exists()
     with serving(lambda body: (200, completion(GOOD))) as endpoint:
@@ -179,7 +188,7 @@ def test_keys_models_and_other_wordings(prepared, tmp_path, monkeypatch):
             make(endpoint.url, prepared, tmp_path / "out", ReasoningData(side=64))
     with pytest.raises(VerifierError, match="NO_KEY holds no key for the model"):
         make("http://127.0.0.1:9/v1", prepared, tmp_path / "x", key_env="NO_KEY")
-    with pytest.raises(VerifierError, match="the model at http://127.0.0.1:9/v1 is not ready"):
+    with pytest.raises(VerifierError, match=r"the model at http://127\.0\.0\.1:9/v1 is not ready"):
         make("http://127.0.0.1:9/v1", prepared, tmp_path / "x", retries=0)
 
 
@@ -192,8 +201,68 @@ def test_a_limit_takes_the_first(prepared, tmp_path):
 
 def test_boxes_are_estimated_where_there_are_none():
     bare = edit(0, boxes=())
-    assert estimate_boxes(bare, None) == (Box(8, 8, 24, 24),)
+    assert estimate_boxes(bare, None) == (Box(16, 16, 32, 32),)
     before = Image.new("RGB", (64, 48), (100, 100, 100))
     after = before.copy()
-    after.paste((200, 0, 0), (10, 9, 21, 20))
-    assert estimate_boxes(bare, (before, after)) == (Box(10, 9, 21, 20),)
+    after.paste((200, 0, 0), (18, 17, 29, 28))
+    assert estimate_boxes(bare, (before, after)) == (Box(18, 17, 29, 28),)
+
+
+def test_the_source_shows_its_own_pictures(tmp_path):
+    from earl.annotation.pictures import SourcePictures
+    from earl.data.prepare import Preparation, prepare_source
+    from earl.data.shards import open_shard, read_manifest, shard_folders
+    from earl.data.sources import open_source
+
+    files.own_folder(tmp_path / "own", 7)
+    table = tmp_path / "own" / "metadata.jsonl"
+    lines = table.read_text().splitlines()
+    lines[2] = json.dumps({"id": "bad", "source": "nowhere.png", "instruction": "x"})
+    table.write_text("\n".join(lines))
+    settings = Preparation(area=96 * 64, shard_rows=3, max_rejected=0.5)
+    prepare_source(open_source(str(tmp_path / "own")), tmp_path / "in", files.Marks(), settings)
+    pictures = SourcePictures(open_source(str(tmp_path / "own")))
+    manifest = read_manifest(tmp_path / "in")
+    for shard in reversed(shard_folders(tmp_path / "in")):
+        edits = list(open_shard(shard, manifest))
+        for one, (before, after) in zip(edits, pictures.of(shard, edits), strict=True):
+            number = int(one.id.removeprefix("own-"))
+            assert before.tobytes() == files.picture(number).tobytes()
+            assert estimate_boxes(one, (before, after)) == (Box(8, 8, 32, 32),)
+    files.save(files.picture(50), tmp_path / "own" / "6.png")
+    first, *_, last = shard_folders(tmp_path / "in")
+    with pytest.raises(DataError, match="own-6 is not the one"):
+        list(pictures.of(last, list(open_shard(last, manifest))))
+    with pytest.raises(DataError, match="no edit 'own-0'"):
+        list(pictures.of(last, list(open_shard(first, manifest))))
+
+
+def test_a_killed_run_goes_on(tmp_path):
+    """Killed as answers come in, several times; nothing is lost, doubled or asked about again."""
+    prepared = write_set(tmp_path / "many", [[edit(i) for i in range(9)] for _ in range(3)])
+    program = (
+        "import os, signal, sys\n"
+        "sys.path[:0] = sys.argv[1].split(':')\n"
+        "import earl.annotation.answers as answers\n"
+        "from pathlib import Path\n"
+        "import test_reason_make as here\n"
+        "left, real = int(sys.argv[5]), answers.AnswerFile.add\n"
+        "def add(self, *words):\n"
+        "    global left\n"
+        "    real(self, *words)\n"
+        "    left -= 1\n"
+        "    if not left: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "answers.AnswerFile.add = add\n"
+        "here.make(sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]), concurrency=1)\n"
+    )
+    here = Path(__file__).parent
+    with serving(lambda body: (200, completion(GOOD))) as endpoint:
+        places = ":".join(str(here.parent / room) for room in ("annotation", "verifier", "data_room"))
+        words = [places, endpoint.url, str(prepared), str(tmp_path / "out")]
+        codes = [
+            subprocess.run([sys.executable, "-c", program, *words, str(after)], timeout=300).returncode
+            for after in (1, 8, 11, 0)
+        ]
+        assert codes == [-signal.SIGKILL] * 3 + [0]
+        assert len(endpoint.asked) == 27
+    assert [e.id for e in load_shards(tmp_path / "out")] == [f"e{i}" for i in range(9)] * 3
