@@ -103,15 +103,23 @@ class StockEncoder:
 
 def memory_run(images: int, side: int, folder: Path, *, shard_rows: int) -> list[dict[str, float]]:
     """Prepare made pictures; one reading (pictures so far, seconds, resident MiB) a shard."""
-    tokenizer = VisionTokenizer(create_vision_tokenizer(seed=0, codebook_size=64), area=side * side)
+    tokenizer = VisionTokenizer(
+        create_vision_tokenizer(seed=0, codebook_size=64, channel_multiplier=(1, 1, 1, 1)), area=side * side
+    )
     settings = Preparation(area=side * side, shard_rows=shard_rows, batch=64)
     readings: list[dict[str, float]] = []
-    began = time.perf_counter()
+    began, busy = time.perf_counter(), time.process_time()
 
     def note(counts: Counts) -> None:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
-        seconds = round(time.perf_counter() - began, 2)
-        readings.append({"images": 2 * counts.edits, "seconds": seconds, "mib": pages * PAGE / 2**20})
+        readings.append(
+            {
+                "images": 2 * counts.edits,
+                "seconds": round(time.perf_counter() - began, 2),
+                "cpu_seconds": round(time.process_time() - busy, 2),
+                "mib": round(pages * PAGE / 2**20, 2),
+            }
+        )
 
     prepare_source(made(images // 2, side), folder, tokenizer, settings, on_progress=note)
     return readings
@@ -217,7 +225,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
             first, last = readings[min(1, len(readings) - 1)], readings[-1]
             found["readings"], found["growth"] = readings, growth(readings)
             print(
-                f"  {last['images']:.0f} made pictures of {options.side} px in {last['seconds']:.0f} s: "
+                f"  {last['images']:.0f} made pictures of {options.side} px in {last['seconds']:.0f} s "
+                f"({last['cpu_seconds']:.0f} CPU-s): "
                 f"{first['mib']:.0f} MiB after the first shard, {last['mib']:.0f} at the end, most "
                 f"{max(r['mib'] for r in readings):.0f}; second half {found['growth']:+.2f} MiB a 10,000"
             )

@@ -26,10 +26,13 @@ class Worker:
     """What an actor holds: one vision tokenizer."""
 
     def __init__(self, vision: str, device: str, dtype: str) -> None:
-        from earl.pipeline import pick_device
+        import torch
+
         from earl.vision import load_vision_tokenizer
 
-        self.encoder = load_vision_tokenizer(vision, device=pick_device(device), dtype=dtype)
+        if device == "auto":  # of this node, which may have another than the one that started it
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.encoder = load_vision_tokenizer(vision, device=device, dtype=dtype)
 
     def describe(self) -> tuple[str, int, int]:
         return self.encoder.fingerprint(), self.encoder.codebook_size, self.encoder.area
