@@ -102,7 +102,8 @@ async def make_reasoning(
             if left == 0:
                 break
             number = int(shard.name.rpartition("-")[2])
-            edits = list(open_shard(shard, manifest))[:left]
+            rows = open_shard(shard, manifest)
+            edits = [rows[place] for place in range(len(rows))][:left]
             left = None if left is None else left - len(edits)
             done = folder / shard.name / PART
             if done.is_file():

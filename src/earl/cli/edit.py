@@ -140,7 +140,7 @@ def _tell(
         return
     for path, seed in zip(written, result.seeds, strict=False):
         print(f"{path} (seed {seed})")
-    for path, text in zip(drawn, result.reasoning, strict=bool(drawn)):
-        print(f"thought: {text or '(nothing)'}" + (f"\nits boxes on the source: {path}" if path else ""))
+    for boxed, text in zip(drawn, result.reasoning, strict=bool(drawn)):
+        print(f"thought: {text or '(nothing)'}" + (f"\nits boxes on the source: {boxed}" if boxed else ""))
     judged = f", overall {scores['overall']:.1f} of 10, best of {options.best_of}" if scores else ""
     print(f"{result.instruction!r} in {result.seconds:.2f} s{judged}; loading took {loaded:.1f} s")
