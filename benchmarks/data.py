@@ -125,13 +125,14 @@ def memory_run(images: int, side: int, folder: Path, *, shard_rows: int) -> list
     return readings
 
 
-def growth(readings: Sequence[dict[str, float]]) -> float:
-    """MiB for each 10,000 pictures over the second half, by least squares."""
-    half = readings[len(readings) // 2 :]
-    if len(half) < 3:
-        return float("nan")
-    slope = np.polyfit([r["images"] for r in half], [r["mib"] for r in half], 1)[0]
-    return float(slope * 10_000)
+def halves(readings: Sequence[dict[str, float]]) -> list[tuple[float, float]]:
+    """The least and most MiB of the first and of the second half of a run, its start left out."""
+    after = readings[1:] or readings
+    middle = len(after) // 2
+    return [
+        (min(r["mib"] for r in half), max(r["mib"] for r in half))
+        for half in (after[:middle] or after, after[middle:])
+    ]
 
 
 def release_way(tokenizer: VisionTokenizer, edits: int, side: int, folder: Path) -> None:
@@ -222,13 +223,11 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
             readings = memory_run(
                 options.images, options.side, Path(scratch) / "memory", shard_rows=options.shard_rows
             )
-            first, last = readings[min(1, len(readings) - 1)], readings[-1]
-            found["readings"], found["growth"] = readings, growth(readings)
+            found["readings"], found["halves"], last = readings, halves(readings), readings[-1]
+            shown = ", then ".join(f"{least:.0f} to {most:.0f}" for least, most in found["halves"])
             print(
                 f"  {last['images']:.0f} made pictures of {options.side} px in {last['seconds']:.0f} s "
-                f"({last['cpu_seconds']:.0f} CPU-s): "
-                f"{first['mib']:.0f} MiB after the first shard, {last['mib']:.0f} at the end, most "
-                f"{max(r['mib'] for r in readings):.0f}; second half {found['growth']:+.2f} MiB a 10,000"
+                f"({last['cpu_seconds']:.0f} CPU-s); MiB after each shard, by halves: {shown}"
             )
         if options.samples:
             best = compare(
