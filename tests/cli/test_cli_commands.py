@@ -57,6 +57,36 @@ def test_edit_json_and_several_images(edit, capsys):
     assert record["finish_reasons"] == ["stop", "stop"]
 
 
+def test_edit_with_reasoning_shows_the_text_and_its_boxes(edit, capsys, monkeypatch):
+    from dataclasses import replace
+
+    from earl.pipeline import EditPipeline
+
+    texts = ("1. Grass. 3. The region is [8, 16, 40, 48], [0, 0, 8, 8].", "no region at all")
+    edit_many = EditPipeline.edit_many  # an untrained model names no boxes: these words are put in its mouth
+    monkeypatch.setattr(
+        EditPipeline,
+        "edit_many",
+        lambda *a, **k: [
+            replace(result, reasoning=texts[: k["num_images"]]) for result in edit_many(*a, **k)
+        ],
+    )
+    code, out = edit("--reasoning", "--num-images", "2", "--seed", "1")
+    said = capsys.readouterr()
+    if code:  # it may write no picture; the text is there all the same
+        assert "wrote no image" in said.err
+    else:
+        assert f"thought: {texts[0]}" in said.out and f"thought: {texts[1]}" in said.out
+    boxed = Image.open(out.with_stem("out-1-boxes"))
+    assert boxed.size == (512, 512)
+    assert boxed.getpixel((64, 256)) == (220, 38, 38) and boxed.getpixel((319, 383)) == (220, 38, 38)
+    assert boxed.getpixel((63, 40)) == (37, 99, 235)
+    assert boxed.getpixel((200, 300)) == pytest.approx((90, 160, 80), abs=1)
+    assert not out.with_stem("out-2-boxes").exists()
+    assert edit("--reasoning", "--num-images", "2")[0] == 2
+    assert "exists already" in capsys.readouterr().err
+
+
 def test_same_seed_same_file(edit):
     _, out = edit("--seed", "1")
     first = out.read_bytes()

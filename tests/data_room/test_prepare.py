@@ -15,6 +15,7 @@ import source_files as files
 from PIL import Image
 from source_files import Marks
 
+from earl.data.card import read_card
 from earl.data.examples import edit_example, whole_example
 from earl.data.prepare import REJECTED, Preparation, mask_box, prepare_source
 from earl.data.shards import load_shards
@@ -225,6 +226,59 @@ def test_the_holdout_parts_the_sources(tmp_path):
     assert not found["train"] & found["validation"]
     assert 4 <= len(found["validation"]) <= 36
     assert all(str(int(i) ^ 1) in found["validation"] for i in found["validation"])
+    card = read_card(tmp_path / "train")
+    assert card["splits"] == {"train": len(found["train"])}
+    assert card["rows"] == {
+        "read": 60,
+        "kept": len(found["train"]),
+        "refused": 0,
+        "left_to_other_splits": len(found["validation"]),
+    }
+    assert card["holdout"] == {"validation": 0.3}
+
+
+def test_three_splits_share_the_sources_out(tmp_path):
+    lines = []
+    for i in range(90):
+        files.save(files.picture(i), tmp_path / f"{i}.png")
+        lines.append(json.dumps({"id": str(i), "source": f"{i}.png", "instruction": "x"}))
+    (tmp_path / "m.jsonl").write_text("\n".join(lines))
+    settings = Preparation(area=AREA, holdout=0.2, holdout_test=0.2)
+    found = {}
+    for split in ("train", "validation", "test"):
+        source = open_source(str(tmp_path / "m.jsonl"), split=split)
+        prepare_source(source, tmp_path / split, Marks(), settings)
+        found[split] = [edit.id for edit in load_shards(tmp_path / split)]
+        assert read_card(tmp_path / split)["splits"] == {split: len(found[split])}
+    everything = sorted((name for names in found.values() for name in names), key=int)
+    assert everything == [str(i) for i in range(90)]
+    assert min(map(len, found.values())) > 4 and len(found["train"]) > 30
+
+
+def test_the_card_says_what_is_there(bad, tmp_path):
+    folder, _ = bad
+    settings = Preparation(area=AREA, shard_rows=7, max_rejected=0.5)
+    source = open_source(str(folder), licence="CC0-1.0")
+    out = tmp_path / "out"
+    with pytest.raises(DataError, match="not through"):
+        read_card(out)
+    prepare_source(source, out, Marks(), settings)
+    card = read_card(out)
+    assert (card["edits"], card["splits"], card["licences"]) == (40, {"train": 40}, {"CC0-1.0": 40})
+    assert card["rows"] == {"read": 49, "kept": 40, "refused": 9, "left_to_other_splits": 0}
+    assert card["source"] == {"name": "bad", "hub": "", "read_from": "metadata.jsonl"}
+    assert card["hashes"]["tokenizer"] == "marks"
+    assert card["made_with"]["area"] == AREA
+    page = (out / "README.md").read_text()
+    assert "| train | 40 |" in page and "CC0-1.0" in page and card["hashes"]["rows"] in page
+    assert str(tmp_path) not in page + (out / "card.json").read_text()
+    again = tmp_path / "again"
+    prepare_source(source, again, Marks(), Preparation(area=AREA, shard_rows=11, max_rejected=0.5))
+    assert read_card(again)["hashes"] == card["hashes"]  # other shards, the same rows
+    table = folder / "metadata.jsonl"
+    table.write_text(table.read_text().replace("add 7", "add seven"))
+    prepare_source(open_source(str(folder)), tmp_path / "other", Marks(), settings)
+    assert read_card(tmp_path / "other")["hashes"]["rows"] != card["hashes"]["rows"]
 
 
 def test_one_process_at_a_time(tmp_path):
@@ -324,7 +378,7 @@ def test_memory_does_not_grow_with_the_source(tmp_path, monkeypatch):
     """Only a batch of pictures is alive at once, whatever a shard holds."""
     import weakref
 
-    import earl.data.prepare as module
+    import earl.data.tokenise as module
     from earl.data.sources.opening import OpenedSource
     from earl.data.sources.own import own_schema
 

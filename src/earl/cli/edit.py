@@ -27,14 +27,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--area", type=shared.integer(64), help="px² to work at (default: the model's)")
     add("--source-size", action="store_true", help="scale the result to the source's size")
-    add("--reasoning", action="store_true", help="let the model think in words first")
+    add(
+        "--reasoning",
+        action="store_true",
+        help="let the model think in words first; shows them, and their boxes on the source",
+    )
     add("--json", action="store_true", help="print the outcome as JSON")
     shared.add_sampling(parser)
     shared.add_model(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    from earl.cli.outputs import claim_pictures, write_picture
+    from earl.cli.outputs import claim, claim_pictures, write_picture
     from earl.errors import ConfigError
     from earl.pipeline import check_instruction
 
@@ -43,6 +47,8 @@ def run(options: argparse.Namespace) -> int:
     check_instruction(options.instruction)
     out = options.out or f"{Path(options.source).stem}-edited.png"
     paths = claim_pictures(out, options.num_images, force=options.force)
+    boxed = [path.with_stem(f"{path.stem}-boxes") for path in paths] if options.reasoning else []
+    claim(boxed, force=options.force)
 
     began = time.perf_counter()
     from earl.vision import open_image
@@ -70,9 +76,25 @@ def run(options: argparse.Namespace) -> int:
         if image is not None:
             write_picture(image, path)
             written.append(path)
+    drawn = _draw_boxes(result, boxed)
     result.require_image()
-    _tell(options, result, scores, written, loaded)
+    _tell(options, result, scores, written, drawn, loaded)
     return 0
+
+
+def _draw_boxes(result: Any, paths: list[Path]) -> list[Path | None]:
+    """The source with the boxes that each picture's reasoning names, None where it names none."""
+    from earl.cli.outputs import write_picture
+    from earl.cli.sheets import with_boxes
+    from earl.sequence.reasoning import find_boxes
+
+    drawn: list[Path | None] = []
+    for path, text in zip(paths, result.reasoning, strict=bool(paths)):
+        boxes = find_boxes(text or "")
+        if boxes:
+            write_picture(with_boxes(result.source, boxes), path)
+        drawn.append(path if boxes else None)
+    return drawn
 
 
 def _check_judgeable(source: Any, instruction: str) -> None:
@@ -97,6 +119,7 @@ def _tell(
     result: Any,
     scores: dict[str, Any] | None,
     written: list[Path],
+    drawn: list[Path | None],
     loaded: float,
 ) -> None:
     if options.json:
@@ -108,6 +131,7 @@ def _tell(
             "finish_reasons": [completion.finish_reason for completion in result.completions],
             "problems": list(result.problems),
             "reasoning": list(result.reasoning),
+            "boxes": [path and str(path) for path in drawn],
             "seconds": round(result.seconds, 4),
             "load_seconds": round(loaded, 4),
             "model": options.model,
@@ -116,5 +140,7 @@ def _tell(
         return
     for path, seed in zip(written, result.seeds, strict=False):
         print(f"{path} (seed {seed})")
+    for boxed, text in zip(drawn, result.reasoning, strict=bool(drawn)):
+        print(f"thought: {text or '(nothing)'}" + (f"\nits boxes on the source: {boxed}" if boxed else ""))
     judged = f", overall {scores['overall']:.1f} of 10, best of {options.best_of}" if scores else ""
     print(f"{result.instruction!r} in {result.seconds:.2f} s{judged}; loading took {loaded:.1f} s")

@@ -9,12 +9,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from earl.cli import options as shared
+from earl.cli.endpoint import add_endpoint, make_asker, watcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from earl.data.prepare import Counts
+    from earl.data.prepare import Counts, Stage
     from earl.data.sources import OpenedSource
+    from earl.data.world import Encoder
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -37,12 +39,35 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="share of source pictures kept for --split validation, and left out of every other split",
     )
     group.add_argument(
+        "--holdout-test",
+        type=shared.number(0, 0.5),
+        default=0.0,
+        help="the same for --split test",
+    )
+    group.add_argument(
         "--max-rejected", type=shared.number(0, 1), default=0.05, help="share of bad samples that stops"
     )
     group.add_argument(
         "--tolerance", type=shared.integer(0, 255), default=16, help="levels below which pixels are unchanged"
     )
+    add_endpoint(
+        parser,
+        "the model that writes instructions (with --instructions-from-captions)",
+        "instruction.txt and instruction-examples.txt",
+        required=False,
+    )
     group = parser.add_argument_group("speed")
+    group.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="ray: actors on a Ray cluster",
+    )
+    group.add_argument("--actors", type=shared.integer(1, 4096), default=1, help="of --engine ray")
+    group.add_argument(
+        "--gpus-per-actor", type=shared.number(0, 64), default=0.0, help="of --engine ray; 0: none"
+    )
+    group.add_argument("--ray-address", help="of a Ray cluster; default: RAY_ADDRESS, else this machine")
     group.add_argument("--shard-rows", type=shared.integer(1), default=512, help="rows of a shard")
     group.add_argument(
         "--batch", type=shared.integer(1), default=16, help="pairs of pictures encoded at once"
@@ -75,14 +100,22 @@ def _add_where(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--instructions", metavar="FILE", help="JSON lines of id and instruction, for rows without (vismin)"
     )
+    group.add_argument(
+        "--instructions-from-captions",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="ask the model at --url for those that are missing; raw answers are kept in FILE "
+        "(of its own: OUT/instructions.jsonl)",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     from earl.data.prepare import Preparation, prepare_source
     from earl.data.sources import open_source, parse_map
-    from earl.pipeline import pick_device
-    from earl.vision import load_vision_tokenizer
 
+    given = read_instructions(options.instructions) if options.instructions else None
+    asked = options.instructions_from_captions is not None
     source = open_source(
         options.source,
         path=options.path,
@@ -91,31 +124,81 @@ def run(options: argparse.Namespace) -> int:
         split=options.split,
         licence=options.licence,
         group=options.group,
-        instructions=_instructions(options.instructions) if options.instructions else None,
+        instructions=given or {} if asked else given,
         draw=options.draw,
         seed=options.seed,
     )
-    encoder = load_vision_tokenizer(options.vision, device=pick_device(options.device), dtype=options.dtype)
-    settings = Preparation(
-        area=options.area or encoder.area,
-        tolerance=options.tolerance,
-        shard_rows=options.shard_rows,
-        batch=options.batch,
-        readers=options.readers,
-        max_rejected=options.max_rejected,
-        holdout=options.holdout,
-        limit=options.limit,
-    )
-    began = time.perf_counter()
-    with _progress(source, options.limit) as show:
-        counts = prepare_source(source, options.out, encoder, settings, on_progress=show)
+    if asked:
+        _ask_for_instructions(source, options)
+    with _engine(options) as (encoder, area, stage):
+        settings = Preparation(
+            area=options.area or area,
+            tolerance=options.tolerance,
+            shard_rows=options.shard_rows,
+            batch=options.batch,
+            readers=options.readers,
+            max_rejected=options.max_rejected,
+            holdout=options.holdout,
+            holdout_test=options.holdout_test,
+            limit=options.limit,
+        )
+        began = time.perf_counter()
+        with _progress(source, options.limit) as show:
+            counts = prepare_source(source, options.out, encoder, settings, stage=stage, on_progress=show)
     seconds = time.perf_counter() - began
     refused = f", {counts.rejected} refused ({options.out}/rejected.jsonl)" if counts.rejected else ""
     print(f"{counts.edits} edits of {source.name} in {options.out}{refused}, {seconds:.0f} s")
     return 0
 
 
-def _instructions(path: str) -> dict[str, str]:
+@contextmanager
+def _engine(options: argparse.Namespace) -> Iterator[tuple[Encoder, int, Stage | None]]:
+    """What encodes, the area it works at, and where; Ray's actors end with the block."""
+    if options.engine == "ray":
+        from earl.data.distributed import RayStage
+
+        with RayStage(
+            options.vision,
+            actors=options.actors,
+            gpus=options.gpus_per_actor,
+            address=options.ray_address,
+            device=options.device,
+            dtype=options.dtype,
+        ) as stage:
+            yield stage, stage.area, stage
+        return
+    from earl.pipeline import pick_device
+    from earl.vision import load_vision_tokenizer
+
+    encoder = load_vision_tokenizer(options.vision, device=pick_device(options.device), dtype=options.dtype)
+    yield encoder, encoder.area, None
+
+
+def _ask_for_instructions(source: OpenedSource, options: argparse.Namespace) -> None:
+    import asyncio
+    from itertools import islice
+    from pathlib import Path
+
+    from earl.annotation.instructions import instructions_from_captions
+    from earl.annotation.prompts import load_template
+    from earl.errors import ConfigError
+
+    if not options.url:
+        raise ConfigError("--instructions-from-captions needs --url: the API of the model that writes them")
+    template, asker = load_template("instruction", options.prompts), make_asker(options)
+    path = options.instructions_from_captions or Path(options.out) / "instructions.jsonl"
+    pairs = islice(source.captions(), options.limit or None)
+    work = instructions_from_captions(pairs, path, asker, template, on_progress=watcher("instructions"))
+    made = asyncio.run(work)
+    source.give(made.texts, origin=made.origin, problems=made.problems)
+    print(
+        f"{len(made.texts)} instructions by {asker.model} ({asker.tally.asked} questions asked), "
+        f"{len(made.problems)} captions without one; answers in {path}"
+    )
+
+
+def read_instructions(path: str) -> dict[str, str]:
+    """Instructions by id from a file of JSON lines. Raises DataError."""
     import json
     from pathlib import Path
 

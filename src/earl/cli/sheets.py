@@ -7,10 +7,14 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
+from earl.records import Box
+
 SIDE = 288  # px, of a shown picture
 GAP = 12  # px
 FONT_SIZE = 17  # px
 LINE = 22  # px
+BOXED = 512  # px, longer side of a picture with boxes
+MARKS = ((220, 38, 38), (37, 99, 235), (22, 163, 74), (202, 138, 4))
 PAPER, INK, FAINT = (255, 255, 255), (24, 24, 27), (113, 113, 122)
 
 Row = tuple[str, Sequence[Image.Image]]
@@ -48,6 +52,24 @@ def side_by_side(
         if i < len(labels):
             pen.text((left, bottom + 2), labels[i], FAINT, font)
         left += image.width + GAP
+    return paper
+
+
+def with_boxes(image: Image.Image, boxes: Sequence[Box]) -> Image.Image:
+    """A picture, enlarged to `BOXED` where it is smaller, with numbered boxes drawn on it.
+
+    Boxes are in pixels of `image`; what reaches over its edge is cut.
+    """
+    scale = max(1.0, BOXED / max(image.size))
+    size = round(image.width * scale), round(image.height * scale)
+    paper = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    pen, font = ImageDraw.Draw(paper), ImageFont.load_default(FONT_SIZE)
+    for number, box in enumerate(boxes, 1):
+        sides = [box.left * scale, box.top * scale, box.right * scale - 1, box.bottom * scale - 1]
+        left, top, right, bottom = (min(max(side, 0), size[i % 2] - 1) for i, side in enumerate(sides))
+        colour = MARKS[(number - 1) % len(MARKS)]
+        pen.rectangle((left, top, right, bottom), outline=colour, width=3)
+        pen.text((left + 6, top + 3), str(number), colour, font, stroke_width=2, stroke_fill=PAPER)
     return paper
 
 

@@ -53,6 +53,7 @@ COMMANDS = (
     Command("data stats", "data", "count what tokenised shards hold, and draw a sheet of it", "_stats"),
     Command("data check-overlap", "data", "find evaluation pictures among training pictures", "_overlap"),
     Command("data weights", "data", "weights of a mixture, upsampled or by temperature", "_weights"),
+    Command("reason make", "reason", "write chains of thought for prepared edits, by a multimodal model"),
     Command("train tokenizer", "train", "learn a vision tokenizer", "_tokenizer"),
     Command("train base", "train", "learn captions and copying, before any editing", "_base"),
     Command("train sft", "train", "learn editing from examples", "_sft"),

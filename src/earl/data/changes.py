@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from earl.records import Box
+
 CELL = 8
 """Pixels of a latent cell, down and across."""
 
@@ -47,3 +49,74 @@ def stitch(
     a stitched target asks the policy to copy there instead of guessing.
     """
     return np.where(changed_HW, target_HW, source_HW)
+
+
+def changed_boxes(
+    changed_HW: NDArray[np.bool_],
+    differs: NDArray[np.bool_] | None = None,
+    *,
+    dilated: int = 1,
+    most: int = 4,
+) -> tuple[Box, ...]:
+    """Boxes around the regions in which two pictures differ, the largest first.
+
+    Args:
+        changed_HW: `changed_cells` of the pictures.
+        differs: bool (8H, 8W), the pixels that differ; with them boxes are tight, without them they
+            are whole cells.
+        dilated: cells by which `changed_HW` was grown, and which are taken off again.
+        most: more regions than this give one box around them all.
+
+    Returns:
+        Boxes in pixels; none where nothing differs. Specks, of less than 2% of the changed area, are
+        left out. A change of most of the picture is one box around all of it.
+    """
+    rows, columns = changed_HW.shape
+    core_HW = changed_HW.copy()
+    padded = np.pad(changed_HW, dilated, constant_values=True)
+    for down in range(2 * dilated + 1):
+        for across in range(2 * dilated + 1):
+            core_HW &= padded[down : down + rows, across : across + columns]
+    if differs is not None:
+        core_HW &= differs.reshape(rows, CELL, columns, CELL).any(axis=(1, 3))
+    if not core_HW.any():
+        core_HW = changed_HW
+    regions = [region for region in _regions(core_HW) if len(region) >= 0.02 * core_HW.sum()]
+    boxes = sorted((_around(region, differs) for region in regions), key=_area, reverse=True)
+    if len(boxes) > most or (boxes and sum(map(_area, boxes)) > 0.8 * rows * columns * CELL * CELL):
+        left, top = min(box.left for box in boxes), min(box.top for box in boxes)
+        boxes = [Box(left, top, max(box.right for box in boxes), max(box.bottom for box in boxes))]
+    return tuple(boxes)
+
+
+def _regions(cells_HW: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
+    """Cells (N, 2) of each region that hangs together, corners included."""
+    left = {(int(row), int(column)) for row, column in np.argwhere(cells_HW)}
+    regions = []
+    while left:
+        region = edge = [left.pop()]
+        while edge:
+            around = {(r + down, c + across) for r, c in edge for down in (-1, 0, 1) for across in (-1, 0, 1)}
+            edge = sorted(around & left)
+            left -= set(edge)
+            region = region + edge
+        regions.append(np.array(region))
+    return regions
+
+
+def _around(region: NDArray[np.int64], differs: NDArray[np.bool_] | None) -> Box:
+    """The box around a region's cells, or around the differing pixels in them."""
+    (top, left), (bottom, right) = region.min(axis=0) * CELL, (region.max(axis=0) + 1) * CELL
+    if differs is not None:
+        inside = np.zeros_like(differs)
+        for row, column in region * CELL:
+            inside[row : row + CELL, column : column + CELL] = True
+        inside &= differs
+        if inside.any():
+            rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+            top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    return Box(float(left), float(top), float(right), float(bottom))
+
+
+def _area(box: Box) -> float:
+    return (box.right - box.left) * (box.bottom - box.top)

@@ -8,59 +8,34 @@ batch of pictures, however large the source is.
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
-from functools import partial
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
-from PIL import Image
-
-from earl.data.changes import changed_cells
-from earl.data.overlap import exact_hash, look_hash
-from earl.data.shards import PART, Edit, shard_path, start_folder, write_shard
-from earl.data.sources import OpenedSource, Read, Sample
+from earl.data.card import write_card
+from earl.data.shards import PART, Edit, only_one, shard_path, start_folder, write_shard
+from earl.data.sources import OpenedSource, Read
+from earl.data.tokenise import Made, Preparation, make_edits, mask_box
 from earl.data.world import Encoder
-from earl.errors import DataError, EarlError
-from earl.records import Box
-from earl.sequence.reasoning import clean_reasoning, scale_box, scale_boxes
-from earl.vision import open_image, resize_pair, resize_to, target_size
+from earl.errors import DataError
+
+__all__ = ["REJECTED", "Counts", "Made", "Preparation", "Stage", "make_edits", "mask_box", "prepare_source"]
 
 REJECTED = "rejected.jsonl"
-HELD = "validation"
-"""The split that a holdout gives its pictures to."""
 _SURE = 20  # rows from which a share of refused ones is judged while reading goes on
-_LEAST_SIDE = 8  # px
-_MOST_STRETCH = 1.5  # a target of another aspect than this times the source's is another picture
 
 
-@dataclass(frozen=True)
-class Preparation:
-    """How a source is prepared.
+class Stage(Protocol):
+    """Blocks of rows to their edits, in the order of the blocks, wherever the work is done."""
 
-    `area` in px²; `tolerance` in levels (0-255) below which pixels count as unchanged; `batch` pairs of
-    pictures encoded at once; `readers` threads that open pictures; `max_rejected` is a
-    share (0-1). With `holdout` the share of source pictures, chosen by their bytes, that the split
-    "validation" keeps and every other split leaves out. `limit` rows at most; 0 takes all.
-    """
-
-    area: int = 256 * 256
-    tolerance: int = 16
-    shard_rows: int = 512
-    batch: int = 16
-    readers: int = 0
-    max_rejected: float = 0.05
-    holdout: float = 0.0
-    limit: int = 0
+    def __call__(self, blocks: Iterator[list[Read]], settings: Preparation, split: str) -> Iterator[Made]: ...
 
 
 @dataclass
@@ -87,29 +62,23 @@ class Counts:
         return self.rejected / max(1, self.rejected + self.edits)
 
 
-@dataclass(frozen=True)
-class _Pictures:
-    """A sample's pictures at one size, and what was read off them at their own."""
-
-    sample: Sample
-    source: Image.Image
-    target: Image.Image | None
-    size: tuple[int, int]
-    boxes: tuple[Box, ...]
-    hashes: dict[str, str] = field(default_factory=dict)
-
-
 def prepare_source(
     source: OpenedSource,
     folder: str | Path,
     encoder: Encoder,
     settings: Preparation | None = None,
     *,
+    stage: Stage | None = None,
     on_progress: Callable[[Counts], None] | None = None,
 ) -> Counts:
     """Write a source's edits as shards into a folder, or continue where that stopped.
 
-    Refused samples are in `rejected.jsonl` (row, id, reason).
+    Refused samples are in `rejected.jsonl` (row, id, reason); `card.json` and `README.md` say what
+    the folder holds.
+
+    Args:
+        encoder: makes codes; with a `stage` it only says which tokenizer that stage has.
+        stage: where rows become edits; None: here, in this process.
 
     Raises:
         DataError: the folder holds something else, another process writes to it, the source cannot be
@@ -117,193 +86,88 @@ def prepare_source(
         CheckpointError: the disk is full; what was written is intact.
     """
     folder, settings = Path(folder), settings or Preparation()
+    split = source.schema.split
     start_folder(folder, _made_with(source, encoder, settings))
-    with _only_one(folder), _pool(settings.readers) as pool:
+    with only_one(folder), _pool(settings.readers) as pool:
         counts = _continue(folder)
         if on_progress:
             on_progress(counts)
         reads: Iterator[Read] = source.read(counts.rows)
         if settings.limit:
             reads = islice(reads, max(0, settings.limit - counts.reads))
-        while _shard(reads, folder, source, encoder, settings, counts, pool):
-            if on_progress:
-                on_progress(counts)
+        work = stage or _Here(encoder, pool)
+        with closing(_closable(work(_blocks(reads, settings), settings, split))) as made:
+            for _ in _shards(made, folder, source, settings, counts):
+                if on_progress:
+                    on_progress(counts)
         _check_share(counts, folder, settings)
         if not counts.edits:
             raise DataError(f"{source.rows.name} gave no edit at all; the reasons are in {folder / REJECTED}")
+        write_card(folder, **_card(source, settings, counts))
     return counts
 
 
-def _shard(
-    reads: Iterator[Read],
+class _Here:
+    """The stage in this process."""
+
+    def __init__(self, encoder: Encoder, pool: ThreadPoolExecutor | None) -> None:
+        self.encoder, self.pool = encoder, pool
+
+    def __call__(self, blocks: Iterator[list[Read]], settings: Preparation, split: str) -> Iterator[Made]:
+        for block in blocks:
+            yield make_edits(block, self.encoder, settings, split, self.pool)
+
+
+def _blocks(reads: Iterator[Read], settings: Preparation) -> Iterator[list[Read]]:
+    """Rows in batches, none of which reaches over the end of a shard."""
+    taken = 0
+    while block := list(islice(reads, min(settings.batch, settings.shard_rows - taken))):
+        taken = (taken + len(block)) % settings.shard_rows
+        yield block
+
+
+def _shards(
+    stream: Iterable[Made],
     folder: Path,
     source: OpenedSource,
-    encoder: Encoder,
     settings: Preparation,
     counts: Counts,
-    pool: ThreadPoolExecutor | None,
-) -> bool:
-    """One more shard of the rows that come next; false where none come."""
+) -> Iterator[None]:
+    """Write what was made as shards, and yield after each."""
     edits: list[Edit] = []
     refused: list[dict[str, Any]] = []
-    taken, first, end = 0, counts.rows, counts.rows
-    while taken < settings.shard_rows:
-        part = list(islice(reads, min(settings.batch, settings.shard_rows - taken)))
-        if not part:
-            break
-        taken, end = taken + len(part), part[-1].number + 1
-        part = [read for read in part if _ours(read, source, settings)]
-        opened = list((pool.map if pool else map)(partial(_open, settings=settings), part))
-        edits += _encode([item for item in opened if isinstance(item, _Pictures)], encoder, settings)
-        refused += [
-            {"row": read.number, "id": read.id, "reason": result}
-            for read, result in zip(part, opened, strict=True)
-            if isinstance(result, str)
-        ]
+    taken, end = 0, counts.rows
+
+    def write() -> None:
+        nonlocal edits, refused, taken
+        numbers = {
+            "first": counts.rows,
+            "end": end,
+            "reads": taken,
+            "edits": len(edits),
+            "rejected": len(refused),
+        }
+        lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in refused)
+        attached = {PART: json.dumps({**numbers, "made_by": _version()}), REJECTED: lines}
+        write_shard(folder, counts.shards, edits, split=source.schema.split, attached=attached)
+        _append(folder, refused)
+        counts.add(numbers)
+        edits, refused, taken = [], [], 0
+
+    for made in stream:
+        edits += made.edits
+        refused += made.refused
+        taken, end = taken + made.reads, made.end
         so_far = Counts(edits=counts.edits + len(edits), rejected=counts.rejected + len(refused))
         if so_far.edits + so_far.rejected >= _SURE and so_far.share > settings.max_rejected:
             _append(folder, refused)
             _check_share(so_far, folder, settings)
-    if not taken:
-        return False
-    numbers = {"first": first, "end": end, "reads": taken, "edits": len(edits), "rejected": len(refused)}
-    lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in refused)
-    attached = {PART: json.dumps({**numbers, "made_by": _version()}), REJECTED: lines}
-    write_shard(folder, counts.shards, edits, split=source.schema.split, attached=attached)
-    _append(folder, refused)
-    counts.add(numbers)
-    return True
-
-
-def _ours(read: Read, source: OpenedSource, settings: Preparation) -> bool:
-    """Whether a row is on this split's side of the holdout."""
-    if not settings.holdout or read.sample is None:
-        return True
-    return (_lot(read.sample) < settings.holdout) == (source.schema.split == HELD)
-
-
-def _lot(sample: Sample) -> float:
-    """A number in [0, 1) that the source picture's file draws, so that its edits stay together."""
-    try:
-        data = sample.source if isinstance(sample.source, bytes) else sample.source.read_bytes()
-    except OSError:
-        data = sample.id.encode()  # will be refused on either side
-    return int.from_bytes(hashlib.blake2b(data, digest_size=6).digest(), "big") / 2**48
-
-
-def _open(read: Read, settings: Preparation) -> _Pictures | str:
-    """A sample's pictures, or the reason why there are none."""
-    if read.sample is None:
-        return read.problem
-    sample, part = read.sample, "the source image"
-    try:
-        source = open_image(sample.source)
-        target = None
-        if sample.target is not None:
-            part = "the target image"
-            target = open_image(sample.target)
-            _check_pair(source, target)
-        part = "the source image"
-        if min(source.size) < _LEAST_SIDE:
-            return (
-                f"the source image has {source.width}x{source.height} pixels; at least {_LEAST_SIDE} a side"
-            )
-        size = source.size
-        boxes = tuple(_in_pixels(box, size) for box in sample.boxes)
-        if not boxes and sample.mask is not None:
-            boxes = mask_box(sample.mask, size)
-        hashes = {"source_hash": exact_hash(source), "source_look": look_hash(source)}
-        if target is None:
-            source = resize_to(source, target_size(*size, settings.area))
-        else:
-            hashes |= {"target_hash": exact_hash(target), "target_look": look_hash(target)}
-            source, target = resize_pair(source, target, settings.area)
-        return _Pictures(sample, source, target, size, boxes, hashes)
-    except EarlError as error:
-        return f"{part}: {error}"
-
-
-def _check_pair(source: Image.Image, target: Image.Image) -> None:
-    aspects = source.width / source.height, target.width / target.height
-    if max(aspects) > _MOST_STRETCH * min(aspects):
-        raise DataError(
-            f"{target.width}x{target.height} pixels, the source has {source.width}x{source.height}: "
-            "not the same picture"
-        )
-
-
-def _encode(pictures: Sequence[_Pictures], encoder: Encoder, settings: Preparation) -> Iterator[Edit]:
-    """Codes of all pictures of a batch in one call; equal pictures are encoded once."""
-    images: dict[bytes, Image.Image] = {}
-    keys: list[tuple[bytes, bytes | None]] = []
-    for item in pictures:
-        pair = _key(item.source), _key(item.target) if item.target is not None else None
-        images.setdefault(pair[0], item.source)
-        if pair[1] is not None and item.target is not None:
-            images.setdefault(pair[1], item.target)
-        keys.append(pair)
-    codes = dict(zip(images, encoder.encode(list(images.values()), resize=False), strict=True))
-    for item, (source_key, target_key) in zip(pictures, keys, strict=True):
-        sample, source_codes = item.sample, codes[source_key]
-        changed = np.zeros(source_codes.shape, bool)
-        if item.target is not None:
-            pair_of_pixels = np.asarray(item.source), np.asarray(item.target)
-            changed = changed_cells(*pair_of_pixels, tolerance=settings.tolerance)
-        yield Edit(
-            id=sample.id,
-            source=source_key.hex(),
-            source_codes=source_codes,
-            target_codes=codes[target_key] if target_key is not None else np.zeros((0, 0), np.int32),
-            changed=changed,
-            instruction=sample.instruction,
-            reasoning=scale_boxes(clean_reasoning(sample.reasoning), item.size, item.source.size),
-            family=sample.family,
-            group=sample.group,
-            source_caption=sample.source_caption,
-            target_caption=sample.target_caption,
-            boxes=tuple(scale_box(box, item.size, item.source.size) for box in item.boxes),
-            licence=sample.licence,
-            split=sample.split,
-            **item.hashes,
-        )
-
-
-def mask_box(mask: Any, size: tuple[int, int]) -> tuple[Box, ...]:
-    """The box around the marked region of a mask image, in pixels of an image of `size`.
-
-    Marked is what is transparent where there is transparency, else what is white in a picture of
-    black and white. A mask of another kind, or that marks nothing or everything, gives no box.
-    """
-    import io
-
-    try:
-        opened = Image.open(io.BytesIO(mask) if isinstance(mask, bytes) else mask)
-        opened.load()
-    except Exception:  # a mask is a help, and no reason to refuse a sample
-        return ()
-    if opened.mode in ("RGBA", "LA", "PA"):
-        marked = np.asarray(opened.convert("RGBA"))[..., 3] < 128
-    else:
-        grey = np.asarray(opened.convert("L"))
-        if ((grey > 16) & (grey < 239)).mean() > 0.02:
-            return ()
-        marked = grey >= 128
-    rows, columns = np.flatnonzero(marked.any(axis=1)), np.flatnonzero(marked.any(axis=0))
-    if not len(rows) or marked.all():
-        return ()
-    box = Box(float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
-    return (scale_box(box, opened.size, size),)
-
-
-def _in_pixels(box: Box, size: tuple[int, int]) -> Box:
-    sides = box.left, box.top, box.right, box.bottom
-    if max(sides) > 1:
-        return box
-    return Box(box.left * size[0], box.top * size[1], box.right * size[0], box.bottom * size[1])
-
-
-def _key(image: Image.Image) -> bytes:
-    return hashlib.blake2b(f"{image.size}".encode() + image.tobytes(), digest_size=8).digest()
+        if taken >= settings.shard_rows:
+            write()
+            yield
+    if taken:
+        write()
+        yield
 
 
 def _made_with(source: OpenedSource, encoder: Encoder, settings: Preparation) -> dict[str, Any]:
@@ -317,12 +181,39 @@ def _made_with(source: OpenedSource, encoder: Encoder, settings: Preparation) ->
         "tolerance": settings.tolerance,
         "shard_rows": settings.shard_rows,
         "holdout": settings.holdout,
+        **({"holdout_test": settings.holdout_test} if settings.holdout_test else {}),
         "split": schema.split,
         "columns": {name: list(columns) for name, columns in schema.columns.items()},
         "draw": source.draw,
         "seed": source.seed if source.draw else None,
         "instructions": source.instructions_digest,
     }
+
+
+def _card(source: OpenedSource, settings: Preparation, counts: Counts) -> dict[str, Any]:
+    """What the card says that the shards do not."""
+    left = counts.reads - counts.edits - counts.rejected
+    shares = {"validation": settings.holdout, "test": settings.holdout_test}
+    return {
+        "source": {"name": source.name, "hub": source.schema.hub, "read_from": _read_from(source)},
+        "rows": {
+            "read": counts.reads,
+            "kept": counts.edits,
+            "refused": counts.rejected,
+            "left_to_other_splits": left,
+        },
+        "holdout": {name: share for name, share in shares.items() if share},
+    }
+
+
+def _read_from(source: OpenedSource) -> str:
+    """Names of files without their folders, which are nobody else's business; or the Hub's name."""
+    rows = source.rows
+    files = getattr(rows, "files", None) or [path for path in [getattr(rows, "path", None)] if path]
+    if not files:
+        return rows.name if not Path(rows.name).exists() else Path(rows.name).name
+    more = f" and {len(files) - 3} more" if len(files) > 3 else ""
+    return ", ".join(file.name for file in files[:3]) + more
 
 
 def _continue(folder: Path) -> Counts:
@@ -354,15 +245,9 @@ def _check_share(counts: Counts, folder: Path, settings: Preparation) -> None:
         )
 
 
-@contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    """One process writes to a folder; the lock falls with the process that holds it."""
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise DataError(f"another process is preparing data in {folder}; wait for it") from error
-        yield
+def _closable(stream: Iterator[Made]) -> Any:
+    """A stage's stream with a `close`, which an iterator that is no generator lacks."""
+    return stream if hasattr(stream, "close") else (made for made in stream)
 
 
 def _pool(readers: int) -> Any:

@@ -6,10 +6,12 @@ complete or absent. Columns are those of `COLUMNS`.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -180,17 +182,46 @@ def load_shards(path: str | Path) -> EditShards:
     """
     folder = Path(path)
     manifest = read_manifest(folder)
+    return _open(shard_folders(folder), manifest, folder)
+
+
+def shard_folders(folder: Path) -> list[Path]:
+    """The shards of a folder that hold edits, in order. Raises DataError where there are none."""
     shards = [shard for shard in sorted(folder.glob("shard-*")) if not _is_empty(shard)]
     if not shards:
         raise DataError(f"{folder} has a {MANIFEST} and no shards; run its preparation again")
+    return shards
+
+
+def open_shard(shard: Path, manifest: Mapping[str, Any]) -> EditShards:
+    """One shard of a folder by itself. Raises DataError."""
+    return _open([shard], manifest, shard)
+
+
+def _open(shards: Sequence[Path], manifest: Mapping[str, Any], name: Path) -> EditShards:
     disable_progress_bars()
     try:
         dataset = concatenate_datasets([load_from_disk(str(shard)) for shard in shards])
     except Exception as error:  # `datasets` raises many kinds; all mean the same here
-        raise DataError(f"shards in {folder} cannot be read: {error}") from error
+        raise DataError(f"shards in {name} cannot be read: {error}") from error
     if missing := set(COLUMNS) - set(dataset.column_names):
-        raise DataError(f"shards in {folder} lack the column {sorted(missing)[0]!r}")
-    return EditShards(dataset, manifest, str(folder))
+        raise DataError(f"shards in {name} lack the column {sorted(missing)[0]!r}")
+    return EditShards(dataset, manifest, str(name))
+
+
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """One process writes to a folder; the lock falls with the process that holds it.
+
+    Raises:
+        DataError: another holds it.
+    """
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise DataError(f"another process is preparing data in {folder}; wait for it") from error
+        yield
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from earl.data.card import write_card
 from earl.data.changes import changed_cells
 from earl.data.shards import Edit, shard_path, start_folder, write_shard
 from earl.world import Scene, WorldTask, caption, render, sample_group
@@ -93,6 +94,7 @@ def prepare_world(
                 write_shard(folder, index, edits, split=settings.split)
             if on_shard:
                 on_shard(index + 1, count)
+    write_card(folder, source={"name": "world", "seeds": [settings.first_seed, settings.sources]})
     return folder
 
 

@@ -87,6 +87,12 @@ def scale_boxes(text: str, source_size: tuple[int, int], target_size: tuple[int,
     return _FOUR_NUMBERS.sub(rewrite, text)
 
 
+def find_boxes(text: str) -> list[Box]:
+    """The boxes that a text names, in its order, as they stand there; empty ones are not counted."""
+    boxes = [Box(*map(float, found.groups()[1:5])) for found in _FOUR_NUMBERS.finditer(text)]
+    return [box for box in boxes if box.right > box.left and box.bottom > box.top]
+
+
 def format_box(box: Box) -> str:
     """A box as reasoning text writes it: `[left, top, right, bottom]` in whole pixels."""
     sides = (box.left, box.top, box.right, box.bottom)

@@ -6,7 +6,7 @@ Nothing is fetched from the Hub unless the caller names it. No torch here.
 """
 
 from earl.data.sources.builtin import SOURCES, find_schema
-from earl.data.sources.opening import OpenedSource, Read, open_source
+from earl.data.sources.opening import CaptionPair, OpenedSource, Read, open_source
 from earl.data.sources.own import own_schema, parse_map
 from earl.data.sources.sample import ImageRef, Sample
 from earl.data.sources.schema import FIELDS, Schema
@@ -14,6 +14,7 @@ from earl.data.sources.schema import FIELDS, Schema
 __all__ = [
     "FIELDS",
     "SOURCES",
+    "CaptionPair",
     "ImageRef",
     "OpenedSource",
     "Read",

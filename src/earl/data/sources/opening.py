@@ -31,6 +31,16 @@ class Read:
     problem: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class CaptionPair:
+    """A sample's captions before and after the edit, and its instruction; empty where there is none."""
+
+    id: str
+    source_caption: str
+    target_caption: str
+    instruction: str = ""
+
+
 class OpenedSource:
     """Samples of a source in a fixed order.
 
@@ -38,7 +48,8 @@ class OpenedSource:
         schema: what the columns are.
         rows: the rows.
         folder: where relative paths begin; None where images are inside the rows.
-        instructions: by sample id, for rows that have none (VisMin).
+        instructions: by sample id, for rows that have none (VisMin); an empty mapping where they will
+            be given later (`give`).
         draw: how many rows are taken at random; 0 takes all.
         seed: of that draw; the rows are those that `Dataset.shuffle(seed)` would put first.
 
@@ -58,6 +69,9 @@ class OpenedSource:
     ) -> None:
         self.schema, self.rows, self.folder = schema, rows, folder
         self._instructions = instructions or {}
+        self._awaits = instructions is not None
+        self._written_by = ""
+        self._problems: Mapping[str, str] = {}
         first = self._first_row()
         self._pairs = schema.pairs if schema.pairs and schema.column("source", first) is None else None
         self._check_columns(first)
@@ -71,11 +85,42 @@ class OpenedSource:
 
     @property
     def instructions_digest(self) -> str | None:
-        """Of the instructions given from outside, None where there are none."""
+        """Of the instructions given from outside, or who wrote them; None where there are none."""
+        if self._written_by:
+            return self._written_by
         if not self._instructions:
             return None
         lines = "\n".join(f"{name}\t{text}" for name, text in sorted(self._instructions.items()))
         return hashlib.blake2b(lines.encode(), digest_size=8).hexdigest()
+
+    def give(
+        self, instructions: Mapping[str, str], *, origin: str, problems: Mapping[str, str] | None = None
+    ) -> None:
+        """Instructions for rows that have none, by sample id; `problems` says why some stay without."""
+        self._instructions = {**self._instructions, **instructions}
+        self._written_by, self._problems = origin, problems or {}
+
+    def captions(self) -> Iterator[CaptionPair]:
+        """The captions of every sample, in the order of `read`; images are not decoded."""
+        schema = self.schema
+        needed = ("id", "instruction", "source_caption", "target_caption")
+        columns = {column for name in needed for column in schema.columns.get(name, ())}
+        columns |= {*schema.only, *(self._pairs or ())}
+        before: dict[str, str] = {}
+        if self._pairs:
+            own, origin = self._pairs
+            for row in self.rows.light(sorted(columns)):
+                if row.get(own) and not row.get(origin):
+                    before[str(row[own])] = schema.text("target_caption", row)
+        for number, row in enumerate(self.rows.light(sorted(columns))):
+            if not self._taken(row, number):
+                continue
+            name = schema.identify(row, number)
+            first = schema.text("source_caption", row)
+            if self._pairs:
+                first = before.get(str(row[self._pairs[1]]), "")
+            said = schema.text("instruction", row) or self._instructions.get(name, "")
+            yield CaptionPair(name, first, schema.text("target_caption", row), said)
 
     def count(self) -> int | None:
         """Rows in all, None where only reading them would tell."""
@@ -86,19 +131,23 @@ class OpenedSource:
     def read(self, start: int = 0) -> Iterator[Read]:
         """Rows from number `start` on; those that are not of this source are passed over."""
         for number, row in enumerate(self.rows.read(start), start):
-            if self._drawn is not None and number not in self._drawn:
+            if not self._taken(row, number):
                 continue
-            if not self.schema.wanted(row):
-                continue
-            if self._pairs and not row.get(self._pairs[1]):
-                continue  # an original, which is the source of other rows
             name = self.schema.identify(row, number)
             try:
                 yield Read(number, name, self._sample(row, number, name))
             except DataError as error:
                 yield Read(number, name, None, str(error))
 
+    def _taken(self, row: Row, number: int) -> bool:
+        """Whether a row is a sample of this source: drawn, its own, and no original of other rows."""
+        if self._drawn is not None and number not in self._drawn:
+            return False
+        return self.schema.wanted(row) and not (self._pairs and not row.get(self._pairs[1]))
+
     def _sample(self, row: Row, number: int, name: str) -> Sample:
+        if name in self._problems:
+            raise DataError(self._problems[name])
         if self._pairs:
             row = self._paired(row, self._pairs[1])
         if name in self._instructions and not self.schema.text("instruction", row):
@@ -144,7 +193,7 @@ class OpenedSource:
         return first
 
     def _check_columns(self, first: Row) -> None:
-        fields = ["source", *([] if self._instructions else ["instruction"])]
+        fields = ["source", *([] if self._awaits else ["instruction"])]
         missing = [name for name in fields if self.schema.column(name, first) is None]
         expected = [" or ".join(self.schema.columns.get(name, ())) for name in missing]
         if self._pairs:  # the source comes from another row, instructions from `instructions`

@@ -1,0 +1,92 @@
+"""`earl reason make`: chains of thought for a prepared set, written by a multimodal model."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from earl.cli import options as shared
+from earl.cli.endpoint import add_endpoint, make_asker, watcher
+
+if TYPE_CHECKING:
+    from earl.annotation.asking import Tally
+    from earl.annotation.pictures import Pictures
+    from earl.annotation.reasoning import Totals
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("prepared", metavar="DIR", help="folder of tokenised shards; it is not changed")
+    add("-o", "--out", required=True, help="folder of shards with reasoning; continued if it was cut short")
+    shown = parser.add_argument_group("pictures that the model sees").add_argument
+    shown("--vision", metavar="MODEL", help="decode the shards' codes with the tokenizer that made them")
+    shown("--source", metavar="SOURCE", help="or show those that the shards were prepared from")
+    shown("--path", help="files of a built-in source, as given to `earl prepare`")
+    shown("--hub", action="store_true", help="read a built-in source from the Hub")
+    shown("--split", help="split that was read")
+    shown("--map", metavar="FIELD=COLUMN,…", help="the mapping that was given")
+    shown("--side", type=shared.integer(64, 4096), default=512, help="px, longer side as shown")
+    shown("--device", choices=shared.DEVICES, default="auto", help="auto: CUDA where there is one")
+    add("--limit", type=shared.integer(0), default=0, help="edits at most; 0: all")
+    add("--max-rejected", type=shared.number(0, 1), default=0.2, help="share of bad answers that stops")
+    add_endpoint(parser, "the model that writes", "reasoning.txt and reasoning-examples.txt", required=True)
+
+
+def run(options: argparse.Namespace) -> int:
+    from earl.annotation.prompts import load_template
+    from earl.annotation.reasoning import ReasoningData, make_reasoning
+    from earl.errors import ConfigError
+
+    if (options.vision is None) == (options.source is None):
+        raise ConfigError(
+            "which pictures is the model to see? Give --vision MODEL, or the --source of the shards"
+        )
+    template = load_template("reasoning", options.prompts)
+    asker = make_asker(options)
+    settings = ReasoningData(side=options.side, max_rejected=options.max_rejected, limit=options.limit)
+    show = watcher("chains")
+
+    def progress(totals: Totals, tally: Tally) -> None:
+        if show:
+            show(tally)
+
+    began = time.perf_counter()
+    work = make_reasoning(
+        options.prepared, options.out, asker, template, _pictures(options), settings, on_progress=progress
+    )
+    totals = asyncio.run(work)
+    seconds = time.perf_counter() - began
+    refused = f", {totals.rejected} rejected ({options.out}/rejected.jsonl)" if totals.rejected else ""
+    print(
+        f"{totals.edits} edits with reasoning by {asker.model} in {options.out}{refused}; "
+        f"{asker.tally.asked} questions asked, {seconds:.0f} s"
+    )
+    return 0
+
+
+def _pictures(options: argparse.Namespace) -> Pictures:
+    from pathlib import Path
+
+    from earl.annotation.pictures import DecodedPictures, SourcePictures
+
+    if options.vision:
+        from earl.data.shards import read_manifest
+        from earl.pipeline import pick_device
+        from earl.vision import load_vision_tokenizer
+
+        fingerprint = str(read_manifest(Path(options.prepared))["fingerprint"])
+        vision = load_vision_tokenizer(options.vision, device=pick_device(options.device))
+        return DecodedPictures(vision, fingerprint, options.vision)
+    from earl.data.sources import open_source, parse_map
+
+    source = open_source(
+        options.source,
+        path=options.path,
+        hub=options.hub,
+        columns=parse_map(options.map) if options.map else None,
+        split=options.split,
+        instructions={},  # the shards have them
+    )
+    return SourcePictures(source)

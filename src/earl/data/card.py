@@ -1,0 +1,162 @@
+"""The card of a prepared folder: what it was made from, under which licence, and how it is split.
+
+`card.json` is for programs, `README.md` for people and for the Hub. Both are written when a
+preparation is through, from the shards themselves, so that the counts are of what is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from earl.data.shards import EditShards, load_shards
+from earl.errors import CheckpointError, DataError
+
+CARD, README = "card.json", "README.md"
+_BATCH = 4096
+_COUNTED = ("split", "group", "family", "licence")
+_DIGESTED = ("id", "source", "instruction", "reasoning", "split")
+
+
+def write_card(folder: str | Path, **facts: Any) -> dict[str, Any]:
+    """Count what a folder of shards holds and write its card.
+
+    Args:
+        facts: what only the preparation knows (`source`, `rows`, `holdout`), JSON-able.
+
+    Returns:
+        What `card.json` says.
+
+    Raises:
+        DataError: no shards.
+        CheckpointError: the card could not be written; the shards are whole.
+    """
+    folder = Path(folder)
+    shards = load_shards(folder)
+    counts, digest = _count(shards)
+    made_with = {name: value for name, value in shards.manifest.items() if value not in (None, {}, [])}
+    card = {
+        "format": 1,
+        **facts,
+        "edits": len(shards),
+        **{f"{'families' if name == 'family' else name + 's'}": dict(counts[name]) for name in _COUNTED},
+        "splits_by_family": _nested(counts["split, family"]),
+        "without_target": counts["target"]["without"],
+        "with_reasoning": counts["reasoning"]["with"],
+        "hashes": {
+            "tokenizer": shards.fingerprint,
+            "rows": digest,
+            **({"instructions": made_with["instructions"]} if made_with.get("instructions") else {}),
+        },
+        "made_with": made_with,
+        "made_by": _version(),
+    }
+    _write(folder / CARD, json.dumps(card, indent=1, ensure_ascii=False) + "\n")
+    _write(folder / README, _page(folder.resolve().name, card))
+    return card
+
+
+def read_card(folder: str | Path) -> dict[str, Any]:
+    """What `card.json` of a folder says. Raises DataError where there is none."""
+    path = Path(folder) / CARD
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{folder} has no {CARD}: its preparation is not through; run the same command again"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+
+
+def _count(shards: EditShards) -> tuple[dict[str, Counter[Any]], str]:
+    """Counts by what an edit is, and a digest over all rows in order."""
+    names = [*_COUNTED, "split, family", "target", "reasoning"]
+    counts: dict[str, Counter[Any]] = {name: Counter() for name in names}
+    digest = hashlib.blake2b(digest_size=16)
+    present = set(shards.dataset.column_names)
+    wanted = {name for name in (*_COUNTED, *_DIGESTED) if name in present}
+    texts = shards.dataset.with_format(None).select_columns(sorted(wanted))
+    for batch in texts.iter(batch_size=_BATCH):
+        for name in _COUNTED:
+            counts[name].update(batch.get(name, [""] * len(batch["id"])))
+        counts["split, family"].update(zip(batch["split"], batch["family"], strict=True))
+        counts["reasoning"]["with"] += sum(bool(text) for text in batch["reasoning"])
+        for row in zip(*(batch[name] for name in _DIGESTED), strict=True):
+            digest.update(json.dumps(row, ensure_ascii=False).encode())
+    targets = shards.dataset.data.column("target_codes")
+    for chunk in targets.chunks:
+        counts["target"]["without"] += sum(length == 0 for length in chunk.value_lengths().to_pylist())
+    return counts, digest.hexdigest()
+
+
+def _nested(pairs: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int]]:
+    nested: dict[str, dict[str, int]] = {}
+    for (split, family), count in sorted(pairs.items()):
+        nested.setdefault(split, {})[family] = count
+    return nested
+
+
+def _page(name: str, card: Mapping[str, Any]) -> str:
+    source = card.get("source", {})
+    origin = source.get("hub") or source.get("name") or card["made_with"].get("origin", "")
+    licences = ", ".join(sorted(filter(None, card["licences"]))) or "not stated"
+    lines = [
+        f"# {name}",
+        "",
+        f"{card['edits']} edits from {origin}, tokenised by earl {card['made_by']} with the vision tokenizer "
+        f"`{card['hashes']['tokenizer']}`. Licence of the source: {licences}.",
+        "",
+        "| split | edits |",
+        "| --- | ---: |",
+        *(f"| {split or '(none)'} | {count} |" for split, count in sorted(card["splits"].items())),
+        "",
+        "| split | family | edits |",
+        "| --- | --- | ---: |",
+        *(
+            f"| {split or '(none)'} | {family or '(none)'} | {count} |"
+            for split, families in card["splits_by_family"].items()
+            for family, count in families.items()
+        ),
+        "",
+    ]
+    if rows := card.get("rows"):
+        lines += [
+            f"{rows['read']} rows were read: {rows['kept']} kept, {rows['refused']} refused "
+            f"(`rejected.jsonl`), {rows['left_to_other_splits']} left to other splits by the holdout.",
+            "",
+        ]
+    if held := card.get("holdout"):
+        shares = ", ".join(f"{share:g} to {split}" for split, share in held.items())
+        lines += [
+            f"Holdout by the bytes of the source picture: {shares}; all edits of a picture are on one side.",
+            "",
+        ]
+    lines += [
+        f"{card['without_target']} edits have no target, {card['with_reasoning']} have reasoning text. "
+        f"Digest of all rows: `{card['hashes']['rows']}`. `card.json` says the same to programs.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _write(path: Path, text: str) -> None:
+    fresh = path.with_name(f".{path.name}")
+    try:
+        fresh.write_text(text, encoding="utf-8")
+        os.replace(fresh, path)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} could not be written: {error}; free some space and start again"
+        ) from error
+
+
+def _version() -> str:
+    from earl import __version__
+
+    return __version__

@@ -1,0 +1,235 @@
+"""Rows to tokenised edits: pictures opened, brought to one size, compared, encoded in one batch.
+
+Whether a row is kept, and what becomes of it, depends on the row and the settings alone: one
+process or many make the same edits of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from earl.data.changes import changed_cells
+from earl.data.overlap import exact_hash, look_hash
+from earl.data.shards import Edit
+from earl.data.sources import Read, Sample
+from earl.data.world import Encoder
+from earl.errors import DataError, EarlError
+from earl.records import Box
+from earl.sequence.reasoning import clean_reasoning, scale_box, scale_boxes
+from earl.vision import open_image, resize_pair, resize_to, target_size
+
+HELD = ("validation", "test")
+"""The splits that the holdouts give their pictures to."""
+_LEAST_SIDE = 8  # px
+_MOST_STRETCH = 1.5  # a target of another aspect than this times the source's is another picture
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How a source is prepared.
+
+    `area` in px²; `tolerance` in levels (0-255) below which pixels count as unchanged; `batch` pairs of
+    pictures encoded at once; `readers` threads that open pictures; `max_rejected` is a
+    share (0-1). `holdout` is the share of source pictures, chosen by their bytes, that the split
+    "validation" keeps and every other split leaves out; `holdout_test` the same for the split "test".
+    `limit` rows at most; 0 takes all.
+    """
+
+    area: int = 256 * 256
+    tolerance: int = 16
+    shard_rows: int = 512
+    batch: int = 16
+    readers: int = 0
+    max_rejected: float = 0.05
+    holdout: float = 0.0
+    holdout_test: float = 0.0
+    limit: int = 0
+
+
+@dataclass(frozen=True)
+class Made:
+    """What became of a block of rows: its edits, and what was refused of it (row, id, reason).
+    `end` is the number of the row after it, `reads` how many rows it had."""
+
+    end: int
+    reads: int
+    edits: list[Edit]
+    refused: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """A sample's pictures at one size, and what was read off them at their own."""
+
+    sample: Sample
+    source: Image.Image
+    target: Image.Image | None
+    size: tuple[int, int]
+    boxes: tuple[Box, ...]
+    hashes: dict[str, str] = field(default_factory=dict)
+
+
+def make_edits(
+    block: Sequence[Read],
+    encoder: Encoder,
+    settings: Preparation,
+    split: str,
+    pool: ThreadPoolExecutor | None = None,
+) -> Made:
+    """The edits of a block of rows, at least one.
+
+    Args:
+        split: that the folder is made for; a holdout leaves the rows of other splits out.
+        pool: threads that open pictures.
+    """
+    ours = [read for read in block if _ours(read, settings, split)]
+    opened = list((pool.map if pool else map)(partial(_open, settings=settings), ours))
+    edits = list(_encode([item for item in opened if isinstance(item, _Pictures)], encoder, settings))
+    refused = [
+        {"row": read.number, "id": read.id, "reason": result}
+        for read, result in zip(ours, opened, strict=True)
+        if isinstance(result, str)
+    ]
+    return Made(block[-1].number + 1, len(block), edits, refused)
+
+
+def _ours(read: Read, settings: Preparation, split: str) -> bool:
+    """Whether a row is on this split's side of the holdouts."""
+    validation, test = settings.holdout, settings.holdout_test
+    if not (validation or test) or read.sample is None:
+        return True
+    lot = _lot(read.sample)
+    held = "validation" if lot < validation else "test" if lot < validation + test else ""
+    return held == split if held or split in HELD else True
+
+
+def _lot(sample: Sample) -> float:
+    """A number in [0, 1) that the source picture's file draws, so that its edits stay together."""
+    try:
+        data = sample.source if isinstance(sample.source, bytes) else sample.source.read_bytes()
+    except OSError:
+        data = sample.id.encode()  # will be refused on either side
+    return int.from_bytes(hashlib.blake2b(data, digest_size=6).digest(), "big") / 2**48
+
+
+def _open(read: Read, settings: Preparation) -> _Pictures | str:
+    """A sample's pictures, or the reason why there are none."""
+    if read.sample is None:
+        return read.problem
+    sample, part = read.sample, "the source image"
+    try:
+        source = open_image(sample.source)
+        target = None
+        if sample.target is not None:
+            part = "the target image"
+            target = open_image(sample.target)
+            _check_pair(source, target)
+        part = "the source image"
+        if min(source.size) < _LEAST_SIDE:
+            return (
+                f"the source image has {source.width}x{source.height} pixels; at least {_LEAST_SIDE} a side"
+            )
+        size = source.size
+        boxes = tuple(_in_pixels(box, size) for box in sample.boxes)
+        if not boxes and sample.mask is not None:
+            boxes = mask_box(sample.mask, size)
+        hashes = {"source_hash": exact_hash(source), "source_look": look_hash(source)}
+        if target is None:
+            source = resize_to(source, target_size(*size, settings.area))
+        else:
+            hashes |= {"target_hash": exact_hash(target), "target_look": look_hash(target)}
+            source, target = resize_pair(source, target, settings.area)
+        return _Pictures(sample, source, target, size, boxes, hashes)
+    except EarlError as error:
+        return f"{part}: {error}"
+
+
+def _check_pair(source: Image.Image, target: Image.Image) -> None:
+    aspects = source.width / source.height, target.width / target.height
+    if max(aspects) > _MOST_STRETCH * min(aspects):
+        raise DataError(
+            f"{target.width}x{target.height} pixels, the source has {source.width}x{source.height}: "
+            "not the same picture"
+        )
+
+
+def _encode(pictures: Sequence[_Pictures], encoder: Encoder, settings: Preparation) -> Iterator[Edit]:
+    """Codes of all pictures of a batch in one call; equal pictures are encoded once."""
+    images: dict[bytes, Image.Image] = {}
+    keys: list[tuple[bytes, bytes | None]] = []
+    for item in pictures:
+        pair = _key(item.source), _key(item.target) if item.target is not None else None
+        images.setdefault(pair[0], item.source)
+        if pair[1] is not None and item.target is not None:
+            images.setdefault(pair[1], item.target)
+        keys.append(pair)
+    codes = dict(zip(images, encoder.encode(list(images.values()), resize=False), strict=True))
+    for item, (source_key, target_key) in zip(pictures, keys, strict=True):
+        sample, source_codes = item.sample, codes[source_key]
+        changed = np.zeros(source_codes.shape, bool)
+        if item.target is not None:
+            pair_of_pixels = np.asarray(item.source), np.asarray(item.target)
+            changed = changed_cells(*pair_of_pixels, tolerance=settings.tolerance)
+        yield Edit(
+            id=sample.id,
+            source=source_key.hex(),
+            source_codes=source_codes,
+            target_codes=codes[target_key] if target_key is not None else np.zeros((0, 0), np.int32),
+            changed=changed,
+            instruction=sample.instruction,
+            reasoning=scale_boxes(clean_reasoning(sample.reasoning), item.size, item.source.size),
+            family=sample.family,
+            group=sample.group,
+            source_caption=sample.source_caption,
+            target_caption=sample.target_caption,
+            boxes=tuple(scale_box(box, item.size, item.source.size) for box in item.boxes),
+            licence=sample.licence,
+            split=sample.split,
+            **item.hashes,
+        )
+
+
+def mask_box(mask: Any, size: tuple[int, int]) -> tuple[Box, ...]:
+    """The box around the marked region of a mask image, in pixels of an image of `size`.
+
+    Marked is what is transparent where there is transparency, else what is white in a picture of
+    black and white. A mask of another kind, or that marks nothing or everything, gives no box.
+    """
+    import io
+
+    try:
+        opened = Image.open(io.BytesIO(mask) if isinstance(mask, bytes) else mask)
+        opened.load()
+    except Exception:  # a mask is a help, and no reason to refuse a sample
+        return ()
+    if opened.mode in ("RGBA", "LA", "PA"):
+        marked = np.asarray(opened.convert("RGBA"))[..., 3] < 128
+    else:
+        grey = np.asarray(opened.convert("L"))
+        if ((grey > 16) & (grey < 239)).mean() > 0.02:
+            return ()
+        marked = grey >= 128
+    rows, columns = np.flatnonzero(marked.any(axis=1)), np.flatnonzero(marked.any(axis=0))
+    if not len(rows) or marked.all():
+        return ()
+    box = Box(float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
+    return (scale_box(box, opened.size, size),)
+
+
+def _in_pixels(box: Box, size: tuple[int, int]) -> Box:
+    sides = box.left, box.top, box.right, box.bottom
+    if max(sides) > 1:
+        return box
+    return Box(box.left * size[0], box.top * size[1], box.right * size[0], box.bottom * size[1])
+
+
+def _key(image: Image.Image) -> bytes:
+    return hashlib.blake2b(f"{image.size}".encode() + image.tobytes(), digest_size=8).digest()
