@@ -150,7 +150,7 @@ COMMON = (
 HIDDEN = {"groups", "seconds_per_step", "sampler_ratio", *(f"seconds_{name}" for name in TIMES)}
 
 
-def sections(run: RunRecord) -> list[tuple[str, list[Chart]]]:
+def sections(run: RunRecord) -> dict[str, list[Chart]]:
     """The charts of a run by section; numbers that no chart names come last, each by itself."""
     wanted = (*GRPO, *COMMON) if run.stage == "grpo" else COMMON
     named = {(split, name) for chart in wanted for split, name, _ in chart.lines}
@@ -170,7 +170,7 @@ def sections(run: RunRecord) -> list[tuple[str, list[Chart]]]:
                 continue
             line = Series(f"{split}: {name}", points, 0, marked=split != "train")
             found.setdefault("Other numbers", []).append(Chart(name.replace("_", " "), split, [line]))
-    return list(found.items())
+    return found
 
 
 def time_split(run: RunRecord) -> Chart | None:

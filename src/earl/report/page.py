@@ -15,6 +15,7 @@ from earl.report.reading import RunRecord, read_run
 from earl.report.wall import group_wall, heldout_wall, inline
 
 TEMPLATE = Path(__file__).with_name("page.html")
+LAST = ("Time", "Other numbers")  # sections that do not come first
 PICTURES = 4  # of a stage that keeps sheets and no strips
 HELD = (
     "One draw each, with the same seed at every step. Below: the verifier's overall score, then the "
@@ -48,11 +49,11 @@ def page(run: RunRecord) -> str:
     """The page's HTML."""
     title = str(run.recipe.get("title") or run.folder.resolve().name)
     body = [_head(run, title), _tiles(run)]
-    for name, charts in sections(run):
-        if name == "Time":
-            body.append(_time(run))
-        body.append(f"<h2>{escape(name)}</h2><div class=charts>{''.join(_card(c) for c in charts)}</div>")
-    body += [_walls(run), _recipe(run), _made_with(run)]
+    charts = sections(run)
+    body += [_charts(name, drawn) for name, drawn in charts.items() if name not in LAST]
+    body += [_time(run, charts.get("Time", [])), _walls(run)]
+    body += [_charts(name, charts[name]) for name in LAST[1:] if name in charts]
+    body += [_recipe(run), _made_with(run)]
     template = Template(TEMPLATE.read_text(encoding="utf-8"))
     return template.substitute(title=escape(title), body="\n".join(body), width=WIDTH, left=LEFT, right=RIGHT)
 
@@ -117,11 +118,15 @@ def _card(chart: Chart, draw: Callable[[Chart], str] = line_chart) -> str:
     )
 
 
-def _time(run: RunRecord) -> str:
+def _charts(name: str, charts: Sequence[Chart]) -> str:
+    return f"<h2>{escape(name)}</h2><div class=charts>{''.join(map(_card, charts))}</div>"
+
+
+def _time(run: RunRecord, others: Sequence[Chart]) -> str:
     """Where the time went: the whole run as one bar, and by step."""
     chart = time_split(run)
     if chart is None:
-        return ""
+        return _charts("Time", others) if others else ""
     totals = {s.name: sum(v for _, v in run.series("train", f"seconds_{s.name}")) for s in chart.series}
     whole = sum(totals.values()) or 1.0
     bar = "".join(
@@ -131,7 +136,8 @@ def _time(run: RunRecord) -> str:
     words = ", ".join(f"{name} {100 * value / whole:.0f}%" for name, value in totals.items())
     return (
         f"<h2>Where the time went</h2><p class=note>{escape(words)} of the steps' seconds.</p>"
-        f"<div class=bar>{bar}</div><div class=charts>{_card(chart, area_chart)}</div>"
+        f"<div class=bar>{bar}</div><div class=charts>{_card(chart, area_chart)}"
+        f"{''.join(map(_card, others))}</div>"
     )
 
 

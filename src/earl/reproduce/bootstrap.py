@@ -6,6 +6,7 @@ Axes: S seeds of training, T tasks of the benchmark.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,14 +39,20 @@ def estimate(values_ST: NDArray[np.float64], *, seed: int = 0) -> Estimate | Non
     if not present_ST.any():
         return None
     filled_ST = np.where(present_ST, values_ST, 0.0)
-    rng = np.random.default_rng(seed)
     seeds, tasks = values_ST.shape
-    # How often each seed and each task is drawn, in place of the drawn values themselves.
-    drawn_RS = rng.multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES).astype(np.float64)
-    drawn_RT = rng.multinomial(tasks, np.full(tasks, 1 / tasks), RESAMPLES).astype(np.float64)
-    totals_R = np.einsum("rs,st,rt->r", drawn_RS, filled_ST, drawn_RT, optimize=True)
-    counts_R = np.einsum("rs,st,rt->r", drawn_RS, present_ST.astype(np.float64), drawn_RT, optimize=True)
+    drawn_RS, drawn_RT = _draws(seeds, tasks, seed)
+    totals_R = ((drawn_RS @ filled_ST) * drawn_RT).sum(1)
+    counts_R = ((drawn_RS @ present_ST.astype(np.float64)) * drawn_RT).sum(1)
     means = totals_R[counts_R > 0] / counts_R[counts_R > 0]
     edge = (1 - CONFIDENCE) / 2
     low, high = np.quantile(means, [edge, 1 - edge])
     return Estimate(float(values_ST[present_ST].mean()), float(low), float(high), seeds, tasks)
+
+
+@lru_cache(maxsize=64)
+def _draws(seeds: int, tasks: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How often each seed and each task is drawn in each resample, (R, S) and (R, T)."""
+    rng = np.random.default_rng(seed)
+    drawn_RS = rng.multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES)
+    drawn_RT = rng.multinomial(tasks, np.full(tasks, 1 / tasks), RESAMPLES)
+    return drawn_RS.astype(np.float64), drawn_RT.astype(np.float64)
