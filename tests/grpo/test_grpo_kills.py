@@ -43,27 +43,33 @@ def ended(child, seconds):
         time.sleep(0.002)
     return None
 
+def checkpoints(path):
+    folder = load_recipe(GrpoRecipe, path).run.folder + "/checkpoints"
+    return sorted(name for name in os.listdir(folder) if name[0] != ".") if os.path.isdir(folder) else []
+
 whole, killed, seed = sys.argv[1], sys.argv[2], int(sys.argv[3])
 rng = random.Random(seed)
 began = time.monotonic()
 child = start(whole)
+while not checkpoints(whole):
+    assert ended(child, 0.01) is None, "the uninterrupted run"
+first = time.monotonic() - began  # seconds from the start to the first checkpoint
 assert ended(child, 500) == 0, "the uninterrupted run"
 length = time.monotonic() - began
+step = (length - first) / load_recipe(GrpoRecipe, whole).length.steps
 kills = []
-for turn in range(10):
+for turn in range(10):  # anywhere from the first instruction to the middle of the third step
     child = start(killed)
-    wait = rng.uniform(0.05, 0.45) * length
+    wait = rng.uniform(0, first + 2 * step)
     if ended(child, wait) is not None:
         break
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    folder = load_recipe(GrpoRecipe, killed).run.folder
-    there = sorted(os.listdir(folder + "/checkpoints")) if os.path.isdir(folder + "/checkpoints") else []
-    kills.append([round(wait, 3), there[-1] if there else ""])
+    kills.append([round(wait, 3), *checkpoints(killed)[-1:]])
 status = ended(start(killed), 500)
 print(json.dumps({"kills": kills, "status": status, "seconds": length}))
 """
-STEPS = 30
+STEPS = 24
 
 
 def test_ten_kills_change_nothing(room: Path, tmp_path: Path) -> None:
@@ -88,7 +94,8 @@ def test_ten_kills_change_nothing(room: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["status"] == 0, f"seed {seed}: {done.stderr[-2000:]}"
-    assert len(told["kills"]) >= 5, f"the run ended before it could be killed often: {told}"
+    assert len(told["kills"]) == 10, f"the run ended before it was killed ten times: {told}"
+    assert len({last for _, *there in told["kills"] for last in there}) > 1, f"it never got on: {told}"
     weights = [
         load_file(tmp_path / name / "model" / "policy" / "model.safetensors") for name in ("whole", "killed")
     ]

@@ -142,9 +142,8 @@ class GrpoTrainer(Trainer):
             lost = [rollout for rollout in rollouts if failed(rollout)]
             if len(lost) <= self.rl.judging.failed_share * len(rollouts):
                 break
-            why = (
-                f"{lost[-1].verdict.status}: {lost[-1].verdict.raw or lost[-1].verdict.notes.get('why', '')}"
-            )
+            last = lost[-1].verdict
+            why = f"{last.status}: {' '.join(str(last.notes.get('why') or last.raw).split())}"
             text = LOST.format(failed=len(lost), all=len(rollouts), times=turn + 1, why=why.rstrip(": "))
             if turn == self.rl.judging.retries:
                 raise TrainingError(f"{text}; judging.failed_share is {self.rl.judging.failed_share:g}")
