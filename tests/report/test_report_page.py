@@ -116,7 +116,7 @@ def test_the_pictures_are_on_the_page(tmp_path):
     run = make_run(tmp_path / "run")
     text = write_page(run, tmp_path / "page.html").read_text()
     assert text.count("<figure class=group>") == 1
-    assert text.count("class=shot") == 2 + 2  # source, two steps, target
+    assert text.count("class=shot") == (2 + 2) + (4 + 2)  # source, two steps, target; the group of four
     record = read_run(run)
     assert [step.step for step in record.heldout] == [0, 20] and len(record.samples) == 1
     strip_file = run / "samples" / record.samples[0].groups[0]["strip"]

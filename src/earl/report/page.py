@@ -78,7 +78,7 @@ def _head(run: RunRecord, title: str) -> str:
 
 def _tiles(run: RunRecord) -> str:
     """The run in a few numbers: first and last tenth of its curves."""
-    wanted = (
+    wanted: tuple[tuple[str, str, str], ...] = (
         ("train", "reward", "reward, first and last tenth"),
         ("validation", "overall", "held out, the verifier"),
         ("validation", "second", "held out, second verifier"),

@@ -61,19 +61,25 @@ def _group(step: SampleStep, group: Line) -> str:
         mark = " class=best" if reward is not None and reward == best else ""
         labels.append(f'<b{mark} title="{escape(_why(rollout), quote=True)}">{text}</b>')
     labels.append("<i>target</i>")
-    row = "".join(f"<span>{label}</span>" for label in labels)
-    source = inline(step.folder / group["strip"])
+    shots = "".join(
+        f"<div>{_shot('var(--s)', column, count)}{label}</div>" for column, label in enumerate(labels)
+    )
+    picture = inline(step.folder / group["strip"])
     return (
         f"<figure class=group><figcaption>{_words(group)}</figcaption>"
-        f'<div class=strip style="max-width:{count * 84}px"><img alt="" src="{source}">'
-        f"<div class=scores>{row}</div></div></figure>"
+        f'<div class=row style="--s:url({picture})">{shots}</div></figure>'
     )
 
 
 def _cell(strip: str, column: int, label: str = "", why: str = "") -> str:
-    """One of a strip's three pictures, by moving the strip under a window. `strip` is a CSS image."""
-    style = f"background:{strip} {50 * column}% 0/300% 100%"
-    return f'<td><div class=shot style="{style}" title="{escape(why, quote=True)}"></div>{label}</td>'
+    return f"<td>{_shot(strip, column, 3, why)}{label}</td>"
+
+
+def _shot(strip: str, column: int, columns: int, why: str = "") -> str:
+    """One picture of a strip, by moving the strip under a window. `strip` is a CSS image."""
+    at = 100 * column / (columns - 1)
+    style = f"background:{strip} {at:.4f}% 0/{columns * 100}% 100%"
+    return f'<div class=shot style="{style}" title="{escape(why, quote=True)}"></div>'
 
 
 def _scores(rollout: Line) -> str:
