@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from safetensors.torch import load_file
 
 from earl.config.recipe import save_recipe
@@ -72,6 +73,7 @@ print(json.dumps({"kills": kills, "status": status, "seconds": length}))
 STEPS = 24
 
 
+@pytest.mark.slow
 def test_ten_kills_change_nothing(room: Path, tmp_path: Path) -> None:
     paths = []
     for name in ("whole", "killed"):

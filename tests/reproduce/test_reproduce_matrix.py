@@ -100,6 +100,18 @@ def test_a_cell_that_was_cut_short_goes_on(made, model_folder):
     assert json.loads(scores.read_text())["tasks"] == before
 
 
+def test_a_cell_that_was_asked_to_stop_is_not_done(made, model_folder, tmp_path, monkeypatch):
+    from earl.training.loop import Report
+
+    monkeypatch.setattr("earl.grpo.stage.train_grpo", lambda recipe: Report(1, 1, "asked to stop", 0.0))
+    given = {"sft-s": str(made / "seed-0" / "sft-s" / "model")}
+    other = matrix(tmp_path, model_folder, given=given, names=("rl-s",))
+    monkeypatch.setattr(other, "_evaluate", lambda job, note: None)
+    with pytest.raises(KeyboardInterrupt):
+        other.run(lambda line: None)
+    assert {job.cell.name: state for job, state in other.plan()}["rl-s"].startswith("go on with")
+
+
 def test_given_models_need_no_training(made, model_folder, tmp_path):
     given = {"sft-s": str(made / "seed-0" / "sft-s" / "model")}
     other = matrix(tmp_path, model_folder, given=given, names=("sft-s-best", "rl-s"), seeds=(1, 2))

@@ -58,7 +58,9 @@ class SampleBook:
                 name = f"{stem}-{index}.png"
                 picture.save(self.folder / f".{name}", format="PNG", optimize=True)
                 os.replace(self.folder / f".{name}", self.folder / name)
-                groups.append(_described(one) | {"strip": name, "columns": len(one.attempts) + 2})
+                columns = len(one.attempts) + 2
+                size = [picture.width // columns, picture.height]
+                groups.append(_described(one) | {"strip": name, "columns": columns, "size": size})
             partial = self.folder / f".{stem}.json"
             partial.write_text(json.dumps({"step": step, "groups": groups}), encoding="utf-8")
             os.replace(partial, self.folder / f"{stem}.json")

@@ -34,7 +34,7 @@ def heldout_wall(steps: Sequence[SampleStep]) -> str:
         last = inline(chosen[-1].folder / group["strip"])
         words = f"<th class=words>{_words(group)}</th>"
         row = f"{words}{_cell('var(--s)', 0)}{''.join(cells)}{_cell('var(--s)', 2)}"
-        rows.append(f'<tr style="--s:url({last})">{row}</tr>')
+        rows.append(f'<tr style="--s:url({last});{_aspect(group)}">{row}</tr>')
     return f"<div class=wide><table class=wall>{''.join(rows)}</table></div>"
 
 
@@ -67,7 +67,7 @@ def _group(step: SampleStep, group: Line) -> str:
     picture = inline(step.folder / group["strip"])
     return (
         f"<figure class=group><figcaption>{_words(group)}</figcaption>"
-        f'<div class=row style="--s:url({picture})">{shots}</div></figure>'
+        f'<div class=row style="--s:url({picture});{_aspect(group)}">{shots}</div></figure>'
     )
 
 
@@ -80,6 +80,12 @@ def _shot(strip: str, column: int, columns: int, why: str = "") -> str:
     at = 100 * column / (columns - 1)
     style = f"background:{strip} {at:.4f}% 0/{columns * 100}% 100%"
     return f'<div class=shot style="{style}" title="{escape(why, quote=True)}"></div>'
+
+
+def _aspect(group: Line) -> str:
+    """The shape of the group's pictures, for the style sheet."""
+    width, height = group.get("size", (1, 1))
+    return f"--a:{int(width)}/{int(height)}"
 
 
 def _scores(rollout: Line) -> str:

@@ -95,6 +95,7 @@ class Matrix:
 
         Raises:
             ConfigError: a cell was made with another budget, start or recipe.
+            KeyboardInterrupt: the run was asked to stop; the same call goes on from there.
             EarlError: see `train_sft`, `train_grpo`, `evaluate_world`.
         """
         for job, state in self.plan():
@@ -166,6 +167,8 @@ class Matrix:
             from earl.grpo.stage import train_grpo
 
             report = train_grpo(recipe)
+        if report.reason == "asked to stop":  # Ctrl-C or SIGTERM: the trainer ended a step and saved
+            raise KeyboardInterrupt
         _write(path, described | {"trained": True, "step": report.step, "reason": report.reason})
 
     def _recipe(self, job: Job) -> SftRecipe | GrpoRecipe:
