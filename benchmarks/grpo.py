@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         if way == "trl-fused" and not package:
             continue
         command = [sys.executable, __file__, "--way", way, *given]
-        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
         found[way] = json.loads(output.splitlines()[-1])
         each = found[way]
         memory, loss = each["peak"] / 2**20, each["loss"]
@@ -77,6 +77,10 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     from earl.policy import create_policy
     from earl.sequence import Vocabulary
 
+    package = options.way.startswith("trl") and _trl()
+    if package:  # before the clock starts and the memory is read
+        from trl.kernels import ChunkedLogProbFunction
+        from trl.trainer.utils import selective_log_softmax
     torch.set_num_threads(options.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     small = options.vocabulary == "small"
@@ -135,16 +139,12 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
         keep = ids_1X.shape[1] - start
         logits = model(input_ids=ids_1X, use_cache=False, logits_to_keep=keep).logits[:, :-1].float()
         targets = ids_1X[:, start + 1 :]
-        if _trl():
-            from trl.trainer.utils import selective_log_softmax
-
+        if package:
             return selective_log_softmax(logits, targets)
         chosen = logits.gather(-1, targets[..., None])[..., 0]
         return chosen - torch.stack([row.logsumexp(-1) for row in logits])
 
     def trl_fused(ids_1X):
-        from trl.kernels import ChunkedLogProbFunction
-
         hidden = model.model(input_ids=ids_1X, use_cache=False).last_hidden_state[0, start:-1]
         targets = ids_1X[0, start + 1 :]
         head = model.lm_head.weight
