@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 
@@ -52,7 +53,7 @@ class Noisy:
             part: float(np.clip(getattr(verdict, part) + extra, 0.0, 10.0))
             for part, extra in zip(PARTS, noise, strict=True)
         }
-        return replace(verdict, **scores, notes=_with_true(verdict))
+        return _rescored(verdict, scores)
 
     def _seed_of(self, attempt: Attempt) -> int:
         digest = blake2b(f"{self.seed}\0{attempt.instruction}\0".encode(), digest_size=8)
@@ -81,10 +82,10 @@ class Blind:
     async def judge(self, attempts: Sequence[Attempt]) -> list[Verdict]:
         """Verdicts in the order of the attempts; failed ones stay as they are."""
         verdicts = await self.verifier.judge(attempts)
-        return [replace(v, **{self.part: 10.0}, notes=_with_true(v)) if v.ok else v for v in verdicts]
+        return [_rescored(v, {self.part: 10.0}) if v.ok else v for v in verdicts]
 
 
-def _with_true(verdict: Verdict) -> dict[str, float | str]:
-    """The notes, with the score before it was made worse."""
+def _rescored(verdict: Verdict, scores: dict[str, Any]) -> Verdict:
+    """The verdict with other scores; its notes say what the overall score was before."""
     assert verdict.overall is not None, "a verdict that is ok has its scores"
-    return {"unweakened": verdict.overall} | verdict.notes
+    return replace(verdict, **scores, notes={"unweakened": verdict.overall} | verdict.notes)
