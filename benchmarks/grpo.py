@@ -1,6 +1,6 @@
 """One group's update: ours beside the release's formula and TRL's, on the same weights and rollouts.
 
-    python benchmarks/grpo.py [--group 4] [--hidden 128] [--layers 1] [--side 32] [--vocabulary released]
+    python benchmarks/grpo.py [--group 3] [--hidden 128] [--layers 1] [--side 32] [--vocabulary released]
 
 Forward and backward of the GRPO loss of one prompt with `--group` rollouts, reference
 log-probabilities given. Each way runs in a process of its own, so that its peak memory is its own:
@@ -222,7 +222,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--group", type=int, default=4, help="rollouts of the prompt")
+    parser.add_argument("--group", type=int, default=3, help="rollouts of the prompt")
     parser.add_argument("--hidden", type=int, default=128, help="width, a multiple of 64")
     parser.add_argument("--layers", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=1, help="updates of each way; the best counts")
