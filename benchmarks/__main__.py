@@ -14,13 +14,11 @@ from pathlib import Path
 
 NAMES = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("_"))
 
-LONG = ("grpo",)  # run when named only: more than three minutes on two cores
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}")
-    chosen = parser.parse_args().names or [name for name in NAMES if name not in LONG]
+    chosen = parser.parse_args().names or NAMES
     unknown = sorted(set(chosen) - set(NAMES))
     if unknown:
         parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(NAMES)}")

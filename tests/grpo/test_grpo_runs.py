@@ -325,7 +325,7 @@ def test_held_out_prompts_are_judged_by_a_second_verifier(room: Path, tmp_path: 
     table |= {"validation": {"every": 3}, "heldout": {"prompts": 5}}
     train(table, second=Stern())
     lines = records(tmp_path, "validation")
-    assert [line["step"] for line in lines] == [3, 6]
+    assert [line["step"] for line in lines] == [0, 3, 6]
     for line in lines:
         assert line["judged"] == 1.0 and line["second"] == 1.0
         assert line["second_gap"] == pytest.approx(line["overall"] - 1.0)

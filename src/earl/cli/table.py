@@ -58,6 +58,8 @@ COMMANDS = (
     Command("train base", "train", "learn captions and copying, before any editing", "_base"),
     Command("train sft", "train", "learn editing from examples", "_sft"),
     Command("train grpo", "train", "learn editing from a verifier's scores", "_grpo"),
+    Command("report", "report", "one HTML page about a training run or an evaluation"),
+    Command("reproduce world", "reproduce", "train and evaluate the paper's comparison in the world"),
     Command("models", "models", "list the shipped and the released models"),
 )
 

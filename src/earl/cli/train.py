@@ -58,9 +58,8 @@ def run_grpo(options: argparse.Namespace) -> int:
     if recipe is None:
         return 0
     from earl.grpo.stage import train_grpo
-    from earl.verifier.scene import SceneVerifier
 
-    return _ended(recipe, train_grpo(recipe, SceneVerifier()))
+    return _ended(recipe, train_grpo(recipe))
 
 
 def _recipe(options: argparse.Namespace, stage: str) -> Any:

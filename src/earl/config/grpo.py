@@ -130,3 +130,12 @@ class HeldOut(Section):
     prompts: Steps = Field(default=64, description="how many; 0 leaves that out")
     split: Literal["validation", "test", "heldout"] = Field(default="validation", description="of the world")
     path: str | None = Field(default=None, description="folder of shards in place of the world's tasks")
+    at_start: bool = Field(default=True, description="also before the first update: where the curve begins")
+
+
+class Samples(Section):
+    """Pictures of the run for its report, as strips: source, the group's edits, target."""
+
+    every: Steps = Field(default=20, description="steps between them; 0 leaves them out")
+    prompts: Count = Field(default=4, description="of a step's prompts, the first")
+    side: int = Field(default=128, ge=16, le=1024, description="px, larger pictures are made smaller")

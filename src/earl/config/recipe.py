@@ -60,6 +60,14 @@ def read_recipe_table(path: str | Path, overrides: Sequence[str] = ()) -> dict[s
     return table
 
 
+def apply_overrides(table: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """The table with the overrides laid over it; see `read_recipe_table`. Raises ConfigError."""
+    found = json.loads(json.dumps(table, default=str))
+    for override in overrides:
+        _apply_override(found, override)
+    return found
+
+
 def check(schema: type[RecipeT], table: Mapping[str, Any], *, origin: str = "recipe") -> RecipeT:
     """Check a table against a schema.
 
@@ -181,4 +189,6 @@ def _value(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, list):
         return "[" + ", ".join(_value(item) for item in value) + "]"
+    if isinstance(value, dict):  # in a list; elsewhere a dict is a table
+        return "{" + ", ".join(f"{_key(k)} = {_value(v)}" for k, v in value.items() if v is not None) + "}"
     raise TypeError(f"{type(value).__name__} has no place in a recipe")

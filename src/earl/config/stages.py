@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from earl.config.grpo import Grpo, HeldOut, Judging, Prompts, Rollouts, Stops
+from earl.config.grpo import Grpo, HeldOut, Judging, Prompts, Rollouts, Samples, Stops
 from earl.config.recipe import Section, check, read_recipe_table
 from earl.config.sections import (
     Batch,
@@ -27,6 +27,7 @@ from earl.config.sections import (
     Steps,
     Validation,
 )
+from earl.config.verifier import Verifying
 from earl.errors import ConfigError
 
 
@@ -124,9 +125,11 @@ class GrpoRecipe(TrainingRecipe):
     prompts: Prompts = Prompts()
     rollouts: Rollouts = Rollouts()
     grpo: Grpo = Grpo()
+    verifier: Verifying = Verifying()
     judging: Judging = Judging()
     stops: Stops = Stops()
     heldout: HeldOut = HeldOut()
+    samples: Samples = Samples()
     lora: Lora | None = None
 
     @property
@@ -148,6 +151,10 @@ class GrpoRecipe(TrainingRecipe):
         if self.validation.patience is not None or self.validation.edits:
             raise ValueError(
                 "validation.patience and validation.edits are for SFT; use stops.patience and heldout.prompts"
+            )
+        if self.verifier.second is not None and not self.heldout.prompts:
+            raise ValueError(
+                "verifier.second looks at held-out prompts only, and heldout.prompts = 0 leaves it none"
             )
         if self.model.start is None:
             raise ValueError("model.start is missing: reinforcement begins with a policy that edits already")

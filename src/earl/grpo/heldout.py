@@ -15,6 +15,7 @@ from PIL import Image
 from earl.grpo.batches import Group, make_batch
 from earl.grpo.prompts import PromptSource
 from earl.grpo.rollouts import Sampler
+from earl.grpo.samples import SampleBook, Shown
 from earl.grpo.scoring import GrpoObjective, Reference
 from earl.pipeline import Verifier
 from earl.records import Attempt, Verdict
@@ -50,6 +51,7 @@ class HeldOut:
         mine = range(accelerator.process_index, count, accelerator.num_processes)
         self.prompts = prompts.make(list(mine))
         self.log: Log | None = None
+        self.book: SampleBook | None = None
 
     def __call__(self, step: int) -> dict[str, float]:
         """Means over the judged edits: `overall` (also by kind of edit), the four parts, `judged`
@@ -61,6 +63,9 @@ class HeldOut:
             second = self.sampler.judge.submit(self.second, attempts).result()
         if self.log is not None and attempts:
             self.log.picture("heldout", step, sheet(attempts[:SHOWN]))
+        if self.book is not None and self.accelerator.is_main_process:
+            rows = zip(groups[:SHOWN], attempts, second, strict=False)
+            self.book.write(step, [Shown(g, [a], [v]) for g, a, v in rows], prefix="heldout-")
         sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
         for group, other in zip(groups, second, strict=True):
             for name, value in _numbers(group, other).items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -27,22 +28,36 @@ from earl.training.loop import Report
 from earl.training.ranks import create_accelerator
 from earl.training.state import whole
 from earl.training.streams import RandomStreams
+from earl.verifier.making import create_verifier
+from earl.verifier.protocol import check
 from earl.vision import load_vision_tokenizer
 
 
 def train_grpo(
-    recipe: GrpoRecipe, verifier: Verifier, *, second: Verifier | None = None, vision: Any = None
+    recipe: GrpoRecipe,
+    verifier: Verifier | None = None,
+    *,
+    second: Verifier | None = None,
+    vision: Any = None,
 ) -> Report:
     """Run or continue reinforcement learning; leaves `run.folder/model`.
 
     Args:
-        verifier: gives the rewards.
-        second: another one, only looked at on held-out prompts.
+        verifier: gives the rewards; None makes the recipe's (`[verifier]`).
+        second: another one, only looked at on held-out prompts; None makes the recipe's, if it has one.
         vision: a vision tokenizer; None loads the recipe's.
 
     Raises:
-        EarlError: see `assemble_policy` and `GrpoTrainer`.
+        VerifierError: a verifier cannot judge now; nothing has been started then.
+        EarlError: see `create_verifier`, `assemble_policy` and `GrpoTrainer`.
     """
+    if verifier is None:
+        verifier = create_verifier(recipe.verifier)
+    if second is None and recipe.verifier.second is not None:
+        second = create_verifier(recipe.verifier.second)
+    judging = {"verifier": asyncio.run(check(verifier))}
+    if second is not None:
+        judging["second"] = asyncio.run(check(second))
     accelerator = create_accelerator(recipe.run)
     streams = RandomStreams(recipe.run.seed, rank=accelerator.process_index)
     parts = assemble_policy(recipe, accelerator.device)
@@ -84,8 +99,10 @@ def train_grpo(
             streams=streams,
             heldout=heldout,
         )
+        trainer.facts |= judging
+        trainer.log.note("; ".join(f"{role}: {name}" for role, name in judging.items()))
         if heldout:
-            heldout.log = trainer.log
+            heldout.log, heldout.book = trainer.log, trainer.book
         if any(isinstance(parameter, DTensor) for parameter in trainer.objective.parameters()):
             raise ConfigError(
                 "the policy's weights are cut over ranks (FSDP), which the engine in this process cannot "

@@ -21,6 +21,7 @@ from earl.grpo.batches import Group, RolloutBatch, make_batch, without_weight
 from earl.grpo.guards import Progress
 from earl.grpo.prompts import PromptSource
 from earl.grpo.rollouts import Sampler, failed
+from earl.grpo.samples import SampleBook, Shown
 from earl.grpo.scoring import GrpoObjective, Reference
 from earl.training.loop import Report, Trainer
 from earl.training.ranks import gather_objects
@@ -60,6 +61,7 @@ class GrpoTrainer(Trainer):
         self.progress = Progress(recipe.stops)
         self.prompts, self.sampler, self.reference = prompts, sampler, reference
         self.rl = recipe
+        self.book = SampleBook(recipe.run.folder, recipe.samples.side) if recipe.samples.every else None
         super().__init__(
             recipe,
             objective,
@@ -75,10 +77,13 @@ class GrpoTrainer(Trainer):
         started, reason = time.monotonic(), "all steps done"
         self._resume()
         with self._signals():
+            if self.step == 0 and self.validate and self.rl.heldout.at_start:
+                self._validate()
             while self.step < self.total_steps:
                 self.step += 1
                 try:
                     groups = self._collect()  # prompts → rollouts → images → verdicts
+                    self._show(groups)
                     batches = self._batches(groups)  # → advantages → batch
                     stop, kl, entropy = self._improve(batches)  # → loss → update
                 except (TrainingError, RewardError) as error:
@@ -137,9 +142,8 @@ class GrpoTrainer(Trainer):
             lost = [rollout for rollout in rollouts if failed(rollout)]
             if len(lost) <= self.rl.judging.failed_share * len(rollouts):
                 break
-            why = (
-                f"{lost[-1].verdict.status}: {lost[-1].verdict.raw or lost[-1].verdict.notes.get('why', '')}"
-            )
+            last = lost[-1].verdict
+            why = f"{last.status}: {' '.join(str(last.notes.get('why') or last.raw).split())}"
             text = LOST.format(failed=len(lost), all=len(rollouts), times=turn + 1, why=why.rstrip(": "))
             if turn == self.rl.judging.retries:
                 raise TrainingError(f"{text}; judging.failed_share is {self.rl.judging.failed_share:g}")
@@ -193,6 +197,15 @@ class GrpoTrainer(Trainer):
         table = self.accelerator.reduce(table.to(self.accelerator.device), "sum").cpu()
         kl, entropy = (float(total / count) if count else 0.0 for total, count in table)
         return stop, kl, entropy
+
+    def _show(self, groups: Sequence[Group]) -> None:
+        """Strips of this rank's first groups, every `samples.every` steps and at the first."""
+        settings = self.rl.samples
+        due = self.step == 1 or (settings.every and self.step % settings.every == 0)
+        if self.book is None or not due or not self.accelerator.is_main_process:
+            return
+        here = [group for group in groups if group.key in self.sampler.attempts]
+        self.book.write(self.step, [Shown(g, self.sampler.attempts[g.key]) for g in here[: settings.prompts]])
 
     def _note_groups(self, drawn: Sequence[Group], usable: Sequence[Group]) -> None:
         """Into the log: rewards and parts, what was lost, how often a group says one thing twice."""

@@ -26,6 +26,7 @@ from earl.training import checkpoint
 from earl.training.ema import WeightAverage
 from earl.training.optimisers import create_optimisers, set_rates
 from earl.training.plateau import EarlyStop
+from earl.training.provenance import note_start
 from earl.training.ranks import gather_objects
 from earl.training.schedules import rate_factor
 from earl.training.state import (
@@ -124,6 +125,7 @@ class Trainer:
             title=getattr(recipe, "stage", "train"),
         )
         self.step = 0
+        self.facts: dict[str, Any] = {"ranks": accelerator.num_processes, "device": str(accelerator.device)}
         self._sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros(2, dtype=torch.float64))
         self._since = (0, time.monotonic())
         self._interrupted = False
@@ -257,6 +259,7 @@ class Trainer:
             self._restore(existing[-1])
         if self.accelerator.is_main_process:
             save_recipe(self.recipe, self.folder / "recipe.toml")
+            note_start(self.folder, step=self.step, facts=self.facts)
         self.log.open(self.step)
         if existing:
             self.log.note(f"continuing from {existing[-1]}")
