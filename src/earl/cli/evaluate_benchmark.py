@@ -103,11 +103,11 @@ def run_stages(
     from earl.evaluation.run import Extras, Judging, evaluate
     from earl.evaluation.tables import text, title
 
+    editor = _editor(options, area, predictions_area)
     chooser = _chooser(options)
     judging = None
     if options.until != "edits":
         judging = Judging(*verifier_of(options), ask_again=options.ask_again)
-    editor = _editor(options, area, predictions_area)
     if judging:
         _warn(options, judging.identity)
     extras = Extras(

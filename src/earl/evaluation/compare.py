@@ -173,6 +173,8 @@ def difference_text(found: Mapping[str, Any]) -> str:
     if found["difference"] is None:
         return "-"
     low, high = found["interval"]
+    if found["compared"] < 2:
+        return f"{found['difference']:+.2f}"
     return f"{found['difference']:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
@@ -180,13 +182,14 @@ def comparison_notes(comparison: Mapping[str, Any]) -> list[str]:
     """What a reader of the comparison must know, a sentence each."""
     found = comparison["all"]
     notes = [
-        "brackets: 95% paired bootstrap intervals; p: the larger of paired bootstrap and exact sign test, "
-        "two-sided, not corrected for the number of rows"
+        "brackets: 95% paired bootstrap intervals",
+        "p: the larger of paired bootstrap's and exact sign test's, two-sided, not corrected for many rows",
     ]
     if found["n"] > found["compared"]:
-        notes.append(f"{found['n'] - found['compared']} tasks have no score in one run; they are left out")
+        left_out = found["n"] - found["compared"]
+        notes.append(f"{left_out} of {found['n']} tasks have no score in A, in B, or in both: left out")
     if found["unpaired"]:
-        notes.append(f"{found['unpaired']} tasks are in one run only; they are left out")
+        notes.append(f"tasks that are in one run only, left out: {found['unpaired']}")
     if comparison["verifiers"][0] != comparison["verifiers"][1]:
         notes.append("different verifiers judged the two runs: the difference may be theirs")
     if found["significant"] is None:

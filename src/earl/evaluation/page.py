@@ -130,7 +130,7 @@ def _score_cell(summary: Mapping[str, Any], name: str) -> str:
         return "<td>-</td>"
     low, high = summary[f"{name}_interval"]
     hover = f' title="{tables.interval(summary, name)}"'
-    if name != "overall":
+    if name != "overall" or summary["judged"] < 2:
         return f"<td{hover}>{summary[name]:.2f}</td>"
     left, wide, at = low * 10, (high - low) * 10, summary[name] * 10
     return (

@@ -5,6 +5,7 @@ What is looked at: `verifier` in the model's `earl.json`, and the recipe beside 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ from typing import Any
 from earl.config.models import read_json
 from earl.errors import EarlError
 
-try:
+if sys.version_info >= (3, 11):
     import tomllib
-except ImportError:  # Python 3.10
+else:
     import tomli as tomllib
 
 

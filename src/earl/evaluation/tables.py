@@ -42,9 +42,9 @@ def number(summary: Mapping[str, Any], name: str) -> str:
 
 
 def interval(summary: Mapping[str, Any], name: str) -> str:
-    """A mean's interval, two decimals; "" where there is none."""
+    """A mean's interval, two decimals; "" where there is none to tell (one edit, or none)."""
     bounds = summary[f"{name}_interval"]
-    return "" if bounds is None else f"[{bounds[0]:.2f}, {bounds[1]:.2f}]"
+    return "" if bounds is None or summary["judged"] < 2 else f"[{bounds[0]:.2f}, {bounds[1]:.2f}]"
 
 
 def text(results: Results) -> str:
