@@ -156,7 +156,7 @@ def test_the_command_over_http(tmp_path, endpoint, capsys):
     value = found["all"]["overall"]["spearman"]
     assert value is None or math.isfinite(value)
     shown = capsys.readouterr().out
-    assert "judge scripted" in shown and "Kendall" in shown
+    assert "scripted and the ratings of 12 edits" in shown and "Kendall" in shown
 
 
 def test_mistakes_are_one_sentence(tmp_path, capsys):

@@ -195,6 +195,7 @@ def test_ours_beside_the_papers(two):
     assert len(entries) == 6 * 24
     assert {entry["published"] for entry in entries if entry["model"] == "inverter"} == {"0"}
     assert paper_json(rows)[0]["overall"]["EmuEdit"] == 4.1
+    assert paper_json(rows)[5]["mean"] == 4.70  # as published, not computed again from rounded figures
     with pytest.raises(ConfigError, match="--name"):
         rows_of_ours([runs[0], runs[0]])
 
@@ -213,7 +214,7 @@ def test_the_page_is_whole_and_safe(two, tmp_path):
     judge = Judging(verifier, {"kind": "judge", "model": "<b>"})
     evaluate(tmp_path / "run", open_own(str(evil)), Inverter(no_image=["t1"]), judge)
     page = write_page(tmp_path / "run", tmp_path / "page.html").read_text()
-    assert "<script>alert" not in page and "&lt;script&gt;alert" in page and "judge &lt;b&gt;" in page
+    assert "<script>alert" not in page and "&lt;script&gt;alert" in page and "judged by &lt;b&gt;" in page
     assert not re.search(r"""(src|href)=["'](?!data:)""", page)  # nothing is fetched
     assert page.count('<article class="card"') == 12
     scores = re.findall(r'data-score="([\d.]*)"', page)
@@ -235,7 +236,7 @@ def test_a_page_of_an_unfinished_evaluation(two, tmp_path):
     benchmark = own_benchmark(two[0].parent / "data", 12)
     evaluate(tmp_path / "run", benchmark, Inverter(), None, until="edits")
     page = write_page(tmp_path / "run", tmp_path / "page.html").read_text()
-    assert "12 of 12 are in no mean: not judged yet" in page
+    assert "in no mean: 12 of 12, not judged yet" in page
     with pytest.raises(DataError, match="goes on where it stopped"):
         read_results(tmp_path / "run")
 

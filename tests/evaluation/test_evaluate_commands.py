@@ -50,7 +50,7 @@ def test_the_world_over_http_two_runs_compared_table_and_page(tmp_path, scene_ur
         words += ["--judge-timeout", "150", "--judge-deadline", "300", "-o", str(tmp_path / name)]
         assert main(words) == 0
         shown = capsys.readouterr().out
-        assert f"{name} on World, judged by judge earl-scene" in shown
+        assert f"{name} on World, judged by earl-scene" in shown
         assert "all complex" in shown and "95%" in shown
     results = json.loads((tmp_path / "good" / "results.json").read_text())
     assert results["all"]["judged"] == 6

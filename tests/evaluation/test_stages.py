@@ -61,8 +61,8 @@ def test_what_has_no_score_is_counted_and_in_no_mean(tmp_path):
     without = [((255 - 20 * i) / 25.5) ** 0.5 * 3 for i in (2, 3, 4, 5)]
     assert everything["overall"] == pytest.approx(sum(without) / 5, abs=1e-3)  # t0 counts as 0, t1 not at all
     shown = text(results)
-    assert "1 edits held no image" in shown
-    assert "1 of 6 are in no mean: the verifier's answer could not be used" in shown
+    assert "edits without an image: 1; they count as 0" in shown
+    assert "in no mean: 1 of 6, the verifier's answer could not be used" in shown
 
 
 def test_nothing_judged_is_a_dash(tmp_path):

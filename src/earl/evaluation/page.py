@@ -130,11 +130,12 @@ def _score_cell(summary: Mapping[str, Any], name: str) -> str:
         return "<td>-</td>"
     low, high = summary[f"{name}_interval"]
     hover = f' title="{tables.interval(summary, name)}"'
-    if name != "overall" or summary["judged"] < 2:
+    if name != "overall":
         return f"<td{hover}>{summary[name]:.2f}</td>"
-    left, wide, at = low * 10, (high - low) * 10, summary[name] * 10
+    shown = tables.interval(summary, name)
+    left, wide, at = low * 10, (high - low) * 10 if shown else 0, summary[name] * 10
     return (
-        f"<td{hover}>{summary[name]:.2f} <small>{tables.interval(summary, name)}</small>"
+        f"<td{hover}>{summary[name]:.2f} <small>{shown}</small>"
         f'<span class="range"><i style="left:{left:.1f}%;width:{wide:.1f}%"></i>'
         f'<u style="left:{at:.1f}%"></u></span></td>'
     )

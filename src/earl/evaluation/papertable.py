@@ -18,7 +18,10 @@ from earl.evaluation.tables import bar, escaped, judge_name
 
 @dataclass(frozen=True, slots=True)
 class SystemRow:
-    """A system: by column its mean, and for ours its interval and number of edits."""
+    """A system: by column its mean, and for ours its interval and number of edits.
+
+    `published_mean` is the paper's own (of unrounded figures, so it is not computed again).
+    """
 
     name: str
     judge: str
@@ -26,10 +29,13 @@ class SystemRow:
     means: Mapping[str, float | None]
     intervals: Mapping[str, Sequence[float] | None]
     counts: Mapping[str, int]
+    published_mean: float | None = None
 
     @property
     def mean(self) -> float | None:
         """Over the paper's six benchmarks; None where one is missing."""
+        if self.published_mean is not None:
+            return self.published_mean
         values = [self.means.get(column) for column in COLUMNS]
         known = [value for value in values if value is not None]
         return sum(known) / len(known) if len(known) == len(COLUMNS) else None
@@ -67,7 +73,7 @@ def rows_of_ours(runs: Sequence[Mapping[str, Any]]) -> list[SystemRow]:
 
 def published_rows() -> list[SystemRow]:
     """The paper's rows."""
-    return [SystemRow(row.model, JUDGE, True, row.scores, {}, {}) for row in PUBLISHED]
+    return [SystemRow(row.model, JUDGE, True, row.scores, {}, {}, row.mean) for row in PUBLISHED]
 
 
 def columns_of(rows: Sequence[SystemRow]) -> list[str]:

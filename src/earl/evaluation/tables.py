@@ -78,9 +78,9 @@ def notes(results: Results) -> list[str]:
         found.append("exact: rate 0-1 of edits that are exactly right")
     overall = results["all"]
     if overall["no_image"]:
-        found.append(f"{overall['no_image']} edits held no image; they count as 0")
+        found.append(f"edits without an image: {overall['no_image']}; they count as 0")
     for reason, count in overall["left_out"].items():
-        found.append(f"{count} of {overall['n']} are in no mean: {REASONS[reason]}")
+        found.append(f"in no mean: {count} of {overall['n']}, {REASONS[reason]}")
     if not results["complete"]:
         found.append("the benchmark was not edited to its end: these are its first tasks")
     for name, measured in results.get("metrics", {}).items():
@@ -161,7 +161,9 @@ def judge_name(results: Results) -> str:
     if not verifier:
         return "nobody yet"
     model = verifier.get("model")
-    return f"{verifier['kind']} {model}" if model else f"the {verifier['kind']} verifier"
+    if not model:
+        return f"the {verifier['kind']} verifier"
+    return f"{model} against the target" if verifier["kind"] == "ground" else str(model)
 
 
 def _plus_minus(summary: Mapping[str, Any], name: str) -> str:
