@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from earl.cli import main
 from earl.evaluation.benchmarks import WorldTasks
@@ -104,6 +106,34 @@ def test_a_model_on_the_world_and_the_same_numbers_as_without_a_folder(model_fol
     one_sentence(capsys, [*words, "-o", str(tmp_path / "run"), "--greedy"], "greedy")
 
 
+def test_a_model_cut_off_between_batches_makes_the_same_pictures(model_folder, tmp_path):
+    from earl.evaluation.editors import Drawing, ModelEditor
+    from earl.evaluation.run import evaluate
+    from earl.pipeline import EditPipeline
+
+    pipeline = EditPipeline.from_pretrained(model_folder, device="cpu")
+    tasks = WorldTasks(WorldBenchmark(num=5, seed=2))
+
+    class CutOff(ModelEditor):
+        def edit(self, batch):
+            if batch[0][0].number >= 2:
+                raise KeyboardInterrupt
+            return super().edit(batch)
+
+    def editor(kind=ModelEditor):
+        return kind("tiny", lambda: pipeline, {"weights": "x"}, Drawing(seed=7))
+
+    evaluate(tmp_path / "whole", tasks, editor(), None, until="edits", batch=5)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(tmp_path / "cut", tasks, editor(CutOff), None, until="edits", batch=2)
+    evaluate(tmp_path / "cut", tasks, editor(), None, until="edits", batch=3)
+    made = [sorted((tmp_path / name / "edits").glob("*.png")) for name in ("whole", "cut")]
+    assert [path.name for path in made[0]] == [path.name for path in made[1]] and len(made[0]) == 5
+    for first, second in zip(*made, strict=True):
+        gap = np.asarray(Image.open(first), int) - np.asarray(Image.open(second), int)
+        assert np.abs(gap).max() <= 1  # rounding
+
+
 def test_a_benchmark_of_the_paper_with_a_model_and_best_of(model_folder, files, tmp_path, endpoint, capsys):
     path = files.write_parquet(files.rows_of("vismin-dev")[:2], tmp_path / "counting-00000-of-00001.parquet")
 
@@ -122,7 +152,9 @@ def test_a_benchmark_of_the_paper_with_a_model_and_best_of(model_folder, files, 
     assert list(results["families"]) == ["counting"]
     assert set(results["metrics"]) == {"psnr", "ssim", "l1"}
     assert "hf download" in results["not_measured"]["clip"]
-    assert "clip is left out" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "clip is left out" in said.out
+    assert "also judges them" in said.err
     edits = [json.loads(line) for line in (tmp_path / "run" / "edits.jsonl").read_text().splitlines()]
     assert [len(edit["candidates"]) for edit in edits] == [2, 2]
     page = main(["evaluate", "page", str(tmp_path / "run")])

@@ -110,6 +110,9 @@ def run_stages(
         judging = Judging(*verifier_of(options), ask_again=options.ask_again)
     if judging:
         _warn(options, judging.identity)
+        if chooser and chooser.identity == judging.identity:
+            said = "the verifier that picks the best of several also judges them: the score is a best case"
+            print(f"earl: warning: {said}", file=sys.stderr)
     extras = Extras(
         chooser=chooser, learned=tuple(options.metrics), clip_model=options.clip_model, versions=versions()
     )

@@ -108,6 +108,8 @@ def write_bytes(path: Path, content: bytes) -> Path:
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
+                file.flush()
+                os.fsync(file.fileno())  # before its name: after a power cut there is no empty file
             mask = os.umask(0)
             os.umask(mask)
             os.chmod(name, 0o666 & ~mask)
