@@ -79,6 +79,21 @@ def test_done_stages_do_nothing(tmp_path):
     assert (editor.made, verifier.asked) == ([], [])
 
 
+def test_a_group_that_was_cut_off_is_computed_as_a_whole_and_kept_in_part(tmp_path):
+    """Rounding depends on what is computed together, so a resumed group has the company it had."""
+    run(tmp_path)
+    ledger = tmp_path / "run" / "edits.jsonl"
+    ledger.write_text("".join(ledger.read_text().splitlines(keepends=True)[:3]))
+    (tmp_path / "run" / "edits.done").unlink()
+    kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "run" / "edits").glob("*.png")}
+    editor = Inverter()
+    run(tmp_path, editor=editor, batch=2)  # groups 0-1, 2-3, 4-5: the first is whole
+    assert editor.made == ["t2", "t3", "t4", "t5"]
+    now = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "run" / "edits").glob("*.png")}
+    assert [name for name in sorted(now) if now[name] == kept[name]] == ["t0.png", "t1.png", "t2.png"]
+    assert len(ledger.read_text().splitlines()) == 6
+
+
 def test_stages_one_by_one(tmp_path):
     benchmark = own_benchmark(tmp_path / "data")
     assert evaluate(tmp_path / "run", benchmark, Inverter(), None, until="edits") is None

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from itertools import islice
 from typing import Any
 
 from PIL import Image
@@ -39,7 +40,9 @@ def make_edits(
     """Stage 1: a picture for every task.
 
     Args:
-        batch: edits made together; changes the speed, never the pictures.
+        batch: edits made together. A group that was cut off is made again as a whole, and what was
+            missing of it is kept: rounding depends on what is computed together, so a resumed run
+            equals an uninterrupted one.
         chooser: picks the best of several candidates.
         on_progress: called with (tasks done, tasks in all or None).
 
@@ -50,23 +53,11 @@ def make_edits(
     """
     if folder.complete:
         return
-    ready: list[tuple[Task, Image.Image]] = []
-    for task in benchmark.tasks():
-        if task.key in folder.edits:
-            continue
-        try:
-            ready.append((task, _opened(task)))
-        except EarlError as error:
-            folder.edits.append(_record(task, state="unreadable", problem=str(error)))
-        if len(ready) == batch:
-            _edit(folder, editor, ready, chooser)
-            ready = []
+    tasks = benchmark.tasks()
+    while group := list(islice(tasks, batch)):
+        _edit(folder, editor, group, chooser)
         if on_progress:
             on_progress(len(folder.edits), None)
-    if ready:
-        _edit(folder, editor, ready, chooser)
-        if on_progress:
-            on_progress(len(folder.edits), len(folder.edits))
     if not len(folder.edits):
         raise ConfigError(f"the benchmark {benchmark.name} has no tasks; check its files, split and mapping")
     folder.finish_edits()
@@ -175,21 +166,25 @@ def _opened(task: Task) -> Image.Image:
     return image
 
 
-def _edit(
-    folder: EvaluationFolder,
-    editor: Editor,
-    batch: Sequence[tuple[Task, Image.Image]],
-    chooser: Verifier | None,
-) -> None:
-    made = editor.edit(batch)
-    assert len(made) == len(batch), "an editor gives a result for each task"
-    several = [edited for edited in made if len(edited.candidates) > 1]
+def _edit(folder: EvaluationFolder, editor: Editor, group: Sequence[Task], chooser: Verifier | None) -> None:
+    if all(task.key in folder.edits for task in group):
+        return
+    ready: list[tuple[Task, Image.Image]] = []
+    for task in group:
+        try:
+            ready.append((task, _opened(task)))
+        except EarlError as error:
+            if task.key not in folder.edits:
+                folder.edits.append(_record(task, state="unreadable", problem=str(error)))
+    made = editor.edit(ready) if ready else []
+    assert len(made) == len(ready), "an editor gives a result for each task"
+    wanted = [edited for edited in made if edited.task.key not in folder.edits]
+    several = [edited for edited in wanted if len(edited.candidates) > 1]
     if several and chooser is None:
         raise ConfigError("several candidates were drawn for a task, and no verifier was named to choose")
     scored = _score(several, chooser) if several and chooser is not None else {}
-    for edited in made:
-        verdicts = scored.get(edited.task.key, [])
-        _save(folder, edited, verdicts)
+    for edited in wanted:
+        _save(folder, edited, scored.get(edited.task.key, []))
 
 
 def _score(edits: Sequence[Edited], chooser: Verifier) -> dict[str, list[Verdict]]:
