@@ -6,6 +6,9 @@ import argparse
 import sys
 
 from earl.cli import options as shared
+from earl.cli.evaluate_benchmark import add_stages, run_stages
+
+STAGED = ("predictions", "name", "reasoning", "best_by", "ask_again", "metrics", "clip_model")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -17,15 +20,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--batch", type=shared.integer(1), default=64, help="edits made together")
     add("--json", metavar="FILE", help="also write the numbers there")
     add("--force", action="store_true", help="overwrite FILE if it exists")
+    add(
+        "-o",
+        "--out",
+        metavar="FOLDER",
+        help="keep pictures, verdicts and tables there; continued if cut short",
+    )
     shared.add_sampling(parser)
     shared.add_model(parser)
+    add_stages(parser, area=None, verifier="scene")
 
 
 def run(options: argparse.Namespace) -> int:
     from earl.cli.outputs import claim, write_json
     from earl.evaluation import WorldBenchmark, evaluate_world, format_table
 
-    file = claim([options.json], force=options.force)[0] if options.json else None
     benchmark = WorldBenchmark(
         num=options.num,
         seed=options.seed,
@@ -35,6 +44,10 @@ def run(options: argparse.Namespace) -> int:
         batch=options.batch,
         **shared.sampling_of(options),
     )
+    if options.out:
+        return _staged(options, benchmark)
+    _check_unstaged(options)
+    file = claim([options.json], force=options.force)[0] if options.json else None
     report = evaluate_world(shared.load_pipeline(options), benchmark, on_batch=_progress)
     if file:
         write_json(report, file)
@@ -44,6 +57,46 @@ def run(options: argparse.Namespace) -> int:
     print(format_table(report))
     print(f"editing took {seconds['edit']:.1f} s, judging {seconds['judge']:.1f} s")
     return 0
+
+
+def _staged(options: argparse.Namespace, benchmark) -> int:
+    from dataclasses import replace
+
+    from earl.errors import ConfigError
+    from earl.evaluation.benchmarks import WorldTasks
+
+    if options.json:
+        raise ConfigError("--json is for a run without -o; with it the numbers are in FOLDER/results.json")
+    if benchmark.resolution is None:
+        benchmark = replace(benchmark, resolution=_side(options))
+    tasks = WorldTasks(benchmark)
+    return run_stages(options, tasks, area=None, predictions_area=tasks.side**2)
+
+
+def _side(options: argparse.Namespace) -> int | None:
+    """px, of the pictures that the model works at; None (64) where it does not say, or there is none."""
+    if options.predictions:
+        return None
+    from earl.config.models import resolve_model
+
+    area = resolve_model(options.model, options.revision).meta.get("area")
+    return round(area**0.5 / 8) * 8 if isinstance(area, int) else None
+
+
+def _check_unstaged(options: argparse.Namespace) -> None:
+    from earl.errors import ConfigError
+
+    named = [name for name in STAGED if getattr(options, name)]
+    if options.verifier != "scene":
+        named.append("verifier")
+    if options.best_of > 1:
+        named.append("best_of")
+    if options.until != "tables":
+        named.append("until")
+    if named:
+        raise ConfigError(
+            f"--{named[0].replace('_', '-')} needs -o FOLDER, where its pictures and verdicts go"
+        )
 
 
 def _progress(done: int, total: int, edits) -> None:

@@ -39,10 +39,15 @@ COMMANDS = (
         "verifier check", "verifier", "see whether a judge can be reached, and which model it is", "_check"
     ),
     Command("verifier calibrate", "calibrate", "how the scene verifier scores edits known good and bad"),
+    Command("verifier agree", "agree", "rank correlation of a verifier with human ratings"),
     Command("evaluate world", "evaluate", "edit unseen world pictures, score them, print a table by family"),
     Command(
         "evaluate tokenizer", "evaluate_tokenizer", "what a vision tokenizer keeps of unseen world pictures"
     ),
+    Command("evaluate compare", "evaluate_compare", "compare two evaluations, task by task"),
+    Command("evaluate table", "evaluate_compare", "put evaluations beside the paper's results", "_table"),
+    Command("evaluate page", "evaluate_compare", "write an evaluation as one HTML page", "_page"),
+    Command("evaluate", "evaluate_benchmark", "edit and score a benchmark of the paper, or your own edits"),
     Command("world sample", "world", "write example tasks of the world as PNG and JSON"),
     Command("prepare world", "prepare", "render, tokenise and store world edits for training"),
     Command("prepare text", "prepare", "learn a small text tokenizer from the world's sentences", "_text"),

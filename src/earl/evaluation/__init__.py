@@ -1,7 +1,7 @@
 """Benchmarks and their reports."""
 
 from earl.evaluation.report import Judged, by_family, format_table, summarise
-from earl.evaluation.world import WorldBenchmark, draw_tasks, evaluate_world
+from earl.evaluation.world import WorldBenchmark, draw_tasks, evaluate_world, versions
 
 __all__ = [
     "Judged",
@@ -11,4 +11,5 @@ __all__ = [
     "evaluate_world",
     "format_table",
     "summarise",
+    "versions",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 RESAMPLES = 2_000
 
@@ -33,3 +34,33 @@ def bootstrap_interval(
     edge = (1 - confidence) / 2
     low, high = np.quantile(means, [edge, 1 - edge])
     return float(low), float(high)
+
+
+def bootstrap_intervals(
+    values_TK: NDArray[np.float64], *, seed: int = 0, confidence: float = 0.95, resamples: int = RESAMPLES
+) -> NDArray[np.float64]:
+    """`bootstrap_interval` of several numbers per task at once, with the same tasks drawn for all.
+
+    Args:
+        values_TK: T tasks (>= 1), K numbers of each.
+
+    Returns:
+        (K, 2), low and high.
+    """
+    edge = (1 - confidence) / 2
+    means_RK = resampled_means(values_TK, seed=seed, resamples=resamples)
+    return np.quantile(means_RK, [edge, 1 - edge], axis=0).T
+
+
+def resampled_means(
+    values_TK: NDArray[np.float64], *, seed: int = 0, resamples: int = RESAMPLES
+) -> NDArray[np.float64]:
+    """(R, K) means of tasks drawn with replacement: how often each was drawn, times its values."""
+    rng = np.random.default_rng(seed)
+    tasks = len(values_TK)
+    even = np.full(tasks, 1 / tasks)
+    parts = []
+    for start in range(0, resamples, 256):
+        counts = rng.multinomial(tasks, even, size=min(256, resamples - start))
+        parts.append(counts @ values_TK / tasks)
+    return np.concatenate(parts)

@@ -11,6 +11,7 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from typing import Any, Literal
 
 import numpy as np
@@ -142,14 +143,6 @@ async def judge_each(verifier: Verifier, attempts: Sequence[Attempt]) -> list[Ve
 
 
 def versions() -> dict[str, str]:
-    """What a number was made with."""
-    import torch
-    import transformers
-
-    return {
-        "earl": earl.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "numpy": np.__version__,
-    }
+    """What a number was made with. Reads what is installed, imports nothing."""
+    libraries = {name: version(name) for name in ("torch", "transformers", "numpy")}
+    return {"earl": earl.__version__, "python": platform.python_version(), **libraries}

@@ -1,0 +1,55 @@
+"""`earl verifier agree RATINGS.csv`: does a verifier order edits as people do?"""
+
+from __future__ import annotations
+
+import argparse
+
+from earl.cli.judging import add_verifier, verifier_of
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "ratings",
+        metavar="RATINGS.csv",
+        help="columns source, edited, instruction, rating; perhaps target and subset",
+    )
+    add("--cache", metavar="FILE", help="verdicts are kept there (default: RATINGS.verdicts.jsonl)")
+    add("--scores", nargs="+", metavar="SCORE", help="rows shown (default: overall and its two halves)")
+    add("--json", metavar="FILE", help="also write all figures there")
+    add("--force", action="store_true", help="overwrite FILE if it exists")
+    add_verifier(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from earl.cli.evaluate_benchmark import progress
+    from earl.cli.outputs import claim, write_json
+    from earl.errors import ConfigError
+    from earl.evaluation.agreement import agreement, agreement_text, judge_ratings, read_ratings
+    from earl.evaluation.scores import SCORES
+    from earl.evaluation.tables import judge_name
+
+    unknown = sorted(set(options.scores or ()) - set(SCORES))
+    if unknown:
+        raise ConfigError(f"there is no score {unknown[0]!r}; there are {', '.join(SCORES)}")
+    file = claim([options.json], force=options.force)[0] if options.json else None
+    edits = read_ratings(options.ratings)
+    cache = Path(options.cache or Path(options.ratings).with_suffix(".verdicts.jsonl")).expanduser()
+    verifier, identity, window = verifier_of(options)
+    with progress() as show:
+        verdicts = judge_ratings(
+            edits,
+            verifier,
+            cache,
+            identity,
+            window=window,
+            on_progress=(lambda done, total: show("verdicts", done, total)) if show else None,
+        )
+    found = agreement(edits, verdicts) | {"verifier": identity}
+    if file:
+        write_json(found, file)
+    print(f"{judge_name(found)} and the ratings of {len(edits)} edits in {options.ratings}")
+    print(agreement_text(found, scores=options.scores or SCORES[:3]))
+    return 0

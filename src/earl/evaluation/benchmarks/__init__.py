@@ -1,0 +1,27 @@
+"""The benchmarks, one file each, and finding the one that was named."""
+
+from __future__ import annotations
+
+import difflib
+
+from earl.evaluation.benchmark import Declared
+from earl.evaluation.benchmarks import aurora, emuedit, i2ebench, magicbrush, omniedit, vismin
+from earl.evaluation.benchmarks.own import open_own
+from earl.evaluation.benchmarks.world import WorldTasks
+
+DECLARED: dict[str, Declared] = {
+    module.BENCHMARK.name: module.BENCHMARK
+    for module in (omniedit, emuedit, magicbrush, aurora, vismin, i2ebench)
+}
+"""The paper's six, by the name on the command line."""
+
+
+def unknown(name: str) -> str:
+    """The sentence for a name that is neither a benchmark nor a path."""
+    known = ["world", *DECLARED]
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"benchmarks are {', '.join(known)}"
+    return f"{name!r} is no benchmark, and no file or folder of own data; {hint}"
+
+
+__all__ = ["DECLARED", "WorldTasks", "open_own", "unknown"]

@@ -1,0 +1,25 @@
+"""EmuEdit test: 1,000 rows drawn with seed 42 (as the paper did), simple edits, no target images.
+
+Its eight tasks change a part of the picture (local) or all of it (global).
+"""
+
+from earl.evaluation.benchmark import Declared
+
+BENCHMARK = Declared(
+    name="emuedit",
+    title="EmuEdit",
+    schema="emu-edit",
+    column="EmuEdit",
+    about="simple edits in eight tasks, 1,000 of them drawn; no targets",
+    kinds={
+        "add": "local",
+        "remove": "local",
+        "local": "local",
+        "text": "local",
+        "color": "local",
+        "background": "global",
+        "global": "global",
+        "style": "global",
+    },
+    hub_patterns=("data/test-*",),
+)

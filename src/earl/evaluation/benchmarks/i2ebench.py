@@ -1,0 +1,35 @@
+"""I2EBench: 1,000 rows drawn with seed 42 (as the paper did), in 16 dimensions, no target images.
+
+Its own division is high-level (what a picture shows) and low-level (restoring a damaged picture).
+"""
+
+from earl.evaluation.benchmark import Declared
+
+HIGH = (
+    "backgroundreplacement",
+    "coloralteration",
+    "counting",
+    "directionperception",
+    "objectremoval",
+    "objectreplacement",
+    "regionaccuracy",
+    "stylealteration",
+)
+LOW = (
+    "deblurring",
+    "hazeremoval",
+    "lowlightenhancement",
+    "noiseremoval",
+    "rainremoval",
+    "shadowremoval",
+    "snowremoval",
+    "watermarkremoval",
+)
+BENCHMARK = Declared(
+    name="i2ebench",
+    title="I2EBench",
+    schema="i2ebench",
+    column="I2EBench",
+    about="16 dimensions, high-level and low-level, 1,000 edits drawn; no targets",
+    kinds=dict.fromkeys(HIGH, "high-level") | dict.fromkeys(LOW, "low-level"),
+)

@@ -1,0 +1,118 @@
+"""Distances that a trained network measures: LPIPS, CLIP image similarity, FID.
+
+Their libraries are optional and their weights are never downloaded from here: what is not at hand
+is one sentence that says what is missing, and the evaluation goes on without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from earl.errors import MissingExtraError
+
+Pair = tuple[Image.Image, Image.Image]
+Distance = Callable[[Sequence[Pair]], list[float]]
+
+PAIRWISE = ("lpips", "clip")
+CLIP_MODEL = "openai/clip-vit-base-patch32"
+LPIPS_WEIGHTS = "alexnet-owt-7be5be79.pth"
+FID_WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"
+FID_LEAST = 64  # pictures: as many as the features it takes, for a covariance of full rank
+
+
+def load_distance(name: str, *, clip_model: str | None = None) -> Distance:
+    """A distance of pairs (edited, target): "lpips" (0 is best) or "clip" (cosine, 1 is best).
+
+    Raises:
+        MissingExtraError: its library or weights are not here; says which.
+    """
+    return {"lpips": _load_lpips, "clip": lambda: _load_clip(clip_model or CLIP_MODEL)}[name]()
+
+
+def frechet_distance(pairs: Iterable[Pair]) -> float:
+    """FID between edited and target pictures, on 64 Inception features (small sets), 0 is best.
+
+    Raises:
+        MissingExtraError: torchmetrics, torch-fidelity or the Inception weights are not here.
+        ValueError: fewer than 64 pairs.
+    """
+    _need("fid", "torchmetrics", "torch_fidelity")
+    _need_weights("fid", FID_WEIGHTS)
+    import torch
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    metric = FrechetInceptionDistance(feature=64)
+    count = 0
+    for edited, target in pairs:
+        for image, real in ((edited, False), (target, True)):
+            metric.update(torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None], real=real)
+        count += 1
+    if count < FID_LEAST:
+        raise ValueError(f"FID needs at least {FID_LEAST} pictures with targets, there are {count}")
+    return float(metric.compute())
+
+
+def _load_lpips() -> Distance:
+    _need("lpips", "torchmetrics", "torchvision")
+    _need_weights("lpips", LPIPS_WEIGHTS)
+    import torch
+    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+    metric = LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True)
+
+    def measure(pairs: Sequence[Pair]) -> list[float]:
+        with torch.inference_mode():
+            return [float(metric(_tensor(edited), _tensor(target))) for edited, target in pairs]
+
+    def _tensor(image: Image.Image) -> Any:
+        array = np.array(image.convert("RGB"), np.float32) / 255
+        return torch.from_numpy(array).permute(2, 0, 1)[None]
+
+    return measure
+
+
+def _load_clip(name: str) -> Distance:
+    import torch
+    from transformers import CLIPImageProcessorPil, CLIPVisionModelWithProjection
+
+    try:
+        model = CLIPVisionModelWithProjection.from_pretrained(name, local_files_only=True).eval()
+        processor = CLIPImageProcessorPil.from_pretrained(name, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise MissingExtraError(
+            f"clip is left out: the weights of {name} are not on this machine; fetch them with "
+            f"`hf download {name}`, or name a folder with --clip-model"
+        ) from error
+
+    def measure(pairs: Sequence[Pair]) -> list[float]:
+        images = [image.convert("RGB") for pair in pairs for image in pair]
+        with torch.inference_mode():
+            inputs = processor(images=images, return_tensors="pt")
+            features = model(**inputs).image_embeds.reshape(len(pairs), 2, -1)
+            return torch.cosine_similarity(features[:, 0], features[:, 1], dim=-1).tolist()
+
+    return measure
+
+
+def _need(metric: str, *libraries: str) -> None:
+    missing = [name for name in libraries if find_spec(name) is None]
+    if missing:
+        raise MissingExtraError(
+            f"{metric} is left out: {' and '.join(missing)} is not installed; pip install 'earl[metrics]'"
+        )
+
+
+def _need_weights(metric: str, name: str) -> None:
+    import torch
+
+    place = Path(torch.hub.get_dir()) / "checkpoints" / name
+    if not place.is_file():
+        raise MissingExtraError(
+            f"{metric} is left out: its weights are not on this machine; put {name} at {place}"
+        )

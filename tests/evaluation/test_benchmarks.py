@@ -1,0 +1,156 @@
+"""Every benchmark, from a made file of its publisher's columns or folders to a table."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+from PIL import Image
+
+from earl.errors import DataError
+from earl.evaluation.benchmark import Declared, Keys, fetch, open_declared, safe_name
+from earl.evaluation.benchmarks import DECLARED, open_own
+from earl.evaluation.published import COLUMNS
+from earl.evaluation.run import evaluate
+from earl.evaluation.tables import text
+
+from .evaluation_parts import Inverter, judging
+
+SCHEMAS = {name: declared.schema for name, declared in DECLARED.items()}
+WITH_TARGET = {"omniedit-dev", "magicbrush", "vismin"}
+
+
+def test_the_six_of_the_paper_are_there():
+    assert {declared.column for declared in DECLARED.values()} == set(COLUMNS)
+    assert {name for name, declared in DECLARED.items() if declared.draw == 1000} == {"emuedit", "i2ebench"}
+
+
+@pytest.mark.parametrize("name", DECLARED)
+def test_from_the_publishers_parquet_to_a_table(name, files, tmp_path):
+    path = files.write_parquet(files.rows_of(SCHEMAS[name]), tmp_path / "test-00000-of-00001.parquet")
+    benchmark = open_declared(DECLARED[name], path=path)
+    results = evaluate(tmp_path / "run", benchmark, Inverter(), judging())
+    assert results["all"]["n"] == results["all"]["judged"] == files.COUNT
+    assert results["benchmark"]["column"] in COLUMNS
+    assert ("psnr" in results["metrics"]) == (name in WITH_TARGET)
+    assert sum(family["n"] for family in results["families"].values()) == files.COUNT
+    assert text(results).count("\n") > 3
+    keys = [json.loads(line)["key"] for line in (tmp_path / "run" / "edits.jsonl").read_text().splitlines()]
+    assert len(set(keys)) == files.COUNT
+    for key in keys:
+        assert Image.open(tmp_path / "run" / "edits" / f"{key}.png").size == (32, 32)
+
+
+def test_arrow_and_tar_copies_give_the_same_tasks(files, tmp_path):
+    rows = files.rows_of("omniedit-dev")
+    paths = [
+        files.write_parquet(rows, tmp_path / "a.parquet"),
+        files.write_arrow(rows, tmp_path / "a.arrow"),
+        files.write_tar(rows, tmp_path / "a.tar"),
+    ]
+    found = [
+        [(t.key, t.instruction, t.family) for t in open_declared(DECLARED["omniedit-dev"], path=path).tasks()]
+        for path in paths
+    ]
+    assert found[0] == found[1] == found[2]
+    assert len(found[0]) == files.COUNT
+
+
+def test_magicbrush_in_its_folder_tells_turns(files, tmp_path):
+    tasks = list(open_declared(DECLARED["magicbrush"], path=files.magicbrush_folder(tmp_path)).tasks())
+    assert {task.family for task in tasks} == {"turn 1"}
+    assert all(task.group == "complex" for task in tasks)
+
+
+def test_i2ebench_in_its_folder_has_groups_and_kinds(files, tmp_path):
+    tasks = list(open_declared(DECLARED["i2ebench"], path=files.i2ebench_folder(tmp_path), draw=0).tasks())
+    by_family = {task.family: (task.group, task.kind) for task in tasks}
+    assert by_family == {"Counting": ("complex", "high-level"), "ObjectRemoval": ("simple", "high-level")}
+
+
+def test_aurora_knows_which_of_its_sources_asks_for_what(files, tmp_path):
+    names = ["ag", "clevr", "emu"]
+    rows = [row | {"source": names[i]} for i, row in enumerate(files.rows_of("aurora-bench")[:3])]
+    path = files.write_parquet(rows, tmp_path / "a.parquet")
+    tasks = list(open_declared(DECLARED["aurora-bench"], path=path).tasks())
+    assert [(t.group, t.kind) for t in tasks] == [
+        ("complex", "action"),
+        ("complex", "reasoning"),
+        ("simple", "object"),
+    ]
+
+
+def test_the_draw_is_the_same_each_time_and_can_be_changed(files, tmp_path):
+    path = files.write_parquet(files.rows_of("emu-edit"), tmp_path / "a.parquet")
+    drawn = [
+        [task.id for task in open_declared(DECLARED["emuedit"], path=path, draw=3, seed=seed).tasks()]
+        for seed in (42, 42, 1)
+    ]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert [len(ids) for ids in drawn] == [3, 3, 3]
+    described = open_declared(DECLARED["emuedit"], path=path).describe()
+    assert (described["draw"], described["draw_seed"]) == (1000, 42)
+
+
+def test_the_hub_is_asked_for_the_benchmarks_files_only(files, tmp_path, monkeypatch):
+    files.write_parquet(files.rows_of("omniedit-dev"), tmp_path / "data" / "dev-00000-of-00001.parquet")
+    asked = {}
+
+    def download(repo, **options):
+        asked.update(options, repo=repo)
+        return str(tmp_path)
+
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    tasks = list(open_declared(DECLARED["omniedit-dev"], hub=True).tasks())
+    assert len(tasks) == files.COUNT
+    assert asked["repo"] == "TIGER-Lab/OmniEdit-Filtered-1.2M"
+    assert asked["repo_type"] == "dataset" and asked["allow_patterns"] == ["data/dev-*"]
+
+
+def test_a_hub_that_cannot_be_reached_is_a_sentence(monkeypatch):
+    import huggingface_hub
+
+    def down(*_, **__):
+        raise OSError("no route")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", down)
+    with pytest.raises(DataError, match="--path"):
+        fetch(DECLARED["emuedit"])
+
+
+def test_where_a_benchmark_is_must_be_said(tmp_path):
+    for where in ({}, {"path": tmp_path, "hub": True}):
+        with pytest.raises(DataError, match="--path"):
+            open_declared(DECLARED["vismin"], **where)
+
+
+@pytest.mark.parametrize(("name", "hint"), [("emu-edit", "emuedit"), ("zzz", "magicbrush")])
+def test_a_name_that_is_none_gets_a_hint(name, hint):
+    with pytest.raises(DataError, match=hint):
+        open_own(name)
+
+
+def test_keys_are_unique_and_safe():
+    keys = Keys()
+    names = ["a/b", "a b", "A/B", "..", "", "x" * 200, "é"]
+    taken = [keys.take(name) for name in names]
+    assert len({key.lower() for key in taken}) == len(names)
+    assert all(key and "/" not in key and not key.startswith(".") and len(key) < 90 for key in taken)
+    assert safe_name("task_1~2") == "task_1~2"
+
+
+def test_opening_a_benchmark_loads_no_torch():
+    import subprocess
+
+    code = "import sys, earl.evaluation.run, earl.evaluation.benchmarks, earl.evaluation.page; "
+    code += "print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_a_benchmark_needs_only_what_it_declares():
+    plain = Declared("x", "X", "emu-edit", "EmuEdit", "…")
+    assert plain.draw == 1000 and plain.family_of is None

@@ -1,0 +1,257 @@
+"""`earl evaluate …` as a person runs it: a tiny model, a served verifier, two runs compared."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from earl.cli import main
+from earl.evaluation.benchmarks import WorldTasks
+from earl.evaluation.selfjudging import trained_by, warning
+from earl.evaluation.world import WorldBenchmark
+
+from .evaluation_parts import own_data
+
+pytest.importorskip("openai")
+pytest.importorskip("fastapi")
+
+
+@pytest.fixture(scope="module")
+def scene_url():
+    from earl.serving.http import served
+    from earl.serving.verifier import verifier_app
+    from earl.verifier.scene import SceneVerifier
+
+    with served(verifier_app(SceneVerifier())) as url:
+        yield url
+
+
+def one_sentence(capsys, words, what):
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert what in said and said.count("\n") == 1, said
+
+
+def world_predictions(folder, wrong):
+    """The targets of six tasks; the untouched source for those numbered in `wrong`."""
+    folder.mkdir()
+    for task in WorldTasks(WorldBenchmark(num=6, seed=3)).tasks():
+        (task.source if task.number in wrong else task.target).save(folder / f"{task.key}.png")
+    return folder
+
+
+def test_the_world_over_http_two_runs_compared_table_and_page(tmp_path, scene_url, capsys):
+    for name, wrong in (("good", (5,)), ("bad", (0, 1, 2, 3, 4, 5))):
+        folder = world_predictions(tmp_path / f"{name}-pictures", wrong)
+        words = ["evaluate", "world", "--num", "6", "--seed", "3", "--predictions", str(folder)]
+        words += ["--name", name, "--verifier", "judge", "--judge-url", scene_url]
+        words += ["--judge-timeout", "150", "--judge-deadline", "300", "-o", str(tmp_path / name)]
+        assert main(words) == 0
+        shown = capsys.readouterr().out
+        assert f"{name} on World, judged by earl-scene" in shown
+        assert "all complex" in shown and "95%" in shown
+    results = json.loads((tmp_path / "good" / "results.json").read_text())
+    assert results["all"]["judged"] == 6
+    assert results["all"]["overall"] > 7
+    raw = [
+        json.loads(line)["raw"] for line in (tmp_path / "good" / "verdicts.jsonl").read_text().splitlines()
+    ]
+    assert all("semantic" in text and "perceptual" in text for text in raw)
+    file = tmp_path / "comparison.json"
+    runs = [str(tmp_path / name) for name in ("good", "bad")]
+    assert main(["evaluate", "compare", *runs, "--json", str(file)]) == 0
+    comparison = json.loads(file.read_text())
+    assert (comparison["all"]["win"], comparison["all"]["loss"]) == (5, 0)
+    assert "good" in capsys.readouterr().out
+    assert main(["evaluate", "page", runs[0], "--other", runs[1]]) == 0
+    page = (tmp_path / "good" / "page.html").read_text()
+    assert page.count('<article class="card"') == 6 and "A wins 5" in page
+    assert main(["evaluate", "table", *runs, "-o", str(tmp_path / "table")]) == 0
+    assert "OmniGen" in capsys.readouterr().out
+    rows = json.loads((tmp_path / "table.json").read_text())
+    assert [row["model"] for row in rows[:2]] == ["good", "bad"]
+    assert rows[0]["overall"]["World"] == results["all"]["overall"]
+    assert main(["evaluate", "table", *runs, "-o", str(tmp_path / "table")]) == 2  # not overwritten
+
+
+def test_a_model_on_the_world_and_the_same_numbers_as_without_a_folder(model_folder, tmp_path, capsys):
+    words = [
+        "evaluate",
+        "world",
+        "--num",
+        "3",
+        "--seed",
+        "1",
+        "--model",
+        str(model_folder),
+        "--device",
+        "cpu",
+    ]
+    assert main([*words, "--json", str(tmp_path / "plain.json")]) == 0
+    assert main([*words, "-o", str(tmp_path / "run")]) == 0
+    plain = json.loads((tmp_path / "plain.json").read_text())
+    staged = json.loads((tmp_path / "run" / "results.json").read_text())
+    for name, family in plain["families"].items():
+        for score in ("overall", "exact", "naturalness"):
+            assert staged["families"][name][score] == pytest.approx(family[score], abs=0.05)
+    assert staged["editor"]["name"] == str(model_folder)
+    capsys.readouterr()
+    before = (tmp_path / "run" / "edits.jsonl").read_text()
+    assert main([*words, "-o", str(tmp_path / "run")]) == 0  # done already: nothing is made again
+    assert (tmp_path / "run" / "edits.jsonl").read_text() == before
+    one_sentence(capsys, [*words, "-o", str(tmp_path / "run"), "--greedy"], "greedy")
+
+
+def test_a_model_cut_off_between_batches_makes_the_same_pictures(model_folder, tmp_path):
+    from earl.evaluation.editors import Drawing, ModelEditor
+    from earl.evaluation.run import evaluate
+    from earl.pipeline import EditPipeline
+
+    pipeline = EditPipeline.from_pretrained(model_folder, device="cpu")
+    tasks = WorldTasks(WorldBenchmark(num=5, seed=2))
+
+    class CutOff(ModelEditor):
+        def edit(self, batch):
+            if batch[0][0].number >= 2:
+                raise KeyboardInterrupt
+            return super().edit(batch)
+
+    def editor(kind=ModelEditor):
+        return kind("tiny", lambda: pipeline, {"weights": "x"}, Drawing(seed=7))
+
+    evaluate(tmp_path / "whole", tasks, editor(), None, until="edits", batch=5)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(tmp_path / "cut", tasks, editor(CutOff), None, until="edits", batch=2)
+    evaluate(tmp_path / "cut", tasks, editor(), None, until="edits", batch=3)
+    made = [sorted((tmp_path / name / "edits").glob("*.png")) for name in ("whole", "cut")]
+    assert [path.name for path in made[0]] == [path.name for path in made[1]] and len(made[0]) == 5
+    for first, second in zip(*made, strict=True):
+        gap = np.asarray(Image.open(first), int) - np.asarray(Image.open(second), int)
+        assert np.abs(gap).max() <= 1  # rounding
+
+
+def test_a_benchmark_of_the_paper_with_a_model_and_best_of(model_folder, files, tmp_path, endpoint, capsys):
+    path = files.write_parquet(files.rows_of("vismin-dev")[:2], tmp_path / "counting-00000-of-00001.parquet")
+
+    def script(body):
+        words = json.dumps(body)
+        return 200, endpoint.completion(json.dumps({"score": [len(words) % 10, 8], "reasoning": "x"}))
+
+    with endpoint.serving(script) as server:
+        words = ["evaluate", "vismin", "--path", str(path), "-o", str(tmp_path / "run")]
+        words += ["--model", str(model_folder), "--device", "cpu", "--judge-url", server.url]
+        words += ["--best-of", "2", "--best-by", "judge", "--best-by-url", server.url]
+        words += ["--metrics", "clip", "--clip-model", str(tmp_path / "none")]
+        assert main(words) == 0
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["all"]["judged"] == 2
+    assert list(results["families"]) == ["counting"]
+    assert set(results["metrics"]) == {"psnr", "ssim", "l1"}
+    assert "hf download" in results["not_measured"]["clip"]
+    said = capsys.readouterr()
+    assert "clip is left out" in said.out
+    assert "also judges them" in said.err
+    edits = [json.loads(line) for line in (tmp_path / "run" / "edits.jsonl").read_text().splitlines()]
+    assert [len(edit["candidates"]) for edit in edits] == [2, 2]
+    page = main(["evaluate", "page", str(tmp_path / "run")])
+    assert page == 0
+    text = (tmp_path / "run" / "page.html").read_text()
+    assert "published" in text and 'class="here"' in text and "best of 2" in text
+
+
+def test_own_data_with_the_judge_gone_and_back(tmp_path, endpoint, capsys):
+    data = own_data(tmp_path / "data", 3)
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    for i in range(3):
+        shutil.copy(data / f"{i}-after.png", theirs / f"t{i}.png")
+    words = ["evaluate", str(data), "--predictions", str(theirs), "-o", str(tmp_path / "run"), "--judge-url"]
+    one_sentence(capsys, [*words, "http://127.0.0.1:9/v1", "--judge-retries", "0"], "not ready")
+    assert not (tmp_path / "run").exists()
+    assert main([*words[:-1], "--until", "edits"]) == 0
+    with endpoint.serving(
+        lambda _: (200, endpoint.completion('{"score": [6, 7], "reasoning": ""}'))
+    ) as server:
+        assert main([*words, server.url]) == 0
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["all"]["overall"] == 6.0
+    assert results["verifier"]["model"] == "scripted"
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["emu-edit"], "did you mean emuedit"),
+        (["emuedit"], "--path"),
+        (["no/such/folder"], "no file or folder"),
+        (["{data}", "--path", "x"], "--path"),
+        (["{data}", "--best-of", "3"], "--best-by"),
+        (["{data}", "--best-by", "scene"], "--best-of"),
+        (["{data}", "--predictions", "{data}", "--best-of", "2", "--best-by", "scene"], "--predictions"),
+        (["{data}", "--predictions", "no/such"], "no/such"),
+        (["{data}"], "--judge-url"),
+        (["world", "--best-of", "2", "--best-by", "scene"], "-o FOLDER"),
+        (["world", "--until", "edits"], "-o FOLDER"),
+        (["page", "{data}"], "evaluation.json"),
+        (["compare", "{data}", "{data}"], "evaluation.json"),
+    ],
+)
+def test_mistakes_are_one_sentence(words, what, tmp_path, capsys):
+    data = str(own_data(tmp_path / "data", 2))
+    out = ["-o", str(tmp_path / "run")] if words[0] not in ("world", "page", "compare") else []
+    one_sentence(capsys, ["evaluate", *(word.format(data=data) for word in words), *out], what)
+    assert not (tmp_path / "run").exists()
+
+
+RECIPE = 'stage = "grpo"\n[prompts]\norigin = "{origin}"\n{verifier}'
+
+
+@pytest.mark.parametrize(
+    ("meta", "recipe", "verifier", "warned"),
+    [
+        ({}, None, {"kind": "scene", "model": None}, False),
+        (
+            {"verifier": {"kind": "judge", "model": "Qwen/Qwen-72B"}},
+            None,
+            {"kind": "judge", "model": "Qwen-72B"},
+            True,
+        ),
+        (
+            {"verifier": {"kind": "judge", "model": "Qwen/Qwen-72B"}},
+            None,
+            {"kind": "judge", "model": "gpt"},
+            False,
+        ),
+        ({"origin": {"verifier": "gpt"}}, None, {"kind": "ground", "model": "gpt"}, True),
+        ({"origin": "a test"}, ("world", ""), {"kind": "scene", "model": None}, True),
+        ({}, ("shards", ""), {"kind": "scene", "model": None}, False),
+        ({}, ("shards", '[verifier]\nkind = "judge"\nmodel = "m"'), {"kind": "judge", "model": "m"}, True),
+        (
+            {},
+            ("shards", '[verifier.parts.a]\nkind = "judge"\nmodel = "m"'),
+            {"kind": "judge", "model": "m"},
+            True,
+        ),
+    ],
+)
+def test_a_model_judged_by_its_teacher_is_told(meta, recipe, verifier, warned, tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "earl.json").write_text(json.dumps(meta))
+    if recipe:
+        origin, more = recipe
+        (tmp_path / "recipe.toml").write_text(RECIPE.format(origin=origin, verifier=more))
+    assert bool(warning(folder, verifier)) == warned
+    assert bool(trained_by(folder)) >= warned
+
+
+def test_the_command_prints_the_warning(model_folder, tmp_path, capsys):
+    shutil.copytree(model_folder, tmp_path / "model")
+    (tmp_path / "recipe.toml").write_text(RECIPE.format(origin="world", verifier=""))
+    words = ["evaluate", "world", "--num", "1", "--model", str(tmp_path / "model"), "--device", "cpu"]
+    assert main([*words, "-o", str(tmp_path / "run")]) == 0
+    assert "warning: the scene verifier judges this model" in capsys.readouterr().err

@@ -1,0 +1,169 @@
+"""Intervals, correlations, distances, significance: against hand computation and plain second ways."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from earl.errors import MissingExtraError
+from earl.evaluation.compare import paired_bootstrap, sign_test
+from earl.evaluation.correlation import kendall, spearman
+from earl.evaluation.distances import l1, pixels, psnr, ssim
+from earl.evaluation.intervals import bootstrap_interval, bootstrap_intervals
+from earl.evaluation.learned import frechet_distance, load_distance
+
+
+def test_several_intervals_agree_with_one():
+    values = np.random.default_rng(0).normal([5, 1], [2, 0.1], (300, 2))
+    both = bootstrap_intervals(values)
+    for column in range(2):
+        alone = bootstrap_interval(values[:, column], seed=9)
+        assert both[column] == pytest.approx(alone, abs=0.1 * values[:, column].std())
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    inside = 0
+    for seed in range(200):
+        low, high = bootstrap_intervals(rng.normal(3, 1, (60, 1)), seed=seed, resamples=400)[0]
+        inside += low <= 3 <= high
+    assert 0.90 <= inside / 200 <= 0.985
+
+
+def plain_ranks(values):
+    return [1 + sum(v < x for v in values) + (sum(v == x for v in values) - 1) / 2 for x in values]
+
+
+def plain_spearman(x, y):
+    return float(np.corrcoef(plain_ranks(x), plain_ranks(y))[0, 1])
+
+
+def plain_kendall(x, y):
+    pairs = [(i, j) for i in range(len(x)) for j in range(i)]
+    both = [(np.sign(x[i] - x[j]), np.sign(y[i] - y[j])) for i, j in pairs]
+    agree = sum(a * b for a, b in both)
+    return agree / math.sqrt(sum(a != 0 for a, _ in both) * sum(b != 0 for _, b in both))
+
+
+def test_correlations_agree_with_the_plain_way():
+    rng = np.random.default_rng(2)
+    for count in (3, 10, 40):
+        x = rng.integers(0, 11, count).astype(float)  # many ties, as scores have
+        y = x + rng.integers(0, 6, count)
+        assert spearman(x, y).value == pytest.approx(plain_spearman(x, y), abs=1e-12)
+        assert kendall(x, y).value == pytest.approx(plain_kendall(x, y), abs=1e-12)
+
+
+def test_correlation_by_hand():
+    assert spearman([1, 2, 3, 4], [10, 20, 30, 40]).value == pytest.approx(1)
+    assert kendall([1, 2, 3, 4], [4, 3, 2, 1]).value == pytest.approx(-1)
+    assert kendall([1, 2, 3, 4], [1, 3, 2, 4]).value == pytest.approx(4 / 6)  # 5 pairs agree, 1 does not
+    assert spearman([1, 2, 3, 4], [1, 3, 2, 4]).value == pytest.approx(0.8)
+    assert spearman([1, 1, 1], [1, 2, 3]).value is None
+    assert kendall([1, 2], [1, 2]).value is None
+
+
+def test_a_resample_is_what_drawing_the_items_would_give():
+    """The bootstrap by counts is the bootstrap by drawing: same quantiles, to sampling error."""
+    rng = np.random.default_rng(3)
+    x = rng.integers(0, 11, 30).astype(float)
+    y = x + rng.normal(0, 3, 30)
+    drawn = [rng.integers(0, 30, 30) for _ in range(600)]
+    for quick, plain in ((spearman, plain_spearman), (kendall, plain_kendall)):
+        slow = np.quantile([plain(x[i], y[i]) for i in drawn], [0.025, 0.975])
+        assert quick(x, y, resamples=4000).interval == pytest.approx(tuple(slow), abs=0.06)
+
+
+def test_distances_by_hand():
+    black, grey = np.zeros((16, 16, 3)), np.full((16, 16, 3), 0.5)
+    assert l1(black, grey) == 0.5
+    assert psnr(black, grey) == pytest.approx(-10 * math.log10(0.25))
+    assert psnr(grey, grey) == 100
+    assert ssim(grey, grey) == pytest.approx(1)
+    c1 = 0.01**2  # two flat pictures: only the means speak
+    assert ssim(black, grey) == pytest.approx(c1 / (0.25 + c1))
+
+
+def test_ssim_agrees_with_the_plain_way():
+    rng = np.random.default_rng(4)
+    first = rng.random((14, 13, 3))
+    second = np.clip(first + rng.normal(0, 0.2, first.shape), 0, 1)
+    offsets = np.arange(-5, 6)
+    window = np.exp(-(offsets[:, None] ** 2 + offsets**2) / 4.5)
+    window = (window / window.sum())[..., None]
+    values = []
+    for row in range(14 - 10):
+        for column in range(13 - 10):
+            a, b = (image[row : row + 11, column : column + 11] for image in (first, second))
+            mean_a, mean_b = (window * a).sum((0, 1)), (window * b).sum((0, 1))
+            var_a, var_b = ((window * (v - m) ** 2).sum((0, 1)) for v, m in ((a, mean_a), (b, mean_b)))
+            cov = (window * (a - mean_a) * (b - mean_b)).sum((0, 1))
+            top = (2 * mean_a * mean_b + 1e-4) * (2 * cov + 9e-4)
+            values.append(top / ((mean_a**2 + mean_b**2 + 1e-4) * (var_a + var_b + 9e-4)))
+    assert ssim(first, second) == pytest.approx(np.mean(values), abs=1e-10)
+    with pytest.raises(ValueError, match="11 px"):
+        ssim(first[:8], second[:8])
+
+
+def test_pixels_are_shares():
+    assert pixels(Image.new("RGB", (2, 3), (255, 0, 51))).tolist()[0][0] == [1, 0, 0.2]
+
+
+def test_sign_test_by_hand():
+    assert sign_test(0, 0) == 1
+    assert sign_test(5, 5) == 1
+    assert sign_test(10, 0) == pytest.approx(2 / 1024)
+    assert sign_test(8, 2) == sign_test(2, 8) == pytest.approx(2 * (1 + 10 + 45) / 1024)
+
+
+def test_paired_bootstrap_knows_a_difference_from_chance():
+    rng = np.random.default_rng(5)
+    interval, p = paired_bootstrap(rng.normal(1, 1, 100))
+    assert interval[0] > 0.5 and p < 0.001
+    _, p = paired_bootstrap(rng.normal(0, 1, 100) - 0.01)
+    assert p > 0.05
+    assert paired_bootstrap(np.zeros(10)) == ((0.0, 0.0), 1.0)
+
+
+def test_p_values_are_even_where_there_is_no_difference():
+    rng = np.random.default_rng(6)
+    small = sum(paired_bootstrap(rng.normal(0, 1, 50), resamples=400)[1] < 0.05 for _ in range(200))
+    assert 2 <= small <= 22  # 5% of 200, give or take
+
+
+def test_clip_similarity_with_weights_at_hand(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    config = transformers.CLIPVisionConfig(
+        hidden_size=32,
+        intermediate_size=37,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=32,
+        patch_size=8,
+        projection_dim=16,
+    )
+    transformers.CLIPVisionModelWithProjection(config).save_pretrained(tmp_path)
+    size = {"height": 32, "width": 32}
+    transformers.CLIPImageProcessorPil(size=size, crop_size=size).save_pretrained(tmp_path)
+    measure = load_distance("clip", clip_model=str(tmp_path))
+    noise = [
+        Image.fromarray(np.random.default_rng(i).integers(0, 255, (40, 40, 3), np.uint8)) for i in (0, 1)
+    ]
+    same, other = measure([(noise[0], noise[0]), (noise[0], noise[1])])
+    assert same == pytest.approx(1, abs=1e-5)
+    assert -1 <= other < 0.9999
+
+
+def test_what_is_not_at_hand_is_a_sentence(tmp_path):
+    with pytest.raises(MissingExtraError, match="hf download"):
+        load_distance("clip", clip_model=str(tmp_path / "no-clip"))
+    from importlib.util import find_spec
+
+    if find_spec("torchmetrics") is None:
+        with pytest.raises(MissingExtraError, match=r"earl\[metrics\]"):
+            load_distance("lpips")
+        with pytest.raises(MissingExtraError, match=r"earl\[metrics\]"):
+            frechet_distance([])
