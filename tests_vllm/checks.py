@@ -31,9 +31,7 @@ def plain_logprobs(policy: Any, request: Request, completion: Completion, tokeni
     kinds = completion_kinds(completion.ids, tokenizer, request.prefill)
     kinds_BT = torch.tensor([[0] * len(request.prompt) + kinds.tolist()])
     with torch.no_grad():
-        table = token_logprobs_plain(
-            policy, ids, torch.ones_like(ids).bool(), kinds_BT, tokenizer.vocabulary
-        )
+        table = token_logprobs_plain(policy, ids, torch.ones_like(ids).bool(), kinds_BT, tokenizer.vocabulary)
     return table[0, len(request.prompt) :].tolist()
 
 
@@ -132,7 +130,10 @@ def others_are_untouched(engine: VllmEngine, policy: Any, tokenizer: TextTokeniz
     prompts = make_prompts(tokenizer, 4)
     free = SamplingParams(temperature=0.0, max_tokens=12, ignore_eos=True, detokenize=False)
     ours = SamplingParams(
-        temperature=1.0, max_tokens=12, detokenize=False, extra_args={"earl_grid": [2, 2], "earl_prefill": "size"}
+        temperature=1.0,
+        max_tokens=12,
+        detokenize=False,
+        extra_args={"earl_grid": [2, 2], "earl_prefill": "size"},
     )
     asked = [{"prompt_token_ids": list(p)} for p in prompts for _ in range(2)]
     outputs = engine.llm.generate(asked, [free, ours] * 4, use_tqdm=False)
@@ -152,13 +153,14 @@ def others_are_untouched(engine: VllmEngine, policy: Any, tokenizer: TextTokeniz
 def wrong_requests_are_refused(engine: VllmEngine, tokenizer: TextTokenizer) -> str:
     """Before anything is sampled, and the engine goes on."""
     from vllm import SamplingParams
+    from vllm.exceptions import VLLMValidationError
 
     wrong = [{"earl_grid": "0*3"}, {"earl_prefill": "size"}, {"earl_grid": [500, 500]}, {"earl_gird": "2*2"}]
     prompt = {"prompt_token_ids": list(make_prompts(tokenizer, 1)[0])}
     for extra in wrong:
         try:
             engine.llm.generate([prompt], SamplingParams(max_tokens=4, extra_args=extra), use_tqdm=False)
-        except ValueError as error:
+        except VLLMValidationError as error:
             assert "earl_" in str(error), error
         else:
             raise AssertionError(f"{extra} was taken")
@@ -206,14 +208,16 @@ def weights_update(tokenizer: TextTokenizer) -> str:
     assert [[c.ids for c in g] for g in after] != [[c.ids for c in g] for g in before]
     gap = largest_gap(policy, requests, after, tokenizer)
     assert gap <= TOLERANCE[torch.float32]
-    return f"{sum(map(len, after))} completions after an update equal a fresh engine's; tied head; gap {gap:.1e}"
+    return (
+        f"{sum(map(len, after))} completions after an update equal a fresh engine's; tied head; gap {gap:.1e}"
+    )
 
 
 def adapters_are_merged(tokenizer: TextTokenizer) -> str:
     """A LoRA adapter's update is part of what vLLM samples from."""
     from earl.policy import add_lora
 
-    policy = add_lora(make_policy(tokenizer, 5), 4, "all", alpha=16, base=None)
+    policy = add_lora(make_policy(tokenizer, 5), 4, alpha=16)
     with torch.no_grad():
         for name, parameter in policy.named_parameters():
             if "lora_B" in name:
@@ -228,19 +232,55 @@ def adapters_are_merged(tokenizer: TextTokenizer) -> str:
 
 
 def grpo_runs(folder: Path, steps: int = 5) -> str:
-    """`train_grpo` in the world with rollouts.engine = vllm: a tiny policy, 32 px, the scene's prompts."""
-    from tests_vllm.world import grpo_recipe, run
+    """`earl train grpo` in the world: the shipped model, 4 prompts x 4 rollouts, the scene verifier."""
+    from earl.cli import main
 
-    report = run(grpo_recipe(folder, steps))
-    lines = [json.loads(line) for line in (folder / "run" / "log.jsonl").read_text().splitlines()]
+    recipe = Path(__file__).resolve().parent.parent / "recipes" / "world" / "grpo.toml"
+    settings = {
+        "rollouts.engine": "vllm",
+        "rollouts.group": 4,
+        "rollouts.max_batch": 16,
+        "batch.sequences": 16,
+        "batch.micro": 16,
+        "length.steps": steps,
+        "heldout.prompts": 0,
+        "precision.compute": "float32",
+        "run.device": "cpu",
+        "run.tracker": "none",
+        "run.folder": folder,
+    }
+    assert main(["train", "grpo", str(recipe), *(f"{key}={value}" for key, value in settings.items())]) == 0
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     records = [line for line in lines if line["split"] == "train"]
-    assert report.step == steps and len(records) == steps
+    assert [record["step"] for record in records] == list(range(1, steps + 1))
     gaps = [record["sampler_gap"] for record in records]
     ratios = [record["sampler_ratio"] for record in records]
-    assert max(gaps) < 1e-3, "the trainer and vLLM disagree on what was sampled"
-    assert all(abs(ratio - 1) < 1e-3 for ratio in ratios)
+    assert max(gaps) < 1e-4, f"the trainer and vLLM disagree on what was sampled, by {max(gaps)} nats"
+    assert all(abs(ratio - 1) < 1e-4 for ratio in ratios)
     assert all(record["gradient_norm"] > 0 for record in records)
+    assert (folder / "model" / "policy" / "model.safetensors").is_file()
     return (
         f"{steps} steps; |trainer - vLLM| {max(gaps):.1e} nats at most, ratio {min(ratios):.6f} to "
-        f"{max(ratios):.6f}, reward {records[0]['reward']:.2f} to {records[-1]['reward']:.2f}"
+        f"{max(ratios):.6f}; weights pushed {steps} times; reward {records[0]['reward']:.2f} to "
+        f"{records[-1]['reward']:.2f}"
     )
+
+
+def a_picture_is_edited(folder: Path) -> str:
+    """`earl edit --engine vllm` with the shipped model; greedy codes are our engine's."""
+    from PIL import Image
+
+    from earl.cli import main
+    from earl.world import render, sample_task
+
+    source = folder / "source.png"
+    task = sample_task(0, split="test")
+    Image.fromarray(render(task.source, 64)).save(source)
+    pictures = []
+    for engine in ("vllm", "earl"):
+        out = folder / f"{engine}.png"
+        words = ["edit", str(source), task.instruction, "-o", str(out), "--engine", engine]
+        assert main([*words, "--greedy", "--dtype", "float32", "--device", "cpu"]) == 0
+        pictures.append(np.asarray(Image.open(out)))
+    assert np.array_equal(*pictures)
+    return f"{task.instruction!r}: the same picture as our engine's, {pictures[0].shape[1]} px"

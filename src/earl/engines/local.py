@@ -22,9 +22,9 @@ from earl.engines.reading import OnCompletion, OnRow, Sample, grouped, make_samp
 from earl.engines.weights import current_weights, write_config
 from earl.errors import EngineError, MissingExtraError, SequenceError
 from earl.generation import Request, Sampling
-from earl.policy import policy_of
+from earl.policy import load_policy, policy_of
 from earl.policy.configs import read_config
-from earl.policy.loading import DTYPES
+from earl.policy.weights import iterate_weights
 from earl.records import Completion
 from earl.sequence import TextTokenizer
 
@@ -186,6 +186,13 @@ class VllmEngine:
         return finished
 
 
+def servable(folder: Path) -> Any:
+    """The folder where vLLM reads it as it lies; else (LoRA, the full -hf layout) the loaded policy."""
+    adapter = (folder / "adapter_config.json").is_file()
+    plain = not adapter and read_json(folder / "config.json").get("model_type") in ("Emu3", "emu3_text_model")
+    return folder if plain else load_policy(folder)
+
+
 def import_vllm() -> Any:
     """The module. Raises MissingExtraError where it is not installed.
 
@@ -209,9 +216,7 @@ def _stored_dtype(policy: Any, folder: Any, live: bool) -> str:
     """vLLM's own "auto" would make half precision of float32."""
     if live:
         return _name(policy.lm_head.weight.dtype)
-    raw = read_json(Path(folder) / "config.json")
-    stored = raw.get("dtype") or raw.get("torch_dtype")
-    return stored if stored in DTYPES else "auto"
+    return _name(next(iterate_weights(Path(folder)))[1].dtype)
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -52,5 +52,6 @@ def write_config(model: Any, folder: Path) -> None:
     import copy
 
     config = copy.deepcopy(policy_of(model).config)
+    config.dtype = policy_of(model).lm_head.weight.dtype
     config.architectures = ["Emu3ForCausalLM"]
     config.save_pretrained(folder)
