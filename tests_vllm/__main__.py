@@ -40,7 +40,7 @@ def run_part(part: str, folder: Path) -> None:
     if part == "adapter":
         return say("LoRA adapter", lambda: checks.adapters_are_merged(tokenizer))
     if part == "server":
-        return say("vllm serve", lambda: served.server_answers(tokenizer, folder))
+        return say("server", lambda: served.server_answers(tokenizer, folder))
     dtype = torch.bfloat16 if part == "bfloat16" else torch.float32
     policy = make_policy(tokenizer, 0, tied=part == "tied").to(dtype)
     paths = write_layouts(policy, tokenizer, folder)

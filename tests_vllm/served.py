@@ -1,4 +1,4 @@
-"""A real `vllm serve`, asked through our client and through the OpenAI endpoint."""
+"""A real vLLM server, asked through our client and through the OpenAI endpoint."""
 
 from __future__ import annotations
 
@@ -24,20 +24,29 @@ from .models import make_policy, make_prompts, write_layouts
 
 
 def server_answers(tokenizer: TextTokenizer, folder: Path) -> str:
-    """Completions, likelihoods, refusals and new weights, over HTTP; started as docs/vllm.md says."""
+    """Completions, likelihoods, refusals and new weights, over HTTP; options as in docs/vllm.md."""
     policy, other = make_policy(tokenizer, 6), make_policy(tokenizer, 7)
     path = write_layouts(policy, tokenizer, folder)["released"]
     port = free_port()
     log = (folder / "server.log").open("w")
     words = [
-        *("serve", str(path), "--port", str(port), "--host", "127.0.0.1"),
+        *(
+            "-m",
+            "vllm.entrypoints.openai.api_server",
+            "--model",
+            str(path),
+            "--port",
+            str(port),
+            "--host",
+            "127.0.0.1",
+        ),
         *("--skip-tokenizer-init", "--enable-scale-out", "--logprobs-mode", "processed_logprobs"),
         *("--generation-config", "vllm", "--dtype", "float32", "--block-size", "32", "--enforce-eager"),
         *("--max-num-seqs", "16", "--kv-cache-memory-bytes", "100000000"),
     ]
     environment = os.environ | {"VLLM_SERVER_DEV_MODE": "1", "VLLM_NO_USAGE_STATS": "1"}
-    command = [str(Path(sys.executable).with_name("vllm")), *words]
-    process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+    # `vllm serve` itself asks for the version of a package "vllm", which the CPU build is not called.
+    process = subprocess.Popen([sys.executable, *words], stdout=log, stderr=log, env=environment)
     try:
         url = f"http://127.0.0.1:{port}"
         wait_for(url, process, folder / "server.log")
