@@ -99,7 +99,7 @@ def free_port() -> int:
         return place.getsockname()[1]
 
 
-def wait_for(url: str, process: subprocess.Popen, log: Path, seconds: float = 400.0) -> None:
+def wait_for(url: str, process: subprocess.Popen, log: Path, seconds: float = 900.0) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if process.poll() is not None:

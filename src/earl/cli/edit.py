@@ -94,7 +94,7 @@ def _vllm_pipeline(options: argparse.Namespace) -> Any:
     words = TextTokenizer.from_folder(folder.need("tokenizer"))
     eyes_folder = folder.path if folder.meta and options.vision is None else folder.need("vision")
     eyes = load_vision_tokenizer(eyes_folder, device=pick_device(options.device))
-    engine = VllmEngine(servable(folder.need("policy")), words, dtype=parse_dtype(options.dtype))
+    engine: Any = VllmEngine(servable(folder.need("policy")), words, dtype=parse_dtype(options.dtype))
     return EditPipeline(engine, eyes, words, name=options.model)
 
 
