@@ -198,6 +198,7 @@ def weights_update(tokenizer: TextTokenizer) -> str:
     engine = VllmEngine(policy, tokenizer, max_batch=32)
     requests = requests_of(tokenizer)
     before = engine.generate(requests, ALL)
+    assert largest_gap(policy, requests, before, tokenizer) <= TOLERANCE[torch.float32]
     assert engine.generate(requests, ALL) == before, "the same seeds gave other completions"
     with torch.no_grad():
         for mine, theirs in zip(policy.parameters(), other.parameters(), strict=True):

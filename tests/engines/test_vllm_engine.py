@@ -91,7 +91,7 @@ def test_completions_come_back_in_order_and_weights_go_first(policy, tokenizer, 
     assert_same(found, Engine(policy, tokenizer).generate(requests, Sampling()))
     assert sorted(ended) == [0, 1, 2]
     assert engine.llm.calls == ["reload_weights", "reset"]
-    assert "lm_head.weight" not in engine.llm.weights
+    assert torch.equal(engine.llm.weights["lm_head.weight"], policy.lm_head.weight), "tied, yet sent"
     assert torch.equal(engine.llm.weights["model.embed_tokens.weight"], policy.model.embed_tokens.weight)
     assert engine.llm.settings["logprobs_mode"] == "processed_logprobs"
     assert engine.llm.settings["load_format"] == "dummy"
@@ -155,13 +155,21 @@ def test_an_adapter_is_merged_into_what_is_sent_and_written(tokenizer, tmp_path)
                 parameter.normal_()
     sent = dict(current_weights(policy))
     plain = create_policy(SIZE, tokenizer.vocabulary, seed=2)
-    assert {*sent, "lm_head.weight"} == set(plain.state_dict()), "a tied head is left out"
+    assert set(sent) == set(plain.state_dict())
     write_checkpoint(policy, tmp_path / "merged")
     ids = torch.tensor([[1, 2, 3]])
     with torch.no_grad():
         wanted = policy(input_ids=ids).logits
         found = load_policy(tmp_path / "merged")(input_ids=ids).logits
     assert torch.allclose(found, wanted, atol=1e-5)
+
+
+def test_a_tied_head_is_written_as_one_of_its_own(policy, tmp_path):
+    write_checkpoint(policy, tmp_path / "written")
+    found = load_policy(tmp_path / "written")
+    assert policy.config.tie_word_embeddings
+    assert not found.config.tie_word_embeddings
+    assert torch.equal(found.lm_head.weight, policy.model.embed_tokens.weight)
 
 
 def test_servable_knows_what_vllm_reads_as_it_lies(policy, tmp_path):

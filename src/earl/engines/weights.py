@@ -16,11 +16,13 @@ from earl.policy import policy_of
 def current_weights(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
     """(name in the Emu3ForCausalLM layout, tensor) of a policy as it is now.
 
-    A head tied to the embedding is left out, as in a checkpoint. Merged matrices are made one at a time.
+    A head tied to the embedding is among them, as `write_config` promises vLLM: its CPU build packs the
+    head apart and, of a tied one, keeps the old numbers when new weights come (seen with 0.32.0).
+    Merged matrices are made one at a time.
     """
     policy = policy_of(model)
     for name, tensor in policy.state_dict(keep_vars=False).items():
-        if ".lora_" in name or (name == "lm_head.weight" and policy.config.tie_word_embeddings):
+        if ".lora_" in name:
             continue
         module, wrapped, part = name.partition(".base_layer.")
         if wrapped and part == "weight":
@@ -39,6 +41,8 @@ def write_checkpoint(model: Any, folder: Path) -> None:
     from earl.policy.saving import replace_folder
 
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in current_weights(model)}
+    if policy_of(model).config.tie_word_embeddings:
+        weights["lm_head.weight"] = weights["lm_head.weight"].clone()  # one file holds no tensor twice
 
     def write(into: Path) -> None:
         write_config(model, into)
@@ -48,10 +52,11 @@ def write_checkpoint(model: Any, folder: Path) -> None:
 
 
 def write_config(model: Any, folder: Path) -> None:
-    """The policy's config.json, which names the architecture that vLLM looks for."""
+    """The policy's config.json: names the architecture that vLLM looks for, and a head of its own."""
     import copy
 
     config = copy.deepcopy(policy_of(model).config)
     config.dtype = policy_of(model).lm_head.weight.dtype
+    config.tie_word_embeddings = False
     config.architectures = ["Emu3ForCausalLM"]
     config.save_pretrained(folder)
