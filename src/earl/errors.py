@@ -61,6 +61,10 @@ class VerifierError(EarlError, RuntimeError):
     """A verifier that cannot be reached or set up."""
 
 
+class EngineError(EarlError, RuntimeError):
+    """An engine outside our own (vLLM) that cannot be started, reached or given new weights."""
+
+
 class MissingExtraError(EarlError, ImportError):
     """A library of an optional extra is not installed; the message names the extra."""
 

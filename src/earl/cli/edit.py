@@ -32,6 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="let the model think in words first; shows them, and their boxes on the source",
     )
+    add("--engine", choices=("earl", "vllm"), default="earl", help="what samples the codes")
     add("--json", action="store_true", help="print the outcome as JSON")
     shared.add_sampling(parser)
     shared.add_model(parser)
@@ -56,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     source = open_image(options.source)  # before the model: a wrong picture costs no waiting
     if options.best_of > 1:
         _check_judgeable(source, options.instruction)
-    pipeline = shared.load_pipeline(options)
+    pipeline = _vllm_pipeline(options) if options.engine == "vllm" else shared.load_pipeline(options)
     loaded = time.perf_counter() - began
     result = pipeline(
         source,
@@ -95,6 +96,28 @@ def _draw_boxes(result: Any, paths: list[Path]) -> list[Path | None]:
             write_picture(with_boxes(result.source, boxes), path)
         drawn.append(path if boxes else None)
     return drawn
+
+
+def _vllm_pipeline(options: argparse.Namespace) -> Any:
+    """As `load_pipeline`, with vLLM for the policy. The seeds mean other draws than with our engine."""
+    from earl.engines.local import VllmEngine, import_vllm
+
+    import_vllm()  # where it is missing nothing else needs loading
+    from earl.config.models import resolve_model
+    from earl.engines.local import servable
+    from earl.pipeline import EditPipeline, pick_device
+    from earl.policy.loading import parse_dtype
+    from earl.sequence import TextTokenizer
+    from earl.vision import load_vision_tokenizer
+
+    folder = resolve_model(
+        options.model, options.revision, tokenizer=options.tokenizer, vision=options.vision
+    )
+    words = TextTokenizer.from_folder(folder.need("tokenizer"))
+    eyes_folder = folder.path if folder.meta and options.vision is None else folder.need("vision")
+    eyes = load_vision_tokenizer(eyes_folder, device=pick_device(options.device))
+    engine: Any = VllmEngine(servable(folder.need("policy")), words, dtype=parse_dtype(options.dtype))
+    return EditPipeline(engine, eyes, words, name=options.model)
 
 
 def _check_judgeable(source: Any, instruction: str) -> None:

@@ -25,6 +25,26 @@ class Rollouts(Section):
     top_p: float = Field(default=1.0, gt=0, le=1, description="share of the probability kept")
     max_batch: Count = Field(default=128, description="completions in progress at once on a rank (memory)")
     max_text_tokens: Count = Field(default=1024, description="ids of reasoning, at most")
+    engine: Literal["earl", "vllm", "vllm-server"] = Field(
+        default="earl", description="who samples: ours, vLLM in this process, or a vLLM server"
+    )
+    memory: float = Field(default=0.4, gt=0, lt=1, description="share of the GPU for engine = 'vllm'")
+    sleep: bool = Field(default=False, description="engine = 'vllm' frees its GPU memory between steps")
+    server: str | None = Field(default=None, description="http://host:8000, for engine = 'vllm-server'")
+    server_weights: str | None = Field(
+        default=None, description="folder that trainer and server both see, for each step's weights"
+    )
+
+    @model_validator(mode="after")
+    def _engine(self) -> Rollouts:
+        remote = self.engine == "vllm-server"
+        if remote != (self.server is not None) or remote != (self.server_weights is not None):
+            raise ValueError(
+                f"rollouts.engine = {self.engine!r}, rollouts.server = {self.server!r} and "
+                f"rollouts.server_weights = {self.server_weights!r} disagree: give the two exactly when the "
+                "engine is 'vllm-server'"
+            )
+        return self
 
 
 class Prompts(Section):
@@ -97,6 +117,17 @@ class Grpo(Section):
                 "grpo.updates = 1, grpo.ratio = 'token' and no grpo.importance_cap"
             )
         return self
+
+
+SAMPLER_CAP = 2.0
+"""Of importance weights where another engine samples and the recipe names no cap."""
+
+
+def importance_cap(grpo: Grpo, rollouts: Rollouts) -> float | None:
+    """The cap that a run uses: the recipe's, or `SAMPLER_CAP` where another engine than ours samples."""
+    if grpo.importance_cap is not None or rollouts.engine == "earl" or grpo.mirror_release:
+        return grpo.importance_cap
+    return SAMPLER_CAP
 
 
 class Judging(Section):

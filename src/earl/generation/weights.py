@@ -53,7 +53,7 @@ def read_weights(policy: Any, dtype: torch.dtype, stream: torch.dtype) -> Weight
     pack = small and policy.lm_head.weight.device.type == "cpu" and can_pack(dtype)
 
     def matrix(*linears: Any) -> Matrix:
-        read = [_effective(linear, dtype) for linear in linears]
+        read = [effective_weight(linear, dtype) for linear in linears]
         weight, bias = read[0]
         if len(read) > 1:
             weight = torch.cat([weight for weight, _ in read])
@@ -84,7 +84,7 @@ def read_weights(policy: Any, dtype: torch.dtype, stream: torch.dtype) -> Weight
     )
 
 
-def _effective(linear: Any, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+def effective_weight(linear: Any, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
     """Weight and bias of a plain linear, or of one with an active LoRA update merged in."""
     base = linear.get_base_layer() if hasattr(linear, "get_base_layer") else linear
     weight = base.weight.detach()

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch.distributed.tensor import DTensor
 
+from earl.config.grpo import importance_cap
 from earl.config.stages import GrpoRecipe
 from earl.data.shards import load_shards
 from earl.errors import ConfigError
@@ -69,12 +71,7 @@ def train_grpo(
     judge = Judge(recipe.judging.deadline)
     try:
         sampler = Sampler(
-            Engine(
-                parts.policy,
-                parts.tokenizer,
-                max_batch=recipe.rollouts.max_batch,
-                dtype=_sampling_dtype(recipe, accelerator.device),
-            ),
+            _engine(recipe, parts, accelerator),
             vision,
             parts.tokenizer,
             verifier,
@@ -154,8 +151,41 @@ def _objective(recipe: GrpoRecipe, parts: Parts) -> GrpoObjective:
             settings.mirror_release,
         ),
         temperature=recipe.rollouts.temperature,
-        importance_cap=settings.importance_cap,
+        importance_cap=importance_cap(settings, recipe.rollouts),
         sharing=sharing,
+    )
+
+
+def _engine(recipe: GrpoRecipe, parts: Parts, accelerator: Accelerator) -> Any:
+    """Who samples, as `rollouts.engine` says; its weights are the policy's at each call."""
+    settings, dtype = recipe.rollouts, _sampling_dtype(recipe, accelerator.device)
+    if settings.engine == "earl":
+        return Engine(parts.policy, parts.tokenizer, max_batch=settings.max_batch, dtype=dtype)
+    if accelerator.num_processes > 1:
+        raise ConfigError(
+            f"rollouts.engine = {settings.engine!r} samples for one training process, this run has "
+            f"{accelerator.num_processes}; use rollouts.engine=earl"
+        )
+    if settings.engine == "vllm-server":
+        from earl.engines.server import VllmServer
+
+        assert settings.server is not None, "the recipe's check guarantees it"
+        return VllmServer(
+            settings.server,
+            parts.policy,
+            parts.tokenizer,
+            weights=settings.server_weights,
+            max_batch=settings.max_batch,
+        )
+    from earl.engines.local import VllmEngine
+
+    return VllmEngine(
+        parts.policy,
+        parts.tokenizer,
+        max_batch=settings.max_batch,
+        dtype=dtype,
+        memory=settings.memory,
+        sleep=settings.sleep,
     )
 
 

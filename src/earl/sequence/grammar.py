@@ -97,6 +97,16 @@ class Grammar:
         return GrammarState(self)
 
     @property
+    def starts_in_size(self) -> bool:
+        """Whether the size follows the opening at once, with no text between."""
+        return self._after_opening is _Phase.SIZE
+
+    @property
+    def forced_size(self) -> tuple[int, ...]:
+        """The ids "H*W" IMG that are forced after BOI; () where the model writes the size."""
+        return self._size_ids
+
+    @property
     def max_length(self) -> int:
         """No completion under this rule has more ids than this, EOS included."""
         text = self.max_text_tokens + 1 if self._after_opening is _Phase.THOUGHT else 0
