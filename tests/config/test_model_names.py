@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from hub_cache import EARL, copy_with_pickle, fake_hub, files_of, fill_cache, released_policy
 from PIL import Image
 
 from earl.cli import main
 from earl.config.catalogue import BASES, KNOWN, RELEASED
 from earl.config.models import resolve_model, split_revision
 from earl.errors import ConfigError, EarlError, ModelFormatError, ModelNotFoundError
+from hub_cache import EARL, copy_with_pickle, fake_hub, files_of, fill_cache, released_policy
 
 
 @pytest.fixture

@@ -54,6 +54,7 @@ COMMANDS = (
     Command("train sft", "train", "learn editing from examples", "_sft"),
     Command("train grpo", "train", "learn editing from a verifier's scores", "_grpo"),
     Command("models", "models", "list the shipped and the released models"),
+    Command("convert", "convert", "write one clean folder of a model of any layout, and check it"),
 )
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.distributed.tensor import DTensor
 
 from earl.config.stages import GrpoRecipe
 from earl.data.shards import load_shards
@@ -86,11 +85,6 @@ def train_grpo(
         )
         if heldout:
             heldout.log = trainer.log
-        if any(isinstance(parameter, DTensor) for parameter in trainer.objective.parameters()):
-            raise ConfigError(
-                "the policy's weights are cut over ranks (FSDP), which the engine in this process cannot "
-                "sample from; use DDP or DeepSpeed ZeRO-2"
-            )
         report = trainer.run()
     finally:
         judge.close()

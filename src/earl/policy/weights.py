@@ -50,8 +50,8 @@ def weight_files(folder: Path) -> list[Path]:
         any(folder.glob(pattern)) for pattern in _PICKLES
     ):
         raise ModelFormatError(
-            f"{folder} holds pickled weights only, which can run code and are not opened; make safetensors of "
-            "them with `earl convert MODEL FOLDER --allow-pickle`, if you trust where they come from"
+            f"{folder} holds pickled weights only, which can run code and are not opened; write safetensors "
+            "with `earl convert MODEL FOLDER --allow-pickle`, if you trust where they come from"
         )
     raise ModelNotFoundError(
         f"{folder} has no model.safetensors (nor an index of shards); {how_to_fetch(single)}"

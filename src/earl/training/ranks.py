@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -20,8 +21,14 @@ def create_accelerator(run: Run, *, find_unused: bool = False) -> Accelerator:
         find_unused: some parameters get no gradient (a tokenizer's temporal layers).
 
     Raises:
-        ConfigError: run.device is "cuda" and there is none.
+        ConfigError: run.device is "cuda" and there is none; accelerate was told to shard.
     """
+    for variable, name in (("ACCELERATE_USE_DEEPSPEED", "DeepSpeed"), ("ACCELERATE_USE_FSDP", "FSDP")):
+        if os.environ.get(variable, "false").lower() == "true":
+            raise ConfigError(
+                f"accelerate is configured for {name}, which this loop does not run under; launch with "
+                "--multi_gpu and set ranks.sharding = 'fsdp2' in the recipe (it cuts what ZeRO-3 cuts)"
+            )
     if run.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("run.device = 'cuda', but torch sees no CUDA device; use run.device=auto")
     if run.threads:

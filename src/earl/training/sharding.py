@@ -1,0 +1,74 @@
+"""One policy cut over several ranks by torch's FSDP2: weights, gradients and optimiser state.
+
+Each decoder layer is a unit that is gathered when it is needed; embedding, norm and head are the last
+unit. `torch.distributed.fsdp.fully_shard` is called directly and not through accelerate, whose FSDP
+does not run on CPUs, where the tests run. What needs whole weights outside the objective's own forward
+pass (sampling, scoring by the reference) asks for them with `gathered`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+
+from earl.config.sections import Precision, Ranks
+
+_UNIT = "Emu3DecoderLayer"
+
+
+def shard(objective: nn.Module, ranks: Ranks, precision: Precision, accelerator: Accelerator) -> bool:
+    """Cut an objective's weights over the ranks, in place; False where there is nothing to cut.
+
+    Gathered weights are bfloat16 where the recipe computes in it; gradients are summed in float32.
+    """
+    if ranks.sharding != "fsdp2" or accelerator.num_processes == 1:
+        return False
+    narrow = torch.bfloat16 if precision.compute == "bf16" else None
+    policy = MixedPrecisionPolicy(param_dtype=narrow, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    options: dict[str, Any] = {"mp_policy": policy}
+    for module in list(objective.modules()):
+        if type(module).__name__ == _UNIT:
+            fully_shard(module, reshard_after_forward=ranks.reshard, **options)
+    fully_shard(objective, **options)
+    return True
+
+
+@contextmanager
+def gathered(objective: nn.Module) -> Iterator[None]:
+    """Whole weights on every rank, as plain tensors, while this lasts; nothing where they are not cut.
+
+    Entering is collective, what happens inside is not: each rank may do as many forward passes as it has.
+    """
+    units = [module for module in objective.modules() if isinstance(module, FSDPModule)]
+    if not units:
+        yield
+        return
+    # The objective is the root of its units; a layer that is used before it would take itself for one.
+    units[0]._get_fsdp_state()._lazy_init()
+    kept = [unit._get_fsdp_state()._fsdp_param_group.post_forward_mesh_info for unit in units]
+    for unit in units:
+        unit.unshard()
+        unit.set_reshard_after_forward(False, recurse=False)
+    try:
+        yield
+    finally:
+        for unit, info in zip(units, kept, strict=True):
+            unit.set_reshard_after_forward(info is not None, recurse=False)
+            unit.reshard()
+
+
+@contextmanager
+def accumulating(objective: nn.Module) -> Iterator[None]:
+    """Gradients of this backward pass stay on their rank; the last micro-batch's passes them around."""
+    assert isinstance(objective, FSDPModule)
+    objective.set_requires_gradient_sync(False)
+    try:
+        yield
+    finally:
+        objective.set_requires_gradient_sync(True)
