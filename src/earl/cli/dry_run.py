@@ -13,7 +13,17 @@ if TYPE_CHECKING:
     from earl.training.estimate import Estimate
 
 GIB = 2**30
-_UNITS = {"": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+_UNITS = {
+    "": 1,
+    "kb": 1e3,
+    "mb": 1e6,
+    "gb": 1e9,
+    "tb": 1e12,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "tib": 2**40,
+}
 
 
 def memory_size(text: str) -> float:
@@ -104,7 +114,7 @@ def _from_scratch(model: Any, size: str) -> tuple[PolicyShape, int, int, list[st
 def _report(found: Estimate) -> list[str]:
     lines = [
         f"parameters: {found.parameters:,} in all, {found.trained:,} trained",
-        f"sequences: prompt of {found.lengths.prompt:,} ids, completion of {found.lengths.completion:,} (long ones)",
+        f"long sequences: prompt of {found.lengths.prompt:,} ids, completion of {found.lengths.completion:,}",
         f"memory of each device, GiB, computed ({found.devices} devices):",
     ]
     lines += [f"  {size / GIB:8.2f}  {name}" for name, size in found.always.items()]
@@ -122,7 +132,9 @@ def _tokenizer(recipe: Any, memory: float, where: str) -> int:
     from earl.vision import create_vision_tokenizer
 
     if recipe.model.start is not None:
-        raise ConfigError("the dry run of a tokenizer counts new ones; this recipe continues from model.start")
+        raise ConfigError(
+            "the dry run of a tokenizer counts new ones; this recipe continues from model.start"
+        )
     model = create_vision_tokenizer(
         0,
         base_channels=recipe.model.base_channels,

@@ -93,7 +93,7 @@ def parse(argv: list[str]) -> tuple[Run, argparse.Namespace]:
         allow_abbrev=False,
     )
     command.load("add_options")(parser)
-    return command.load("run"), parser.parse_args(argv[count:])
+    return command.load("run"), parser.parse_intermixed_args(argv[count:])
 
 
 def find(argv: list[str]) -> Command:

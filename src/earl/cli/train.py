@@ -28,10 +28,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--dry-run",
         action="store_true",
-        help="print the recipe, parameters, memory and FLOPs of a step, load nothing, and refuse what cannot fit",
+        help="print the recipe and what a step takes (memory, FLOPs), load nothing, refuse what cannot fit",
     )
     group.add_argument(
-        "--memory", type=memory_size, metavar="80GiB", help="of a device (default: the GPU's, or the machine's)"
+        "--memory",
+        type=memory_size,
+        metavar="80GiB",
+        help="of a device (default: the GPU's, or the machine's)",
     )
     group.add_argument("--devices", type=integer(1, 65536), help="devices, one rank each")
     group.add_argument("--size", help="the policy's size by name, where model.start is not on this machine")

@@ -61,8 +61,13 @@ class TrainingRecipe(Section):
             )
         if self.precision.frozen != "float32" and getattr(self, "lora", None) is None:
             raise ValueError(
-                f"precision.frozen = {self.precision.frozen!r} needs [lora]: without an adapter all weights are "
-                "trained, in float32"
+                f"precision.frozen = {self.precision.frozen!r} needs [lora]: without an adapter all weights "
+                "are trained, in float32"
+            )
+        if self.ranks.sharding != "none" and self.batch.share > 1:
+            raise ValueError(
+                f"ranks.sharding = {self.ranks.sharding!r} and batch.share = {self.batch.share} exclude each "
+                "other: a shared source goes through each layer twice"
             )
         if self.ranks.sharding != "none" and self.optimiser.name == "muon":
             raise ValueError(

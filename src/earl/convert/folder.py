@@ -158,8 +158,8 @@ def _write(
         raise ModelFormatError(f"the policy has {rows} ids, the text tokenizer {vocabulary.size}; {_APART}")
     if vocabulary is not None and codebook is not None and codebook != vocabulary.codebook_size:
         raise ModelFormatError(
-            f"the vision tokenizer has {codebook} codes, the text tokenizer {vocabulary.codebook_size} visual "
-            f"tokens; {_APART}"
+            f"the vision tokenizer has {codebook} codes, the text tokenizer {vocabulary.codebook_size} "
+            f"visual tokens; {_APART}"
         )
 
 

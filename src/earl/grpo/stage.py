@@ -117,8 +117,11 @@ def heldout_prompts(recipe: GrpoRecipe, vision: Any, tokenizer: TextTokenizer) -
 def _objective(recipe: GrpoRecipe, parts: Parts) -> GrpoObjective:
     settings = recipe.grpo
     sharing: Sharing = "none"
-    if settings.share_prompt:  # activations that are recomputed leave no cache to share
-        sharing = "mask" if recipe.precision.gradient_checkpointing else "cache"
+    if settings.share_prompt:
+        # Activations that are recomputed leave no cache to share; and weights that are cut are gathered for
+        # one pass through a layer and its backward pass, where a cache means two passes.
+        one_pass = recipe.precision.gradient_checkpointing or recipe.ranks.sharding != "none"
+        sharing = "mask" if one_pass else "cache"
     return GrpoObjective(
         parts.policy,
         parts.tokenizer.vocabulary,

@@ -164,7 +164,8 @@ def _training_phase(
         }
     else:
         rows = {"activations (estimate)": shape.layers * inner + tokens * shape.hidden * stream}
-    if isinstance(recipe, GrpoRecipe) and recipe.grpo.share_prompt and recipe.precision.gradient_checkpointing:
+    one_row = recipe.precision.gradient_checkpointing or recipe.ranks.sharding != "none"
+    if isinstance(recipe, GrpoRecipe) and recipe.grpo.share_prompt and one_row:
         per_group = recipe.batch.micro // recipe.rollouts.group
         rows["attention mask"] = per_group * widest**2 * width
     positions = min(CHUNK, max(1, recipe.batch.micro * lengths.completion))
@@ -172,7 +173,9 @@ def _training_phase(
     if recipe.lora is None:
         rows["head gradient"] = codebook * shape.hidden * 4
     if sharded:
-        gathered = 2 * shape.layer_parameters if recipe.ranks.reshard else shape.layers * shape.layer_parameters
+        gathered = (
+            2 * shape.layer_parameters if recipe.ranks.reshard else shape.layers * shape.layer_parameters
+        )
         rows["gathered weights"] = (gathered + 2 * shape.table) * width
         rows["gathered gradients"] = (2 * shape.layer_parameters + 2 * shape.table) * width
     elif half and recipe.lora is None:
@@ -244,9 +247,7 @@ def _add_rollouts(
             found.phases["reference"]["reference policy, moved here"] = copy
 
 
-def _flops(
-    recipe: PolicyRecipe, shape: PolicyShape, lengths: Lengths, codebook: int
-) -> dict[str, float]:
+def _flops(recipe: PolicyRecipe, shape: PolicyShape, lengths: Lengths, codebook: int) -> dict[str, float]:
     """By phase: matrices, attention, and the head's visual columns."""
     sequences, prompt, completion = recipe.batch.sequences, lengths.prompt, lengths.completion
     matrices = shape.layers * shape.layer_matrices

@@ -222,9 +222,9 @@ class Trainer:
         assert self.validate is not None
         began = time.monotonic()
         self.model.eval()
-        with torch.no_grad(), self.average.applied() if self.average else nullcontext():
-            with gathered(self.objective):
-                values = self.validate(self.step)
+        averaged = self.average.applied() if self.average else nullcontext()
+        with torch.no_grad(), averaged, gathered(self.objective):
+            values = self.validate(self.step)
         self.log.record(self.step, values, split="validation")
         since, start = self._since
         self._since = (since, start + time.monotonic() - began)  # rates are of training alone

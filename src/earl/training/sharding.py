@@ -35,7 +35,8 @@ def shard(objective: nn.Module, ranks: Ranks, precision: Precision, accelerator:
     for module in list(objective.modules()):
         if type(module).__name__ == _UNIT:
             fully_shard(module, reshard_after_forward=ranks.reshard, **options)
-    fully_shard(objective, **options)
+            module.gives_back = ranks.reshard
+    fully_shard(objective, **options)  # the root keeps what it gathered until its backward pass
     return True
 
 
@@ -51,15 +52,14 @@ def gathered(objective: nn.Module) -> Iterator[None]:
         return
     # The objective is the root of its units; a layer that is used before it would take itself for one.
     units[0]._get_fsdp_state()._lazy_init()
-    kept = [unit._get_fsdp_state()._fsdp_param_group.post_forward_mesh_info for unit in units]
     for unit in units:
         unit.unshard()
         unit.set_reshard_after_forward(False, recurse=False)
     try:
         yield
     finally:
-        for unit, info in zip(units, kept, strict=True):
-            unit.set_reshard_after_forward(info is not None, recurse=False)
+        for unit in units:
+            unit.set_reshard_after_forward(getattr(unit, "gives_back", False), recurse=False)
             unit.reshard()
 
 
