@@ -147,8 +147,8 @@ class EditPipeline:
         Args:
             name_or_folder: "world" (shipped), a folder, a LoRA adapter's folder, or a hub id.
             device: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1", …
-            dtype: of the policy: "auto" (bfloat16 on CUDA, else as stored), "float32", "bfloat16", "float16". The vision
-                tokenizer computes in float32 always, because only there are its codes exact.
+            dtype: of the policy: "auto" (bfloat16 on CUDA, else as stored), "float32", "bfloat16",
+                "float16". The vision tokenizer computes in float32, where alone its codes are exact.
             tokenizer: another model to take the text tokenizer from.
             vision: another model to take the vision tokenizer from.
             revision: branch, tag or commit of a hub id.

@@ -24,6 +24,7 @@ from earl.training.assemble import Parts, assemble_policy, fitting
 from earl.training.export import save_model
 from earl.training.loop import Report
 from earl.training.ranks import create_accelerator
+from earl.training.sharding import gathered_dtype
 from earl.training.state import whole
 from earl.training.streams import RandomStreams
 from earl.vision import load_vision_tokenizer
@@ -49,7 +50,11 @@ def train_grpo(
     objective = _objective(recipe, parts)
     reference = None
     if recipe.grpo.kl_coefficient > 0 or recipe.stops.max_kl is not None:
-        reference = Reference(parts.policy, rest_on_cpu=recipe.grpo.reference_device == "cpu")
+        reference = Reference(
+            parts.policy,
+            rest_on_cpu=recipe.grpo.reference_device == "cpu",
+            dtype=gathered_dtype(recipe.ranks, recipe.precision, accelerator),
+        )
     judge = Judge(recipe.judging.deadline)
     try:
         sampler = Sampler(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
@@ -173,7 +174,8 @@ class GrpoTrainer(Trainer):
         batches = [batch.to(self.accelerator.device) for batch in batches]
         if not chunks:
             batches = [without_weight(batch) for batch in batches]
-        with gathered(self.objective):
+        own = settings.updates > 1 or (self.reference is not None and not self.reference.is_copy)
+        with gathered(self.objective) if own else nullcontext():
             if self.reference:
                 found = self.reference.score(self.objective, batches)
                 batches = [replace(b, reference_BT=logp) for b, logp in zip(batches, found, strict=True)]

@@ -54,13 +54,15 @@ class Estimate:
         return max(self.phases, key=self.phase_peak)
 
     def phase_peak(self, phase: str) -> float:
-        return sum(self.always.values()) + sum(self.phases[phase].values())
+        """Bytes while a phase lasts; while loading there are neither gradients nor optimiser yet."""
+        rest = RUNTIME if phase == "loading" else sum(self.always.values())
+        return rest + sum(self.phases[phase].values())
 
     def check(self, memory: float) -> None:
         """Raises ConfigError with the reason where a device of `memory` bytes cannot hold it."""
         if self.peak <= memory:
             return
-        rows = {**self.always, **self.phases[self.worst]}
+        rows = {**(self.always if self.worst != "loading" else {}), **self.phases[self.worst]}
         largest = sorted(rows, key=lambda name: -rows[name])[:3]
         parts = ", ".join(f"{name} {rows[name] / GIB:.1f}" for name in largest)
         raise ConfigError(
@@ -114,6 +116,10 @@ def estimate(
     found.phases["training"] = training
     if isinstance(recipe, GrpoRecipe):
         _add_rollouts(found, recipe, shape, codebook, vision_parameters, sharded=sharded, half=half)
+    if sharded:  # each rank reads the whole before it is cut
+        found.phases["loading"] = {"weights before they are cut": weights}
+        if isinstance(recipe, GrpoRecipe) and lora is None and _refers(recipe):
+            found.phases["loading"]["reference policy, copied"] = weights
     found.flops = _flops(recipe, shape, lengths, codebook)
     return found
 
@@ -236,8 +242,8 @@ def _add_rollouts(
     if sharded:
         sampling["gathered weights"] = shape.parameters * width
     found.phases["sampling"] = sampling
-    if recipe.lora is None and (recipe.grpo.kl_coefficient > 0 or recipe.stops.max_kl is not None):
-        copy = shape.parameters * 4
+    if recipe.lora is None and _refers(recipe):
+        copy = shape.parameters * (2 if sharded and half else 4)
         if recipe.grpo.reference_device == "same":
             found.always["reference policy"] = copy
         tokens, _ = _micro_tokens(recipe, lengths)
@@ -245,6 +251,12 @@ def _add_rollouts(
         found.phases["reference"] = {"activations (estimate)": inner}
         if recipe.grpo.reference_device == "cpu":
             found.phases["reference"]["reference policy, moved here"] = copy
+        if sharded:  # held-out prompts are scored by both
+            found.phases["reference"]["gathered weights"] = shape.parameters * width
+
+
+def _refers(recipe: GrpoRecipe) -> bool:
+    return recipe.grpo.kl_coefficient > 0 or recipe.stops.max_kl is not None
 
 
 def _flops(recipe: PolicyRecipe, shape: PolicyShape, lengths: Lengths, codebook: int) -> dict[str, float]:
@@ -273,7 +285,7 @@ def _flops(recipe: PolicyRecipe, shape: PolicyShape, lengths: Lengths, codebook:
     if not isinstance(recipe, GrpoRecipe):
         return {"training": training}
     found = {"sampling": forward(groups) + head}
-    if recipe.grpo.kl_coefficient > 0 or recipe.stops.max_kl is not None:
+    if _refers(recipe):
         found["reference"] = forward(shared) + head
     if recipe.grpo.updates > 1:
         found["old log-probabilities"] = forward(shared) + head

@@ -27,9 +27,9 @@ def shard(objective: nn.Module, ranks: Ranks, precision: Precision, accelerator:
 
     Gathered weights are bfloat16 where the recipe computes in it; gradients are summed in float32.
     """
-    if ranks.sharding != "fsdp2" or accelerator.num_processes == 1:
+    if not _is_cut(ranks, accelerator):
         return False
-    narrow = torch.bfloat16 if precision.compute == "bf16" else None
+    narrow = gathered_dtype(ranks, precision, accelerator)
     policy = MixedPrecisionPolicy(param_dtype=narrow, reduce_dtype=torch.float32, cast_forward_inputs=False)
     options: dict[str, Any] = {"mp_policy": policy}
     for module in list(objective.modules()):
@@ -38,6 +38,15 @@ def shard(objective: nn.Module, ranks: Ranks, precision: Precision, accelerator:
             module.gives_back = ranks.reshard
     fully_shard(objective, **options)  # the root keeps what it gathered until its backward pass
     return True
+
+
+def gathered_dtype(ranks: Ranks, precision: Precision, accelerator: Accelerator) -> torch.dtype | None:
+    """What gathered weights have; None where they keep their own, or are not cut."""
+    return torch.bfloat16 if _is_cut(ranks, accelerator) and precision.compute == "bf16" else None
+
+
+def _is_cut(ranks: Ranks, accelerator: Accelerator) -> bool:
+    return ranks.sharding == "fsdp2" and accelerator.num_processes > 1
 
 
 @contextmanager
