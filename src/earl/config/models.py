@@ -109,8 +109,8 @@ def resolve_model(
         found = ModelFolder(Path(name), name=name)
     else:
         found = _describe(_locate(name, revision, own, allow_pickle), name, own)
-    for part, other in homes.items():
-        found = _take(found, part, other)
+    for lacking, other in homes.items():
+        found = _take(found, lacking, other)
     return found if known is not None else _with_known_homes(found, parts)
 
 

@@ -164,6 +164,7 @@ def _training_phase(
     # Of one layer, kept for its backward pass: seven matrices' inputs and outputs, two norms in float32.
     keys = 2 * shape.kv_heads * shape.head_width
     inner = tokens * (width * (5 * shape.hidden + keys + 4 * shape.ffn) + 4 * 4 * shape.hidden)
+    rows: dict[str, float]
     if recipe.precision.gradient_checkpointing:
         rows = {
             "activations (estimate)": shape.layers * tokens * shape.hidden * stream + inner,

@@ -20,6 +20,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from earl.config.sections import Precision, Ranks
 
 _UNIT = "Emu3DecoderLayer"
+_GIVES_BACK = "_earl_gives_back"  # whether a unit lets go of its weights after its forward pass
 
 
 def shard(objective: nn.Module, ranks: Ranks, precision: Precision, accelerator: Accelerator) -> bool:
@@ -35,7 +36,7 @@ def shard(objective: nn.Module, ranks: Ranks, precision: Precision, accelerator:
     for module in list(objective.modules()):
         if type(module).__name__ == _UNIT:
             fully_shard(module, reshard_after_forward=ranks.reshard, **options)
-            module.gives_back = ranks.reshard
+            setattr(module, _GIVES_BACK, ranks.reshard)
     fully_shard(objective, **options)  # the root keeps what it gathered until its backward pass
     return True
 
@@ -68,7 +69,7 @@ def gathered(objective: nn.Module) -> Iterator[None]:
         yield
     finally:
         for unit in units:
-            unit.set_reshard_after_forward(getattr(unit, "gives_back", False), recurse=False)
+            unit.set_reshard_after_forward(getattr(unit, _GIVES_BACK, False), recurse=False)
             unit.reshard()
 
 
