@@ -139,6 +139,7 @@ class EditPipeline:
         tokenizer: str | Path | None = None,
         vision: str | Path | None = None,
         revision: str | None = None,
+        quantize: str | None = None,
         **engine_options: Any,
     ) -> EditPipeline:
         """Load the parts of a model.
@@ -146,11 +147,12 @@ class EditPipeline:
         Args:
             name_or_folder: "world" (shipped), a folder, a LoRA adapter's folder, or a hub id.
             device: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1", …
-            dtype: of the policy: "auto" (as stored), "float32", "bfloat16", "float16". The vision
-                tokenizer computes in float32 always, because only there are its codes exact.
+            dtype: of the policy: "auto" (bfloat16 on CUDA, else as stored), "float32", "bfloat16",
+                "float16". The vision tokenizer computes in float32, where alone its codes are exact.
             tokenizer: another model to take the text tokenizer from.
             vision: another model to take the vision tokenizer from.
             revision: branch, tag or commit of a hub id.
+            quantize: "int8" or "int4" (CUDA): the policy's matrices, by `earl.policy.quantise`.
             engine_options: for `earl.generation.Engine`, such as `max_batch`.
 
         Raises:
@@ -158,7 +160,7 @@ class EditPipeline:
             ConfigError: CUDA is asked for and not there.
         """
         from earl.generation import Engine
-        from earl.policy import load_policy
+        from earl.policy import load_policy, quantise
         from earl.vision import load_vision_tokenizer
 
         place = pick_device(device)
@@ -167,7 +169,11 @@ class EditPipeline:
         # An area in earl.json belongs to the whole model, so the whole folder is named where it has one.
         eyes_folder = folder.path if folder.meta and vision is None else folder.need("vision")
         eyes = load_vision_tokenizer(eyes_folder, device=place)
-        policy = load_policy(folder.need("policy"), dtype=dtype, device=place)
+        first = "cpu" if quantize else place  # matrices move to their place one by one
+        kind = "bfloat16" if dtype == "auto" and place.startswith("cuda") else dtype
+        policy = load_policy(folder.need("policy"), dtype=kind, device=first)
+        if quantize:
+            policy = quantise(policy, quantize, place)  # type: ignore[arg-type]
         return cls(Engine(policy, words, **engine_options), eyes, words, name=str(name_or_folder))
 
     def __call__(

@@ -56,7 +56,12 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--vision", metavar="MODEL", help="take the vision tokenizer from another model")
     group.add_argument("--revision", help="branch, tag or commit of a hub id")
     group.add_argument("--device", choices=DEVICES, default="auto", help="auto: CUDA where there is one")
-    group.add_argument("--dtype", choices=DTYPES, default="auto", help="auto: as the weights are stored")
+    group.add_argument(
+        "--dtype", choices=DTYPES, default="auto", help="auto: bfloat16 on CUDA, else as stored"
+    )
+    group.add_argument(
+        "--quantize", choices=("int8", "int4"), help="hold the policy's matrices in 8 or 4 bits (earl[quant])"
+    )
 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:
@@ -93,4 +98,5 @@ def load_pipeline(options: argparse.Namespace):
         revision=options.revision,
         device=options.device,
         dtype=options.dtype,
+        quantize=options.quantize,
     )

@@ -66,6 +66,7 @@ COMMANDS = (
     Command("report", "report", "one HTML page about a training run or an evaluation"),
     Command("reproduce world", "reproduce", "train and evaluate the paper's comparison in the world"),
     Command("models", "models", "list the shipped and the released models"),
+    Command("convert", "convert", "write one clean folder of a model of any layout, and check it"),
 )
 
 
@@ -104,7 +105,7 @@ def parse(argv: list[str]) -> tuple[Run, argparse.Namespace]:
         allow_abbrev=False,
     )
     command.load("add_options")(parser)
-    return command.load("run"), parser.parse_args(argv[count:])
+    return command.load("run"), parser.parse_intermixed_args(argv[count:])
 
 
 def find(argv: list[str]) -> Command:

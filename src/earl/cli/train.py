@@ -8,6 +8,9 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from earl.cli.dry_run import dry_run, memory_size
+from earl.cli.options import integer
+
 if TYPE_CHECKING:
     from earl.config.stages import SftRecipe
 
@@ -21,6 +24,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="settings to change, e.g. run.folder=runs/a batch.micro=8",
     )
     parser.add_argument("--show", action="store_true", help="print the resolved recipe and stop")
+    group = parser.add_argument_group("dry run")
+    group.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the recipe and what a step takes (memory, FLOPs), load nothing, refuse what cannot fit",
+    )
+    group.add_argument(
+        "--memory",
+        type=memory_size,
+        metavar="80GiB",
+        help="of a device (default: the GPU's, or the machine's)",
+    )
+    group.add_argument("--devices", type=integer(1, 65536), help="devices, one rank each")
+    group.add_argument("--size", help="the policy's size by name, where model.start is not on this machine")
 
 
 add_options_tokenizer = add_options_base = add_options_sft = add_options_grpo = add_options
@@ -70,6 +87,9 @@ def _recipe(options: argparse.Namespace, stage: str) -> Any:
     recipe = load_stage(options.recipe, options.overrides, stage=stage)
     if options.show:
         print(recipe_toml(recipe), end="")
+        return None
+    if options.dry_run:
+        dry_run(recipe, options)
         return None
     return recipe
 

@@ -1,12 +1,15 @@
 """Where the parts of a model lie: policy, text tokenizer, vision tokenizer.
 
 A model is named by the word "world" (shipped in the package), by a folder, or by a hub id
-"owner/name". This page only finds folders and looks at their `config.json`; reading weights
-belongs to `earl.policy` and `earl.vision`. Nothing is downloaded unless the user named a hub id.
+"owner/name" or "owner/name@revision". This page only finds folders and looks at their `config.json`;
+reading weights belongs to `earl.policy` and `earl.vision`. Nothing is downloaded unless the user named
+a hub id, or a policy in Emu3's vocabulary that came without its tokenizers: those have known homes
+(`earl.config.catalogue`). Code and pickles are never downloaded.
 
 Folders that are understood:
     ours       earl.json, policy/ or adapter/, vision/, tokenizer.json (any of them may be absent)
-    a policy   config.json with model_type "Emu3" (released) or "emu3_text_model", "emu3" (transformers)
+    a policy   config.json with model_type "Emu3" (released) or "emu3_text_model" (transformers)
+    policy and vision tokenizer in one   model_type "emu3" (transformers, the -hf repositories)
     a vision tokenizer   config.json with model_type "Emu3VisionVQ" or "emu3_vqgan"
     an adapter adapter_config.json (LoRA); its other parts come from the base model that it names
 """
@@ -16,11 +19,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from earl.errors import ModelFormatError, ModelNotFoundError
+from earl.config.catalogue import KNOWN, TEXT_HOME, VISION_HOME
+from earl.config.shapes import EMU3
+from earl.errors import ConfigError, ModelFormatError, ModelNotFoundError
 
 Part = Literal["policy", "tokenizer", "vision"]
 ALL_PARTS: tuple[Part, ...] = ("policy", "tokenizer", "vision")
@@ -29,6 +35,8 @@ FORMAT_VERSION = 1
 POLICY_TYPES = ("Emu3", "emu3_text_model", "emu3")
 VISION_TYPES = ("Emu3VisionVQ", "emu3_vqgan")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_AT_REVISION = re.compile(r"([A-Za-z0-9][\w.-]*/[\w.-]+)@([\w./-]+)")
+_PICKLES = ("*.bin", "*.pt", "*.pth")
 _TOKENIZER_FILES = ("tokenizer.json", "emu3.tiktoken")
 _WHERE_TO_GET = {
     "policy": "name a folder or hub id that holds one, e.g. mair-lab/sft-simple",
@@ -68,28 +76,75 @@ def resolve_model(
     tokenizer: str | Path | None = None,
     vision: str | Path | None = None,
     parts: Sequence[Part] = ALL_PARTS,
+    allow_pickle: bool = False,
 ) -> ModelFolder:
-    """Find a model's parts on disk, downloading only what a hub id names.
+    """Find a model's parts on disk, downloading only what is named and what belongs to it.
 
     Args:
-        name_or_folder: "world", a folder, or a hub id "owner/name".
+        name_or_folder: "world", a folder, or a hub id "owner/name", "owner/name@revision".
         revision: branch, tag or commit; for hub ids only.
         tokenizer: another model to take the text tokenizer from.
         vision: another model to take the vision tokenizer from.
         parts: what is wanted; a hub id asked for "tokenizer" alone is fetched without its weights.
+        allow_pickle: fetch pickled weights too (`earl convert` reads them, nothing else does).
 
     Raises:
         ModelNotFoundError: nothing by that name here, or the hub cannot be reached.
         ModelFormatError: a folder that is no Emu3 model, or an unreadable JSON file in it.
+        ConfigError: two revisions that disagree.
     """
-    name = str(name_or_folder)
-    found = _describe(_locate(name, revision, parts), name, parts)
-    if tokenizer is not None:
-        other = resolve_model(tokenizer, parts=("tokenizer",))
-        found = replace(found, tokenizer_path=other.need("tokenizer"))
-    if vision is not None:
-        other = resolve_model(vision, parts=("vision",))
-        found = replace(found, vision_path=other.need("vision"))
+    name, revision = split_revision(str(name_or_folder), revision)
+    known = None if Path(name).is_dir() else KNOWN.get(name)
+    if known is not None:
+        revision = revision or known.revision
+    given = {"tokenizer": tokenizer, "vision": vision}
+    homes: dict[str, str | Path] = {part: other for part, other in given.items() if other is not None}
+    if known is not None:
+        for part in parts:
+            home = known.home(part)
+            if home not in (None, name):
+                homes.setdefault(part, str(home))
+    own = [part for part in parts if part not in homes]
+    if known is not None and not own:  # nothing of it is wanted: 17 GB stay where they are
+        found = ModelFolder(Path(name), name=name)
+    else:
+        found = _describe(_locate(name, revision, own, allow_pickle), name, own)
+    for lacking, other in homes.items():
+        found = _take(found, lacking, other)
+    return found if known is not None else _with_known_homes(found, parts)
+
+
+def split_revision(name: str, revision: str | None = None) -> tuple[str, str | None]:
+    """ "owner/name@revision" cut in two; any other name as it is.
+
+    Raises:
+        ConfigError: another revision was given besides.
+    """
+    match = _AT_REVISION.fullmatch(name)
+    if match is None or Path(name).exists():
+        return name, revision
+    if revision not in (None, match[2]):
+        raise ConfigError(f"{name} names a revision, and revision {revision!r} was given too; leave one out")
+    return match[1], match[2]
+
+
+def _take(found: ModelFolder, part: str, other: str | Path) -> ModelFolder:
+    wanted: Part = "tokenizer" if part == "tokenizer" else "vision"
+    lent = resolve_model(other, parts=(wanted,)).need(wanted)
+    return replace(found, tokenizer_path=lent) if part == "tokenizer" else replace(found, vision_path=lent)
+
+
+def _with_known_homes(found: ModelFolder, parts: Sequence[Part]) -> ModelFolder:
+    """A policy in Emu3's own vocabulary uses Emu3's tokenizers, where it has none of its own."""
+    lacking = [part for part in parts if part != "policy" and getattr(found, f"{part}_path") is None]
+    config = found.policy_path / "config.json" if found.policy_path else None
+    if not lacking or found.meta or config is None or not config.is_file():
+        return found
+    if read_json(config).get("vocab_size") != EMU3.vocabulary:
+        return found
+    for part in lacking:
+        with suppress(ModelNotFoundError):  # it stays absent; `need` says what to fetch
+            found = _take(found, part, TEXT_HOME if part == "tokenizer" else VISION_HOME)
     return found
 
 
@@ -109,7 +164,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _locate(name: str, revision: str | None, parts: Sequence[Part]) -> Path:
+def _locate(name: str, revision: str | None, parts: Sequence[Part], allow_pickle: bool = False) -> Path:
     if not name.strip():
         raise ModelNotFoundError("the model's name is empty; give 'world', a folder, or a hub id owner/name")
     if name == SHIPPED:
@@ -125,27 +180,41 @@ def _locate(name: str, revision: str | None, parts: Sequence[Part]) -> Path:
     if folder.exists():
         raise ModelNotFoundError(f"{name} is a file; give the folder that holds config.json and the weights")
     if _HUB_ID.fullmatch(name):
-        return _fetch(name, revision, parts)
+        return _fetch(name, revision, parts, allow_pickle)
     raise ModelNotFoundError(
         f"no model '{name}': not a folder here, not a hub id owner/name; the shipped model is 'world'"
     )
 
 
-def _fetch(name: str, revision: str | None, parts: Sequence[Part]) -> Path:
+def _fetch(name: str, revision: str | None, parts: Sequence[Part], allow_pickle: bool) -> Path:
     from huggingface_hub import snapshot_download
 
     patterns = ["*.json", "*.tiktoken", "*.txt"]
     if "policy" in parts or "vision" in parts:
-        patterns.append("*.safetensors")
+        patterns += ["*.safetensors", *(_PICKLES if allow_pickle else ())]
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
     except Exception as error:  # any failure here means one thing for the user; the cause stays chained
         at = f" at revision {revision}" if revision else ""
+        command = f"hf download {name}" + (f" --revision {revision}" if revision else "")
         why = f"could not be fetched from the Hugging Face hub ({type(error).__name__})"
         raise ModelNotFoundError(
-            f"{name}{at} is no folder here and {why}; check the name and the connection, "
-            f"or fetch it elsewhere with `hf download {name}` and give its folder"
+            f"{name}{at} is no folder here, is not in the cache, and {why}; check the name and the "
+            f"connection, or run `{command}` where there is one and give the folder that it prints"
         ) from error
+
+
+def how_to_fetch(path: Path) -> str:
+    """What to do about a file that is missing from a model's folder, in words that end a sentence."""
+    for folder in path.parents:
+        repository = folder.parent.parent.name
+        if folder.parent.name == "snapshots" and repository.startswith("models--"):
+            name = repository.removeprefix("models--").replace("--", "/")
+            return (
+                f"fetch it with a connection: `hf download {name} {path.relative_to(folder)} "
+                f"--revision {folder.name}`"
+            )
+    return "fetch it into that folder"
 
 
 def _describe(folder: Path, name: str, parts: Sequence[Part]) -> ModelFolder:
@@ -157,14 +226,19 @@ def _describe(folder: Path, name: str, parts: Sequence[Part]) -> ModelFolder:
     if not (folder / "config.json").is_file():
         if tokenizer is not None:
             return ModelFolder(folder, tokenizer_path=folder, name=name)
+        hint = how_to_fetch(folder / "config.json")
         raise ModelNotFoundError(
             f"{folder} is no model folder: it has no earl.json, config.json, adapter_config.json or tokenizer"
+            + (f"; {hint}" if "hf download" in hint else "")
         )
     model_type = read_json(folder / "config.json").get("model_type")
     if model_type in VISION_TYPES:
         return ModelFolder(folder, vision_path=folder, name=name)
     if model_type in POLICY_TYPES:
-        return ModelFolder(folder, policy_path=folder, tokenizer_path=tokenizer, name=name)
+        vision = folder if model_type == "emu3" else None
+        return ModelFolder(
+            folder, policy_path=folder, tokenizer_path=tokenizer, vision_path=vision, name=name
+        )
     raise ModelFormatError(
         f"{folder} holds a model of type '{model_type}', expected one of "
         f"{', '.join((*POLICY_TYPES, *VISION_TYPES))}"

@@ -109,8 +109,22 @@ class Precision(Section):
 
     compute: Literal["float32", "bf16"] = "bf16"
     gradient_checkpointing: bool = Field(default=False, description="recompute activations: memory for time")
+    frozen: Literal["float32", "bf16"] = Field(
+        default="float32", description="weights that a LoRA adapter leaves as they are; bf16 halves them"
+    )
     attention: Literal["auto", "eager", "sdpa"] = Field(
         default="auto", description="auto: eager on CPU (faster there at small sizes), sdpa on CUDA"
+    )
+
+
+class Ranks(Section):
+    """How a policy lies on several devices. Ranks come from `accelerate launch`."""
+
+    sharding: Literal["none", "fsdp2"] = Field(
+        default="none", description="fsdp2: weights, gradients and optimiser state are cut over all ranks"
+    )
+    reshard: bool = Field(
+        default=True, description="give a layer's gathered weights back after its forward pass (as ZeRO-3)"
     )
 
 

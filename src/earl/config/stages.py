@@ -22,6 +22,7 @@ from earl.config.sections import (
     Model,
     Optimiser,
     Precision,
+    Ranks,
     Run,
     Schedule,
     Steps,
@@ -41,6 +42,7 @@ class TrainingRecipe(Section):
     optimiser: Optimiser
     schedule: Schedule = Schedule()
     precision: Precision = Precision()
+    ranks: Ranks = Ranks()
     checkpoint: Checkpoint = Checkpoint()
     validation: Validation = Validation()
     ema: Ema | None = None
@@ -57,6 +59,21 @@ class TrainingRecipe(Section):
             raise ValueError(
                 f"batch.share = {self.batch.share} and precision.gradient_checkpointing = true exclude each "
                 "other: sharing keeps the source's keys and values"
+            )
+        if self.precision.frozen != "float32" and getattr(self, "lora", None) is None:
+            raise ValueError(
+                f"precision.frozen = {self.precision.frozen!r} needs [lora]: without an adapter all weights "
+                "are trained, in float32"
+            )
+        if self.ranks.sharding != "none" and self.batch.share > 1:
+            raise ValueError(
+                f"ranks.sharding = {self.ranks.sharding!r} and batch.share = {self.batch.share} exclude each "
+                "other: a shared source goes through each layer twice"
+            )
+        if self.ranks.sharding != "none" and self.optimiser.name == "muon":
+            raise ValueError(
+                "ranks.sharding = 'fsdp2' and optimiser.name = 'muon' exclude each other: Muon needs whole "
+                "matrices"
             )
         if length.steps is not None and schedule.warmup_steps > length.steps:
             raise ValueError(
@@ -235,6 +252,8 @@ class TokenizerRecipe(TrainingRecipe):
             raise ValueError(
                 "ema is not for stage = 'tokenizer': averaged weights would not fit the codebook"
             )
+        if self.ranks.sharding != "none":
+            raise ValueError("ranks.sharding is for policies; a vision tokenizer fits on every device")
         return self
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from earl.config.models import read_json
+from earl.config.models import how_to_fetch, read_json
 from earl.errors import ModelFormatError, ModelNotFoundError
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
@@ -33,11 +33,17 @@ def weight_files(folder: Path) -> list[Path]:
         files = [folder / Path(name).name for name in dict.fromkeys(names.values())]
         for file in files:
             if not file.is_file():
-                raise ModelNotFoundError(f"{file} is missing, though the index beside it names it; fetch it")
+                raise ModelNotFoundError(
+                    f"{file} is missing, though the index beside it names it; {how_to_fetch(file)}"
+                )
         return files
-    if any(any(folder.glob(pattern)) for pattern in _PICKLES):
+    if (folder / "pytorch_model.bin.index.json").is_file() or any(
+        any(folder.glob(pattern)) for pattern in _PICKLES
+    ):
         raise ModelFormatError(
-            f"{folder} holds pickled weights only, which can run code and are not opened; "
-            "convert them to safetensors"
+            f"{folder} holds pickled weights only, which can run code and are not opened; write safetensors "
+            "with `earl convert MODEL FOLDER --allow-pickle`, if you trust where they come from"
         )
-    raise ModelNotFoundError(f"{folder} has no model.safetensors (nor an index of shards); fetch the weights")
+    raise ModelNotFoundError(
+        f"{folder} has no model.safetensors (nor an index of shards); {how_to_fetch(single)}"
+    )

@@ -44,6 +44,7 @@ class Decoder:
 
     def refresh(self) -> None:
         """Take the policy's weights as they are now."""
+        del self.weights  # copies of a large model's, before there are two of them
         self.weights = read_weights(self.policy, self.dtype, self.stream)
 
     def rope_table(self, length: int) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from earl.generation.matrix import Matrix, PackedMatrix, PlainMatrix, can_pack
+from earl.policy.quantised import is_quantised
 
 COPY_BELOW = 400_000_000  # parameters; copies of more would cost memory that matters
 
@@ -49,7 +50,8 @@ def read_weights(policy: Any, dtype: torch.dtype, stream: torch.dtype) -> Weight
         dtype: of the matrices.
         stream: of what flows between them.
     """
-    small = sum(parameter.numel() for parameter in policy.parameters()) < COPY_BELOW
+    quantised = is_quantised(policy.model.layers[0].self_attn.q_proj.weight)  # as they lie, or not at all
+    small = not quantised and sum(parameter.numel() for parameter in policy.parameters()) < COPY_BELOW
     pack = small and policy.lm_head.weight.device.type == "cpu" and can_pack(dtype)
 
     def matrix(*linears: Any) -> Matrix:
@@ -87,6 +89,8 @@ def read_weights(policy: Any, dtype: torch.dtype, stream: torch.dtype) -> Weight
 def effective_weight(linear: Any, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
     """Weight and bias of a plain linear, or of one with an active LoRA update merged in."""
     base = linear.get_base_layer() if hasattr(linear, "get_base_layer") else linear
+    if is_quantised(base.weight):
+        return base.weight, base.bias
     weight = base.weight.detach()
     if base is not linear and not linear.merged and not linear.disable_adapters:
         for name in linear.active_adapters:

@@ -155,16 +155,23 @@ class Reference:
     Args:
         policy: as it starts, before any update.
         rest_on_cpu: the copy waits in CPU memory and is moved for each use.
+        dtype: of the copy; None keeps the policy's. Where cut weights are gathered in bfloat16 the copy
+            has that too: both then compute alike, and KL begins at 0.
     """
 
-    def __init__(self, policy: Any, *, rest_on_cpu: bool = False) -> None:
+    def __init__(self, policy: Any, *, rest_on_cpu: bool = False, dtype: torch.dtype | None = None) -> None:
         self._adapted = policy if hasattr(policy, "peft_config") else None
         self._copy: Any = None
         if self._adapted is None:
             self._copy = copy.deepcopy(policy).requires_grad_(False).eval()
         self._home = torch.device("cpu") if rest_on_cpu else policy_of(policy).lm_head.weight.device
         if self._copy is not None:
-            self._copy.to(self._home)
+            self._copy.to(self._home, dtype)
+
+    @property
+    def is_copy(self) -> bool:
+        """It has weights of its own; the policy's are not needed to score by it."""
+        return self._copy is not None
 
     @torch.no_grad()
     def score(self, objective: GrpoObjective, batches: list[RolloutBatch]) -> list[Tensor]:

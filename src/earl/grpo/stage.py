@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch.distributed.tensor import DTensor
 
 from earl.config.grpo import importance_cap
 from earl.config.stages import GrpoRecipe
@@ -28,6 +27,7 @@ from earl.training.assemble import Parts, assemble_policy, fitting
 from earl.training.export import save_model
 from earl.training.loop import Report
 from earl.training.ranks import create_accelerator
+from earl.training.sharding import gathered_dtype
 from earl.training.state import whole
 from earl.training.streams import RandomStreams
 from earl.verifier.making import create_verifier
@@ -67,7 +67,11 @@ def train_grpo(
     objective = _objective(recipe, parts)
     reference = None
     if recipe.grpo.kl_coefficient > 0 or recipe.stops.max_kl is not None:
-        reference = Reference(parts.policy, rest_on_cpu=recipe.grpo.reference_device == "cpu")
+        reference = Reference(
+            parts.policy,
+            rest_on_cpu=recipe.grpo.reference_device == "cpu",
+            dtype=gathered_dtype(recipe.ranks, recipe.precision, accelerator),
+        )
     judge = Judge(recipe.judging.deadline)
     try:
         sampler = Sampler(
@@ -100,11 +104,6 @@ def train_grpo(
         trainer.log.note("; ".join(f"{role}: {name}" for role, name in judging.items()))
         if heldout:
             heldout.log, heldout.book = trainer.log, trainer.book
-        if any(isinstance(parameter, DTensor) for parameter in trainer.objective.parameters()):
-            raise ConfigError(
-                "the policy's weights are cut over ranks (FSDP), which the engine in this process cannot "
-                "sample from; use DDP or DeepSpeed ZeRO-2"
-            )
         report = trainer.run()
     finally:
         judge.close()
@@ -137,8 +136,11 @@ def heldout_prompts(recipe: GrpoRecipe, vision: Any, tokenizer: TextTokenizer) -
 def _objective(recipe: GrpoRecipe, parts: Parts) -> GrpoObjective:
     settings = recipe.grpo
     sharing: Sharing = "none"
-    if settings.share_prompt:  # activations that are recomputed leave no cache to share
-        sharing = "mask" if recipe.precision.gradient_checkpointing else "cache"
+    if settings.share_prompt:
+        # Activations that are recomputed leave no cache to share; and weights that are cut are gathered for
+        # one pass through a layer and its backward pass, where a cache means two passes.
+        one_pass = recipe.precision.gradient_checkpointing or recipe.ranks.sharding != "none"
+        sharing = "mask" if one_pass else "cache"
     return GrpoObjective(
         parts.policy,
         parts.tokenizer.vocabulary,

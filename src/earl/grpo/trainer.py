@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
@@ -25,6 +26,7 @@ from earl.grpo.samples import SampleBook, Shown
 from earl.grpo.scoring import GrpoObjective, Reference
 from earl.training.loop import Report, Trainer
 from earl.training.ranks import gather_objects
+from earl.training.sharding import gathered
 from earl.training.streams import RandomStreams
 
 PARTS = ("edit_success", "over_editing", "naturalness", "artifacts")
@@ -132,7 +134,8 @@ class GrpoTrainer(Trainer):
     def _sample(self, numbers: list[int]) -> list[Group]:
         """Judged groups of these prompts, each rank having made its part; asks failed verdicts again."""
         ranks, rank = self.accelerator.num_processes, self.accelerator.process_index
-        mine = self.sampler.collect(self.prompts.make(numbers[rank::ranks]))
+        with gathered(self.objective):
+            mine = self.sampler.collect(self.prompts.make(numbers[rank::ranks]))
         waited = 0.0
         for turn in range(self.rl.judging.retries + 1):
             groups: list[Group] = [None] * len(numbers)  # type: ignore[list-item]
@@ -175,13 +178,15 @@ class GrpoTrainer(Trainer):
         batches = [batch.to(self.accelerator.device) for batch in batches]
         if not chunks:
             batches = [without_weight(batch) for batch in batches]
-        if self.reference:
-            found = self.reference.score(self.objective, batches)
-            batches = [replace(b, reference_BT=logp) for b, logp in zip(batches, found, strict=True)]
-        if settings.updates > 1:
-            with torch.no_grad():
-                old = [self.objective.score(self.objective.policy, batch)[0] for batch in batches]
-            batches = [replace(b, old_BT=logp) for b, logp in zip(batches, old, strict=True)]
+        own = settings.updates > 1 or (self.reference is not None and not self.reference.is_copy)
+        with gathered(self.objective) if own else nullcontext():
+            if self.reference:
+                found = self.reference.score(self.objective, batches)
+                batches = [replace(b, reference_BT=logp) for b, logp in zip(batches, found, strict=True)]
+            if settings.updates > 1:
+                with torch.no_grad():
+                    old = [self.objective.score(self.objective.policy, batch)[0] for batch in batches]
+                batches = [replace(b, old_BT=logp) for b, logp in zip(batches, old, strict=True)]
         return batches
 
     def _improve(self, batches: list[RolloutBatch]) -> tuple[bool, float, float]:

@@ -5,6 +5,7 @@ from earl.policy.configs import SIZES
 from earl.policy.likelihood import Scorer, logprobs_from_hidden, policy_of, token_logprobs
 from earl.policy.loading import create_policy, load_policy, warm_start_visual
 from earl.policy.plain import token_logprobs_plain
+from earl.policy.quantised import quantise
 from earl.policy.saving import replace_folder, save_policy
 from earl.policy.shared import branched_hidden_states, shared_hidden_states
 
@@ -20,6 +21,7 @@ __all__ = [
     "logprobs_from_hidden",
     "merged",
     "policy_of",
+    "quantise",
     "replace_folder",
     "save_adapter",
     "save_policy",

@@ -17,7 +17,7 @@ from huggingface_hub import save_torch_state_dict
 from safetensors import SafetensorError
 from transformers import Emu3ForCausalLM
 
-from earl.errors import CheckpointError
+from earl.errors import CheckpointError, EarlError
 
 
 def save_policy(
@@ -85,6 +85,8 @@ def replace_folder(folder: Path, write: Callable[[Path], object]) -> None:
             shutil.rmtree(old, ignore_errors=True)
         else:
             os.rename(fresh, folder)
+    except EarlError:  # some of them are OSErrors too, and say it better
+        raise
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"could not save to {folder} ({error}); what was there before is intact"

@@ -28,7 +28,7 @@ class Parts:
 
 
 def assemble_policy(recipe: BaseRecipe | SftRecipe | GrpoRecipe, device: torch.device) -> Parts:
-    """Load or create the policy as the recipe says, in float32, ready to train.
+    """Load or create the policy as the recipe says, ready to train: what is trained is float32.
 
     Raises:
         ConfigError, ModelNotFoundError, ModelFormatError, TokenizerError.
@@ -37,8 +37,9 @@ def assemble_policy(recipe: BaseRecipe | SftRecipe | GrpoRecipe, device: torch.d
     attention = _attention(recipe.precision, device)
     tokenizer, vision_path, area = _tokenizers(model)
     if model.start is not None:
+        dtype = "bfloat16" if recipe.precision.frozen == "bf16" else "float32"  # its adapter is float32
         policy: Any = load_policy(
-            model.start, dtype="float32", device=device, revision=model.revision, attention=attention
+            model.start, dtype=dtype, device=device, revision=model.revision, attention=attention
         )
     else:
         assert model.size is not None, "the recipe's check guarantees it"
@@ -46,7 +47,7 @@ def assemble_policy(recipe: BaseRecipe | SftRecipe | GrpoRecipe, device: torch.d
         policy = create_policy(model.size, tokenizer.vocabulary, seed, attention=attention)
         if model.warm_start_visual:
             _warm_start(policy, tokenizer, vision_path, seed)
-        policy.to(device)
+        policy.to(device, torch.bfloat16 if recipe.precision.frozen == "bf16" else torch.float32)
     rows = policy_of(policy).config.vocab_size
     if rows != tokenizer.vocabulary.size:
         raise ConfigError(

@@ -10,7 +10,7 @@ import signal
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -29,6 +29,7 @@ from earl.training.plateau import EarlyStop
 from earl.training.provenance import note_start
 from earl.training.ranks import gather_objects
 from earl.training.schedules import rate_factor
+from earl.training.sharding import accumulating, gathered, shard
 from earl.training.state import (
     load_optimiser_tensors,
     load_trained_tensors,
@@ -111,8 +112,12 @@ class Trainer:
         self.total_steps = total_steps
         self.validate = validate
         self.folder = Path(recipe.run.folder)
+        self.sharded = shard(objective, recipe.ranks, recipe.precision, accelerator)
         optimisers = create_optimisers(objective.named_parameters(), recipe.optimiser)
-        self.model, *self.optimisers = accelerator.prepare(objective, *optimisers)
+        if self.sharded:
+            self.model, self.optimisers = objective, list(optimisers)
+        else:
+            self.model, *self.optimisers = accelerator.prepare(objective, *optimisers)
         self.objective: Any = accelerator.unwrap_model(self.model)
         self._names = {p: name for name, p in self.objective.named_parameters() if p.requires_grad}
         self.average = WeightAverage(self.objective, recipe.ema) if recipe.ema else None
@@ -168,7 +173,7 @@ class Trainer:
         self.model.train()
         for index, batch in enumerate(micro_batches):
             last = index == len(micro_batches) - 1
-            with nullcontext() if last else accelerator.no_sync(self.model):
+            with nullcontext() if last else self._unsynchronised():
                 losses: Losses = self.model(batch.to(accelerator.device))
                 accelerator.backward(losses.total * scale)
             for name, pair in losses.metrics.items():
@@ -176,7 +181,7 @@ class Trainer:
             self._sums["sequences"] += torch.tensor([batch.sequences, 0.0])
         clip = self.recipe.optimiser.clip_norm
         norm = accelerator.clip_grad_norm_(self._names, clip if clip is not None else float("inf"))
-        norm = float(norm)
+        norm = float(whole(norm))
         if norm != norm or norm == float("inf"):
             raise TrainingError(
                 f"the gradient of step {self.step} is {norm}; the checkpoints before it are intact. "
@@ -197,6 +202,9 @@ class Trainer:
             self.average.update(self.step)
         return bool(counts[1].item() > 0)
 
+    def _unsynchronised(self) -> AbstractContextManager[None]:
+        return accumulating(self.objective) if self.sharded else self.accelerator.no_sync(self.model)
+
     def _record(self) -> None:
         names = sorted(self._sums)
         table = torch.stack([self._sums[name] for name in names]).to(self.accelerator.device)
@@ -216,7 +224,8 @@ class Trainer:
         assert self.validate is not None
         began = time.monotonic()
         self.model.eval()
-        with torch.no_grad(), self.average.applied() if self.average else nullcontext():
+        averaged = self.average.applied() if self.average else nullcontext()
+        with torch.no_grad(), averaged, gathered(self.objective):
             values = self.validate(self.step)
         self.log.record(self.step, values, split="validation")
         since, start = self._since

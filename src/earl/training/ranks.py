@@ -22,8 +22,15 @@ def create_accelerator(run: Run, *, find_unused: bool = False) -> Accelerator:
         find_unused: some parameters get no gradient (a tokenizer's temporal layers).
 
     Raises:
-        ConfigError: run.device is "cuda" and there is none; run.compile on a CPU without a C++ compiler.
+        ConfigError: run.device is "cuda" and there is none; run.compile on a CPU without a C++ compiler;
+            accelerate was told to shard.
     """
+    for variable, name in (("ACCELERATE_USE_DEEPSPEED", "DeepSpeed"), ("ACCELERATE_USE_FSDP", "FSDP")):
+        if os.environ.get(variable, "false").lower() == "true":
+            raise ConfigError(
+                f"accelerate is configured for {name}, which this loop does not run under; launch with "
+                "--multi_gpu and set ranks.sharding = 'fsdp2' in the recipe (it cuts what ZeRO-3 cuts)"
+            )
     if run.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("run.device = 'cuda', but torch sees no CUDA device; use run.device=auto")
     if run.threads:

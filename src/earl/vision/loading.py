@@ -33,7 +33,8 @@ DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-RELEASED, STOCK = "Emu3VisionVQ", "emu3_vqgan"
+RELEASED, STOCK, WHOLE = "Emu3VisionVQ", "emu3_vqgan", "emu3"  # WHOLE: policy and tokenizer in one
+_IN_WHOLE = re.compile(r"^(?:model\.)?vqmodel\.(.*)$")
 _CONFIG_NAMES = {  # released -> transformers; the others are the same in both
     "ch": "base_channels",
     "ch_mult": "channel_multiplier",
@@ -72,7 +73,7 @@ def load_vision_tokenizer(
 
     Args:
         name_or_folder: "world", a model folder of ours, a vision tokenizer's folder (released,
-            transformers, ours), or a hub id such as "BAAI/Emu3-VisionTokenizer".
+            transformers, ours), a full -hf folder, or a hub id such as "BAAI/Emu3-VisionTokenizer".
         dtype: what it computes in. "auto" is float32, also where the weights are stored in
             bfloat16: only there are the codes those of the release.
         device: where the weights go.
@@ -157,6 +158,8 @@ def read_vision_config(folder: Path) -> tuple[Emu3VQVAEConfig, bool]:
         raise ModelNotFoundError(f"{folder} has no config.json; give the folder of a vision tokenizer")
     raw = read_json(path)
     kind = raw.get("model_type")
+    if kind == WHOLE:
+        raw, kind = raw.get("vq_config") or {}, STOCK
     if kind not in (RELEASED, STOCK):
         raise ModelFormatError(f"{path} is of type '{kind}', a vision tokenizer has {RELEASED} or {STOCK}")
     try:
@@ -187,11 +190,15 @@ def to_stock(name: str, tensor: Tensor) -> tuple[str, Tensor]:
 
 
 def _iterate_weights(folder: Path, released: bool) -> Iterator[tuple[str, Tensor]]:
+    whole = read_json(folder / "config.json").get("model_type") == WHOLE
     for file in weight_files(folder):
         try:
             with safe_open(file, framework="pt", device="cpu") as weights:
-                for name in weights.keys():  # noqa: SIM118 (not a dict)
-                    tensor = weights.get_tensor(name)
+                names = {name: name for name in weights.keys()}  # noqa: SIM118 (not a dict)
+                if whole:
+                    names = {n: found[1] for n in names if (found := _IN_WHOLE.match(n)) is not None}
+                for stored, name in names.items():
+                    tensor = weights.get_tensor(stored)
                     yield to_stock(name, tensor) if released else (name, tensor)
         except (SafetensorError, OSError) as error:
             raise ModelFormatError(

@@ -1,0 +1,152 @@
+"""`earl train STAGE RECIPE --dry-run`: the resolved recipe, what it takes, and whether that fits."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from earl.config.shapes import PolicyShape
+    from earl.training.estimate import Estimate
+
+GIB = 2**30
+_UNITS = {
+    "": 1,
+    "kb": 1e3,
+    "mb": 1e6,
+    "gb": 1e9,
+    "tb": 1e12,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "tib": 2**40,
+}
+
+
+def memory_size(text: str) -> float:
+    """Bytes out of "80GiB", "141GB", …"""
+    found = re.fullmatch(r"([0-9.]+)\s*([a-z]*)", text.strip().lower())
+    try:
+        size = float(found[1]) * _UNITS[found[2]] if found else 0.0
+    except (ValueError, KeyError):
+        size = 0.0
+    if size <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no memory size; write it as 80GiB or 141GB")
+    return size
+
+
+def dry_run(recipe: Any, options: argparse.Namespace) -> int:
+    """Print what the recipe takes; raises ConfigError where it cannot fit."""
+    from earl.config.recipe import recipe_toml
+
+    print(recipe_toml(recipe))
+    memory, devices, where = _place(options)
+    if recipe.stage == "tokenizer":
+        return _tokenizer(recipe, memory, where)
+    from earl.training.estimate import estimate
+
+    shape, codebook, vision, notes = _shape(recipe.model, options.size)
+    found = estimate(recipe, shape, devices=devices, codebook=codebook, vision_parameters=vision)
+    for line in (*notes, *_report(found)):
+        print(line)
+    found.check(memory)
+    print(f"fits: {found.peak / GIB:.1f} of {memory / GIB:.1f} GiB on each of {devices} x {where}")
+    return 0
+
+
+def _place(options: argparse.Namespace) -> tuple[float, int, str]:
+    """(bytes of a device, devices, its name): as asked, else the local GPUs, else this machine's memory."""
+    if options.memory is not None:
+        return options.memory, options.devices or 1, f"{options.memory / GIB:.0f} GiB"
+    import torch
+
+    if torch.cuda.is_available():
+        count = options.devices or torch.cuda.device_count()
+        return float(torch.cuda.get_device_properties(0).total_memory), count, torch.cuda.get_device_name(0)
+    total = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    count = options.devices or 1
+    return total / count, count, "this machine's memory (no GPU here)"
+
+
+def _shape(model: Any, size: str | None) -> tuple[PolicyShape, int, int, list[str]]:
+    """(shape, visual ids, parameters of the vision tokenizer, what was assumed); loads nothing."""
+    from earl.config.catalogue import KNOWN
+    from earl.config.models import SHIPPED, read_json, resolve_model, split_revision
+    from earl.config.shapes import EMU3, EMU3_VISION_PARAMETERS, PolicyShape
+
+    name = split_revision(str(model.start))[0] if model.start is not None else None
+    if name is not None and size is None and (name == SHIPPED or Path(name).expanduser().is_dir()):
+        found = resolve_model(name, parts=("policy",))
+        folder = found.need("policy")
+        shape = PolicyShape.from_config(read_json(folder / "config.json"))
+        codebook = int(found.meta.get("vocabulary", {}).get("codebook_size", min(32_768, shape.vocabulary)))
+        files = found.vision_path.glob("*.safetensors") if found.vision_path else []
+        vision = sum(file.stat().st_size for file in files) // 4 or EMU3_VISION_PARAMETERS
+        return shape, codebook, vision, [f"policy: {model.start}"]
+    if size in (None, "8b") and name is not None:
+        note = f"policy: {model.start}"
+        if name not in KNOWN:
+            note += " is not on this machine: counted as the 8.5 B model (--size names another)"
+        return EMU3, 32_768, EMU3_VISION_PARAMETERS, [note]
+    return _from_scratch(model, size or model.size)
+
+
+def _from_scratch(model: Any, size: str) -> tuple[PolicyShape, int, int, list[str]]:
+    from earl.config.models import resolve_model
+    from earl.policy.configs import make_config
+    from earl.sequence import TextTokenizer, Vocabulary
+
+    home, vocabulary = model.text_tokenizer, Vocabulary.released()
+    note = f"policy: size {size}, Emu3's vocabulary assumed"
+    if home is not None and Path(home).expanduser().is_dir():
+        folder = resolve_model(home, parts=("tokenizer",)).need("tokenizer")
+        vocabulary = TextTokenizer.from_folder(folder).vocabulary
+        note = f"policy: size {size}, {vocabulary.size:,} ids"
+    from earl.config.shapes import EMU3_VISION_PARAMETERS, PolicyShape
+
+    shape = PolicyShape.from_config(make_config(size, vocabulary).to_dict())
+    return shape, vocabulary.codebook_size, EMU3_VISION_PARAMETERS, [note]
+
+
+def _report(found: Estimate) -> list[str]:
+    lines = [
+        f"parameters: {found.parameters:,} in all, {found.trained:,} trained",
+        f"long sequences: prompt of {found.lengths.prompt:,} ids, completion of {found.lengths.completion:,}",
+        f"memory of each device, GiB, computed ({found.devices} devices):",
+    ]
+    lines += [f"  {size / GIB:8.2f}  {name}" for name, size in found.always.items()]
+    for phase, rows in found.phases.items():
+        lines += [f"  {size / GIB:8.2f}  {phase}: {name}" for name, size in rows.items()]
+        lines.append(f"  {found.phase_peak(phase) / GIB:8.2f}  = all of it while {phase}")
+    total = sum(found.flops.values())
+    parts = ", ".join(f"{name} {value / 1e15:.3g}" for name, value in found.flops.items())
+    lines.append(f"one step: {total / 1e15:.3g} PFLOP ({parts}), all devices together")
+    return lines
+
+
+def _tokenizer(recipe: Any, memory: float, where: str) -> int:
+    from earl.errors import ConfigError
+    from earl.vision import create_vision_tokenizer
+
+    if recipe.model.start is not None:
+        raise ConfigError(
+            "the dry run of a tokenizer counts new ones; this recipe continues from model.start"
+        )
+    model = create_vision_tokenizer(
+        0,
+        base_channels=recipe.model.base_channels,
+        channel_multiplier=recipe.model.channel_multiplier,
+        num_res_blocks=recipe.model.residual_blocks,
+        codebook_size=recipe.model.codebook_size,
+        embed_dim=recipe.model.code_dimensions,
+    )
+    count = sum(parameter.numel() for parameter in model.parameters())
+    needed = 16.0 * count
+    print(f"parameters: {count:,}")
+    print(f"weights, gradients, optimiser state: {needed / GIB:.2f} GiB; activations are not estimated")
+    if needed > memory:
+        raise ConfigError(f"{where} has {memory / GIB:.1f} GiB, this needs more than {needed / GIB:.1f} GiB")
+    return 0

@@ -1,0 +1,48 @@
+"""The README.md of a converted folder: what it is, where it came from, how to use it, what was checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from earl.config.catalogue import KNOWN
+
+
+def model_card(meta: Mapping[str, Any], checks: Mapping[str, float]) -> str:
+    """Markdown with the hub's metadata on top.
+
+    Args:
+        meta: the content of `earl.json`.
+        checks: largest difference by what was compared.
+    """
+    origin = meta["origin"]
+    source, revision = origin["source"], origin.get("revision")
+    known = KNOWN.get(source)
+    head = ["---", "library_name: earl", "pipeline_tag: image-to-image"]
+    if meta.get("licence"):
+        head.append(f"license: {str(meta['licence']).lower()}")
+    if "/" in source and known is not None:
+        head.append(f"base_model: {source}")
+    at = f" at revision `{revision}`" if revision else ""
+    parts = ", ".join(meta["parts"])
+    lines = [*head, "---", "", f"# {source.rpartition('/')[2]}", ""]
+    lines.append(f"Converted from `{source}`{at} by earl {origin['earl']}; holds: {parts}.")
+    if known is not None and known.scores:
+        scores = ", ".join(f"{name} {value:.2f}" for name, value in known.scores.items())
+        lines += ["", f"{known.about}. VIEScore overall, 0-10, as published (arXiv 2508.01119): {scores}."]
+    lines += ["", "| | |", "| --- | --- |"]
+    for label, key in (
+        ("parameters of the policy", "parameters"),
+        ("stored as", "dtype"),
+        ("area, px²", "area"),
+    ):
+        if key in meta:
+            value = f"{meta[key]:,}" if isinstance(meta[key], int) else meta[key]
+            lines.append(f"| {label} | {value} |")
+    if not meta.get("licence"):
+        lines.append(f"| licence | that of `{source}`; see its page |")
+    if set(meta["parts"]) == {"policy", "tokenizer", "vision"}:
+        lines += ["", "```bash", 'earl edit photo.jpg "make it night" --model FOLDER -o out.png', "```"]
+    lines += ["", "Largest difference from its source, when it was written:", ""]
+    lines += [f"- {what}: {value:g}" for what, value in checks.items()]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,217 @@
+"""One clean folder out of any layout: policy, tokenizer.json, vision tokenizer, earl.json, README.md.
+
+The new folder is written beside its place, loaded again, and asked the same questions as the source
+(`probe`); only when the answers agree does it take its place. Parts are held in memory one at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from earl import __version__
+from earl.config.catalogue import KNOWN
+from earl.config.models import (
+    ALL_PARTS,
+    FORMAT_VERSION,
+    ModelFolder,
+    Part,
+    how_to_fetch,
+    resolve_model,
+    split_revision,
+)
+from earl.convert.card import model_card
+from earl.convert.pickles import pickle_files, unpickle
+from earl.convert.probe import largest_difference, probe_logits, probe_text, probe_vision
+from earl.errors import ConfigError, ModelFormatError, OutputError
+from earl.policy import load_policy, replace_folder, save_policy
+from earl.sequence import TextTokenizer
+from earl.vision import load_vision_tokenizer, save_vision_tokenizer
+
+# The same weights on the same machine: what is left is the order of sums in another memory layout.
+TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2, "float16": 2e-3}
+Say = Callable[[str], None]
+
+
+@dataclass
+class Conversion:
+    """What was written: the folder, its earl.json, the largest difference by what was compared."""
+
+    folder: Path
+    meta: dict[str, Any] = field(default_factory=dict)
+    checks: dict[str, float] = field(default_factory=dict)
+
+
+def convert_model(
+    source: str | Path,
+    target: str | Path,
+    *,
+    dtype: str = "auto",
+    revision: str | None = None,
+    tokenizer: str | Path | None = None,
+    vision: str | Path | None = None,
+    parts: Sequence[Part] = ALL_PARTS,
+    allow_pickle: bool = False,
+    force: bool = False,
+    say: Say = lambda _: None,
+) -> Conversion:
+    """Write `target` from a model of any known layout, and check it.
+
+    Args:
+        source: as `earl.config.models.resolve_model` takes it; a LoRA adapter is merged into its base.
+        dtype: of the policy's stored weights; "auto" keeps the source's.
+        tokenizer, vision: models to take those parts from.
+        parts: what to write.
+        allow_pickle: read pickled weights, with `torch.load(weights_only=True)`.
+        force: replace `target`, if it is a model folder of ours.
+        say: told each part as it is done.
+
+    Raises:
+        OutputError: `target` exists, or is the source itself.
+        ModelNotFoundError, ModelFormatError, TokenizerError: a part is missing or damaged, or parts that do
+            not belong together, or the new folder answers otherwise than its source.
+        CheckpointError: the disk is full; `target` is as before.
+    """
+    target = Path(target).expanduser()
+    _check_target(target, force)
+    if not parts:
+        raise ConfigError("no part to convert was named; give some of policy, tokenizer, vision")
+    found = resolve_model(
+        source, revision, tokenizer=tokenizer, vision=vision, parts=parts, allow_pickle=allow_pickle
+    )
+    here = target.resolve()
+    for place in (found.path, *(path for path in _paths(found) if path is not None)):
+        if place.exists() and (place.resolve() == here or here in place.resolve().parents):
+            raise OutputError(f"{target} is where the source lies; give another folder")
+    done = Conversion(target)
+    with tempfile.TemporaryDirectory(dir=_existing(target), prefix=".earl-convert-") as room:
+        places = {part: _plain(found.need(part), part, Path(room), allow_pickle) for part in parts}
+
+        def write(into: Path) -> None:
+            _write(into, done, found, places, dtype, say)
+            name, at = split_revision(str(source), revision)
+            _describe(into, done, name, at, found)
+
+        replace_folder(target, write)
+    return done
+
+
+def _check_target(target: Path, force: bool) -> None:
+    if not target.exists():
+        return
+    if not force:
+        raise OutputError(f"{target} exists already; pass --force to replace it")
+    if not (target / "earl.json").is_file() and (not target.is_dir() or any(target.iterdir())):
+        raise OutputError(f"{target} is no model folder of ours, and is not replaced; give another folder")
+
+
+def _existing(target: Path) -> Path:
+    """The nearest folder above that exists: the same disk, most likely."""
+    return next(parent for parent in target.absolute().parents if parent.is_dir())
+
+
+def _paths(found: ModelFolder) -> tuple[Path | None, Path | None, Path | None]:
+    return found.policy_path, found.tokenizer_path, found.vision_path
+
+
+def _plain(folder: Path, part: Part, room: Path, allow_pickle: bool) -> Path:
+    """The folder itself, or one with its pickles read."""
+    if part == "tokenizer" or not allow_pickle or not pickle_files(folder):
+        return folder
+    return unpickle(folder, room / part)
+
+
+def _write(
+    into: Path, done: Conversion, found: ModelFolder, places: dict[Part, Path], dtype: str, say: Say
+) -> None:
+    vocabulary = rows = codebook = None
+    if "tokenizer" in places:
+        text = TextTokenizer.from_folder(places["tokenizer"])
+        vocabulary = text.vocabulary
+        text.save(into)
+        again = TextTokenizer.from_folder(into)
+        same = probe_text(text) == probe_text(again) and text.fingerprint() == again.fingerprint()
+        done.checks["text ids"] = 0.0 if same else float("inf")
+        done.meta["vocabulary"] = vocabulary.to_dict()
+        _check(done.checks, "text ids", 0.0)
+        say(f"text tokenizer: {vocabulary.size:,} ids, the same before and after")
+    if "vision" in places:
+        eyes = load_vision_tokenizer(places["vision"])
+        area = found.meta.get("area") or eyes.area
+        codes, pixels = probe_vision(eyes)
+        codebook = eyes.codebook_size
+        save_vision_tokenizer(eyes, into / "vision", area=int(area))
+        again_codes, again_pixels = probe_vision(load_vision_tokenizer(into / "vision"))
+        done.checks["image codes"] = largest_difference(codes, again_codes)
+        done.checks["decoded pixels"] = largest_difference(pixels, again_pixels)
+        done.meta["area"] = int(area)
+        _check(done.checks, "image codes", 0.0)
+        _check(done.checks, "decoded pixels", TOLERANCE["float32"])
+        say(f"vision tokenizer: codes equal, pixels differ by {done.checks['decoded pixels']:g} at most")
+    if "policy" in places:
+        rows = _write_policy(into / "policy", done, places["policy"], dtype, say)
+    if vocabulary is not None and rows is not None and rows < vocabulary.size:
+        raise ModelFormatError(f"the policy has {rows} ids, the text tokenizer {vocabulary.size}; {_APART}")
+    if vocabulary is not None and codebook is not None and codebook != vocabulary.codebook_size:
+        raise ModelFormatError(
+            f"the vision tokenizer has {codebook} codes, the text tokenizer {vocabulary.codebook_size} "
+            f"visual tokens; {_APART}"
+        )
+
+
+_APART = "they do not belong together"
+
+
+def _write_policy(into: Path, done: Conversion, source: Path, dtype: str, say: Say) -> int:
+    policy: Any = load_policy(source, dtype=dtype)
+    if hasattr(policy, "peft_config"):
+        policy = policy.merge_and_unload().eval()
+    logits, rows = probe_logits(policy), int(policy.config.vocab_size)
+    done.meta["parameters"] = sum(parameter.numel() for parameter in policy.parameters())
+    kind = str(policy.dtype).removeprefix("torch.")
+    done.meta["dtype"] = kind
+    save_policy(policy, into)
+    del policy  # the next one of 8.5 billion parameters needs the room
+    difference = largest_difference(logits, probe_logits(load_policy(into)))
+    done.checks["logits"] = difference
+    _check(done.checks, "logits", TOLERANCE[kind])
+    say(f"policy: {done.meta['parameters']:,} parameters in {kind}, logits differ by {difference:g} at most")
+    return rows
+
+
+def _check(checks: dict[str, float], what: str, most: float) -> None:
+    if not checks[what] <= most:
+        raise ModelFormatError(
+            f"the converted model's {what} differ from its source's by {checks[what]:g}, at most {most:g} is "
+            "taken; nothing was written"
+        )
+
+
+def _describe(into: Path, done: Conversion, name: str, revision: str | None, found: ModelFolder) -> None:
+    known = KNOWN.get(name)
+    folder = found.policy_path or found.vision_path or found.tokenizer_path
+    hint = how_to_fetch(folder / "x") if folder else ""
+    commit = hint.rpartition("--revision ")[2].rstrip("`") if "--revision" in hint else None
+    local = Path(name).expanduser().is_dir()
+    origin = {"earl": __version__, "source": Path(name).resolve().name if local else name}
+    if revision or commit:
+        origin["revision"] = revision or commit or ""
+    done.meta = {
+        "format": FORMAT_VERSION,
+        "parts": [part for part in ALL_PARTS if _is_there(into, part)],
+        **done.meta,
+        "origin": origin,
+    }
+    licence = found.meta.get("licence") or (known.licence if known else None)
+    if licence:
+        done.meta["licence"] = licence
+    (into / "earl.json").write_text(json.dumps(done.meta, indent=1) + "\n", encoding="utf-8")
+    (into / "README.md").write_text(model_card(done.meta, done.checks), encoding="utf-8")
+
+
+def _is_there(into: Path, part: Part) -> bool:
+    return (into / ("tokenizer.json" if part == "tokenizer" else part)).exists()

@@ -1,0 +1,211 @@
+"""`earl convert`: every layout to one folder, equal to its source, or nothing at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import earl
+from earl.cli import main
+from earl.config.models import resolve_model
+from earl.convert import convert_model
+from earl.errors import EarlError, ModelFormatError, OutputError
+from earl.sequence import TextTokenizer, Vocabulary
+from hub_cache import EARL, VECTORS, copy_with_pickle, fake_hub
+from sequence.conftest import released_like_ranks, write_released_form
+
+
+def logits_of(policy, ids):
+    with torch.no_grad():
+        return policy(input_ids=ids).logits
+
+
+@pytest.mark.parametrize("converted", [False, True])
+def test_the_golden_policy(tmp_path, converted, capsys):
+    folder = VECTORS / "lm"
+    if converted:
+        assert main(["convert", str(folder), str(tmp_path / "lm"), "--parts", "policy"]) == 0
+        assert "differ by 0 at most" in capsys.readouterr().out
+        folder = tmp_path / "lm"
+    expected = load_file(VECTORS / "lm" / "expected.safetensors")
+    found = logits_of(earl.load_policy(folder), expected["input_ids"])
+    assert (found - expected["logits"]).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("converted", [False, True])
+def test_the_golden_vision_tokenizer(tmp_path, converted):
+    folder = VECTORS / "vq"
+    if converted:
+        convert_model(folder, tmp_path / "vq", parts=("vision",))
+        folder = tmp_path / "vq"
+    tokenizer = earl.load_vision_tokenizer(folder)
+    expected = load_file(VECTORS / "vq" / "expected.safetensors")
+    for n in range(3):
+        (codes,) = tokenizer.encode([VECTORS / "vq" / f"image_{n}.png"], resize=False)
+        np.testing.assert_array_equal(codes, expected[f"codes_{n}"][0].numpy())
+        decoded = tokenizer.decode_codes(expected[f"codes_{n}"])
+        torch.testing.assert_close(decoded, expected[f"decoded_{n}"], atol=1e-4, rtol=0)
+
+
+def test_the_released_tokenizer_gives_the_ids_of_the_release_before_and_after(tmp_path):
+    ranks = released_like_ranks(151_643)
+    (tmp_path / "text").mkdir()
+    source = write_released_form(tmp_path / "text", ranks, Vocabulary.released().codebook_size)
+    done = convert_model(source, tmp_path / "out", parts=("tokenizer",))
+    assert done.checks == {"text ids": 0.0}
+    for folder in (source, tmp_path / "out"):
+        tokenizer = TextTokenizer.from_folder(resolve_model(folder).need("tokenizer"))
+        found = tokenizer.vocabulary
+        assert (found.pad, found.eol, found.eof, found.bos, found.eos) == (
+            151643,
+            151846,
+            151847,
+            151849,
+            151850,
+        )
+        assert (found.img, found.boi, found.eoi) == (151851, 151852, 151853)
+        assert (found.first_visual, found.codebook_size, found.size) == (151854, 32768, 184622)
+        for text in (
+            "<|image start|>",
+            "<|visual token 000000|>",
+            "<|endoftext|> <|extra_204|>",
+            "a<|extra_200|>b",
+        ):
+            ids = tokenizer.encode(text)
+            assert ids and max(ids) < 151643
+            assert tokenizer.decode(ids) == text
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch, model_folder) -> Path:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    fake_hub(tmp_path / "hub", model_folder)
+    return tmp_path / "hub"
+
+
+def test_a_released_model_becomes_one_folder(hub, tmp_path, capsys):
+    target = tmp_path / "clean"
+    assert main(["convert", EARL, str(target), "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert max(record["checks"].values()) == 0.0
+    assert set(record["checks"]) == {"text ids", "image codes", "decoded pixels", "logits"}
+    assert {path.name for path in target.iterdir()} == {
+        "policy", "vision", "tokenizer.json", "earl.json", "README.md"
+    }  # fmt: skip
+    meta = json.loads((target / "earl.json").read_text())
+    assert meta["origin"]["source"] == EARL and len(meta["origin"]["revision"]) == 40
+    assert meta["parameters"] == sum(p.numel() for p in earl.load_policy(target).parameters())
+    card = (target / "README.md").read_text()
+    assert f"base_model: {EARL}" in card and "mean 4.80" in card and "logits: 0" in card
+    shutil.rmtree(hub)
+    ids = torch.arange(20)[None]
+    pipeline = earl.EditPipeline.from_pretrained(target, device="cpu")
+    assert pipeline.vision.area == record["meta"]["area"]
+    again = convert_model(target, tmp_path / "again")  # ours to ours
+    assert torch.equal(
+        logits_of(earl.load_policy(target), ids), logits_of(earl.load_policy(again.folder), ids)
+    )
+
+
+def test_another_dtype(tmp_path, model_folder):
+    done = convert_model(model_folder, tmp_path / "half", dtype="bfloat16", parts=("policy",))
+    assert done.meta["dtype"] == "bfloat16" and done.checks["logits"] == 0.0
+    half, whole = earl.load_policy(tmp_path / "half"), earl.load_policy(model_folder)
+    assert half.dtype == torch.bfloat16
+    ids = torch.arange(20)[None]
+    assert (logits_of(half, ids).float() - logits_of(whole, ids)).abs().max() < 0.05
+
+
+def test_an_adapter_is_merged(tmp_path, model_folder):
+    from earl.policy import add_lora, load_policy, save_adapter
+
+    adapted = add_lora(load_policy(model_folder), 4, base=str(model_folder))
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    save_adapter(adapted, tmp_path / "adapter")
+    convert_model(tmp_path / "adapter", tmp_path / "merged")
+    merged, ids = earl.load_policy(tmp_path / "merged"), torch.arange(20)[None]
+    assert not hasattr(merged, "peft_config")
+    assert (logits_of(merged, ids) - logits_of(adapted.eval(), ids)).abs().max() < 1e-4
+    assert (logits_of(merged, ids) - logits_of(load_policy(model_folder), ids)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_pickles_by_flag_only(tmp_path, model_folder, sharded, capsys):
+    source = copy_with_pickle(model_folder / "policy", tmp_path / "pickled")
+    if sharded:
+        weights = torch.load(source / "pytorch_model.bin", weights_only=True)
+        (source / "pytorch_model.bin").unlink()
+        halves, index = [{}, {}], {}
+        for number, (name, tensor) in enumerate(weights.items()):
+            halves[number % 2][name] = tensor
+            index[name] = f"pytorch_model-{number % 2}.bin"
+        for number, half in enumerate(halves):
+            torch.save(half, source / f"pytorch_model-{number}.bin")
+        (source / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": index}))
+    words = ["convert", str(source), str(tmp_path / "out"), "--parts", "policy"]
+    assert main(words) == 2
+    assert "--allow-pickle" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert main([*words, "--allow-pickle"]) == 0
+    ids = torch.arange(20)[None]
+    expected = logits_of(earl.load_policy(model_folder), ids)
+    assert torch.equal(logits_of(earl.load_policy(tmp_path / "out"), ids), expected)
+    assert not list(tmp_path.glob(".*convert*"))
+
+
+class Hostile:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (self.path, "w"))
+
+
+def test_a_pickle_that_holds_a_program_is_not_run(tmp_path, model_folder):
+    source = copy_with_pickle(model_folder / "policy", tmp_path / "pickled")
+    torch.save({"a": Hostile(str(tmp_path / "ran"))}, source / "pytorch_model.bin")
+    with pytest.raises(ModelFormatError, match="more than tensors"):
+        convert_model(source, tmp_path / "out", parts=("policy",), allow_pickle=True)
+    assert not (tmp_path / "ran").exists() and not (tmp_path / "out").exists()
+
+
+def test_what_is_there_stays(tmp_path, model_folder, monkeypatch):
+    target = tmp_path / "out"
+    convert_model(model_folder, target, parts=("tokenizer",))
+    before = (target / "earl.json").read_text()
+    with pytest.raises(OutputError, match="--force"):
+        convert_model(model_folder, target)
+    with pytest.raises(OutputError, match="where the source lies"):
+        convert_model(target, target, force=True, parts=("tokenizer",))
+    (tmp_path / "papers").mkdir()
+    (tmp_path / "papers" / "thesis.txt").write_text("years of work")
+    with pytest.raises(OutputError, match="no model folder of ours"):
+        convert_model(model_folder, tmp_path / "papers", force=True)
+    answers = iter([torch.zeros(3, 4), torch.ones(3, 4)])
+    with monkeypatch.context() as patch:
+        patch.setattr("earl.convert.folder.probe_logits", lambda _: next(answers))
+        with pytest.raises(ModelFormatError, match="differ from its source's by 1"):
+            convert_model(model_folder, target, force=True)
+    assert (target / "earl.json").read_text() == before
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "papers"}
+    convert_model(model_folder, target, force=True)
+    assert (target / "policy").is_dir()
+
+
+def test_parts_that_do_not_belong_together(tmp_path, model_folder):
+    with pytest.raises(ModelFormatError, match="do not belong together"):
+        convert_model(model_folder, tmp_path / "out", vision=VECTORS / "vq", parts=("tokenizer", "vision"))
+    with pytest.raises(EarlError, match="BAAI/Emu3-Stage1"):
+        convert_model(VECTORS / "lm", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

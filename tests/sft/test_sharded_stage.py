@@ -1,0 +1,47 @@
+"""SFT with the weights cut over two ranks (FSDP2): what one rank gives, to rounding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from earl.config.sections import Run
+from earl.errors import ConfigError
+from earl.training import checkpoint
+from earl.training.ranks import create_accelerator
+
+from .conftest import make_recipe, recipe_table
+from .test_stages import largest_difference, plain_run, records, run_script, weights
+
+__all__ = ["plain_run"]
+
+
+def test_two_ranks_with_cut_weights_equal_one(plain_run: Path, room: Path, tmp_path: Path) -> None:
+    table = recipe_table(room, tmp_path / "run")
+    table |= {"ranks": {"sharding": "fsdp2"}, "validation": {"every": 3, "samples": 5}}
+    table["batch"]["micro"] = 2  # two passes a rank and update: gradients wait for the second
+    table["precision"]["gradient_checkpointing"] = True
+    table["data"]["validation"] = str(room / "validation")
+    assert run_script(tmp_path, table, ranks=2) == [0, 0]
+    last = checkpoint.load_snapshot(tmp_path / "run" / "checkpoints" / "step-00000006")
+    assert len(last.state["streams"]) == 2, "there were two ranks, not two runs"
+    assert largest_difference(weights(tmp_path / "run"), weights(plain_run)) < 1e-5
+    for two, one in zip(records(tmp_path / "run"), records(plain_run), strict=True):
+        assert two["loss"] == pytest.approx(one["loss"], abs=1e-5)
+        assert two["gradient_norm"] == pytest.approx(one["gradient_norm"], rel=1e-4)
+    assert [line["step"] for line in records(tmp_path / "run", "validation")] == [3, 6]
+
+
+def test_muon_wants_whole_matrices(room: Path, tmp_path: Path) -> None:
+    table = recipe_table(room, tmp_path) | {"ranks": {"sharding": "fsdp2"}}
+    table["optimiser"] |= {"name": "muon", "muon_learning_rate": 1e-2}
+    with pytest.raises(ConfigError, match=r"ranks\.sharding.*optimiser\.name"):
+        make_recipe(table)
+
+
+@pytest.mark.parametrize("variable", ["ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP"])
+def test_accelerates_own_sharding_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "true")
+    with pytest.raises(ConfigError, match=r"ranks\.sharding = 'fsdp2'"):
+        create_accelerator(Run(folder="x", device="cpu"))
