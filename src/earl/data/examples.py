@@ -115,8 +115,8 @@ def whole_example(edit: Edit, side: Literal[0, 1], task: Task, tokenizer: TextTo
         (edit.target_codes, edit.target_caption) if side else (edit.source_codes, edit.source_caption)
     )
     if task == "identity":
-        words = KEEP[crc32(f"{edit.id}/{side}".encode()) % len(KEEP)]
-        ids = [*write_prompt(codes, words, tokenizer), *write_completion(codes, tokenizer)]
+        wish = KEEP[crc32(f"{edit.id}/{side}".encode()) % len(KEEP)]
+        ids = [*write_prompt(codes, wish, tokenizer), *write_completion(codes, tokenizer)]
     else:
         if not text:
             raise DataError(f"edit {edit.id} has no caption, which the base stage needs")
