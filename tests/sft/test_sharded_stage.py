@@ -10,9 +10,10 @@ from earl.config.sections import Run
 from earl.errors import ConfigError
 from earl.training import checkpoint
 from earl.training.ranks import create_accelerator
+from stage_runs import largest_difference, records, run_script, weights
 
 from .conftest import make_recipe, recipe_table
-from .test_stages import largest_difference, plain_run, records, run_script, weights
+from .test_stages import SCRIPT, plain_run
 
 __all__ = ["plain_run"]
 
@@ -23,7 +24,7 @@ def test_two_ranks_with_cut_weights_equal_one(plain_run: Path, room: Path, tmp_p
     table["batch"]["micro"] = 2  # two passes a rank and update: gradients wait for the second
     table["precision"]["gradient_checkpointing"] = True
     table["data"]["validation"] = str(room / "validation")
-    assert run_script(tmp_path, table, ranks=2) == [0, 0]
+    assert run_script(tmp_path, SCRIPT, make_recipe(table), ranks=2) == [0, 0]
     last = checkpoint.load_snapshot(tmp_path / "run" / "checkpoints" / "step-00000006")
     assert len(last.state["streams"]) == 2, "there were two ranks, not two runs"
     assert largest_difference(weights(tmp_path / "run"), weights(plain_run)) < 1e-5

@@ -7,6 +7,7 @@ code; anything else keeps its traceback, because it is our mistake.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -26,6 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 done, 2 a user's mistake (or the error's own code), 130 interrupted.
     """
+    # torchao, where it is installed, is imported by others and warns of GPU kernels that a CPU lacks.
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         run, options = parse(list(sys.argv[1:] if argv is None else argv))
         return run(options)
