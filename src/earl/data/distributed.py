@@ -88,7 +88,8 @@ class RayStage:
         self._make, self._device, self._dtype = make, device, dtype
         self._check_room(actors, gpus)
         options: dict[str, Any] = {"num_cpus": 1, "max_restarts": 2, "max_task_retries": 2}
-        actor = ray.remote(**options, **({"num_gpus": gpus} if gpus else {}))(make)
+        remote: Any = ray.remote  # its overloads do not take options that are decided at run time
+        actor = remote(**options, **({"num_gpus": gpus} if gpus else {}))(make)
         self._actors = [actor.remote(vision, device, dtype) for _ in range(actors)]
         described = [self._get(one.describe.remote(), patience) for one in self._actors]
         if len(set(described)) > 1:
