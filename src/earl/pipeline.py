@@ -1,8 +1,8 @@
 """Image and instruction in, edited image out: vision → sequence → generation → sequence → vision.
 
 The pictures come out at the size the model works at (its area in px², the source's aspect,
-sides multiples of 8). Which image codes a seed gives does not depend on what else is in the
-batch; pixels agree to rounding.
+sides multiples of 8). Each sample draws from its own stream, whatever else is in the
+batch; rounding (bfloat16 above all) can still tip a near tie between two codes.
 
 Axis letters: H W latent rows and columns.
 """

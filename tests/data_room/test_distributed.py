@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,6 @@ from earl.data.sources import open_source
 from earl.data.tokenise import make_edits
 from earl.errors import ConfigError, DataError, MissingExtraError
 
-needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
 SETTINGS = Preparation(area=32 * 32, shard_rows=5, batch=2, max_rejected=0.5)
 
 
@@ -69,7 +67,6 @@ def own(tmp_path):
     return tmp_path / "data"
 
 
-@needs_ray
 def test_ray_makes_the_same_shards(own, tmp_path, ray_here):
     alone = prepare_source(open_source(str(own)), tmp_path / "alone", Marks(), SETTINGS)
     with RayStage("marks", actors=2, make=MarksWorker) as stage:
@@ -98,7 +95,6 @@ def test_ray_makes_the_same_shards(own, tmp_path, ray_here):
         RayStage("marks", actors=3, make=MarksWorker)
 
 
-@needs_ray
 def test_the_command_on_ray(own, tmp_path, ray_here, capsys):
     from earl.vision import create_vision_tokenizer, save_vision_tokenizer
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from earl.cli import main
-from earl.config.models import shipped_folder
 from earl.config.stages import load_stage
 from earl.errors import ConfigError, VerifierError
 from earl.grpo.stage import train_grpo
@@ -35,7 +34,6 @@ def run_world(folder: Path, *more: str) -> int:
     return main(["train", "grpo", WORLD, *settings.split(), f"run.folder={folder}", *more])
 
 
-@pytest.mark.skipif(not (shipped_folder() / "earl.json").exists(), reason="needs the shipped model")
 def test_over_http_the_run_is_the_same(tmp_path: Path) -> None:
     assert run_world(tmp_path / "here") == 0
     with served(verifier_app(SceneVerifier())) as url:

@@ -96,7 +96,9 @@ class Desk:
         task = edit.verdict
         try:
             verdict = await asyncio.shield(task)
-        except Exception:
+        except (
+            Exception
+        ):  # whatever the verifier raised goes on to the caller; only the memory of it is dropped
             if edit.verdict is task:
                 edit.verdict = None
             raise
