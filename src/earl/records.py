@@ -18,6 +18,18 @@ FinishReason = Literal["stop", "length"]
 VerdictStatus = Literal["ok", "undecodable", "unfinished", "unreachable", "unusable"]
 
 
+SCORES = (
+    "overall",
+    "semantic_consistency",
+    "perceptual_quality",
+    "edit_success",
+    "over_editing",
+    "naturalness",
+    "artifacts",
+)
+"""Of every verdict, 0-10; 10 is best in all of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Grid:
     """The latent grid of an image: rows and columns of image codes (pixels = 8 x each)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 
 from earl.data.changes import changed_cells, stitch
 from earl.data.collate import collate
-from earl.data.examples import KEEP, Example, edit_example, whole_example, whole_kinds
+from earl.data.examples import KEEP, Example, answer_example, edit_example, whole_example, whole_kinds
 from earl.data.mixture import Mixture
 from earl.data.shards import Edit, load_shards, start_folder, write_shard
 from earl.data.stream import TokenStream
@@ -131,6 +132,17 @@ def test_kinds_of_the_base_stage_by_hand(tokenizer: TextTokenizer) -> None:
     with pytest.raises(DataError, match="no caption"):
         whole_example(edit(), 1, "caption_to_image", tokenizer)
     assert whole_kinds(np.array([v.bos, v.pad], np.int32), tokenizer).tolist() == [F, F]
+
+
+def test_an_answer_is_all_that_is_learnt(tokenizer: TextTokenizer) -> None:
+    asked = replace(edit(), questions=("a cube", "cube"), answers=("red", "a red cube"))
+    example = answer_example(asked, 1, tokenizer)
+    answer = [*tokenizer.encode(" a red cube"), tokenizer.vocabulary.eos]
+    assert example.ids[-len(answer) :].tolist() == answer
+    assert example.kinds.tolist() == [F] * (len(example.ids) - len(answer)) + [T] * len(answer)
+    shared = edit_example(asked, tokenizer)
+    assert example.prefix == shared.prefix
+    assert example.ids[: shared.prefix].tolist() == shared.ids[: shared.prefix].tolist()
 
 
 def test_collate_by_hand() -> None:

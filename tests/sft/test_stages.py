@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,15 @@ from earl.config.recipe import load_recipe
 from earl.config.stages import SftRecipe
 from earl.errors import CheckpointError, ConfigError, DataError, TrainingError
 from earl.policy import load_policy
-from earl.sft.base import base_mixture, train_base
+from earl.sft.base import base_mixture, base_units, train_base
 from earl.sft.sft import train_sft
 from earl.training import checkpoint
 from earl.training.loop import Trainer
 from stage_runs import largest_difference, records, run_script, weights
 
 from .conftest import make_recipe, recipe_table
+
+NO_CAPTIONS = {"caption_to_image": 0, "image_to_caption": 0}
 
 # Runs a recipe; with DIE_AT the process kills itself in the middle of that update.
 SCRIPT = """
@@ -263,10 +266,67 @@ def test_base_shares_and_epoch(room: Path, tmp_path: Path) -> None:
 
     table = recipe_table(room, tmp_path, "base")
     table["tasks"] = {"caption_to_image": 0.5, "image_to_caption": 0.0, "identity": 0.5}
-    shards = load_shards(room / "train")
-    mixture = base_mixture(make_recipe(table), {"world": shards})
+    sources = {"world": load_shards(room / "train")}
+    recipe = make_recipe(table)
+    mixture = base_mixture(recipe, sources, base_units(recipe, sources))
     assert mixture.names == ["caption_to_image:world", "identity:world"]
-    assert mixture.epoch_size == pytest.approx(len(shards))
+    assert mixture.epoch_size == pytest.approx(len(sources["world"]))
+
+
+def test_base_units_share_a_picture(room: Path, tmp_path: Path) -> None:
+    from earl.data.shards import load_shards
+
+    table = recipe_table(room, tmp_path, "base")
+    table["batch"] = {"sequences": 8, "micro": 8, "share": 4}
+    table["tasks"] = {
+        "caption_to_image": 0,
+        "image_to_caption": 0,
+        "identity": 0.2,
+        "answer": 0.5,
+        "edit": 0.3,
+    }
+    sources = {"world": load_shards(room / "train")}
+    shards, recipe = sources["world"], make_recipe(table)
+    units = base_units(recipe, sources)
+    asked = [part for unit in units["answer:world"] for part in unit]
+    assert sorted(asked) == [(row, number) for row in range(len(shards)) for number in (0, 1)]
+    for name in ("answer:world", "edit:world"):
+        assert max(map(len, units[name])) == 4
+        for unit in units[name]:
+            assert len({shards[row].source for row, _ in unit}) == 1
+    mixture = base_mixture(recipe, sources, units)
+    assert mixture.epoch_size * 4 == pytest.approx(len(shards)), "an epoch has one sequence for each edit"
+    drawn = [next(mixture)[0] for _ in range(2000)]
+    assert drawn.count("answer:world") / 2000 == pytest.approx(0.5, abs=0.05)
+
+
+def test_base_stage_learns_to_answer(room: Path, tmp_path: Path) -> None:
+    table = recipe_table(room, tmp_path, "base")
+    table["batch"] = {"sequences": 8, "micro": 8, "share": 4}
+    table["tasks"] = NO_CAPTIONS | {"identity": 0, "answer": 0.5, "edit": 0.5}
+    table["data"]["validation"] = str(room / "validation")
+    table["validation"] = {"every": 6, "samples": 8}
+    train_base(make_recipe(table))
+    first, *_, last = records(tmp_path)
+    assert last["text"] < first["text"] - 0.2
+    validation = records(tmp_path, "validation")[0]
+    assert validation["text"] > 0 and any(name.startswith("greedy_exact/edit") for name in validation)
+
+
+def test_answers_need_questions(room: Path, tmp_path: Path) -> None:
+    from earl.data.shards import load_shards, write_shard
+
+    shards = load_shards(room / "train")
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "shards.json").write_text((room / "train/shards.json").read_text())
+    write_shard(bare, 0, [replace(shards[0], questions=(), answers=())], split="train")
+    assert load_shards(bare).question_counts() == [0]
+    table = recipe_table(room, tmp_path, "base")
+    table["data"]["sources"] = {"world": {"path": str(bare)}}
+    table["tasks"] = NO_CAPTIONS | {"identity": 0.5, "answer": 0.5}
+    with pytest.raises(DataError, match=r"has no questions.*--questions"):
+        train_base(make_recipe(table))
 
 
 def test_not_a_number_stops_the_run(room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,8 +28,8 @@ def run(options: argparse.Namespace) -> int:
     from earl.cli.outputs import claim, write_json
     from earl.errors import ConfigError
     from earl.evaluation.agreement import agreement, agreement_text, judge_ratings, read_ratings
-    from earl.evaluation.scores import SCORES
     from earl.evaluation.tables import judge_name
+    from earl.records import SCORES
 
     unknown = sorted(set(options.scores or ()) - set(SCORES))
     if unknown:

@@ -5,24 +5,14 @@ from __future__ import annotations
 import argparse
 
 from earl.cli import options as shared
-
-SCORES = (
-    "overall",
-    "semantic_consistency",
-    "perceptual_quality",
-    "edit_success",
-    "over_editing",
-    "naturalness",
-    "artifacts",
-    "exact",
-)
+from earl.records import SCORES
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("first", metavar="A", help="folder of an evaluation")
     add("second", metavar="B", help="folder of another one, of the same benchmark")
-    add("--score", choices=SCORES, default="overall", help="what is compared")
+    add("--score", choices=(*SCORES, "exact"), default="overall", help="what is compared")
     add("--tie", type=shared.number(0, 10), default=0.0, help="points that two scores of a tie may differ by")
     add("--across-verifiers", action="store_true", help="although different verifiers judged them")
     add("--json", metavar="FILE", help="also write the numbers there")

@@ -88,19 +88,24 @@ class BaseTasks(Section):
     caption_to_image: Fraction = 0.4
     image_to_caption: Fraction = 0.2
     identity: Fraction = Field(default=0.4, description="an edit that asks for no change: copying")
+    answer: Fraction = Field(
+        default=0.0, description="answers to questions about a picture; the shards must have them"
+    )
+    edit: Fraction = Field(default=0.0, description="edits, as in SFT, so that what is read is put to use")
 
     @model_validator(mode="after")
     def _sum(self) -> BaseTasks:
-        total = self.caption_to_image + self.image_to_caption + self.identity
+        shares = self.model_dump()
+        total = sum(shares.values())
         if abs(total - 1) > 1e-6:
-            raise ValueError(
-                f"tasks.caption_to_image + tasks.image_to_caption + tasks.identity = {total:g}, expected 1"
-            )
+            names = " + ".join(f"tasks.{name}" for name in shares)
+            raise ValueError(f"{names} = {total:g}, expected 1")
         return self
 
 
 class BaseRecipe(TrainingRecipe):
-    """Before any editing: captions to images, images to captions, identity edits; loss on all tokens."""
+    """Before SFT: captions to images, images to captions, identity edits (loss on all tokens), answers
+    and edits (loss on what follows the instruction)."""
 
     stage: Literal["base"]
     model: Model

@@ -45,7 +45,7 @@ KEEP = (
 """The instructions of an identity edit. They differ in length, as instructions of edits do: where
 the source's cells lie, seen from the copy's, then has to be worked out from the sequence."""
 
-Task = Literal["edit", "caption_to_image", "image_to_caption", "identity"]
+Task = Literal["caption_to_image", "image_to_caption", "identity"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +125,21 @@ def whole_example(edit: Edit, side: Literal[0, 1], task: Task, tokenizer: TextTo
         ids = [vocabulary.bos, *body, vocabulary.eos]
     array = np.array(ids, np.int32)
     return Example(array, whole_kinds(array, tokenizer), np.zeros(len(array), bool))
+
+
+def answer_example(edit: Edit, number: int, tokenizer: TextTokenizer) -> Example:
+    """A question about the source picture and its answer: `BOS image question answer EOS`.
+
+    The loss is on the answer and EOS. `prefix` is as in `edit_example`: questions about one picture
+    can share it, with each other and with its edits.
+    """
+    vocabulary = tokenizer.vocabulary
+    prompt = write_prompt(edit.source_codes, edit.questions[number], tokenizer)
+    answer = [*tokenizer.encode(" " + edit.answers[number]), vocabulary.eos]
+    ids = np.array([*prompt, *answer], np.int32)
+    kinds = np.zeros(len(ids), np.int8)
+    kinds[len(prompt) :] = Kind.TEXT
+    return Example(ids, kinds, np.zeros(len(ids), bool), prompt.index(vocabulary.eoi) + 1)
 
 
 def whole_kinds(ids: NDArray[np.int32], tokenizer: TextTokenizer) -> NDArray[np.int8]:

@@ -55,6 +55,8 @@ EXTRAS = Features(
     }
 )
 """Columns that shards of sources have besides: boxes flat, four numbers each; fingerprints of pixels."""
+QUESTIONS = Features({"questions": Repeated(Value("string")), "answers": Repeated(Value("string"))})
+"""Columns of shards with questions about the source picture, for the base stage."""
 PART = "part.json"
 """In a shard of a source: which rows it holds."""
 
@@ -64,7 +66,8 @@ class Edit:
     """One tokenised edit. Codes and `changed` are (H, W); captions and reasoning may be empty;
     edits with the same `source` have the same source picture. Without a target image
     `target_codes` is (0, 0). Boxes are in pixels of the resized source; hashes are those of
-    `earl.data.overlap`, of the images as they came; `split` is empty where the folder's holds."""
+    `earl.data.overlap`, of the images as they came; `split` is empty where the folder's holds.
+    Questions are about the source picture, each with its answer."""
 
     id: str
     source: str
@@ -84,6 +87,8 @@ class Edit:
     source_look: str = ""
     target_hash: str = ""
     target_look: str = ""
+    questions: tuple[str, ...] = ()
+    answers: tuple[str, ...] = ()
 
     @property
     def has_target(self) -> bool:
@@ -135,6 +140,8 @@ class EditShards:
             target_caption=str(row["target_caption"]),
             boxes=tuple(Box(*box) for box in sides),
             split=str(row["split"]),
+            questions=tuple(map(str, _listed(row, "questions"))),
+            answers=tuple(map(str, _listed(row, "answers"))),
             **extras,
         )
 
@@ -150,6 +157,12 @@ class EditShards:
             bundles[-1].append(index)
             previous = source
         return bundles
+
+    def question_counts(self) -> list[int]:
+        """How many questions each row has."""
+        if "questions" not in self.dataset.column_names:
+            return [0] * len(self)
+        return [len(found) for found in self.dataset.with_format(None)["questions"]]
 
     def select(self, *, group: str = "all", families: Sequence[str] = ()) -> EditShards:
         """The edits of a group ("simple", "complex", "all") and of some families (none given: all).
@@ -196,6 +209,11 @@ def shard_folders(folder: Path) -> list[Path]:
 def open_shard(shard: Path, manifest: Mapping[str, Any]) -> EditShards:
     """One shard of a folder by itself. Raises DataError."""
     return _open([shard], manifest, shard)
+
+
+def _listed(row: Mapping[str, Any], name: str) -> Sequence[Any]:
+    found = row.get(name)
+    return () if found is None else found
 
 
 def _open(shards: Sequence[Path], manifest: Mapping[str, Any], name: Path) -> EditShards:
@@ -308,11 +326,15 @@ def write_shard(
             "source_caption": edit.source_caption,
             "target_caption": edit.target_caption,
             "boxes": [side for box in edit.boxes for side in (box.left, box.top, box.right, box.bottom)],
+            "questions": list(edit.questions),
+            "answers": list(edit.answers),
             **{name: getattr(edit, name) for name in EXTRAS if name != "boxes"},
         }
         for edit in edits
     ]
     features = COLUMNS if attached is None else Features({**COLUMNS, **EXTRAS})
+    if any(edit.questions for edit in edits):
+        features = Features({**features, **QUESTIONS})
     columns = {name: [row[name] for row in rows] for name in features}
     disable_progress_bars()
     try:

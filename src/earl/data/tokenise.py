@@ -74,7 +74,7 @@ class _Pictures:
     target: Image.Image | None
     size: tuple[int, int]
     boxes: tuple[Box, ...]
-    hashes: dict[str, str] = field(default_factory=dict)
+    hashes: dict[str, Any] = field(default_factory=dict)
 
 
 def make_edits(

@@ -20,10 +20,11 @@ from PIL import Image
 
 from earl.data.card import write_card
 from earl.data.changes import changed_cells
-from earl.data.shards import Edit, shard_path, start_folder, write_shard
-from earl.world import Scene, WorldTask, caption, render, sample_group
+from earl.data.shards import Edit, only_one, shard_path, start_folder, write_shard
+from earl.world import Scene, WorldTask, caption, questions, render, sample_group
 
 _CAPTIONS = 71  # stream of the caption wordings
+_QUESTIONS = 73
 
 
 class Encoder(Protocol):
@@ -40,7 +41,8 @@ class WorldData:
     """What to prepare.
 
     `sources` pictures with up to `group_size` edits each; seeds count up from `first_seed`.
-    `resolution` is the side in pixels, a multiple of 8.
+    `resolution` is the side in pixels, a multiple of 8; `questions` of each edit go with it
+    (`earl.world.questions`).
     """
 
     sources: int
@@ -51,6 +53,7 @@ class WorldData:
     first_seed: int = 0
     resolution: int = 64
     shard_sources: int = 1024
+    questions: int = 2
 
 
 def prepare_world(
@@ -73,7 +76,8 @@ def prepare_world(
     A folder may be continued with more sources; a last shard that was short stays short.
 
     Raises:
-        DataError: the folder holds shards made with other settings, or an unknown family.
+        DataError: the folder holds shards made with other settings, another process is preparing it, or
+            an unknown family.
         CheckpointError: the disk is full.
     """
     folder = Path(folder)
@@ -87,7 +91,7 @@ def prepare_world(
     count = -(-settings.sources // settings.shard_sources)
     # Spawned, not forked: a fork of a process whose torch threads run can hang.
     pools = ProcessPoolExecutor(workers, mp_context=get_context("spawn")) if workers else nullcontext()
-    with pools as pool:
+    with only_one(folder), pools as pool:
         for index in range(count):
             if not shard_path(folder, index).exists():
                 edits = list(_shard_edits(index, encoder, settings, batch, pool))
@@ -112,6 +116,7 @@ def _shard_edits(
     codes = dict(zip(scenes, _encode_all([pixels[s] for s in scenes], encoder, batch), strict=True))
     for number, task in enumerate(tasks):
         rng = np.random.default_rng([_CAPTIONS, first, number])
+        asked = ask(task, first, number, settings)
         yield Edit(
             id=task.id,
             source=task.source_key,
@@ -124,7 +129,15 @@ def _shard_edits(
             group=task.group,
             source_caption=caption(task.source, rng),
             target_caption=caption(task.target, rng),
+            questions=tuple(question for question, _ in asked),
+            answers=tuple(answer for _, answer in asked),
         )
+
+
+def ask(task: WorldTask, first: int, number: int, settings: WorldData) -> list[tuple[str, str]]:
+    """The questions of one edit: number `number` of the shard that begins with seed `first`."""
+    rng = np.random.default_rng([_QUESTIONS, first, number])
+    return questions(task.source, rng, settings.questions, first=number % 4, resolution=settings.resolution)
 
 
 def _render_all(scenes: Sequence[Scene], resolution: int, pool: Executor | None) -> list[NDArray[np.uint8]]:

@@ -27,10 +27,9 @@ from typing import Any
 from earl.errors import DataError, EarlError, VerifierError
 from earl.evaluation.correlation import kendall, spearman
 from earl.evaluation.ledger import Ledger
-from earl.evaluation.scores import SCORES
 from earl.evaluation.stages import SILENT, judged, verdict_of
 from earl.pipeline import Verifier
-from earl.records import Attempt, Verdict
+from earl.records import SCORES, Attempt, Verdict
 from earl.vision import open_image
 
 NEEDED = ("source", "edited", "instruction", "rating")

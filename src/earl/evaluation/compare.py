@@ -29,7 +29,7 @@ def compare_runs(
 
     Args:
         first, second: A and B.
-        score: what is compared, one of `scores.SCORES` or "exact".
+        score: what is compared, one of `earl.records.SCORES` or "exact".
         tie: points (0-10) by which two scores may differ and still tie.
         across: compare although different verifiers judged them.
 

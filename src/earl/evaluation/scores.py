@@ -17,18 +17,7 @@ from earl.evaluation.folder import EvaluationFolder
 from earl.evaluation.intervals import bootstrap_intervals
 from earl.evaluation.report import NO_IMAGE
 from earl.evaluation.stages import verdict_of
-from earl.records import Verdict
-
-SCORES = (
-    "overall",
-    "semantic_consistency",
-    "perceptual_quality",
-    "edit_success",
-    "over_editing",
-    "naturalness",
-    "artifacts",
-)
-"""Of every verdict, 0-10; 10 is best in all of them."""
+from earl.records import SCORES, Verdict
 
 SHORT = {
     "overall": "overall",
@@ -89,7 +78,7 @@ class Scored:
         return str(self.verdict.notes.get("why") or self.edit.get("problem") or "")
 
     def score(self, name: str) -> float:
-        """One of `SCORES`, or "exact"; 0 where the editor made no image."""
+        """One of `earl.records.SCORES`, or "exact"; 0 where the editor made no image."""
         assert self.counts and self.verdict is not None
         if self.no_image:
             return 0.0
@@ -105,7 +94,7 @@ def scored_edits(folder: EvaluationFolder) -> list[Scored]:
 
 
 def names_of(edits: Iterable[Scored]) -> tuple[str, ...]:
-    """The scores that there are: `SCORES`, and "exact" where the verifier is the world's."""
+    """The scores that there are: `earl.records.SCORES`, and "exact" where the verifier is the world's."""
     ok = [edit.verdict for edit in edits if edit.verdict is not None and edit.verdict.ok]
     exact = bool(ok) and all("exact" in verdict.notes for verdict in ok)
     return (*SCORES, "exact") if exact else SCORES

@@ -1,53 +1,116 @@
-"""The base stage of a model from scratch: captions, pictures and copying, before any edit.
+"""The base stage of a model from scratch: what it must know before it is taught to edit.
 
 Emu3 had such a stage too (`BAAI/Emu3-Stage1` is where the published SFT starts): a model that
-knows what the words look like, and that can copy a picture, learns to edit from fewer edits.
+knows what the words look like, that can copy a picture and find in it what words name, learns to
+edit from fewer edits.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Literal, cast
 
-from earl.config.stages import BaseRecipe
-from earl.data.examples import Example, Task, whole_example
+from earl.config.stages import BaseRecipe, BaseTasks
+from earl.data.examples import Example, Task, answer_example, edit_example, whole_example
 from earl.data.mixture import Mixture
 from earl.data.shards import Edit, EditShards
+from earl.errors import DataError
+from earl.sequence import TextTokenizer
 from earl.sft.stage import PolicyStage
 from earl.training.loop import Report
 from earl.training.streams import derive_seed
 
-TASKS: tuple[Task, ...] = ("caption_to_image", "image_to_caption", "identity")
+TASKS = tuple(BaseTasks.model_fields)
+
+Unit = Sequence[tuple[int, int]]
+"""Sequences that are drawn together: (row, side of the edit or number of the question) of each."""
 
 
 def train_base(recipe: BaseRecipe) -> Report:
     """Run or continue the base stage; leaves `run.folder/model`.
 
     Both pictures of every edit in the sources are used, with their captions; the loss is on all
-    tokens that the grammar does not force.
+    tokens that the grammar does not force. Questions and edits are about the source picture; the
+    loss is on what follows the instruction.
 
     Raises:
+        DataError: the recipe asks for answers and a source has no questions.
         EarlError: see `PolicyStage` and `Trainer`.
     """
     stage = PolicyStage(recipe)
+    units = base_units(recipe, stage.sources)
+    write = _writer(recipe, stage.tokenizer)
 
     def encode(name: str, index: int) -> list[Example]:
         task, _, source = name.partition(":")
-        side = cast(Literal[0, 1], index % 2)
-        return [whole_example(stage.sources[source][index // 2], side, cast(Task, task), stage.tokenizer)]
+        return [write(task, stage.sources[source][row], part) for row, part in units[name][index]]
+
+    asked = [task for task in TASKS if getattr(recipe.tasks, task) > 0]
 
     def held_back(index: int, edit: Edit) -> tuple[str, Example]:
-        task = TASKS[index % len(TASKS)]
-        return task, whole_example(edit, 0, task, stage.tokenizer)
+        able = [task for task in asked if task != "answer" or edit.questions]
+        task = able[index % len(able)]
+        return task, write(task, edit, index % len(edit.questions) if task == "answer" else 0)
 
-    return stage.train(base_mixture(recipe, stage.sources), encode, stage.validator(held_back))
+    return stage.train(base_mixture(recipe, stage.sources, units), encode, stage.validator(held_back))
 
 
-def base_mixture(recipe: BaseRecipe, sources: dict[str, EditShards]) -> Mixture:
-    """Every source once for each task, in the recipe's shares; both pictures of an edit count."""
-    shares = {task: float(getattr(recipe.tasks, task)) for task in TASKS}
-    names = [(task, source) for task in TASKS for source in sources]
-    return Mixture(
-        {f"{task}:{source}": 2 * len(sources[source]) for task, source in names},
-        {f"{task}:{source}": shares[task] * recipe.data.sources[source].weight / 2 for task, source in names},
-        seed=derive_seed(recipe.run.seed, "mixture"),
-    )
+def _writer(recipe: BaseRecipe, tokenizer: TextTokenizer) -> Callable[[str, Edit, int], Example]:
+    def write(task: str, edit: Edit, part: int) -> Example:
+        if task == "edit":
+            return edit_example(edit, tokenizer, stitched=recipe.data.stitch)
+        if task == "answer":
+            return answer_example(edit, part, tokenizer)
+        return whole_example(edit, cast(Literal[0, 1], part), cast(Task, task), tokenizer)
+
+    return write
+
+
+def base_units(recipe: BaseRecipe, sources: dict[str, EditShards]) -> dict[str, list[Unit]]:
+    """What each task draws from each source, by "task:source"; only tasks with a share.
+
+    A unit has at most `batch.share` sequences. Questions about one source picture, and its edits,
+    come together; a whole picture is followed by the next one.
+    """
+    share = recipe.batch.share
+    found: dict[str, list[Unit]] = {}
+    for task in TASKS:
+        if not getattr(recipe.tasks, task):
+            continue
+        for name, shards in sources.items():
+            if task == "edit":
+                units: list[Unit] = [[(row, 0) for row in rows] for rows in shards.bundles(share)]
+            elif task == "answer":
+                units = _questions(shards, share, name)
+            else:
+                units = _cut([(row, side) for row in range(len(shards)) for side in (0, 1)], share)
+            found[f"{task}:{name}"] = units
+    return found
+
+
+def _questions(shards: EditShards, share: int, name: str) -> list[Unit]:
+    counts = shards.question_counts()
+    units: list[Unit] = []
+    for rows in shards.bundles(len(shards)):
+        units += _cut([(row, number) for row in rows for number in range(counts[row])], share)
+    if not units:
+        raise DataError(
+            f"data source {name} has no questions, which tasks.answer needs; prepare it again with "
+            "--questions 2, or set tasks.answer=0"
+        )
+    return units
+
+
+def _cut(parts: list[tuple[int, int]], size: int) -> list[Unit]:
+    return [parts[start : start + size] for start in range(0, len(parts), size)]
+
+
+def base_mixture(recipe: BaseRecipe, sources: dict[str, EditShards], units: dict[str, list[Unit]]) -> Mixture:
+    """The tasks of every source in the recipe's shares; an epoch has one sequence for each edit."""
+    weights = {}
+    for name, found in units.items():
+        task, _, source = name.partition(":")
+        wanted = getattr(recipe.tasks, task) * len(sources[source]) / recipe.batch.share
+        weights[name] = wanted / len(found) * recipe.data.sources[source].weight
+    sizes = {name: len(found) for name, found in units.items()}
+    return Mixture(sizes, weights, seed=derive_seed(recipe.run.seed, "mixture"))

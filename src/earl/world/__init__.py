@@ -2,6 +2,7 @@
 
 from earl.world.edits import FAMILIES, held_out
 from earl.world.language import Request, parse, phrase
+from earl.world.questions import questions
 from earl.world.render import render
 from earl.world.sampling import sample_scene
 from earl.world.scene import Scene, SceneObject
@@ -20,6 +21,7 @@ __all__ = [
     "identity_task",
     "parse",
     "phrase",
+    "questions",
     "render",
     "sample_group",
     "sample_scene",

@@ -125,18 +125,38 @@ def draw_shadow(canvas: Array, obj: SceneObject) -> None:
     canvas[rows, columns] *= 1 - np.clip(dark, 0, 0.52)[..., None]
 
 
-def _draw_solid(canvas: Array, obj: SceneObject, scene: Scene) -> None:
+def object_map(scene: Scene, resolution: int = 64) -> NDArray[np.int8]:
+    """Which solid each pixel shows, by its number in `scene.objects`, -1 for the background: int8 (R, R).
+
+    Shadows are background. A pixel shows what its centre hits; no oversampling.
+    """
+    numbers = np.full((resolution, resolution), -1, np.int8)
+    for number, obj in enumerate(scene.objects):
+        seen = _cast_solid(obj, scene, resolution)
+        if seen is not None:
+            (rows, columns), shape, (hit, *_) = seen
+            numbers[rows, columns][hit.reshape(shape)] = number
+    return numbers
+
+
+def _cast_solid(obj: SceneObject, scene: Scene, side: int):
+    """The pixels around a solid, their shape, and what `cast` says of them; None outside the picture."""
     radius = RADIUS[obj.size]
     x, y = foot(obj, scene)
-    rows, columns, dx, dy = _window(
-        x, y, 1.35 * radius, 2.7 * radius, 1.35 * radius, 0.75 * radius, canvas.shape[0]
-    )
+    rows, columns, dx, dy = _window(x, y, 1.35 * radius, 2.7 * radius, 1.35 * radius, 0.75 * radius, side)
     shape = np.broadcast_shapes(dx.shape, dy.shape)
     if 0 in shape:
-        return
+        return None
     px = np.broadcast_to(dx, shape).reshape(-1) / radius
     py = np.broadcast_to(dy, shape).reshape(-1) / radius
-    hit, normal, stripe, material = cast(obj.shape, obj.pose, px.astype(np.float32), py.astype(np.float32))
+    return (rows, columns), shape, cast(obj.shape, obj.pose, px.astype(np.float32), py.astype(np.float32))
+
+
+def _draw_solid(canvas: Array, obj: SceneObject, scene: Scene) -> None:
+    seen = _cast_solid(obj, scene, canvas.shape[0])
+    if seen is None:
+        return
+    (rows, columns), shape, (hit, normal, stripe, material) = seen
     if not hit.any():
         return
     patch = canvas[rows, columns].reshape(-1, 3)

@@ -18,7 +18,7 @@ TABLES = ("metadata.jsonl", "metadata.csv", "metadata.parquet", "metadata.json")
 class ChainedRows:
     """Several tables as one."""
 
-    random = quick = True
+    quick = True
 
     def __init__(self, parts: Sequence[Rows], name: str) -> None:
         self.parts, self.name = list(parts), name

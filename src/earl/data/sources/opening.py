@@ -12,7 +12,7 @@ import numpy as np
 from earl.data.sources.builtin import SOURCES, find_schema
 from earl.data.sources.layouts import find_table, open_layout
 from earl.data.sources.own import own_schema
-from earl.data.sources.rows import HubRows, Row, Rows, files_in, open_files
+from earl.data.sources.rows import HubRows, RandomRows, Row, Rows, files_in, open_files
 from earl.data.sources.sample import Sample
 from earl.data.sources.schema import Schema
 from earl.errors import DataError
@@ -158,6 +158,7 @@ class OpenedSource:
         wanted = str(row[column])
         if wanted not in self._origins:
             raise DataError(f"its source image {wanted!r} is in no row")
+        assert isinstance(self.rows, RandomRows), "only then are there origins"
         origin = self.rows.at(self._origins[wanted])
         image, caption = self.schema.value("target", origin), self.schema.text("target_caption", origin)
         return {**row, "source_image": image, "source_caption": caption}
@@ -166,7 +167,7 @@ class OpenedSource:
         """Row numbers of the originals, by id."""
         assert self._pairs
         own, origin = self._pairs
-        if not self.rows.random:
+        if not isinstance(self.rows, RandomRows):
             raise DataError(
                 f"the source image of an edit of {self.name} is in another row, and {self.rows.name} can be "
                 "read in order only; give a local copy in parquet or Arrow with --path"

@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from earl.errors import DataError
 
@@ -26,25 +26,27 @@ _TAR_ENDINGS = (".tar", ".tar.gz", ".tgz")
 
 
 class Rows(Protocol):
-    """Rows in a fixed order.
-
-    `at` is random access, for those that are `random`; `quick` ones count without reading images.
-    """
+    """Rows in a fixed order; `quick` ones count without reading images."""
 
     name: str
-    random: bool
     quick: bool
 
     def read(self, start: int = 0) -> Iterator[Row]: ...
-    def at(self, number: int) -> Row: ...
     def light(self, columns: Sequence[str]) -> Iterator[Row]: ...
     def count(self) -> int | None: ...
+
+
+@runtime_checkable
+class RandomRows(Rows, Protocol):
+    """Rows with random access."""
+
+    def at(self, number: int) -> Row: ...
 
 
 class ParquetRows:
     """Parquet files, one after another; `__file__` is a row's file without number and ending."""
 
-    random = quick = True
+    quick = True
 
     def __init__(self, files: Sequence[Path]) -> None:
         self.files = list(files)
@@ -110,7 +112,7 @@ class ParquetRows:
 class ArrowRows:
     """Arrow files, stream or file format, memory-mapped: what `datasets` writes to disk."""
 
-    random = quick = True
+    quick = True
 
     def __init__(self, files: Sequence[Path]) -> None:
         self.files = list(files)
@@ -163,7 +165,7 @@ class TarRows:
     extension where there is none); `__key__` is the KEY.
     """
 
-    random = quick = False
+    quick = False
 
     def __init__(self, files: Sequence[Path]) -> None:
         self.files = list(files)
@@ -177,9 +179,6 @@ class TarRows:
 
     def light(self, columns: Sequence[str]) -> Iterator[Row]:
         return self.read()
-
-    def at(self, number: int) -> Row:
-        raise NotImplementedError("a tar is read in order")
 
     def _rows(self, path: Path) -> Iterator[Row]:
         try:
@@ -211,7 +210,7 @@ class TableRows:
         change: rewrites a row of a folder layout.
     """
 
-    random = quick = True
+    quick = True
 
     def __init__(self, path: Path, change: Callable[[Row], Row] | None = None) -> None:
         self.path = path
@@ -253,7 +252,7 @@ class TableRows:
 class HubRows:
     """A data set of the Hub, streamed; images stay as their bytes."""
 
-    random = quick = False
+    quick = False
 
     def __init__(self, name: str, split: str, files: str = "", revision: str | None = None) -> None:
         self.name = name
@@ -283,9 +282,6 @@ class HubRows:
 
     def light(self, columns: Sequence[str]) -> Iterator[Row]:
         return self.read()
-
-    def at(self, number: int) -> Row:
-        raise NotImplementedError("the Hub is streamed in order")
 
 
 def open_files(files: Sequence[Path]) -> Rows:
