@@ -42,7 +42,7 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 class MadeRows:
     """Edits that are drawn as they are read: a plain ground with three boxes, one of which changes."""
 
-    name, random, quick = "made", False, True
+    name, quick = "made", True
 
     def __init__(self, edits: int, side: int) -> None:
         self.edits, self.side = edits, side
@@ -198,7 +198,8 @@ def plot(readings: Sequence[dict[str, float]], path: Path) -> None:
         raise SystemExit("--plot needs matplotlib: pip install matplotlib") from error
     figure, axes = pyplot.subplots(figsize=(7, 3.2), layout="constrained")
     axes.plot([r["images"] for r in readings], [r["mib"] for r in readings], linewidth=1.5)
-    axes.set(xlabel="pictures prepared", ylabel="resident memory, MiB", ylim=(0, None), xlim=(0, None))
+    top = 1.2 * max(r["mib"] for r in readings)
+    axes.set(xlabel="pictures prepared", ylabel="resident memory, MiB", ylim=(0, top), xlim=(0, None))
     axes.grid(alpha=0.3)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
