@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from earl.config.sections import Precision
+from earl.config.sections import Hiding, Precision
 from earl.data.collate import Batch, collate
 from earl.data.examples import Example, edit_example
 from earl.data.shards import load_shards
@@ -86,6 +86,55 @@ def test_equals_the_policys_likelihood(bundles: list[list[Example]], tokenizer: 
     assert losses.metrics["changed"][0].item() == pytest.approx(
         -logprobs_BT[changed_BT].sum().item(), rel=1e-5
     )
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["apart", "shared"])
+def test_hidden_tokens_are_not_read_and_keep_their_loss(
+    bundles: list[list[Example]], tokenizer: TextTokenizer, together: bool
+) -> None:
+    policy, vocabulary = create_policy("tiny", tokenizer.vocabulary, 1), tokenizer.vocabulary
+    hiding = Hiding(sequences=1.0, rates=(1.0, 1.0))
+    objective = PolicyObjective(policy, vocabulary, FLOAT, hiding=hiding).train()
+    singles = [[e] for bundle in bundles for e in bundle]
+    batch = collate(bundles if together else singles, vocabulary.pad)
+    whole = collate(singles, vocabulary.pad)
+    read_BT = torch.where(whole.loss_BT, vocabulary.img, whole.ids_BT)  # everything hidden, by hand
+    logits_BTV = policy(input_ids=read_BT).logits[:, :-1].double()
+    expected = 0.0
+    first = vocabulary.first_visual
+    for kind, start, stop in ((Kind.TEXT, 0, first), (Kind.VISUAL, first, vocabulary.size)):
+        chosen_BT = whole.kinds_BT[:, 1:] == kind
+        places_n = whole.ids_BT[:, 1:][chosen_BT] - start
+        logprobs_nV = logits_BTV[chosen_BT][:, start:stop].log_softmax(-1)
+        expected -= logprobs_nV.gather(1, places_n[:, None]).sum().item()
+    losses = objective(batch)
+    assert losses.total.item() == pytest.approx(expected, rel=1e-5)
+    assert losses.metrics["hiding"].tolist() == pytest.approx([expected, batch.active], rel=1e-5)
+    assert losses.metrics["loss"].tolist() == [0, 0] and losses.metrics["changed"].tolist() == [0, 0]
+
+
+def test_hiding_is_of_training_only_and_drawn_by_torchs_generator(
+    bundles: list[list[Example]], tokenizer: TextTokenizer
+) -> None:
+    policy, vocabulary = create_policy("tiny", tokenizer.vocabulary, 1), tokenizer.vocabulary
+    batch = collate(bundles, vocabulary.pad)
+    plain = PolicyObjective(policy, vocabulary, FLOAT)(batch)
+    objective = PolicyObjective(policy, vocabulary, FLOAT, hiding=Hiding(sequences=0.5))
+    assert objective.eval()(batch).total.item() == plain.total.item()
+    totals, shares = [], []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        losses = objective.train()(batch)
+        totals.append(losses.total.item())
+        shares.append(losses.metrics["hiding"][1].item() / batch.active)
+        seen = losses.metrics["loss"][1] + losses.metrics["hiding"][1]
+        assert seen.item() == batch.active
+    assert totals[0] == totals[1] != totals[2] and all(0 < share < 1 for share in shares)
+
+
+def test_hiding_refuses_rates_the_wrong_way_round() -> None:
+    with pytest.raises(ValueError, match=r"rates = \[0.8, 0.2\]: the first is above the second"):
+        Hiding(rates=(0.8, 0.2))
 
 
 def test_hits_are_the_likeliest_visual_tokens(bundles: list[list[Example]], tokenizer: TextTokenizer) -> None:

@@ -116,7 +116,9 @@ def test_the_turn_of_exif_and_the_profile_go_together():
 
 
 @pytest.mark.parametrize(
-    "profile", [b"not a profile", srgb()[:100], swapped()[:200] + bytes(50), linear_grey()]
+    "profile",
+    [b"not a profile", srgb()[:100], swapped()[:200] + bytes(50), linear_grey()],
+    ids=["no profile", "cut short", "broken", "grey"],  # bytes hold the time of their making
 )
 def test_profiles_of_no_use_are_ignored(profile):
     assert corner(open_image(saved(Image.new("RGB", (8, 8), RED), profile))) == RED

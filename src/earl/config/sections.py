@@ -154,6 +154,26 @@ class Ema(Section):
     warmup: bool = Field(default=True, description="decay at step n is at most (1 + n) / (10 + n)")
 
 
+class Hiding(Section):
+    """Word dropout (Bowman et al. 2016, arXiv 1511.06349) on what a policy is taught to write.
+
+    What has been written so far often tells what comes next, whatever the instruction says. Where it
+    is hidden, every token has to be worked out from the source and the words.
+    """
+
+    sequences: Fraction = Field(default=0.5, description="share of the sequences that hide tokens")
+    rates: tuple[Fraction, Fraction] = Field(
+        default=(0.0, 1.0), description="bounds of the share of hidden tokens, drawn for each sequence"
+    )
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Hiding:
+        low, high = self.rates
+        if low > high:
+            raise ValueError(f"hiding.rates = [{low:g}, {high:g}]: the first is above the second")
+        return self
+
+
 class Lora(Section):
     """Low-rank adapters through `peft`; the base weights stay frozen."""
 

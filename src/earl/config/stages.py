@@ -17,6 +17,7 @@ from earl.config.sections import (
     Data,
     Ema,
     Fraction,
+    Hiding,
     Length,
     Lora,
     Model,
@@ -111,6 +112,7 @@ class BaseRecipe(TrainingRecipe):
     model: Model
     data: Data
     tasks: BaseTasks = BaseTasks()
+    hiding: Hiding | None = None
     lora: Lora | None = None
 
 
@@ -120,6 +122,7 @@ class SftRecipe(TrainingRecipe):
     stage: Literal["sft"]
     model: Model
     data: Data
+    hiding: Hiding | None = None
     lora: Lora | None = None
     prefill: Literal["size", "direct", "free"] = Field(
         default="direct",

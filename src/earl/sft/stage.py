@@ -41,7 +41,9 @@ class PolicyStage:
         self.streams = RandomStreams(recipe.run.seed, rank=self.accelerator.process_index)
         self.parts = assemble_policy(recipe, self.accelerator.device)
         self.tokenizer = self.parts.tokenizer
-        self.objective = PolicyObjective(self.parts.policy, self.tokenizer.vocabulary, recipe.precision)
+        self.objective = PolicyObjective(
+            self.parts.policy, self.tokenizer.vocabulary, recipe.precision, hiding=recipe.hiding
+        )
         self.sources = load_sources(recipe.data, self.tokenizer)
 
     def validator(self, encode: Callable[[int, Edit], tuple[str, Example]]) -> Validator | None:
