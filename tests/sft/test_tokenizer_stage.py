@@ -173,6 +173,29 @@ def test_continuing_from_a_tokenizer_keeps_its_codes(run: Path, cache: Path, tmp
     assert 0 < moved < 0.5 * before.quantize.embedding.weight.abs().max()
 
 
+def test_the_decoder_alone_is_taught_and_codes_are_kept(run: Path, cache: Path, tmp_path: Path) -> None:
+    more = table(tmp_path, cache)
+    more["model"] = {"start": str(run / "model"), "area": 1024, "keep_codes": True}
+    more["length"]["steps"], more["images"]["crop_steps"] = 3, 0
+    train_tokenizer(make_recipe(more))
+    before, after = (load_file(f / "model" / "model.safetensors") for f in (run, tmp_path))
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved and all(name.startswith(("decoder.", "post_quant_conv.")) for name in moved)
+    assert any(name.startswith("post_quant_conv.") for name in moved)
+    pictures = [Image.fromarray(picture) for picture in np.load(cache)[:4]]
+    old, new = (load_vision_tokenizer(f / "model") for f in (run, tmp_path))
+    codes = old.encode(pictures)
+    assert all(np.array_equal(a, b) for a, b in zip(codes, new.encode(pictures), strict=True))
+    assert old.decode(codes)[0].tobytes() != new.decode(codes)[0].tobytes()
+
+
+def test_codes_to_keep_come_from_a_start(tmp_path: Path, cache: Path) -> None:
+    fresh = table(tmp_path, cache)
+    fresh["model"] = {"keep_codes": True}
+    with pytest.raises(ConfigError, match=r"keep_codes = true needs model\.start"):
+        make_recipe(fresh)
+
+
 def test_pictures_are_the_worlds_and_stay(cache: Path, run: Path) -> None:
     images = TokenizerImages(resolution=32)
     pictures = load_pictures(images, cache, split="train", count=12)

@@ -190,6 +190,11 @@ class TokenizerModel(Section):
     """A vision tokenizer to create, or to continue from."""
 
     start: str | None = Field(default=None, description="folder or name to continue from")
+    keep_codes: bool = Field(
+        default=False,
+        description="teach the decoder alone: every picture keeps its codes, and policies trained on them stay "
+        "valid; needs start",
+    )
     base_channels: int = Field(default=32, ge=32, description="width; a multiple of 32 (GroupNorm)")
     channel_multiplier: tuple[Count, ...] = (1, 1, 2, 4)
     residual_blocks: Count = 1
@@ -199,6 +204,8 @@ class TokenizerModel(Section):
 
     @model_validator(mode="after")
     def _groups(self) -> TokenizerModel:
+        if self.keep_codes and self.start is None:
+            raise ValueError("model.keep_codes = true needs model.start: there are no codes to keep yet")
         if self.base_channels % 32:
             raise ValueError(f"model.base_channels = {self.base_channels} is not a multiple of 32")
         return self

@@ -125,6 +125,7 @@ def _learner(recipe: TokenizerRecipe) -> TokenizerLearner:
         warmup_steps=0 if recipe.model.start else recipe.losses.warmup_steps,
         ema_decay=recipe.losses.codebook_decay,
         seed=derive_seed(recipe.run.seed, "codebook") % 2**31,
+        keep_codes=recipe.model.keep_codes,
     )
     if recipe.model.start is not None:
         loaded = load_vision_tokenizer(recipe.model.start, dtype="float32").model

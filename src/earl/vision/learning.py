@@ -13,6 +13,7 @@ Source: VQ-VAE (arXiv 1711.00937); the loss is pixels and their differences, no 
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -39,6 +40,7 @@ class LearnerSettings:
     reseed_below: float = 0.03  # share of uniform use
     reseed_every: int = 20  # updates; 0 never
     seed: int = 0
+    keep_codes: bool = False  # teach the decoder alone: encoder and codebook stay as they are
 
     def __post_init__(self) -> None:
         for name in (
@@ -114,6 +116,9 @@ class TokenizerLearner(nn.Module):
         )
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         model.quantize.embedding.weight.requires_grad_(False)
+        if self.settings.keep_codes:
+            for part in (model.encoder, model.quant_conv, model.quantize):
+                part.requires_grad_(False)
         model.eval()
         self._encode = torch.compile(encode_still, dynamic=False) if compile else encode_still
         self._decode = torch.compile(decode_still, dynamic=False) if compile else decode_still
@@ -147,7 +152,10 @@ class TokenizerLearner(nn.Module):
         Returns:
             Reconstruction.
         """
-        latents_BDHW = self._encode(self.model, pixels_BCHW).float()
+        if self.settings.keep_codes and not self.codebook.started:
+            raise ConfigError("keep_codes needs a codebook: call use_loaded_codebook() first")
+        with torch.no_grad() if self.settings.keep_codes else nullcontext():
+            latents_BDHW = self._encode(self.model, pixels_BCHW).float()
         B, D, H, W = latents_BDHW.shape
         latents_ND = latents_BDHW.permute(0, 2, 3, 1).reshape(-1, D)
         quantised = self._ready(latents_ND)
@@ -176,11 +184,13 @@ class TokenizerLearner(nn.Module):
         return self.codebook.started
 
     def _learn(self, codes_N: Tensor | None, latents_ND: Tensor) -> None:
+        self.step += 1
+        if self.settings.keep_codes:
+            return
         self.codebook.remember(latents_ND)
         if codes_N is not None:
             self.codebook.update(codes_N, latents_ND)
             self._write_codebook()
-        self.step += 1
 
     def _write_codebook(self) -> None:
         with torch.no_grad():
