@@ -1,0 +1,54 @@
+"""The README's way from nothing to a model, line by line as written there, with small sizes added."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from earl.cli import main
+
+ROOT = Path(__file__).resolve().parent.parent
+
+SMALL = {  # what each command is given besides the README's words
+    "train tokenizer": "length.steps=3 schedule.warmup_steps=1 batch.sequences=2 batch.micro=2 "
+    "images.count=12 images.crop_steps=1 losses.warmup_steps=1 validation.samples=2 validation.every=3 "
+    "model.codebook_size=64",
+    "train base": "length.steps=2 schedule.warmup_steps=1 validation.samples=8 validation.every=2",
+    "train sft": "length.steps=2 schedule.warmup_steps=1 validation.samples=8 validation.every=2",
+    "prepare world": "--sources 24",
+    "prepare text": "",
+    "evaluate world": "--num 3 --json out.json",
+}
+
+
+def lines() -> list[list[str]]:
+    """The words of each command of the README's section, without `earl`."""
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## Train it")[1]
+    block = re.findall(r"```bash\n(.*?)```", section, re.S)[0]
+    return [shlex.split(line, comments=True)[1:] for line in block.splitlines() if line.strip()]
+
+
+def small(words: list[str]) -> list[str]:
+    """The same command with small sizes; a later option replaces an earlier one."""
+    return [*words, *SMALL[" ".join(words[:2])].split()]
+
+
+def test_the_chain_runs_as_the_readme_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
+    monkeypatch.chdir(tmp_path)
+    for words in lines():
+        assert main(small(words)) == 0, f"earl {' '.join(words)}\n{capsys.readouterr()}"
+    ends = [words for words in lines() if words[:2] in (["train", "base"], ["train", "sft"])]
+    assert len(ends) >= 3 and ends[-1][1] == "sft"
+    histories = {path.parent.parent.name for path in tmp_path.glob("runs/world/*/model/policy")}
+    assert histories == {Path(words[2]).stem for words in ends}
+    scores = json.loads((tmp_path / "out.json").read_text())
+    assert (
+        scores["model"].endswith("runs/world/sft/model")
+        and scores["simple"]["n"] + scores["complex"]["n"] == 3
+    )
