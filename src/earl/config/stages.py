@@ -192,7 +192,7 @@ class TokenizerModel(Section):
     start: str | None = Field(default=None, description="folder or name to continue from")
     keep_codes: bool = Field(
         default=False,
-        description="teach the decoder alone: pictures keep their codes, policies trained on them stay valid; needs start",
+        description="teach the decoder alone: pictures keep their codes, so policies stay valid; needs start",
     )
     base_channels: int = Field(default=32, ge=32, description="width; a multiple of 32 (GroupNorm)")
     channel_multiplier: tuple[Count, ...] = (1, 1, 2, 4)
