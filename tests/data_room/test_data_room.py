@@ -14,13 +14,22 @@ import torch
 
 from earl.data.changes import changed_cells, stitch
 from earl.data.collate import collate
-from earl.data.examples import KEEP, Example, answer_example, edit_example, whole_example, whole_kinds
+from earl.data.examples import (
+    COVER,
+    KEEP,
+    Example,
+    answer_example,
+    cover_example,
+    edit_example,
+    whole_example,
+    whole_kinds,
+)
 from earl.data.mixture import Mixture
 from earl.data.shards import Edit, load_shards, start_folder, write_shard
 from earl.data.stream import TokenStream
 from earl.data.world import WorldData, prepare_world
 from earl.errors import CheckpointError, ConfigError, DataError
-from earl.sequence import TextTokenizer, parse_completion, train_text_tokenizer
+from earl.sequence import TextTokenizer, parse_completion, train_text_tokenizer, write_prompt
 from earl.world import render, sample_group
 
 F, T, V = 0, 1, 2  # forced, text, visual
@@ -143,6 +152,23 @@ def test_an_answer_is_all_that_is_learnt(tokenizer: TextTokenizer) -> None:
     shared = edit_example(asked, tokenizer)
     assert example.prefix == shared.prefix
     assert example.ids[: shared.prefix].tolist() == shared.ids[: shared.prefix].tolist()
+
+
+def test_a_cover_hides_what_was_found(tokenizer: TextTokenizer) -> None:
+    asked = replace(
+        edit(),
+        questions=("the color", "find the cube"),
+        answers=("red", "object background object background"),
+    )
+    example, first = cover_example(asked, 1, tokenizer), tokenizer.vocabulary.first_visual
+    assert (example.ids[example.kinds == V] - first).tolist() == [COVER, 2, COVER, 4]
+    prompt = write_prompt(asked.source_codes, "find the cube", tokenizer)
+    assert example.ids[: len(prompt)].tolist() == list(prompt) and not example.kinds[: len(prompt)].any()
+    plain = edit_example(replace(asked, instruction="find the cube"), tokenizer)
+    assert example.kinds.tolist() == plain.kinds.tolist() and example.prefix == plain.prefix
+    assert not example.changed.any()
+    with pytest.raises(DataError, match=r"'the color' has 1 words, expected one for each of 4 cells"):
+        cover_example(asked, 0, tokenizer)
 
 
 def test_collate_by_hand() -> None:

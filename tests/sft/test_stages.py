@@ -283,13 +283,17 @@ def test_base_units_share_a_picture(room: Path, tmp_path: Path) -> None:
         "image_to_caption": 0,
         "identity": 0.2,
         "answer": 0.5,
-        "edit": 0.3,
+        "cover": 0.1,
+        "edit": 0.2,
     }
     sources = {"world": load_shards(room / "train")}
     shards, recipe = sources["world"], make_recipe(table)
     units = base_units(recipe, sources)
     asked = [part for unit in units["answer:world"] for part in unit]
     assert sorted(asked) == [(row, number) for row in range(len(shards)) for number in (0, 1)]
+    covers = [part for unit in units["cover:world"] for part in unit]
+    finds = [(row, n) for row, n in sorted(asked) if shards[row].questions[n].startswith("find ")]
+    assert sorted(covers) == finds and 0 < len(finds) < len(asked)
     for name in ("answer:world", "edit:world"):
         assert max(map(len, units[name])) == 4
         for unit in units[name]:
@@ -303,14 +307,14 @@ def test_base_units_share_a_picture(room: Path, tmp_path: Path) -> None:
 def test_base_stage_learns_to_answer(room: Path, tmp_path: Path) -> None:
     table = recipe_table(room, tmp_path, "base")
     table["batch"] = {"sequences": 8, "micro": 8, "share": 4}
-    table["tasks"] = NO_CAPTIONS | {"identity": 0, "answer": 0.5, "edit": 0.5}
+    table["tasks"] = NO_CAPTIONS | {"identity": 0, "answer": 0.4, "cover": 0.2, "edit": 0.4}
     table["data"]["validation"] = str(room / "validation")
-    table["validation"] = {"every": 6, "samples": 8}
+    table["validation"] = {"every": 6, "samples": 9}
     train_base(make_recipe(table))
     first, *_, last = records(tmp_path)
     assert last["text"] < first["text"] - 0.2
     validation = records(tmp_path, "validation")[0]
-    assert validation["text"] > 0 and any(name.startswith("greedy_exact/edit") for name in validation)
+    assert validation["text"] > 0 and {"greedy_exact/cover", "greedy_exact/edit"} <= set(validation)
 
 
 def test_answers_need_questions(room: Path, tmp_path: Path) -> None:
@@ -321,12 +325,13 @@ def test_answers_need_questions(room: Path, tmp_path: Path) -> None:
     bare.mkdir()
     (bare / "shards.json").write_text((room / "train/shards.json").read_text())
     write_shard(bare, 0, [replace(shards[0], questions=(), answers=())], split="train")
-    assert load_shards(bare).question_counts() == [0]
+    assert load_shards(bare).questions() == [[]]
     table = recipe_table(room, tmp_path, "base")
     table["data"]["sources"] = {"world": {"path": str(bare)}}
-    table["tasks"] = NO_CAPTIONS | {"identity": 0.5, "answer": 0.5}
-    with pytest.raises(DataError, match=r"has no questions.*--questions"):
-        train_base(make_recipe(table))
+    for task in ("answer", "cover"):
+        table["tasks"] = NO_CAPTIONS | {"identity": 0.5, task: 0.5}
+        with pytest.raises(DataError, match=rf"has no questions, which tasks\.{task} needs.*--questions"):
+            train_base(make_recipe(table))
 
 
 def test_not_a_number_stops_the_run(room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,6 +92,9 @@ class BaseTasks(Section):
     answer: Fraction = Field(
         default=0.0, description="answers to questions about a picture; the shards must have them"
     )
+    cover: Fraction = Field(
+        default=0.0, description="the picture with what a question names covered; needs questions too"
+    )
     edit: Fraction = Field(default=0.0, description="edits, as in SFT, so that what is read is put to use")
 
     @model_validator(mode="after")

@@ -27,6 +27,7 @@ from earl.sequence import (
     write_image,
     write_prompt,
 )
+from earl.world.questions import FOUND
 
 KEEP = (
     "keep the picture as it is",
@@ -44,6 +45,9 @@ KEEP = (
 )
 """The instructions of an identity edit. They differ in length, as instructions of edits do: where
 the source's cells lie, seen from the copy's, then has to be worked out from the sequence."""
+
+COVER = 0
+"""The code that covers what a question names, see `cover_example`."""
 
 Task = Literal["caption_to_image", "image_to_caption", "identity"]
 
@@ -140,6 +144,31 @@ def answer_example(edit: Edit, number: int, tokenizer: TextTokenizer) -> Example
     kinds = np.zeros(len(ids), np.int8)
     kinds[len(prompt) :] = Kind.TEXT
     return Example(ids, kinds, np.zeros(len(ids), bool), prompt.index(vocabulary.eoi) + 1)
+
+
+def cover_example(edit: Edit, number: int, tokenizer: TextTokenizer) -> Example:
+    """A question that names solids, answered by a picture: the source, with `COVER` in their cells.
+
+    Laid out as the edit of the same picture is, with the loss on the completion, but nothing in it is
+    a matter of chance, and each cell depends on what the words name.
+
+    Raises:
+        DataError: the answer is not one word for each cell.
+    """
+    words = np.array(edit.answers[number].split())
+    if words.size != edit.source_codes.size:
+        raise DataError(
+            f"edit {edit.id}: the answer to {edit.questions[number]!r} has {words.size} words, expected one "
+            f"for each of {edit.source_codes.size} cells; prepare it again with --questions 2"
+        )
+    found_HW = (words == FOUND).reshape(edit.source_codes.shape)
+    covered = np.where(found_HW, COVER, edit.source_codes).astype(np.int32)
+    prompt = write_prompt(edit.source_codes, edit.questions[number], tokenizer)
+    completion = write_completion(covered, tokenizer)
+    ids = np.array([*prompt, *completion], np.int32)
+    scored = completion_kinds(completion, tokenizer, "direct")
+    kinds = np.concatenate([np.zeros(len(prompt), np.int8), scored])
+    return Example(ids, kinds, np.zeros(len(ids), bool), prompt.index(tokenizer.vocabulary.eoi) + 1)
 
 
 def whole_kinds(ids: NDArray[np.int32], tokenizer: TextTokenizer) -> NDArray[np.int8]:

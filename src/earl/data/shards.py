@@ -158,11 +158,11 @@ class EditShards:
             previous = source
         return bundles
 
-    def question_counts(self) -> list[int]:
-        """How many questions each row has."""
+    def questions(self) -> list[list[str]]:
+        """The questions of each row."""
         if "questions" not in self.dataset.column_names:
-            return [0] * len(self)
-        return [len(found) for found in self.dataset.with_format(None)["questions"]]
+            return [[] for _ in range(len(self))]
+        return list(self.dataset.with_format(None)["questions"])
 
     def select(self, *, group: str = "all", families: Sequence[str] = ()) -> EditShards:
         """The edits of a group ("simple", "complex", "all") and of some families (none given: all).

@@ -11,7 +11,14 @@ from collections.abc import Callable, Sequence
 from typing import Literal, cast
 
 from earl.config.stages import BaseRecipe, BaseTasks
-from earl.data.examples import Example, Task, answer_example, edit_example, whole_example
+from earl.data.examples import (
+    Example,
+    Task,
+    answer_example,
+    cover_example,
+    edit_example,
+    whole_example,
+)
 from earl.data.mixture import Mixture
 from earl.data.shards import Edit, EditShards
 from earl.errors import DataError
@@ -19,8 +26,11 @@ from earl.sequence import TextTokenizer
 from earl.sft.stage import PolicyStage
 from earl.training.loop import Report
 from earl.training.streams import derive_seed
+from earl.world.questions import FIND
 
 TASKS = tuple(BaseTasks.model_fields)
+ASKED = ("answer", "cover")
+"""Tasks that need questions."""
 
 Unit = Sequence[tuple[int, int]]
 """Sequences that are drawn together: (row, side of the edit or number of the question) of each."""
@@ -48,9 +58,10 @@ def train_base(recipe: BaseRecipe) -> Report:
     asked = [task for task in TASKS if getattr(recipe.tasks, task) > 0]
 
     def held_back(index: int, edit: Edit) -> tuple[str, Example]:
-        able = [task for task in asked if task != "answer" or edit.questions]
+        parts = {task: _numbers(task, edit.questions) for task in asked}
+        able = [task for task in asked if parts[task]]
         task = able[index % len(able)]
-        return task, write(task, edit, index % len(edit.questions) if task == "answer" else 0)
+        return task, write(task, edit, parts[task][index // len(able) % len(parts[task])])
 
     return stage.train(base_mixture(recipe, stage.sources, units), encode, stage.validator(held_back))
 
@@ -61,6 +72,8 @@ def _writer(recipe: BaseRecipe, tokenizer: TextTokenizer) -> Callable[[str, Edit
             return edit_example(edit, tokenizer, stitched=recipe.data.stitch)
         if task == "answer":
             return answer_example(edit, part, tokenizer)
+        if task == "cover":
+            return cover_example(edit, part, tokenizer)
         return whole_example(edit, cast(Literal[0, 1], part), cast(Task, task), tokenizer)
 
     return write
@@ -80,25 +93,32 @@ def base_units(recipe: BaseRecipe, sources: dict[str, EditShards]) -> dict[str, 
         for name, shards in sources.items():
             if task == "edit":
                 units: list[Unit] = [[(row, 0) for row in rows] for rows in shards.bundles(share)]
-            elif task == "answer":
-                units = _questions(shards, share, name)
+            elif task in ASKED:
+                units = _questions(task, shards, share, name)
             else:
                 units = _cut([(row, side) for row in range(len(shards)) for side in (0, 1)], share)
             found[f"{task}:{name}"] = units
     return found
 
 
-def _questions(shards: EditShards, share: int, name: str) -> list[Unit]:
-    counts = shards.question_counts()
+def _questions(task: str, shards: EditShards, share: int, name: str) -> list[Unit]:
+    questions = shards.questions()
     units: list[Unit] = []
     for rows in shards.bundles(len(shards)):
-        units += _cut([(row, number) for row in rows for number in range(counts[row])], share)
+        units += _cut([(row, number) for row in rows for number in _numbers(task, questions[row])], share)
     if not units:
         raise DataError(
-            f"data source {name} has no questions, which tasks.answer needs; prepare it again with "
-            "--questions 2, or set tasks.answer=0"
+            f"data source {name} has no questions, which tasks.{task} needs; prepare it again with "
+            f"--questions 2, or set tasks.{task}=0"
         )
     return units
+
+
+def _numbers(task: str, questions: Sequence[str]) -> list[int]:
+    """Which of an edit's questions a task can use; tasks that need none have one part, 0."""
+    if task not in ASKED:
+        return [0]
+    return [n for n, asked in enumerate(questions) if task == "answer" or asked.startswith(FIND)]
 
 
 def _cut(parts: list[tuple[int, int]], size: int) -> list[Unit]:

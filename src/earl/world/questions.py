@@ -21,6 +21,8 @@ from earl.world.sampling import choose
 from earl.world.scene import Scene, SceneObject
 
 READINGS = ("color", "shape", "size", "texture")
+FIND = "find "
+"""How a question that names solids begins."""
 NOTHING, FOUND = "background", "object"
 CELL = 8
 """Pixels of a latent cell, down and across."""
@@ -52,7 +54,7 @@ def questions(
         else:
             text, named = _named(scene, rng)
             words = [FOUND if any(obj is one for one in named) else NOTHING for obj in scene.objects]
-            found.append((f"find {text}", _answer(cells_HW, words)))
+            found.append((f"{FIND}{text}", _answer(cells_HW, words)))
     return found
 
 
