@@ -174,6 +174,18 @@ class Hiding(Section):
         return self
 
 
+class Kinship(Section):
+    """Gradients of code embeddings shared among codes that lie near each other in the codebook."""
+
+    neighbours: Count = Field(default=24, description="codes that a code shares with")
+    width: float = Field(
+        default=0.7, gt=0, description="of the Gaussian, in median distances to the 8th nearest code"
+    )
+    own: float = Field(
+        default=0.15, ge=0, description="weight of a code's own gradient beside the shared one"
+    )
+
+
 class Lora(Section):
     """Low-rank adapters through `peft`; the base weights stay frozen."""
 

@@ -18,6 +18,7 @@ from earl.config.sections import (
     Ema,
     Fraction,
     Hiding,
+    Kinship,
     Length,
     Lora,
     Model,
@@ -76,6 +77,10 @@ class TrainingRecipe(Section):
                 "ranks.sharding = 'fsdp2' and optimiser.name = 'muon' exclude each other: Muon needs whole "
                 "matrices"
             )
+        if self.ranks.sharding != "none" and getattr(self, "kinship", None) is not None:
+            raise ValueError(
+                "ranks.sharding = 'fsdp2' and [kinship] exclude each other: kinship needs whole embeddings"
+            )
         if length.steps is not None and schedule.warmup_steps > length.steps:
             raise ValueError(
                 f"schedule.warmup_steps = {schedule.warmup_steps} is above length.steps = {length.steps}"
@@ -116,6 +121,7 @@ class BaseRecipe(TrainingRecipe):
     data: Data
     tasks: BaseTasks = BaseTasks()
     hiding: Hiding | None = None
+    kinship: Kinship | None = None
     lora: Lora | None = None
 
 
@@ -126,6 +132,7 @@ class SftRecipe(TrainingRecipe):
     model: Model
     data: Data
     hiding: Hiding | None = None
+    kinship: Kinship | None = None
     lora: Lora | None = None
     prefill: Literal["size", "direct", "free"] = Field(
         default="direct",

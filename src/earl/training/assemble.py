@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from earl.config.models import resolve_model
 from earl.config.sections import Data, Lora, Model, Precision
@@ -95,10 +96,14 @@ def _tokenizers(model: Model) -> tuple[TextTokenizer, str | None, int | None]:
 def _warm_start(policy: Any, tokenizer: TextTokenizer, vision_path: str | None, seed: int) -> None:
     if vision_path is None:
         raise ConfigError("model.warm_start_visual needs model.vision_tokenizer: its codebook is read")
+    warm_start_visual(policy, read_codebook(vision_path), tokenizer.vocabulary, seed=seed)
+
+
+def read_codebook(vision_path: str) -> Tensor:
+    """The codes' vectors of a vision tokenizer: float32 (codes, dimensions)."""
     from earl.vision import load_vision_tokenizer
 
-    codebook = load_vision_tokenizer(vision_path).model.quantize.embedding.weight.detach().float()
-    warm_start_visual(policy, codebook, tokenizer.vocabulary, seed=seed)
+    return load_vision_tokenizer(vision_path).model.quantize.embedding.weight.detach().float()
 
 
 def _adapt(policy: Any, lora: Lora, model: Model) -> Any:
