@@ -6,9 +6,9 @@ import time
 
 import source_files as files
 from annotation_set import chain
-from command_kills import contents, kill_at_random, nursery
 from verifier_endpoint import completion, serving
 
+from command_kills import contents, kill_at_random, nursery
 from earl.data.prepare import Preparation, prepare_source
 from earl.data.sources import open_source
 from earl.vision import create_vision_tokenizer, load_vision_tokenizer, save_vision_tokenizer

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 import source_files as files
 from annotation_set import Flat, chain, edit, write_set
-from command_kills import contents
 from PIL import Image
 from verifier_endpoint import completion, serving
 
+from command_kills import contents
 from earl.annotation.asking import Asker
 from earl.annotation.pictures import DecodedPictures
 from earl.annotation.prompts import load_template
@@ -213,7 +213,11 @@ def test_a_larger_limit_goes_on_and_a_smaller_one_takes_nothing_away(prepared, t
         ):
             endpoint.asked.clear()
             totals, _ = make(
-                endpoint.url, prepared, out, ReasoningData(side=128, max_rejected=0.5, limit=limit), concurrency=1
+                endpoint.url,
+                prepared,
+                out,
+                ReasoningData(side=128, max_rejected=0.5, limit=limit),
+                concurrency=1,
             )
             assert [named(body) for body in endpoint.asked] == asked
             assert totals.edits == kept == read_card(out)["edits"] == read_card(out)["reasoning"]["chains"]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import source_files as files
+
 from command_kills import contents, kill_at_random, nursery
 
 BAD = (4, 11, 12)  # rows that are refused

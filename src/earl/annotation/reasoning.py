@@ -49,7 +49,8 @@ _SURE = 20  # edits from which a share of rejected ones is judged
 class ReasoningData:
     """How chains are made. `side` in px of the longer side of the pictures that are shown (smaller ones
     are enlarged to it); `max_rejected` a share (0-1); `limit` edits at most are asked about, 0 takes all,
-    and a folder can be continued with another; `tolerance` in levels (0-255) below which pixels count as unchanged."""
+    and a folder can be continued with another; `tolerance` in levels (0-255) below which pixels count as
+    unchanged."""
 
     side: int = 512
     max_rejected: float = 0.2
@@ -268,7 +269,9 @@ def _write(
     attached = {PART: json.dumps(part), REJECTED: lines}
     drop_card(folder)
     split = str(manifest.get("split", ""))
-    write_shard(folder, number, kept, split=split, attached=attached, replacing=True)  # it may have been short
+    write_shard(
+        folder, number, kept, split=split, attached=attached, replacing=True
+    )  # it may have been short
     return part
 
 
