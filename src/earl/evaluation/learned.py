@@ -110,7 +110,7 @@ def _load_clip(name: str) -> Distance:
             f"`hf download {name}`, or name a folder with --clip-model"
         ) from error
 
-    def measure(pairs: Sequence[Pair]) -> list[float]:
+    def measure(pairs: Sequence[Pair]) -> list[float | None]:
         images = [image.convert("RGB") for pair in pairs for image in pair]
         with torch.inference_mode():
             inputs = processor(images=images, return_tensors="pt")
