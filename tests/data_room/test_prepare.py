@@ -197,39 +197,6 @@ def test_nothing_left_is_an_error(tmp_path):
         prepare_source(source, tmp_path / "out", Marks(), Preparation(area=AREA, max_rejected=1.0))
 
 
-def test_other_settings_are_refused_and_a_limit_goes_on(tmp_path):
-    path = files.write_parquet(files.rows_of("omniedit"), tmp_path / "x.parquet")
-    source, out = open_source("omniedit", path=path), tmp_path / "out"
-    first = prepare_source(source, out, Marks(), Preparation(area=AREA, shard_rows=2, limit=3))
-    assert (first.edits, first.shards) == (3, 2)
-    with pytest.raises(DataError, match="area"):
-        prepare_source(source, out, Marks(), Preparation(area=64 * 64, shard_rows=2))
-    assert prepare_source(source, out, Marks(), Preparation(area=AREA, shard_rows=2)).edits == 5
-    assert [edit.id for edit in load_shards(out)] == [f"task_{i}" for i in range(5)]
-
-
-def test_a_folder_that_is_added_to_has_no_card_until_it_is_through(tmp_path):
-    class Breaks(Marks):
-        calls = 0
-
-        def encode(self, images, resize=True):
-            self.calls += 1
-            if self.calls == 2:
-                raise OSError("the device is gone")
-            return super().encode(images, resize)
-
-    path = files.write_parquet(files.rows_of("omniedit"), tmp_path / "x.parquet")
-    source, out = open_source("omniedit", path=path), tmp_path / "out"
-    prepare_source(source, out, Marks(), Preparation(area=AREA, shard_rows=2, batch=2, limit=1))
-    assert read_card(out)["edits"] == 1
-    with pytest.raises(OSError, match="gone"):
-        prepare_source(source, out, Breaks(), SMALL)
-    with pytest.raises(DataError, match="not through"):
-        read_card(out)
-    prepare_source(source, out, Marks(), SMALL)
-    assert read_card(out)["edits"] == 5
-
-
 def test_the_holdout_parts_the_sources(tmp_path):
     lines = []
     for i in range(60):  # two edits of each of 30 pictures
