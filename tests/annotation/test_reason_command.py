@@ -65,6 +65,23 @@ def test_from_codes_and_from_the_source_to_a_training_example(place, tmp_path, c
             assert "0 questions asked" in capsys.readouterr().out
 
 
+def test_a_smaller_limit_says_that_all_was_kept(place, tmp_path, capsys):
+    typed = ["reason", "make", str(place / "in"), "-o", str(tmp_path / "out"), "--side", "96"]
+    typed += ["--source", str(place / "own")]
+    with serving(lambda body: (200, completion(CHAIN))) as endpoint:
+        typed += ["--url", endpoint.url]
+        assert main([*typed, "--limit", "2"]) == 0
+        said = capsys.readouterr().out
+        assert "2 edits with reasoning" in said and "kept" not in said
+        assert main([*typed, "--limit", "1"]) == 0
+        said = capsys.readouterr().out
+        assert "had 2 edits settled before, more than --limit 1: all of them were kept" in said
+        assert "0 questions asked" in said
+        assert main(typed) == 0
+        assert "3 edits with reasoning by scripted" in capsys.readouterr().out
+        assert len(endpoint.asked) == 3
+
+
 def test_mistakes_are_one_sentence(place, tmp_path, capsys):
     typed = [
         "reason",

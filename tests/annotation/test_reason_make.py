@@ -20,6 +20,7 @@ from annotation_set import Flat, chain, edit, write_set
 from PIL import Image
 from verifier_endpoint import completion, serving
 
+from command_kills import contents
 from earl.annotation.asking import Asker
 from earl.annotation.pictures import DecodedPictures
 from earl.annotation.prompts import load_template
@@ -197,6 +198,45 @@ def test_a_limit_takes_the_first(prepared, tmp_path):
         totals, _ = make(endpoint.url, prepared, tmp_path / "out", ReasoningData(side=128, limit=4))
     assert totals.edits == 4
     assert [e.id for e in load_shards(tmp_path / "out")] == ["e0", "e1", "e2", "e3"]
+
+
+def test_a_larger_limit_goes_on_and_a_smaller_one_takes_nothing_away(prepared, tmp_path):
+    out = tmp_path / "out"
+    with serving(lambda body: (200, completion(GOOD))) as endpoint:
+        make(endpoint.url, prepared, tmp_path / "whole", concurrency=1)
+        for limit, asked, kept in (
+            (1, ["e0"], 1),
+            (4, ["e1", "e2", "e3"], 4),  # both shards are left short, then one is written again
+            (2, [], 4),
+            (4, [], 4),
+            (0, ["e4"], 5),
+        ):
+            endpoint.asked.clear()
+            totals, _ = make(
+                endpoint.url,
+                prepared,
+                out,
+                ReasoningData(side=128, max_rejected=0.5, limit=limit),
+                concurrency=1,
+            )
+            assert [named(body) for body in endpoint.asked] == asked
+            assert totals.edits == kept == read_card(out)["edits"] == read_card(out)["reasoning"]["chains"]
+            assert [e.id for e in load_shards(out)] == [f"e{i}" for i in range(kept)]
+    assert contents(out) == contents(tmp_path / "whole")
+    assert rejected(out) == {"e5": "it has no target image"}
+
+
+def test_an_endpoint_lost_while_a_limit_is_raised_leaves_what_was_there(prepared, tmp_path):
+    out = tmp_path / "out"
+    with serving(lambda body: (200, completion(GOOD))) as endpoint:
+        make(endpoint.url, prepared, out, ReasoningData(side=128, limit=1))
+    before = contents(out)
+    with serving(lambda body: (503, {"error": {"message": "busy"}})) as endpoint, pytest.raises(DataError):
+        make(endpoint.url, prepared, out, retries=0)
+    assert contents(out) == before
+    with serving(lambda body: (200, completion(GOOD))) as endpoint:
+        assert make(endpoint.url, prepared, out)[0].edits == 5
+        assert "e0" not in map(named, endpoint.asked)
 
 
 def test_boxes_are_estimated_where_there_are_none():

@@ -197,17 +197,6 @@ def test_nothing_left_is_an_error(tmp_path):
         prepare_source(source, tmp_path / "out", Marks(), Preparation(area=AREA, max_rejected=1.0))
 
 
-def test_other_settings_are_refused_and_a_limit_goes_on(tmp_path):
-    path = files.write_parquet(files.rows_of("omniedit"), tmp_path / "x.parquet")
-    source, out = open_source("omniedit", path=path), tmp_path / "out"
-    first = prepare_source(source, out, Marks(), Preparation(area=AREA, shard_rows=2, limit=3))
-    assert (first.edits, first.shards) == (3, 2)
-    with pytest.raises(DataError, match="area"):
-        prepare_source(source, out, Marks(), Preparation(area=64 * 64, shard_rows=2))
-    assert prepare_source(source, out, Marks(), Preparation(area=AREA, shard_rows=2)).edits == 5
-    assert [edit.id for edit in load_shards(out)] == [f"task_{i}" for i in range(5)]
-
-
 def test_the_holdout_parts_the_sources(tmp_path):
     lines = []
     for i in range(60):  # two edits of each of 30 pictures

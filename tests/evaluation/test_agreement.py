@@ -58,6 +58,8 @@ def test_agreement_by_subset(tmp_path):
     assert everything["naturalness"]["spearman"] is None  # it never varies
     shown = agreement_text(found)
     assert "1.00 [1.00, 1.00]" in shown and "-1.00" in shown
+    assert "-: fewer than 3 edits" in shown  # nor does perceptual quality
+    assert "fewer than 3" not in agreement_text(found, scores=("overall",))
 
 
 def test_ratings_of_one_edit_are_averaged(tmp_path):

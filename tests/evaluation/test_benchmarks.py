@@ -10,7 +10,7 @@ from PIL import Image
 
 from earl.errors import DataError
 from earl.evaluation.benchmark import Declared, Keys, fetch, open_declared, safe_name
-from earl.evaluation.benchmarks import DECLARED, open_own
+from earl.evaluation.benchmarks import DECLARED, open_own, strangers
 from earl.evaluation.published import COLUMNS
 from earl.evaluation.run import evaluate
 from earl.evaluation.tables import text
@@ -77,8 +77,67 @@ def test_aurora_knows_which_of_its_sources_asks_for_what(files, tmp_path):
     assert [(t.group, t.kind) for t in tasks] == [
         ("complex", "action"),
         ("complex", "reasoning"),
-        ("simple", "object"),
+        ("simple", "global"),
     ]
+
+
+def test_aurora_in_its_repository_has_targets_for_some(files, tmp_path):
+    """`test.json` as it is there: `prompt`, `task`, paths from the root, no `output` for emu and epic."""
+    rows = []
+    for number, task in enumerate(("kubric", "emu")):
+        row = {"prompt": f"turn {number}", "task": task, "input": f"data/{task}/images/{number}.png"}
+        files.save(files.picture(number), tmp_path / row["input"])
+        if task == "kubric":
+            row["output"] = f"data/{task}/images/after.png"
+            files.save(files.picture(number, edited=True), tmp_path / row["output"])
+        rows.append(row)
+    (tmp_path / "test.json").write_text(json.dumps(rows))
+    first, second = open_declared(DECLARED["aurora-bench"], path=tmp_path).tasks()
+    assert (first.instruction, first.family, first.kind) == ("turn 0", "kubric", "reasoning")
+    assert (second.family, second.kind, second.group) == ("emu", "global", "simple")
+    assert first.target is not None and second.target is None and Image.open(second.source).size == (96, 64)
+
+
+NAMES = {
+    "emuedit": ["add", "remove", "local", "color", "texture", "text", "background", "global", "style"],
+    "aurora-bench": ["magicbrush", "ag", "something", "clevr", "whatsup", "emu", "epic", "kubric"],
+    "i2ebench": [
+        *("BGReplacement", "ColorAlteration", "Counting", "Deblurring", "DirectionPerception", "HazeRemoval"),
+        *("Lowlight", "NoiseRemoval", "ObjectRemoval", "RainRemoval", "RegionAccuracy", "Replacement"),
+        *("ShadowRemoval", "SnowRemoval", "StyleAlteration", "WatermarkRemoval"),
+    ],
+}
+"""As in the publishers' files; the sources are named in docs/evaluation.md."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_name_of_the_publisher_has_a_kind(name, files, tmp_path):
+    column = "source" if name == "aurora-bench" else "task"
+    row = files.rows_of(SCHEMAS[name])[0]
+    rows = [row | {column: family} for family in NAMES[name]]
+    path = files.write_parquet(rows, tmp_path / "test.parquet")
+    tasks = list(open_declared(DECLARED[name], path=path, draw=0).tasks())
+    assert [task.family for task in tasks] == NAMES[name]
+    assert all(task.kind for task in tasks)
+    assert strangers(name, NAMES[name]) == []
+    if name == "i2ebench":
+        assert [task.kind for task in tasks].count("high-level") == 8
+        simple = {task.family for task in tasks if task.group == "simple"}
+        assert simple == {
+            *("BGReplacement", "ColorAlteration", "ObjectRemoval", "RegionAccuracy", "Replacement"),
+            "StyleAlteration",
+        }
+
+
+def test_a_name_that_nobody_knows_is_a_family_with_a_notice(files, tmp_path):
+    rows = [row | {"task": "weather" if i else "add"} for i, row in enumerate(files.rows_of("emu-edit"))]
+    path = files.write_parquet(rows, tmp_path / "test.parquet")
+    results = evaluate(tmp_path / "run", open_declared(DECLARED["emuedit"], path=path), Inverter(), judging())
+    assert results["families"]["weather"]["judged"] == files.COUNT - 1
+    assert results["kinds"]["local"]["n"] == 1
+    assert results["unknown_families"] == ["weather"]
+    said = "families of their own without a kind: weather"
+    assert said in text(results) and said in (tmp_path / "run" / "table.md").read_text()
 
 
 def test_the_draw_is_the_same_each_time_and_can_be_changed(files, tmp_path):

@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from earl.errors import MissingExtraError
 from earl.evaluation.compare import paired_bootstrap, sign_test
 from earl.evaluation.correlation import kendall, spearman
 from earl.evaluation.distances import l1, pixels, psnr, ssim
 from earl.evaluation.intervals import bootstrap_interval, bootstrap_intervals
-from earl.evaluation.learned import frechet_distance, load_distance
 
 
 def test_several_intervals_agree_with_one():
@@ -132,38 +130,3 @@ def test_p_values_are_even_where_there_is_no_difference():
     rng = np.random.default_rng(6)
     small = sum(paired_bootstrap(rng.normal(0, 1, 50), resamples=400)[1] < 0.05 for _ in range(200))
     assert 2 <= small <= 22  # 5% of 200, give or take
-
-
-def test_clip_similarity_with_weights_at_hand(tmp_path):
-    transformers = pytest.importorskip("transformers")
-    config = transformers.CLIPVisionConfig(
-        hidden_size=32,
-        intermediate_size=37,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        image_size=32,
-        patch_size=8,
-        projection_dim=16,
-    )
-    transformers.CLIPVisionModelWithProjection(config).save_pretrained(tmp_path)
-    size = {"height": 32, "width": 32}
-    transformers.CLIPImageProcessorPil(size=size, crop_size=size).save_pretrained(tmp_path)
-    measure = load_distance("clip", clip_model=str(tmp_path))
-    noise = [
-        Image.fromarray(np.random.default_rng(i).integers(0, 255, (40, 40, 3), np.uint8)) for i in (0, 1)
-    ]
-    same, other = measure([(noise[0], noise[0]), (noise[0], noise[1])])
-    assert same == pytest.approx(1, abs=1e-5)
-    assert -1 <= other < 0.9999
-
-
-def test_what_is_not_at_hand_is_a_sentence(tmp_path):
-    with pytest.raises(MissingExtraError, match="hf download"):
-        load_distance("clip", clip_model=str(tmp_path / "no-clip"))
-    from importlib.util import find_spec
-
-    if find_spec("torchmetrics") is None:
-        with pytest.raises(MissingExtraError, match=r"earl\[metrics\]"):
-            load_distance("lpips")
-        with pytest.raises(MissingExtraError, match=r"earl\[metrics\]"):
-            frechet_distance([])

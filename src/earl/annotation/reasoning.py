@@ -23,7 +23,7 @@ from earl.annotation.asking import Asker, Outcome, Question, Tally
 from earl.annotation.chains import Chain, read_chain
 from earl.annotation.pictures import Pictures
 from earl.annotation.prompts import Picture, Template
-from earl.data.card import read_card, write_card
+from earl.data.card import drop_card, read_card, write_card
 from earl.data.changes import changed_boxes
 from earl.data.prepare import REJECTED
 from earl.data.shards import (
@@ -48,8 +48,9 @@ _SURE = 20  # edits from which a share of rejected ones is judged
 @dataclass(frozen=True)
 class ReasoningData:
     """How chains are made. `side` in px of the longer side of the pictures that are shown (smaller ones
-    are enlarged to it); `max_rejected` a share (0-1); `limit` edits at most, 0 takes all;
-    `tolerance` in levels (0-255) below which pixels count as unchanged."""
+    are enlarged to it); `max_rejected` a share (0-1); `limit` edits at most are asked about, 0 takes all,
+    and a folder can be continued with another; `tolerance` in levels (0-255) below which pixels count as
+    unchanged."""
 
     side: int = 512
     max_rejected: float = 0.2
@@ -70,6 +71,11 @@ class Totals:
         self.rejected += part["rejected"]
         self.shards += 1
 
+    @property
+    def looked(self) -> int:
+        """Edits that were settled, one way or the other."""
+        return self.edits + self.rejected
+
 
 async def make_reasoning(
     prepared: str | Path,
@@ -84,7 +90,8 @@ async def make_reasoning(
     """Write the shards of `prepared` with chains of thought into `folder`, or continue there.
 
     Edits without a fit answer are left out and named in `rejected.jsonl` (id, reason). Raw answers
-    are in `answers/`, a file a shard.
+    are in `answers/`, a file a shard. A folder that was made with a limit goes on with a larger one or
+    none, and keeps what it has with a smaller one.
 
     Raises:
         DataError: no shards, a folder made otherwise, too many rejected, or questions left without an
@@ -99,16 +106,17 @@ async def make_reasoning(
     with only_one(folder):
         _clear(folder)
         for shard in shards:
-            if left == 0:
-                break
-            number = int(shard.name.rpartition("-")[2])
-            rows = open_shard(shard, manifest)
-            edits = [rows[place] for place in range(len(rows))][:left]
-            left = None if left is None else left - len(edits)
-            done = folder / shard.name / PART
-            if done.is_file():
-                totals.add(json.loads(done.read_text(encoding="utf-8")))
+            done = _done(folder / shard.name)
+            if left == 0 and not done.shards:
                 continue
+            rows = open_shard(shard, manifest)
+            wanted = len(rows) if left is None else min(left, len(rows))
+            left = None if left is None else left - wanted
+            if done.shards and done.looked >= wanted:
+                totals.add(vars(done))
+                continue
+            number = int(shard.name.rpartition("-")[2])
+            edits = [rows[place] for place in range(wanted)]
             show = partial(on_progress, totals, asker.tally) if on_progress else None
             with AnswerFile(folder / ANSWERS / f"{shard.name}.jsonl") as answers:
                 questions = _questions(shard, edits, pictures, template, model, settings)
@@ -138,7 +146,15 @@ def _made_with(
         raise VerifierError("the endpoint has no name for its model; give one with --model")
     kept = {name: value for name, value in manifest.items() if name != "format"}
     made = {"model": model, "prompts": template.version, "prompts_hash": template.hash}
-    return {**kept, "reasoning": {**made, "side": settings.side, "limit": settings.limit}}
+    return {**kept, "reasoning": {**made, "side": settings.side}}
+
+
+def _done(shard: Path) -> Totals:
+    """What a shard says of itself; `shards` is 0 where there is none."""
+    totals = Totals()
+    if (shard / PART).is_file():
+        totals.add(json.loads((shard / PART).read_text(encoding="utf-8")))
+    return totals
 
 
 def _questions(
@@ -251,12 +267,16 @@ def _write(
     part = {"edits": len(kept), "rejected": len(refused)}
     lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in refused)
     attached = {PART: json.dumps(part), REJECTED: lines}
-    write_shard(folder, number, kept, split=str(manifest.get("split", "")), attached=attached)
+    drop_card(folder)
+    split = str(manifest.get("split", ""))
+    write_shard(
+        folder, number, kept, split=split, attached=attached, replacing=True
+    )  # it may have been short
     return part
 
 
 def _check_share(totals: Totals, folder: Path, settings: ReasoningData, *, sure: int = _SURE) -> None:
-    looked = totals.edits + totals.rejected
+    looked = totals.looked
     if looked >= sure and totals.rejected > settings.max_rejected * looked:
         _gather_rejected(folder)
         raise DataError(

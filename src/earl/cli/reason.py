@@ -29,7 +29,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     shown("--map", metavar="FIELD=COLUMN,…", help="the mapping that was given")
     shown("--side", type=shared.integer(64, 4096), default=512, help="px, longer side as shown")
     shown("--device", choices=shared.DEVICES, default="auto", help="auto: CUDA where there is one")
-    add("--limit", type=shared.integer(0), default=0, help="edits at most; 0: all")
+    add(
+        "--limit",
+        type=shared.integer(0),
+        default=0,
+        help="edits at most; 0: all; a folder goes on with a larger one",
+    )
     add("--max-rejected", type=shared.number(0, 1), default=0.2, help="share of bad answers that stops")
     add_endpoint(parser, "the model that writes", "reasoning.txt and reasoning-examples.txt", required=True)
 
@@ -63,6 +68,11 @@ def run(options: argparse.Namespace) -> int:
         f"{totals.edits} edits with reasoning by {asker.model} in {options.out}{refused}; "
         f"{asker.tally.asked} questions asked, {seconds:.0f} s"
     )
+    if options.limit and totals.looked > options.limit:
+        print(
+            f"{options.out} had {totals.looked} edits settled before, more than --limit {options.limit}: "
+            "all of them were kept"
+        )
     return 0
 
 

@@ -74,6 +74,11 @@ def read_card(folder: str | Path) -> dict[str, Any]:
         raise DataError(f"{path} cannot be read: {error}") from error
 
 
+def drop_card(folder: str | Path) -> None:
+    """Take the card away before shards are added to a finished folder: it tells of what was there before."""
+    (Path(folder) / CARD).unlink(missing_ok=True)
+
+
 def _count(shards: EditShards) -> tuple[dict[str, Counter[Any]], str]:
     """Counts by what an edit is, and a digest over all rows in order."""
     names = [*_COUNTED, "split, family", "target", "reasoning"]

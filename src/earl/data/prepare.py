@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from earl.data.card import write_card
+from earl.data.card import drop_card, write_card
 from earl.data.shards import PART, Edit, only_one, shard_path, start_folder, write_shard
 from earl.data.sources import OpenedSource, Read
 from earl.data.tokenise import Made, Preparation, make_edits, mask_box
@@ -149,6 +149,7 @@ def _shards(
         }
         lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in refused)
         attached = {PART: json.dumps({**numbers, "made_by": _version()}), REJECTED: lines}
+        drop_card(folder)
         write_shard(folder, counts.shards, edits, split=source.schema.split, attached=attached)
         _append(folder, refused)
         counts.add(numbers)

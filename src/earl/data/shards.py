@@ -297,12 +297,15 @@ def write_shard(
     *,
     split: str,
     attached: Mapping[str, str] | None = None,
+    replacing: bool = False,
 ) -> Path:
     """Write one shard, whole or not at all.
 
     Args:
         edits: may be empty where files are attached.
         attached: files to put into the shard, text by name; the shard then has `EXTRAS` too.
+        replacing: the shard may be there already, and is put aside only when the new one is whole. A kill
+            between the two leaves none.
 
     Raises:
         CheckpointError: the disk is full or not writable; shards written before are intact.
@@ -344,7 +347,10 @@ def write_shard(
         partial.mkdir(exist_ok=True)
         for name, text in (attached or {}).items():
             (partial / name).write_text(text, encoding="utf-8")
+        if replacing and final.exists():
+            os.replace(final, folder / f".partial-old-{final.name}")
         os.replace(partial, final)
+        shutil.rmtree(folder / f".partial-old-{final.name}", ignore_errors=True)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise CheckpointError(

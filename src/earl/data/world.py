@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from earl.data.card import write_card
+from earl.data.card import drop_card, write_card
 from earl.data.changes import changed_cells
 from earl.data.shards import Edit, only_one, shard_path, start_folder, write_shard
 from earl.world import Scene, WorldTask, caption, questions, render, sample_group
@@ -95,6 +95,7 @@ def prepare_world(
         for index in range(count):
             if not shard_path(folder, index).exists():
                 edits = list(_shard_edits(index, encoder, settings, batch, pool))
+                drop_card(folder)
                 write_shard(folder, index, edits, split=settings.split)
             if on_shard:
                 on_shard(index + 1, count)

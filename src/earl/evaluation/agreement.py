@@ -127,6 +127,8 @@ def agreement_text(found: Mapping[str, Any], *, scores: Sequence[str] = SCORES[:
             first = f"{name:<{wide}} {figures['compared']:>5}" if not place else " " * (wide + 6)
             cells = "".join(f"{_cell(figures[score], kind):<22}" for kind in ("spearman", "kendall"))
             lines.append(f"{first}  {score.replace('_', ' '):<22}{cells}".rstrip())
+    if any(line.endswith(" -") for line in lines):
+        lines.append("-: fewer than 3 edits with a verdict, or all their scores or ratings are equal")
     lines.append("-1 to 1; brackets: 95% bootstrap intervals over edits; ties share their mean rank")
     left_out = found["all"]["left_out"]
     lines += [

@@ -79,7 +79,7 @@ def summarise_metrics(
     records = list(folder.metrics)
     found: dict[str, Any] = {}
     for name in (*PLAIN, *PAIRWISE):
-        values = np.array([record[name] for record in records if name in record], np.float64)
+        values = np.array([record[name] for record in records if record.get(name) is not None], np.float64)
         if len(values):
             low, high = bootstrap_intervals(values[:, None])[0]
             interval = [round(float(low), 4), round(float(high), 4)]

@@ -9,6 +9,7 @@ from typing import Any
 
 from earl.errors import DataError
 from earl.evaluation import tables
+from earl.evaluation.benchmarks import strangers
 from earl.evaluation.folder import EvaluationFolder
 from earl.evaluation.ledger import write_text
 from earl.evaluation.metrics import measure, summarise_metrics
@@ -24,8 +25,9 @@ def compile_results(folder: EvaluationFolder, *, seed: int = 0) -> dict[str, Any
         {"benchmark", "editor", "verifier": as in evaluation.json,
          "complete": whether all tasks have their edit,
          "scores": names of the scores,
-         "all": summary, "groups" | "kinds" | "families": {name: summary}}; a summary is as
-        `scores.summarise` gives it.
+         "all": summary, "groups" | "kinds" | "families": {name: summary}, where a summary is as
+        `scores.summarise` gives it,
+         "unknown_families": those that the benchmark's file does not know}.
     """
     edits = scored_edits(folder)
     names = names_of(edits)
@@ -40,6 +42,7 @@ def compile_results(folder: EvaluationFolder, *, seed: int = 0) -> dict[str, Any
         "scores": list(names),
         "all": summarise(edits, names=names, seed=seed),
         **parts,
+        "unknown_families": strangers(folder.plan["benchmark"]["name"], parts["families"]),
     }
 
 

@@ -81,6 +81,10 @@ def notes(results: Results) -> list[str]:
         found.append(f"edits without an image: {overall['no_image']}; they count as 0")
     for reason, count in overall["left_out"].items():
         found.append(f"in no mean: {count} of {overall['n']}, {REASONS[reason]}")
+    if strange := results.get("unknown_families"):
+        found.append(
+            f"unknown to this version, so families of their own without a kind: {', '.join(strange)}"
+        )
     if not results["complete"]:
         found.append("the benchmark was not edited to its end: these are its first tasks")
     for name, measured in results.get("metrics", {}).items():

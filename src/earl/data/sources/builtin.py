@@ -195,18 +195,15 @@ BENCHMARKS = (
             "family": ("task",),
         },
         licence="see the publisher",
+        # RegionAccuracy's instructions are those of ColorAlteration, ObjectRemoval and Replacement.
         simple=frozenset(
             {
-                "objectremoval",
-                "objectreplacement",
-                "backgroundreplacement",
+                "bgreplacement",
                 "coloralteration",
+                "objectremoval",
+                "regionaccuracy",
+                "replacement",
                 "stylealteration",
-                "object removal",
-                "object replacement",
-                "background replacement",
-                "color alteration",
-                "style alteration",
             }
         ),
         split="test",

@@ -277,7 +277,7 @@ class HubRows:
         except Exception as error:  # the network, the Hub and `datasets` fail in many ways
             raise DataError(
                 f"the data set {self.name} (split {self._split}) cannot be read from the Hub: {error}; "
-                "check the name, the connection and `hf auth login`, or give a local copy with --path"
+                "check the name, the connection and `hf auth login`, or give a local copy"
             ) from error
 
     def light(self, columns: Sequence[str]) -> Iterator[Row]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 
-from earl.evaluation.benchmark import Declared
+from earl.evaluation.benchmark import Declared, plain_name
 from earl.evaluation.benchmarks import aurora, emuedit, i2ebench, magicbrush, omniedit, vismin
 from earl.evaluation.benchmarks.own import open_own
 from earl.evaluation.benchmarks.world import WorldTasks
@@ -24,4 +25,10 @@ def unknown(name: str) -> str:
     return f"{name!r} is no benchmark, and no file or folder of own data; {hint}"
 
 
-__all__ = ["DECLARED", "WorldTasks", "open_own", "unknown"]
+def strangers(name: str, families: Iterable[str]) -> list[str]:
+    """Families that a benchmark's file does not know: they stand for themselves and have no kind."""
+    kinds = DECLARED[name].kinds if name in DECLARED else {}
+    return [family for family in families if family and kinds and plain_name(family) not in kinds]
+
+
+__all__ = ["DECLARED", "WorldTasks", "open_own", "strangers", "unknown"]

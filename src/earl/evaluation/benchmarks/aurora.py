@@ -1,7 +1,8 @@
 """AURORA-Bench: 400 edits, 50 from each of eight sources; without target images.
 
-The sources ask for actions and movement, for spatial reasoning, or for changes of objects and
-their looks; those of Emu Edit are simple, all others complex.
+The names are those of `task` in the publisher's test.json and of `source` on the Hub. Its README has
+four skills: action, reasoning, object and attribute, global; the edits from Emu Edit change style,
+background or the whole picture (their `type` there says so) and are simple, all others are complex.
 """
 
 from earl.evaluation.benchmark import Declared
@@ -11,7 +12,7 @@ BENCHMARK = Declared(
     title="AURORA-Bench",
     schema="aurora-bench",
     column="AURORA",
-    about="actions, spatial reasoning and objects, 50 edits of each of eight sources",
+    about="actions, spatial reasoning, objects and whole pictures, 50 edits of each of eight sources",
     kinds={
         "ag": "action",
         "something": "action",
@@ -20,7 +21,7 @@ BENCHMARK = Declared(
         "clevr": "reasoning",
         "whatsup": "reasoning",
         "magicbrush": "object",
-        "emu": "object",
+        "emu": "global",
     },
     groups={"emu": "simple"},
 )

@@ -1,24 +1,25 @@
 """I2EBench: 1,000 rows drawn with seed 42 (as the paper did), in 16 dimensions, no target images.
 
 Its own division is high-level (what a picture shows) and low-level (restoring a damaged picture).
+The names are those of the folders in the publisher's `EditData/`.
 """
 
 from earl.evaluation.benchmark import Declared
 
 HIGH = (
-    "backgroundreplacement",
+    "bgreplacement",
     "coloralteration",
     "counting",
     "directionperception",
     "objectremoval",
-    "objectreplacement",
     "regionaccuracy",
+    "replacement",
     "stylealteration",
 )
 LOW = (
     "deblurring",
     "hazeremoval",
-    "lowlightenhancement",
+    "lowlight",
     "noiseremoval",
     "rainremoval",
     "shadowremoval",

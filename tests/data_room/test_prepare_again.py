@@ -1,0 +1,49 @@
+"""A prepared folder that is prepared again: with other settings, further, or cut off on the way."""
+
+from __future__ import annotations
+
+import pytest
+import source_files as files
+from source_files import Marks
+
+from earl.data.card import read_card
+from earl.data.prepare import Preparation, prepare_source
+from earl.data.shards import load_shards
+from earl.data.sources import open_source
+from earl.errors import DataError
+
+AREA = 32 * 32
+SMALL = Preparation(area=AREA, shard_rows=2, batch=2)
+
+
+def test_other_settings_are_refused_and_a_limit_goes_on(tmp_path):
+    path = files.write_parquet(files.rows_of("omniedit"), tmp_path / "x.parquet")
+    source, out = open_source("omniedit", path=path), tmp_path / "out"
+    first = prepare_source(source, out, Marks(), Preparation(area=AREA, shard_rows=2, limit=3))
+    assert (first.edits, first.shards) == (3, 2)
+    with pytest.raises(DataError, match="area"):
+        prepare_source(source, out, Marks(), Preparation(area=64 * 64, shard_rows=2))
+    assert prepare_source(source, out, Marks(), Preparation(area=AREA, shard_rows=2)).edits == 5
+    assert [edit.id for edit in load_shards(out)] == [f"task_{i}" for i in range(5)]
+
+
+def test_a_folder_that_is_added_to_has_no_card_until_it_is_through(tmp_path):
+    class Breaks(Marks):
+        calls = 0
+
+        def encode(self, images, resize=True):
+            self.calls += 1
+            if self.calls == 2:
+                raise OSError("the device is gone")
+            return super().encode(images, resize)
+
+    path = files.write_parquet(files.rows_of("omniedit"), tmp_path / "x.parquet")
+    source, out = open_source("omniedit", path=path), tmp_path / "out"
+    prepare_source(source, out, Marks(), Preparation(area=AREA, shard_rows=2, batch=2, limit=1))
+    assert read_card(out)["edits"] == 1
+    with pytest.raises(OSError, match="gone"):
+        prepare_source(source, out, Breaks(), SMALL)
+    with pytest.raises(DataError, match="not through"):
+        read_card(out)
+    prepare_source(source, out, Marks(), SMALL)
+    assert read_card(out)["edits"] == 5
