@@ -93,7 +93,9 @@ def test_equal_attempts_get_the_verdict_of_the_plain_way(way: str, scenes):
             "sum": WeightedSum([Weighted("a", scene), Weighted("b", Noisy(scene, 1.0), 2.0)]),
         }[way]
 
-    attempts = [Attempt(source, words, edited) for source, words, target in scenes for edited in (target, source)]
+    attempts = [
+        Attempt(source, words, edited) for source, words, target in scenes for edited in (target, source)
+    ]
     group = [attempts[index] for index in (0, 1, 0, 0, 2, 1, 3, 2)]
     group.append(Attempt(attempts[0].source, attempts[2].instruction, attempts[0].edited))  # other words
     plain = asyncio.run(verifier().judge(group))

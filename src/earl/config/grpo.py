@@ -27,7 +27,7 @@ class Rollouts(Section):
     max_text_tokens: Count = Field(default=1024, description="ids of reasoning, at most")
     decode: Literal["float32", "bf16", "auto"] = Field(
         default="float32",
-        description="what sampled pictures are decoded in; auto: bf16 where the device computes in it natively",
+        description="what sampled pictures are decoded in; auto: bf16 where the device has it natively",
     )
     engine: Literal["earl", "vllm", "vllm-server"] = Field(
         default="earl", description="who samples: ours, vLLM in this process, or a vLLM server"

@@ -74,12 +74,11 @@ class OnceEach:
     async def judge(self, attempts: Sequence[Attempt]) -> list[Verdict]:
         """Verdicts in the order of the attempts. Raises as the verifier inside."""
         keys = [_key(attempt) for attempt in attempts]
-        first = {key: attempt for key, attempt in zip(reversed(keys), reversed(attempts), strict=True)}
-        order = list(dict.fromkeys(keys))
-        verdicts = await self.verifier.judge([first[key] for key in order])
-        if len(verdicts) != len(order):
+        different = dict(zip(keys, attempts, strict=True))
+        verdicts = await self.verifier.judge(list(different.values()))
+        if len(verdicts) != len(different):
             return verdicts  # whoever asked says what is wrong
-        found = dict(zip(order, verdicts, strict=True))
+        found = dict(zip(different, verdicts, strict=True))
         return [found[key] for key in keys]
 
 

@@ -67,7 +67,10 @@ def forecast(measured: Iterable[tuple[Work, float]], left: Iterable[tuple[str, l
         total[0] += seconds
         total[1] += work.units
     rates = {kind: seconds / units for kind, (seconds, units) in sums.items() if units}
-    spent, used, counted, unknown = 0.0, {}, [], []
+    spent = 0.0
+    used: dict[str, tuple[float, str]] = {}
+    counted: list[str] = []
+    unknown: list[str] = []
     for name, works in left:
         if works:
             (counted if all(work.kind in rates for work in works) else unknown).append(name)

@@ -101,7 +101,7 @@ class VisionTokenizer:
 
     @torch.inference_mode()
     def decode_codes(self, codes_BHW: Tensor, *, bf16: bool = False) -> Tensor:
-        """float32 pixels (B, 3, 8 H, 8 W), about [-1, 1], of integer codes (B, H, W); `bf16` as in `decode`."""
+        """float32 pixels (B, 3, 8 H, 8 W), about [-1, 1], of codes (B, H, W); `bf16` as in `decode`."""
         vectors_BHWD = self.model.quantize.embedding(codes_BHW.to(self.device).long())
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             return decode_still(self.model, vectors_BHWD.permute(0, 3, 1, 2).contiguous()).float()
