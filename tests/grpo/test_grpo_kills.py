@@ -1,4 +1,4 @@
-"""kill -9 at ten random moments, resumed each time: the weights of an uninterrupted run."""
+"""kill -9 at random moments, resumed each time: the weights of an uninterrupted run, whole or LoRA."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from earl.config.recipe import save_recipe
 from .tiny import make_recipe, recipe_table, records
 
 # Imports once and forks each run, so that ten of them cost ten runs and not ten times the imports.
+# Arguments: the recipes of the uninterrupted and of the killed run, a seed, how many kills.
 # It computes nothing itself: a fork of a process with torch's threads running could hang.
 SCRIPT = """
 import json, os, random, signal, sys, time
@@ -48,7 +49,7 @@ def checkpoints(path):
     folder = load_recipe(GrpoRecipe, path).run.folder + "/checkpoints"
     return sorted(name for name in os.listdir(folder) if name[0] != ".") if os.path.isdir(folder) else []
 
-whole, killed, seed = sys.argv[1], sys.argv[2], int(sys.argv[3])
+whole, killed, seed, times = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 rng = random.Random(seed)
 began = time.monotonic()
 child = start(whole)
@@ -59,7 +60,7 @@ assert ended(child, 500) == 0, "the uninterrupted run"
 length = time.monotonic() - began
 step = (length - first) / load_recipe(GrpoRecipe, whole).length.steps
 kills = []
-for turn in range(10):  # anywhere from the first instruction to the middle of the third step
+for turn in range(times):  # anywhere from the first instruction to the middle of the third step
     child = start(killed)
     wait = rng.uniform(0, first + 2 * step)
     if ended(child, wait) is not None:
@@ -70,15 +71,22 @@ for turn in range(10):  # anywhere from the first instruction to the middle of t
 status = ended(start(killed), 500)
 print(json.dumps({"kills": kills, "status": status, "seconds": length}))
 """
-STEPS = 24
+LORA = {"lora": {"rank": 2, "targets": ["q_proj", "down_proj"]}}
 
 
 @pytest.mark.slow
-def test_ten_kills_change_nothing(room: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("more", "kills", "steps", "weights_at"),
+    [({}, 10, 24, "policy/model.safetensors"), (LORA, 4, 12, "adapter/adapter_model.safetensors")],
+    ids=["whole policy", "lora"],
+)
+def test_kills_change_nothing(
+    more: dict, kills: int, steps: int, weights_at: str, room: Path, tmp_path: Path
+) -> None:
     paths = []
     for name in ("whole", "killed"):
-        table = recipe_table(room, tmp_path / name)
-        table |= {"length": {"steps": STEPS}, "checkpoint": {"every": 1, "keep": 2}}
+        table = recipe_table(room, tmp_path / name) | more
+        table |= {"length": {"steps": steps}, "checkpoint": {"every": 1, "keep": 2}}
         table |= {
             "heldout": {"prompts": 2},
             "validation": {"every": 7},
@@ -91,18 +99,16 @@ def test_ten_kills_change_nothing(room: Path, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     seed = int.from_bytes(os.urandom(4), "big")
-    command = [sys.executable, str(script), *map(str, paths), str(seed)]
+    command = [sys.executable, str(script), *map(str, paths), str(seed), str(kills)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr[-2000:]
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["status"] == 0, f"seed {seed}: {done.stderr[-2000:]}"
-    assert len(told["kills"]) == 10, f"the run ended before it was killed ten times: {told}"
+    assert len(told["kills"]) == kills, f"the run ended before it was killed {kills} times: {told}"
     assert len({last for _, *there in told["kills"] for last in there}) > 1, f"it never got on: {told}"
-    weights = [
-        load_file(tmp_path / name / "model" / "policy" / "model.safetensors") for name in ("whole", "killed")
-    ]
-    assert weights[0].keys() == weights[1].keys()
+    weights = [load_file(tmp_path / name / "model" / weights_at) for name in ("whole", "killed")]
+    assert weights[0].keys() == weights[1].keys() and weights[0]
     for name, tensor in weights[0].items():
         assert tensor.equal(weights[1][name]), f"{name} differs after {told} (seed {seed})"
     rewards = [[line["reward"] for line in records(tmp_path / name)] for name in ("whole", "killed")]
-    assert rewards[0] == rewards[1] and len(rewards[0]) == STEPS
+    assert rewards[0] == rewards[1] and len(rewards[0]) == steps

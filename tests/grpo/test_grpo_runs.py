@@ -173,6 +173,24 @@ def test_lora_leaves_the_base_alone(room: Path, tmp_path: Path) -> None:
     assert (tmp_path / "model" / "adapter").is_dir()
 
 
+def test_a_killed_lora_run_ends_with_the_same_adapter(room: Path, tmp_path: Path) -> None:
+    """kill -9 in the middle of step 4; the checkpoint of step 2 is the last one."""
+    for name in ("whole", "killed"):
+        table = recipe_table(room, tmp_path / name) | {"length": {"steps": 5}}
+        table["lora"] = {"rank": 2, "targets": ["q_proj", "down_proj"]}
+        if name == "killed":
+            assert run_script(tmp_path, SCRIPT, make_recipe(table), die_at=4) == [-9]
+            assert [line["step"] for line in records(tmp_path / name)][-1] == 3
+        train(table)
+    files = ("model/adapter/adapter_model.safetensors", "checkpoints/step-00000005/optimiser.safetensors")
+    for file in files:
+        whole, killed = (load_file(tmp_path / name / file) for name in ("whole", "killed"))
+        assert whole and any(tensor.abs().sum() > 0 for key, tensor in whole.items() if "lora_B" in key)
+        assert largest_difference(whole, killed) == 0.0, file
+    rewards = [[line["reward"] for line in records(tmp_path / name)] for name in ("whole", "killed")]
+    assert rewards[0] == rewards[1] and len(rewards[0]) == 5
+
+
 def test_prompts_from_shards(room: Path, tmp_path: Path) -> None:
     table = recipe_table(room, tmp_path)
     table |= {"length": {"steps": 3}, "heldout": {"prompts": 3, "path": str(room / "shards")}}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import time
+
 import numpy as np
 import pytest
 
@@ -10,6 +13,7 @@ from earl.reproduce.bootstrap import estimate
 from earl.reproduce.cells import CELLS, needed
 from earl.reproduce.claims import CLAIMS, difference, judge_claims
 from earl.reproduce.tables import markdown, results
+from earl.reproduce.timing import TimeLimit, Work, duration, forecast
 
 TASKS = 60
 
@@ -119,7 +123,59 @@ def test_tables_have_the_papers_shape():
         row.count("|") == rows[i - 1].count("|") or "model" in row or "claim" in row
         for i, row in enumerate(rows)
     )
-    found = results(scores)
+    assert "## Missing" not in text
+    missing = {"rl-c": "not run", "rl-s": "1 of 3 seeds"}
+    listed = markdown(scores, missing)
+    assert "- `rl-c`, SFT S → RL C: not run\n- `rl-s`, SFT S → RL S: 1 of 3 seeds\n\n## Claims" in listed
+    found = results(scores, missing)
+    assert found["missing"] == missing
     assert found["cells"]["sft-s"]["seeds"] == 2
     cell = found["cells"]["rl-sc"]["complex"]["overall"]
     assert cell["low"] < cell["mean"] < cell["high"]
+
+
+def test_a_forecast_counts_what_has_a_measure_and_names_the_rest():
+    measured = [(Work("sft", 100), 50.0), (Work("sft", 300), 350.0), (Work("evaluation", 10, "task"), 5.0)]
+    left = [
+        ("a", [Work("evaluation", 500, "task"), Work("sft", 20)]),
+        ("b", [Work("evaluation", 100, "task"), Work("grpo", 7)]),
+        ("c", []),
+    ]
+    found = forecast(measured, left)
+    assert found.seconds == 500 * 0.5 + 20 * 1.0 + 100 * 0.5
+    assert (found.counted, found.unknown) == (("a",), ("b",))
+    assert found.lines() == [
+        "time: about 5 min, as measured here: evaluation 0.5 s a task, sft 1 s a step",
+        "  not all counted, for want of a measure: b",
+    ]
+    assert forecast([], []).lines() == []
+    assert [duration(s) for s in (3, 600, 11_100)] == ["3 s", "10 min", "3 h 05 min"]
+
+
+def test_a_time_limit():
+    now = [0.0]
+    limit = TimeLimit(2.0, clock=lambda: now[0])
+    assert not limit.over
+    now[0] = 120.0
+    assert limit.over and not TimeLimit(None).over
+
+
+def test_a_time_limit_asks_only_a_handler_that_was_set_within(monkeypatch):
+    monkeypatch.setattr("earl.reproduce.timing.LOOK", 0.005)
+    heard: list[str] = []
+    before = signal.signal(signal.SIGTERM, lambda *_: heard.append("outside"))
+    try:
+        with TimeLimit(1e-9).watching():
+            time.sleep(0.1)
+            assert not heard, "what cannot be continued is not disturbed"
+            inner = signal.signal(signal.SIGTERM, lambda *_: heard.append("trainer"))
+            while not heard:
+                time.sleep(0.01)
+            signal.signal(signal.SIGTERM, inner)
+        assert set(heard) == {"trainer"}
+        with TimeLimit(60).watching():
+            signal.signal(signal.SIGTERM, lambda *_: heard.append("early"))
+            time.sleep(0.05)
+        assert "early" not in heard
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -15,6 +15,7 @@ from earl.errors import ConfigError
 from earl.reproduce import CELLS, Matrix
 from earl.reproduce.recipes import grpo_recipe, sft_recipe
 from earl.reproduce.scores import Drawer
+from earl.reproduce.timing import TimeLimit
 
 ROOT = Path(__file__).parents[2]
 MICRO = {
@@ -54,6 +55,7 @@ def test_every_cell_is_an_ordinary_run(made, model_folder):
     assert recipe.verifier.noise == 3.0 and recipe.model.start.endswith("seed-0/sft-s/model")
     scores = matrix(made, model_folder).scores()
     assert set(scores) == {"start", "sft-s", *CHOSEN}
+    assert set(matrix(made, model_folder).missing()) == set(CELLS) - set(scores)
     assert all(len(report[0]["tasks"]) == 2 for report in scores.values())
     tasks = {name: list(report[0]["tasks"]) for name, report in scores.items()}
     assert len({tuple(ids) for ids in tasks.values()}) == 1, "all cells are judged on the same tasks"
@@ -71,7 +73,61 @@ def test_what_is_there_is_not_made_again(made, model_folder, monkeypatch):
         monkeypatch.setattr(name, never)
     again = matrix(made, model_folder)
     assert {state for _, state in again.plan()} == {"done"}
-    again.run(lambda line: None)
+    assert again.run(lambda line: None) and again.forecast().lines() == []
+    monkeypatch.setattr("earl.training.loop.Trainer.run", never)
+    assert again.run(lambda line: None, minutes=1e-9), "nothing is left to cut short"
+
+
+def test_other_cells_of_the_folder_are_shown_too(made, model_folder):
+    other = matrix(made, model_folder, names=("rl-c",))
+    assert {job.cell.name: state for job, state in other.plan()}["rl-c"].startswith("train")
+    assert set(other.scores()) == {"start", "sft-s", *CHOSEN}
+    more = matrix(made, model_folder, seeds=(0, 1))
+    assert set(more.scores()) == {"start"}, "a mean over some of the seeds would pass for one over all"
+    assert more.missing()["rl-sc"] == "1 of 2 seeds" and more.missing()["rl-c"] == "not run"
+
+
+def test_the_forecast_is_of_what_was_measured(made, model_folder, tmp_path):
+    fresh = matrix(tmp_path, model_folder)
+    assert fresh.forecast().lines() == ["time: not known, no work of these kinds has been measured here yet"]
+    record = json.loads((made / "seed-0" / "sft-s" / "cell.json").read_text())
+    assert record["steps"] == 2 and 0 < record["seconds"] < 600
+    found = matrix(made, model_folder, names=("sft-sc", "rl-c", "think-s")).forecast()
+    assert found.rates["sft"] == (record["seconds"] / 2, "step")
+    assert found.counted == ("sft-sc, seed 0", "rl-c, seed 0") and found.unknown == ("think-s, seed 0",)
+    rates = {kind: rate for kind, (rate, _) in found.rates.items()}
+    assert set(rates) == {"sft", "grpo", "evaluation"}
+    assert found.seconds == pytest.approx(2 * rates["sft"] + rates["grpo"] + 4 * rates["evaluation"])
+    assert "think-s" in found.lines()[1]
+    scaled = matrix(made, model_folder, names=("rl-sc-scaled",)).forecast()
+    assert scaled.seconds == pytest.approx(2 * rates["grpo"] + 2 * rates["evaluation"])
+
+
+def test_a_time_limit_cuts_training_short_and_it_goes_on(made, model_folder, tmp_path):
+    """The limit passes in the middle of training: a checkpoint, no score; later the rest."""
+    given = {"sft-s": str(made / "seed-0" / "sft-s" / "model")}
+    long = budget(rl=MICRO["rl"] | {"steps": 40}, checkpoint_every=40)
+
+    def cell() -> Matrix:
+        return matrix(tmp_path, model_folder, budget=long, given=given, names=("rl-s",))
+
+    said: list[str] = []
+    assert not cell().run(said.append, minutes=1e-6)
+    assert "minutes are over" in said[-1] and not (tmp_path / "seed-0").exists(), "nothing was begun"
+
+    class Limit(TimeLimit):  # over once the log has a step, wherever this machine is by then
+        over = property(lambda self: (tmp_path / "seed-0" / "rl-s" / "log.jsonl").exists())  # type: ignore[assignment]
+
+    done = cell()
+    job = next(job for job in done.jobs() if job.cell.name == "rl-s")
+    assert not done._train(job, Limit(60.0))
+    record = json.loads((job.folder / "cell.json").read_text())
+    assert record["trained"] is False and record["reason"] == "asked to stop"
+    assert 0 < record["steps"] == record["step"] < 40
+    states = {job.cell.name: state for job, state in cell().plan()}
+    assert states["rl-s"] == "go on with training (grpo, 40 steps)"
+    work = next(work for work in cell()._left(job) if work.unit == "step")
+    assert work.units == 40 - record["step"], "the forecast counts the rest"
 
 
 def test_another_benchmark_trains_nothing_anew(made, model_folder):
@@ -138,7 +194,13 @@ def test_the_command_prints_plan_tables_and_claims(made, model_folder, tmp_path,
     assert (made / "tables.md").read_text() in said
     assert set(json.loads((made / "results.json").read_text())["cells"]) == {"start", "sft-s", *CHOSEN}
     assert main([*words, "--plan", "--set", "rl.steps=7", "--cells", "rl-c"]) == 0
-    assert "rl-c, seed 0   train (grpo, 7 steps) and evaluate" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "rl-c, seed 0   train (grpo, 7 steps) and evaluate" in said and "\ntime: about" in said
+    assert main([*words, "--tables", "--cells", "rl-c"]) == 0
+    said = capsys.readouterr().out
+    assert "| SFT S → RL S+C (1 seed) |" in said and "- `rl-c`, SFT S → RL C: not run" in said
+    assert "| Reasoning does not help | **not run** |" in said
+    assert json.loads((made / "results.json").read_text())["missing"]["rl-c"] == "not run"
 
 
 @pytest.mark.parametrize(
@@ -150,6 +212,7 @@ def test_the_command_prints_plan_tables_and_claims(made, model_folder, tmp_path,
         (["--set", "rl.stesp=3"], "rl.steps"),
         (["--seeds", "1", "1"], "each once"),
         (["--budget", "none.toml"], "none.toml"),
+        (["--tables"], "holds no scores"),
     ],
 )
 def test_mistakes_are_one_sentence(words, what, model_folder, tmp_path, capsys):

@@ -25,6 +25,10 @@ class Rollouts(Section):
     top_p: float = Field(default=1.0, gt=0, le=1, description="share of the probability kept")
     max_batch: Count = Field(default=128, description="completions in progress at once on a rank (memory)")
     max_text_tokens: Count = Field(default=1024, description="ids of reasoning, at most")
+    decode: Literal["float32", "bf16", "auto"] = Field(
+        default="float32",
+        description="what sampled pictures are decoded in; auto: bf16 where the device has it natively",
+    )
     engine: Literal["earl", "vllm", "vllm-server"] = Field(
         default="earl", description="who samples: ours, vLLM in this process, or a vLLM server"
     )

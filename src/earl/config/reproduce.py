@@ -44,6 +44,9 @@ class RlBudget(Section):
     group: int = Field(default=8, ge=2)
     learning_rate: Rate = 1e-5
     kl_coefficient: float = Field(default=3e-4, ge=0)
+    decode: Literal["float32", "bf16", "auto"] = Field(
+        default="float32", description="what sampled pictures are decoded in, as rollouts.decode"
+    )
     heldout: Steps = Field(default=32, description="held-out prompts, looked at five times")
     max_text_tokens: Count = Field(default=512, description="ids of reasoning, at most")
     noise: float = Field(default=3.0, gt=0, le=10, description="points, std, of the noisy verifier's scores")

@@ -56,7 +56,7 @@ class HeldOut:
     def __call__(self, step: int) -> dict[str, float]:
         """Means over the judged edits: `overall` (also by kind of edit), the four parts, `judged`
         (share), `second` and `second_gap` (first - second, points), `drift` (nats a token)."""
-        groups = self.sampler.collect(self.prompts, group=1)
+        groups = self.sampler.collect(self.prompts, group=1, exact=True)  # as `earl evaluate` decodes
         attempts = [self.sampler.attempts[group.key][0] for group in groups]
         second: Sequence[Verdict | None] = [None] * len(groups)
         if self.second is not None:

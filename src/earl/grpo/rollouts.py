@@ -1,7 +1,8 @@
 """Prompts → completions → images → verdicts, judging while the rest is still being sampled.
 
 As soon as the last rollout of a group ends, its images are decoded together and sent to the
-verifier; the engine goes on with the other groups meanwhile.
+verifier; the engine goes on with the other groups meanwhile. Equal ones are decoded and judged once
+(`repeats`).
 
 Axes: P prompts, G rollouts of a prompt.
 """
@@ -20,6 +21,7 @@ from earl.generation import Engine, Request, Sampling
 from earl.grpo.batches import Group, Rollout
 from earl.grpo.judging import RETRIED, Judge
 from earl.grpo.prompts import Prompt
+from earl.grpo.repeats import Pictures, once_each
 from earl.pipeline import Verifier
 from earl.records import Attempt, Completion, Verdict
 from earl.sequence import TextTokenizer, completion_kinds, parse_completion
@@ -33,6 +35,7 @@ class Sampler:
         engine: samples from the policy's current weights.
         vision: decodes image codes.
         seed: of the run; with a prompt's number and the rollout's it decides a completion.
+        bf16: decode under bfloat16 autocast (`rollouts.decode`).
         score_forced: kinds as the release scores (see `earl.sequence.completion_kinds`).
 
     Attributes:
@@ -52,17 +55,25 @@ class Sampler:
         settings: Settings,
         judging: Judging,
         seed: int,
+        bf16: bool = False,
         score_forced: bool = False,
     ) -> None:
-        self.engine, self.vision, self.tokenizer = engine, vision, tokenizer
-        self.verifier, self.judge = verifier, judge
+        self.engine, self.vision, self.tokenizer, self.bf16 = engine, vision, tokenizer, bf16
+        self.verifier, self.judge = once_each(verifier), judge
         self.settings, self.judging, self.seed, self.score_forced = settings, judging, seed, score_forced
         self.seconds = {"sampling": 0.0, "decoding": 0.0, "judging": 0.0}
         self.attempts: dict[str, list[Attempt]] = {}
 
-    def collect(self, prompts: Sequence[Prompt], group: int | None = None) -> list[Group]:
-        """Sample, decode and judge G rollouts of each prompt; verdicts may have failed."""
+    def collect(
+        self, prompts: Sequence[Prompt], group: int | None = None, *, exact: bool = False
+    ) -> list[Group]:
+        """Sample, decode and judge G rollouts of each prompt; verdicts may have failed.
+
+        Args:
+            exact: decode in the tokenizer's own precision, whatever training does.
+        """
         size = group or self.settings.group
+        pictures = Pictures(self.vision, bf16=self.bf16 and not exact)
         self.seconds = dict.fromkeys(self.seconds, 0.0)
         self.attempts = {}
         if not prompts:
@@ -76,7 +87,7 @@ class Sampler:
             waiting[place][member] = completion
             if len(waiting[place]) == size:
                 completions = [waiting[place][index] for index in range(size)]
-                attempts = self._attempts(prompts[place], completions)
+                attempts = self._attempts(prompts[place], completions, pictures)
                 self.attempts[prompts[place].key] = attempts
                 asked[place] = self.judge.submit(self.verifier, attempts)
 
@@ -129,21 +140,16 @@ class Sampler:
             max_text_tokens=self.settings.max_text_tokens,
         )
 
-    def _attempts(self, prompt: Prompt, completions: Sequence[Completion]) -> list[Attempt]:
+    def _attempts(
+        self, prompt: Prompt, completions: Sequence[Completion], pictures: Pictures
+    ) -> list[Attempt]:
         began = time.monotonic()
         codes = [parse_completion(completion.ids, self.tokenizer).codes for completion in completions]
-        whole = [codes_HW for codes_HW in codes if codes_HW is not None]
-        pictures = iter(self.vision.decode(whole) if whole else [])
         attempts = [
             Attempt(
-                prompt.source,
-                prompt.instruction,
-                next(pictures) if codes_HW is not None else None,
-                prompt.target,
-                completion.finish_reason,
-                prompt.key,
+                prompt.source, prompt.instruction, edited, prompt.target, completion.finish_reason, prompt.key
             )
-            for codes_HW, completion in zip(codes, completions, strict=True)
+            for edited, completion in zip(pictures.of(codes), completions, strict=True)
         ]
         self.seconds["decoding"] += time.monotonic() - began
         return attempts

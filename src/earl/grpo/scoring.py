@@ -36,6 +36,13 @@ from earl.training.ranks import autocast
 
 Sharing = Literal["cache", "mask", "none"]
 
+# Positions per block of logits. The backward pass holds some six blocks at once (positions x visual
+# columns, float32), on a CPU most of what an update of a small model takes: 824 MiB with 1,024, 267 MiB
+# with 256, as fast (docs/lab-notes.md). Each block also reads and writes the gradient of the head's
+# columns, so that a GPU, where weights are what fills the memory, keeps larger ones.
+CHUNK = 1024
+CHUNK_ON_CPU = 256
+
 
 def score(
     policy: Any,
@@ -44,14 +51,16 @@ def score(
     *,
     temperature: float = 1.0,
     sharing: Sharing = "cache",
-    chunk: int = 1024,
+    chunk: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Log-probability and entropy of each token, nats, both float32 (B, T), 0 where forced.
 
     Args:
         sharing: how a prompt is computed once for its rollouts; "none" computes it for each.
-        chunk: positions per block of logits.
+        chunk: positions per block of logits; None takes what suits the device.
     """
+    if chunk is None:
+        chunk = CHUNK_ON_CPU if batch.ids_BT.device.type == "cpu" else CHUNK
     if sharing == "none":
         ids, mask, kinds = batch.whole()
         pair = token_logprobs(

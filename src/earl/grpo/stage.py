@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from earl.config.grpo import importance_cap
+from earl.config.grpo import Rollouts, importance_cap
 from earl.config.stages import GrpoRecipe
 from earl.data.shards import load_shards
 from earl.errors import ConfigError
@@ -83,6 +83,7 @@ def train_grpo(
             settings=recipe.rollouts,
             judging=recipe.judging,
             seed=recipe.run.seed,
+            bf16=decodes_in_bf16(recipe.rollouts, accelerator.device),
             score_forced=recipe.grpo.mirror_release,
         )
         heldout = None
@@ -100,7 +101,7 @@ def train_grpo(
             streams=streams,
             heldout=heldout,
         )
-        trainer.facts |= judging
+        trainer.facts |= judging | {"decode": "bf16" if sampler.bf16 else "float32"}
         trainer.log.note("; ".join(f"{role}: {name}" for role, name in judging.items()))
         if heldout:
             heldout.log, heldout.book = trainer.log, trainer.book
@@ -200,7 +201,15 @@ def _vision(parts: Parts, device: torch.device) -> Any:
     return vision
 
 
+def decodes_in_bf16(settings: Rollouts, device: torch.device) -> bool:
+    """What `rollouts.decode` means on this device."""
+    return settings.decode == "bf16" or (settings.decode == "auto" and _native_bf16(device))
+
+
 def _sampling_dtype(recipe: GrpoRecipe, device: torch.device) -> torch.dtype | None:
     """bfloat16 where training computes in it and the machine does so natively."""
-    native = device.type != "cpu" or torch.cpu._is_avx512_bf16_supported()
-    return torch.bfloat16 if recipe.precision.compute == "bf16" and native else None
+    return torch.bfloat16 if recipe.precision.compute == "bf16" and _native_bf16(device) else None
+
+
+def _native_bf16(device: torch.device) -> bool:
+    return device.type != "cpu" or torch.cpu._is_avx512_bf16_supported()

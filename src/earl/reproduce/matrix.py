@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -21,6 +22,7 @@ from earl.config.stages import GrpoRecipe, SftRecipe
 from earl.errors import CheckpointError, ConfigError
 from earl.reproduce.cells import CELLS, Cell, needed
 from earl.reproduce.recipes import grpo_recipe, sft_recipe
+from earl.reproduce.timing import Forecast, TimeLimit, Work, duration, forecast
 
 Note = Callable[[str], None]
 
@@ -74,12 +76,17 @@ class Matrix:
         self.seeds = tuple(seeds)
         self._prints = {model: _weights_print(model) for model in self.given.values()}
 
-    def jobs(self) -> Iterator[Job]:
-        """In the order in which they can be done: all cells of a seed, then the next seed's."""
-        shared = [cell for cell in self.cells if self._seedless(cell)]
+    def jobs(self, cells: Sequence[Cell] | None = None) -> Iterator[Job]:
+        """In the order in which they can be done: all cells of a seed, then the next seed's.
+
+        Args:
+            cells: None takes the chosen ones.
+        """
+        cells = self.cells if cells is None else cells
+        shared = [cell for cell in cells if self._seedless(cell)]
         yield from (Job(cell, None, self.folder / "given" / cell.name) for cell in shared)
         for seed in self.seeds:
-            for cell in self.cells:
+            for cell in cells:
                 if cell not in shared:
                     yield Job(cell, seed, self.folder / f"seed-{seed}" / cell.name)
 
@@ -87,33 +94,75 @@ class Matrix:
         """Each job, and what there is to do for it."""
         return [(job, self._state(job)) for job in self.jobs()]
 
-    def run(self, note: Note) -> None:
-        """Train and evaluate what is missing.
+    def forecast(self) -> Forecast:
+        """How long the chosen cells still take, at the rates of what is done in this folder."""
+        left = [(job.name, self._left(job)) for job in self.jobs()]
+        return forecast(self._measured(), left)
+
+    def run(self, note: Note, *, minutes: float | None = None) -> bool:
+        """Train and evaluate what is missing; whether all is done.
 
         Args:
             note: gets one line for people at each turn.
+            minutes: no more work is begun after so many, and training is cut short with a
+                checkpoint. An evaluation that has begun is finished.
 
         Raises:
             ConfigError: a cell was made with another budget, start or recipe.
             KeyboardInterrupt: the run was asked to stop; the same call goes on from there.
             EarlError: see `train_sft`, `train_grpo`, `evaluate_world`.
         """
+        limit = TimeLimit(minutes)
         for job, state in self.plan():
             note(f"{job.name}: {state}")
-            if job.cell.kind in ("sft", "grpo") and job.cell.name not in self.given:
-                self._train(job)
-            if not self._scores_path(job).is_file():
-                self._evaluate(job, note)
+            trained = job.cell.kind not in ("sft", "grpo") or job.cell.name in self.given
+            if not trained and not (limit.over and state != "done"):
+                trained = self._train(job, limit)
+            if self._scores_path(job).is_file():
+                continue
+            if limit.over or not trained:
+                note(f"{job.name}: {minutes:g} minutes are over; the same command goes on from here")
+                return False
+            self._evaluate(job, note)
+            rest = self.forecast()
+            if rest.counted or rest.unknown:
+                known = f"about {duration(rest.seconds)} left" if rest.rates else "the rest not measured yet"
+                count = len(rest.counted) + len(rest.unknown)
+                note(f"{job.name}: done; {count} to go, {known}{', not all counted' * bool(rest.unknown)}")
+        return True
 
     def scores(self) -> dict[str, list[dict[str, Any]]]:
-        """By cell, what the benchmark found, for each seed in order; cells not yet evaluated are left out."""
-        found: dict[str, list[dict[str, Any]]] = {}
-        for job in self.jobs():
+        """By cell, what the benchmark found, for each seed in order.
+
+        All cells that this folder holds, chosen or not, made with this budget and these models; one
+        whose seeds are not all done is left out.
+        """
+        return {
+            name: [_read(path) for path in paths]
+            for name, paths in self._evaluated().items()
+            if len(paths) == self._wanted(CELLS[name])
+        }
+
+    def missing(self) -> dict[str, str]:
+        """By cell that `scores` leaves out: how far it is."""
+        found = {}
+        for name, paths in self._evaluated().items():
+            if len(paths) < (wanted := self._wanted(CELLS[name])):
+                found[name] = "not run" if not paths else f"{len(paths)} of {wanted} seeds"
+        return found
+
+    def _evaluated(self) -> dict[str, list[Path]]:
+        """By cell, in their order, the files of scores that are there."""
+        every = list(CELLS.values())
+        found: dict[str, list[Path]] = {cell.name: [] for cell in every}
+        for job in self.jobs(every):
             path = self._scores_path(job)
             if path.is_file():
-                found.setdefault(job.cell.name, []).append(json.loads(path.read_text(encoding="utf-8")))
-        whole = {cell.name: 1 if self._seedless(cell) else len(self.seeds) for cell in self.cells}
-        return {name: reports for name, reports in found.items() if len(reports) == whole[name]}
+                found[job.cell.name].append(path)
+        return found
+
+    def _wanted(self, cell: Cell) -> int:
+        return 1 if self._seedless(cell) else len(self.seeds)
 
     def model_of(self, cell: Cell, seed: int | None) -> str:
         """The model of a cell: the given one, its start's, or the one in its folder."""
@@ -144,7 +193,8 @@ class Matrix:
 
     # --- training ---
 
-    def _train(self, job: Job) -> None:
+    def _train(self, job: Job, limit: TimeLimit) -> bool:
+        """Whether the cell is trained; False where the time was over first."""
         path, mark = job.folder / "cell.json", self._fingerprint(job)
         record = _read(path)
         if record and record.get("fingerprint") != mark:
@@ -153,23 +203,34 @@ class Matrix:
                 "remove that folder to make it anew"
             )
         if record.get("trained"):
-            return
+            return True
         recipe = self._recipe(job)
         if isinstance(recipe, SftRecipe):
             self._prepare()
         described = {"cell": job.cell.name, "label": job.cell.label, "seed": job.seed, "fingerprint": mark}
-        _write(path, described | {"trained": False})
-        if isinstance(recipe, SftRecipe):
-            from earl.sft.sft import train_sft
+        spent = {name: record[name] for name in ("seconds", "steps") if name in record}
+        _write(path, described | spent | {"trained": False})
+        began, first = time.monotonic(), _saved_step(job)
+        with limit.watching():
+            if isinstance(recipe, SftRecipe):
+                from earl.sft.sft import train_sft
 
-            report = train_sft(recipe)
-        else:
-            from earl.grpo.stage import train_grpo
+                report = train_sft(recipe)
+            else:
+                from earl.grpo.stage import train_grpo
 
-            report = train_grpo(recipe)
-        if report.reason == "asked to stop":  # Ctrl-C or SIGTERM: the trainer ended a step and saved
+                report = train_grpo(recipe)
+        if report.step > first:
+            spent["seconds"] = spent.get("seconds", 0.0) + time.monotonic() - began
+            spent["steps"] = spent.get("steps", 0) + report.step - first
+        stopped = report.reason == "asked to stop"  # Ctrl-C, SIGTERM, time: the trainer saved its step
+        _write(
+            path,
+            described | spent | {"trained": not stopped, "step": report.step, "reason": report.reason},
+        )
+        if stopped and not limit.over:
             raise KeyboardInterrupt
-        _write(path, described | {"trained": True, "step": report.step, "reason": report.reason})
+        return not stopped
 
     def _recipe(self, job: Job) -> SftRecipe | GrpoRecipe:
         cell, seed = job.cell, job.seed
@@ -197,12 +258,45 @@ class Matrix:
         settings = WorldData(count, split="validation", resolution=side)
         prepare_world(self.folder / "data" / "validation", encoder, settings)
 
+    # --- time ---
+
+    def _measured(self) -> Iterator[tuple[Work, float]]:
+        """Work that was done in this folder with this budget and these models, and its seconds."""
+        for job in self.jobs(list(CELLS.values())):
+            record = _read(job.folder / "cell.json")
+            if "seconds" in record and record["fingerprint"] == self._fingerprint(job):
+                yield self._training(job.cell, record["steps"]), record["seconds"]
+            scores = self._scores_path(job)
+            if scores.is_file() and "seconds" in (found := _read(scores)):
+                yield self._judging(job.cell, len(found["tasks"])), found["seconds"]
+
+    def _left(self, job: Job) -> list[Work]:
+        """What there is to do for a job."""
+        if self._scores_path(job).is_file():
+            return []
+        left = [self._judging(job.cell, self.budget.evaluation.num)]
+        if job.cell.kind == "best" or job.cell.name in self.given:
+            return left
+        if not _read(job.folder / "cell.json").get("trained"):
+            steps = self._recipe(job).length.steps
+            assert steps is not None, "cells are trained for so many steps"
+            left.append(self._training(job.cell, max(0, steps - _saved_step(job))))
+        return left
+
+    def _training(self, cell: Cell, steps: int) -> Work:
+        return Work(f"{cell.kind} with reasoning" if cell.reasoning else cell.kind, steps)
+
+    def _judging(self, cell: Cell, tasks: int) -> Work:
+        way = " with reasoning" if cell.reasoning else ""
+        best = f", best of {self.budget.evaluation.best_of}" if cell.kind == "best" else ""
+        return Work(f"evaluation{way}{best}", tasks, "task")
+
     # --- evaluation ---
 
     def _evaluate(self, job: Job, note: Note) -> None:
         from earl.reproduce.scores import evaluate_model
 
-        cell, settings = job.cell, self.budget.evaluation
+        cell, settings, began = job.cell, self.budget.evaluation, time.monotonic()
         found = evaluate_model(
             self.model_of(cell, job.seed),
             settings,
@@ -211,7 +305,8 @@ class Matrix:
             reasoning=cell.reasoning,
             on_batch=lambda done, total: note(f"{job.name}: {done} of {total} edits judged"),
         )
-        _write(self._scores_path(job), {"cell": cell.name, "label": cell.label, "seed": job.seed} | found)
+        described = {"cell": cell.name, "label": cell.label, "seed": job.seed}
+        _write(self._scores_path(job), described | {"seconds": time.monotonic() - began} | found)
 
     def _scores_path(self, job: Job) -> Path:
         settings = self.budget.evaluation.model_dump()
@@ -240,6 +335,13 @@ class Matrix:
             del source["path"]
         table.get("data", {}).pop("validation", None)
         return _mark([cell.name, before, table, sources])
+
+
+def _saved_step(job: Job) -> int:
+    """The step of the newest checkpoint; 0 where there is none. (`earl.training.checkpoint` says how they
+    are named; a plan should not wait for torch to load.)"""
+    saved = [path.name.removeprefix("step-") for path in (job.folder / "checkpoints").glob("step-*")]
+    return max((int(step) for step in saved if step.isdigit()), default=0)
 
 
 def _weights_print(model: str) -> str:

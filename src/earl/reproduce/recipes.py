@@ -74,6 +74,7 @@ def grpo_recipe(cell: Cell, budget: Budget, *, seed: int, folder: Path, start: s
             "group": settings.group,
             "prefill": "reasoning" if cell.reasoning else "size",
             "top_k": 0,
+            "decode": settings.decode,
             "max_text_tokens": settings.max_text_tokens,
         },
         "grpo": {"kl_coefficient": settings.kl_coefficient},

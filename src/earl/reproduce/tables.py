@@ -6,7 +6,7 @@ ones, then both groups and all tasks with intervals.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from earl.reproduce.bootstrap import Estimate, estimate
@@ -29,15 +29,20 @@ RULE = (
 )
 
 
-def results(scores: Scores) -> dict[str, Any]:
-    """Everything as JSON: by cell the means with intervals by group, family and part, and the claims."""
+def results(scores: Scores, missing: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Everything as JSON: by cell the means with intervals by group, family and part, what is missing,
+    and the claims."""
     cells = {name: _cell_results(scores, name) for name in CELLS if name in scores}
-    return {"cells": cells, "claims": judge_claims(scores), "rule": RULE}
+    return {"cells": cells, "missing": dict(missing or {}), "claims": judge_claims(scores), "rule": RULE}
 
 
-def markdown(scores: Scores) -> str:
-    """All tables and the claims."""
-    parts = []
+def markdown(scores: Scores, missing: Mapping[str, str] | None = None) -> str:
+    """All tables of what is there, what is missing, and the claims.
+
+    Args:
+        missing: by cell, how far it is.
+    """
+    parts: list[str] = []
     for kind, title in TITLES.items():
         cells = [cell for cell in CELLS.values() if cell.table == kind and cell.name in scores]
         if not cells:
@@ -45,6 +50,9 @@ def markdown(scores: Scores) -> str:
         beside = [CELLS[name] for name in BESIDE.get(kind, ()) if name in scores]
         parts += [f"## {title}", "", *_families(scores, [*beside, *cells]), ""]
         parts += ["By part, all tasks:", "", *_parts(scores, [*beside, *cells]), ""]
+    if missing:
+        parts += ["## Missing", "", "Not in the tables above:", ""]
+        parts += [f"- `{name}`, {CELLS[name].label}: {state}" for name, state in missing.items()] + [""]
     parts += ["## Claims", "", RULE, "", *_claims(scores)]
     return "\n".join(parts) + "\n"
 
