@@ -1,14 +1,15 @@
-"""Our engine against `transformers.generate` with a prefix function: same weights, same prompts.
+"""Our engine against `transformers.generate` and vLLM: same weights, same prompts, same grammar.
 
-    python benchmarks/generation.py [--prompts 16] [--group 8] [--side 8] [--threads 1] [--repeats 2]
+    python -m benchmarks.generation [--prompts 16] [--group 8] [--side 8] [--threads 1] [--repeats 2]
 
 A policy of hidden 256 and 6 layers (the shipped size) with random weights completes images of
 `--side` x `--side` tokens, greedy: `--prompts` prompts with `--group` completions each (by default 16
-with 8, the batch of one published RL step). In float32 both must write the same ids, which is
+with 8, the batch of one published RL step). In float32 all must write the same ids, which is
 asserted; in bfloat16 sums of another order round differently and greedy paths part. The prefix
 function is the plain way to hold transformers to the grammar: it looks up, for the length reached,
-the list of ids allowed there. Times are CPU seconds of the process (with one thread: wall seconds
-of an idle machine), the best of the repeats.
+the list of ids allowed there. vLLM keeps to it by our logits processor, in the environment that has it
+(`_vllm.py`); where none has, a line says so. Times are CPU seconds of the process that computes (with
+one thread: wall seconds of an idle machine), the best of the repeats; loading is not in them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+import transformers
 
+from benchmarks import _vllm
 from earl.generation import Engine, Request, Sampling
 from earl.policy import create_policy
 from earl.records import Grid
@@ -57,8 +60,8 @@ def timed(what: Callable[[], list[tuple[int, ...]]], repeats: int) -> tuple[floa
     return best, result
 
 
-def compare(options: argparse.Namespace, dtype: torch.dtype) -> float:
-    """Run both in one dtype, print the speeds, return their ratio."""
+def compare(options: argparse.Namespace, dtype: torch.dtype, python: str | None) -> float:
+    """Run all in one dtype, print the speeds, return how much faster than transformers ours is."""
     grid = Grid(options.side, options.side)
     tokenizer = train_text_tokenizer(TEXTS, size=512, codebook_size=512)
     model = create_policy("small", tokenizer.vocabulary, seed=0)
@@ -90,20 +93,32 @@ def compare(options: argparse.Namespace, dtype: torch.dtype) -> float:
     ours()
     ours_seconds, ours_ids = timed(ours, 2 * options.repeats)
     theirs_seconds, theirs_ids = timed(theirs, options.repeats)
-    agree = sum(a == b for a, b in zip(ours_ids, theirs_ids, strict=True))
-    if dtype == torch.float32:
-        assert ours_ids == theirs_ids, f"only {agree} of {count} completions are equal"
-    tokens, ratio = count * len(lists), theirs_seconds / ours_seconds
+    rows = [("transformers.generate", theirs_seconds, theirs_ids, "")]
+    if python:
+        found = _vllm.measure(
+            python, model, tokenizer, requests, repeats=options.repeats, threads=options.threads
+        )
+        rows.append(("vLLM", found.seconds, found.ids, " (on a GPU, wall time)" if found.on_gpu else ""))
     name = str(dtype).removeprefix("torch.")
     print(f"{name}: {count} completions of {len(lists)} ids, {options.prompts} prompts of {length} ids")
-    print(f"  transformers.generate {theirs_seconds:7.2f} s {tokens / theirs_seconds:8.0f} tokens/s")
-    print(f"  earl.generation       {ours_seconds:7.2f} s {tokens / ours_seconds:8.0f} tokens/s")
-    print(f"  ratio {ratio:.1f}; equal completions {agree} of {count}", flush=True)
-    return ratio
+    tokens = count * len(lists)
+    print(f"  {'earl.generation':21} {ours_seconds:7.2f} s {tokens / ours_seconds:8.0f} tokens/s")
+    for label, seconds, ids, note in rows:
+        agree = sum(a == b for a, b in zip(ours_ids, ids, strict=True))
+        print(
+            f"  {label:21} {seconds:7.2f} s {tokens / seconds:8.0f} tokens/s{note}; ours is "
+            f"{seconds / ours_seconds:.1f} times as fast; equal completions {agree} of {count}",
+            flush=True,
+        )
+        assert dtype != torch.float32 or agree == count, f"{label}: only {agree} of {count} are equal"
+    if python and dtype == torch.float32:
+        print(f"  ({found.versions})", flush=True)
+    return theirs_seconds / ours_seconds
 
 
 def main(arguments: list[str] | None = None) -> float:
-    """Print both speeds and their ratio in float32 and in bfloat16; the larger ratio is returned."""
+    """Print the speeds and their ratios in float32 and in bfloat16; the larger of ours to transformers' is
+    returned."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -114,7 +129,13 @@ def main(arguments: list[str] | None = None) -> float:
     parser.add_argument("--repeats", type=int, default=2, help="runs of each; the best counts")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    return max(compare(options, dtype) for dtype in (torch.float32, torch.bfloat16))
+    python = _vllm.find_python()
+    print(f"torch {torch.__version__}, transformers {transformers.__version__}")
+    if python is None:
+        print(
+            "vLLM is not measured: it is not installed here, nor in .venv-vllm (make test-vllm builds that)"
+        )
+    return max(compare(options, dtype, python) for dtype in (torch.float32, torch.bfloat16))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from earl.sequence import Prefill, TextTokenizer, parse_completion, write_prompt
 
 if TYPE_CHECKING:
     from earl.generation import Engine
+    from earl.policy.devices import DeviceMap, MaxMemory
     from earl.vision import ImageSource, VisionTokenizer
 
 MAX_INSTRUCTION_CHARACTERS = 2_000
@@ -140,6 +141,8 @@ class EditPipeline:
         vision: str | Path | None = None,
         revision: str | None = None,
         quantize: str | None = None,
+        device_map: DeviceMap | None = None,
+        max_memory: MaxMemory | None = None,
         **engine_options: Any,
     ) -> EditPipeline:
         """Load the parts of a model.
@@ -153,14 +156,19 @@ class EditPipeline:
             vision: another model to take the vision tokenizer from.
             revision: branch, tag or commit of a hub id.
             quantize: "int8" or "int4" (CUDA): the policy's matrices, by `earl.policy.quantise`.
+            device_map, max_memory: the policy over several devices, as in `earl.policy.load_policy`; "auto"
+                shares it out over the CUDA devices. `device` is then for the vision tokenizer alone.
             engine_options: for `earl.generation.Engine`, such as `max_batch`.
 
         Raises:
             ModelNotFoundError, ModelFormatError, TokenizerError: a part is missing or damaged.
-            ConfigError: CUDA is asked for and not there.
+            ConfigError: CUDA is asked for and not there; a device map that cannot be, or with `quantize`.
         """
+        if device_map is not None and quantize:
+            raise ConfigError("quantize works on one device: leave out quantize or device_map")
         from earl.generation import Engine
         from earl.policy import load_policy, quantise
+        from earl.policy.devices import names_cuda
         from earl.vision import load_vision_tokenizer
 
         place = pick_device(device)
@@ -170,8 +178,11 @@ class EditPipeline:
         eyes_folder = folder.path if folder.meta and vision is None else folder.need("vision")
         eyes = load_vision_tokenizer(eyes_folder, device=place)
         first = "cpu" if quantize else place  # matrices move to their place one by one
-        kind = "bfloat16" if dtype == "auto" and place.startswith("cuda") else dtype
-        policy = load_policy(folder.need("policy"), dtype=kind, device=first)
+        on_cuda = place.startswith("cuda") if device_map is None else names_cuda(device_map)
+        kind = "bfloat16" if dtype == "auto" and on_cuda else dtype
+        policy = load_policy(
+            folder.need("policy"), dtype=kind, device=first, device_map=device_map, max_memory=max_memory
+        )
         if quantize:
             policy = quantise(policy, quantize, place)  # type: ignore[arg-type]
         return cls(Engine(policy, words, **engine_options), eyes, words, name=str(name_or_folder))

@@ -57,6 +57,13 @@ def test_edit_json_and_several_images(edit, capsys):
     assert record["finish_reasons"] == ["stop", "stop"]
 
 
+def test_edit_with_a_device_map(edit, capsys):
+    code, out = edit("--device-map", "auto")
+    assert code == 0 and Image.open(out).size == (64, 64)
+    assert edit("--device-map", "auto", "--engine", "vllm", "--force")[0] == 2
+    assert "leave it out with --engine vllm" in capsys.readouterr().err
+
+
 def test_edit_with_reasoning_shows_the_text_and_its_boxes(edit, capsys, monkeypatch):
     from dataclasses import replace
 

@@ -100,6 +100,10 @@ def _draw_boxes(result: Any, paths: list[Path]) -> list[Path | None]:
 
 def _vllm_pipeline(options: argparse.Namespace) -> Any:
     """As `load_pipeline`, with vLLM for the policy. The seeds mean other draws than with our engine."""
+    from earl.errors import ConfigError
+
+    if options.device_map:
+        raise ConfigError("--device-map is for our own engine; leave it out with --engine vllm")
     from earl.engines.local import VllmEngine, import_vllm
 
     import_vllm()  # where it is missing nothing else needs loading

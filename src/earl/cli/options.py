@@ -62,6 +62,9 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--quantize", choices=("int8", "int4"), help="hold the policy's matrices in 8 or 4 bits (earl[quant])"
     )
+    group.add_argument(
+        "--device-map", choices=("auto",), help="auto: share the policy's layers out over the GPUs there are"
+    )
 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:
@@ -99,4 +102,5 @@ def load_pipeline(options: argparse.Namespace):
         device=options.device,
         dtype=options.dtype,
         quantize=options.quantize,
+        device_map=options.device_map,
     )

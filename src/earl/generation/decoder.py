@@ -2,7 +2,8 @@
 
 The general forward of transformers spends more time around the matrix products of a small model
 than in them. Here are its parts and the prefill of prompts; the steps are in `slots.py`. Equal to
-`Emu3ForCausalLM.forward` within rounding.
+`Emu3ForCausalLM.forward` within rounding. Where layers lie on several devices, each layer's cache lies
+beside it, and what flows is moved between them, once for each run of layers on one device.
 
 Axes: P prompts, T tokens of a prompt, M tokens fed, H query heads, K key-value heads, D head
 dimension, L cached tokens, C hidden channels.
@@ -18,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from earl.generation.weights import LayerWeights, Weights, read_weights
+from earl.generation.weights import LayerWeights, Weights, on_cpu, read_weights
 
 _PREFILL_TOKENS = 8192  # tokens of prompts that go through the layers together
 
@@ -30,7 +31,7 @@ class Decoder:
         self.policy, self.dtype = policy, dtype
         # On a CPU only products and the cache gain from half precision; norms and the residual
         # stream cost no more in float32, and are exact there.
-        self.stream = torch.float32 if policy.lm_head.weight.device.type == "cpu" else dtype
+        self.stream = torch.float32 if on_cpu(policy) else dtype
         config = policy.config
         attention = policy.model.layers[0].self_attn
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
@@ -40,7 +41,8 @@ class Decoder:
 
     @property
     def device(self) -> torch.device:
-        return self.weights.norm.device
+        """Where ids, lengths and positions lie: beside the embedding."""
+        return self.weights.embedding.device
 
     def refresh(self) -> None:
         """Take the policy's weights as they are now."""
@@ -51,6 +53,7 @@ class Decoder:
         """cos and signed sin of positions 0..length-1, each (length, 1, D)."""
         positions = torch.arange(length, device=self.device)[None]
         cos, sin = self.policy.model.rotary_emb(torch.zeros(1, device=self.device), position_ids=positions)
+        cos, sin = cos.to(self.device), sin.to(self.device)
         sign = torch.ones(self.head_dim, device=self.device)
         sign[: self.head_dim // 2] = -1
         return cos[0, :, None].to(self.dtype), (sin[0, :, None] * sign).to(self.dtype)
@@ -104,6 +107,7 @@ class Decoder:
         x = self.embed(padded.to(self.device).view(-1))
         tables = (rope[0][:T].repeat(P, 1, 1), rope[1][:T].repeat(P, 1, 1))
         for layer, keys, values in zip(self.weights.layers, cache.keys, cache.values, strict=True):
+            x, tables = x.to(layer.device), (tables[0].to(layer.device), tables[1].to(layer.device))
             q, k, v = self.qkv(x, layer, tables)
             q, k, v = (t.view(P, T, -1, D).transpose(1, 2) for t in (q, k, v))
             rows = slice(first * K, (first + P) * K)
@@ -112,15 +116,19 @@ class Decoder:
             mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0, enable_gqa=H != K)
             mixed = mixed.transpose(1, 2).reshape(P * T, H * D)
             if layer is self.weights.layers[-1]:  # from here on only the last token of each matters
-                last = torch.arange(P, device=x.device) * T + cache.lengths[first : first + P] - 1
+                lengths = cache.lengths[first : first + P].to(x.device)
+                last = torch.arange(P, device=x.device) * T + lengths - 1
                 mixed, x = mixed[last], x[last]
             x = x + layer.out(mixed)
             x = x + self.mlp(x, layer)
-        return self.norm(x, self.weights.norm)
+        return self.last_norm(x)
+
+    def last_norm(self, x: Tensor) -> Tensor:
+        return self.norm(x.to(self.weights.norm.device), self.weights.norm)
 
 
 class PromptCache:
-    """Keys (P*K, D, L) and values (P*K, L, D) per layer of P prompts, padded right; lengths (P,)."""
+    """Keys (P*K, D, L) and values (P*K, L, D) of P prompts, padded right, beside each layer; lengths (P,)."""
 
     def __init__(self, keys: list[Tensor], values: list[Tensor], lengths: Tensor) -> None:
         self.keys, self.values, self.lengths = keys, values, lengths
@@ -128,12 +136,11 @@ class PromptCache:
     @classmethod
     def empty(cls, decoder: Decoder, lengths: Tensor, longest: int) -> PromptCache:
         rows, D = len(lengths) * decoder.kv_heads, decoder.head_dim
-        kind: dict[str, Any] = {"dtype": decoder.dtype, "device": decoder.device}
-        layers = range(len(decoder.weights.layers))
+        places = [layer.device for layer in decoder.weights.layers]
         # zeros, not empty: padding meets a probability of 0, and 0 * nan would be nan
         return cls(
-            [torch.zeros(rows, D, longest, **kind) for _ in layers],
-            [torch.zeros(rows, longest, D, **kind) for _ in layers],
+            [torch.zeros(rows, D, longest, dtype=decoder.dtype, device=place) for place in places],
+            [torch.zeros(rows, longest, D, dtype=decoder.dtype, device=place) for place in places],
             lengths,
         )
 
@@ -148,4 +155,4 @@ class PromptCache:
 
 def keep_units(tensor: Tensor, units: Tensor, each: int) -> Tensor:
     """Some of the units along the first axis, where each unit has `each` entries."""
-    return tensor.view(-1, each, *tensor.shape[1:])[units].flatten(0, 1)
+    return tensor.view(-1, each, *tensor.shape[1:])[units.to(tensor.device)].flatten(0, 1)

@@ -24,6 +24,8 @@ from earl.generation.decoder import Decoder
 from earl.generation.draw import draw, stream_keys
 from earl.generation.requests import Request, Sampling
 from earl.generation.slots import Slots
+from earl.generation.weights import on_cpu
+from earl.policy.devices import devices_of, refuse_split
 from earl.records import Completion, FinishReason
 from earl.sequence import Grammar, TextTokenizer
 from earl.sequence.grammar import GrammarState
@@ -70,7 +72,11 @@ class Engine:
         tokenizer: its text tokenizer, whose vocabulary the grammar uses.
         max_batch: most samples in progress at once (memory).
         dtype: to compute in; None takes the model's own, or float32 on a CPU without bfloat16 arithmetic.
-        padded: feed fixed shapes, on a GPU as recorded CUDA graphs; None does so on a GPU only.
+        padded: feed fixed shapes, on a GPU as recorded CUDA graphs; None does so on one GPU only.
+
+    Raises:
+        SequenceError: max_batch below 1; policy and tokenizer are not of one model.
+        ConfigError: padded for a policy over several devices, which a CUDA graph cannot hold.
     """
 
     def __init__(
@@ -94,7 +100,10 @@ class Engine:
         self.policy, self.tokenizer, self.max_batch = policy, tokenizer, max_batch
         self.max_positions = int(policy.config.max_position_embeddings)
         self.dtype = dtype or default_dtype(policy)
-        self.padded = policy.lm_head.weight.device.type == "cuda" if padded is None else padded
+        if padded:
+            refuse_split(policy, "padded (CUDA graphs)")
+        whole = len(devices_of(policy)) == 1
+        self.padded = whole and policy.lm_head.weight.device.type == "cuda" if padded is None else padded
         self._decoder: Decoder | None = None
 
     @torch.inference_mode()
@@ -179,7 +188,7 @@ class Engine:
 def default_dtype(policy: Any) -> torch.dtype:
     """The model's own dtype; float32 for a half-precision model on a CPU that only emulates it."""
     weight = policy.lm_head.weight
-    if weight.device.type != "cpu" or weight.dtype == torch.float32:
+    if not on_cpu(policy) or weight.dtype == torch.float32:
         return weight.dtype
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if native and weight.dtype == torch.bfloat16 else torch.float32
@@ -286,7 +295,7 @@ class _Run:
         if len(rows) < len(hidden):
             hidden = hidden[torch.tensor([slot for slot, _ in rows], device=hidden.device)]
         keys = stream_keys([sample.seed for _, sample in rows], [len(sample.ids) for _, sample in rows])
-        logits = (hidden.to(columns.dtype) @ columns.T).float()
+        logits = (hidden.to(columns.device, columns.dtype) @ columns.T).float()
         ids, logprobs = draw(logits, keys.to(logits.device), self.sampling, first_id)
         return ids.tolist(), logprobs.tolist()
 

@@ -10,7 +10,6 @@ H query heads, K key-value heads, E = H / K, D head dimension, L cached tokens, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -49,10 +48,9 @@ class Slots:
         self.capacity = capacity = capacity + _RECORDED_TOKENS  # room for padding behind the last token
         self.longest = prompts.values[0].shape[1]
         rows = len(prompts.lengths) * group * decoder.kv_heads
-        kind: dict[str, Any] = {"dtype": decoder.dtype, "device": decoder.device}
-        layers = range(len(decoder.weights.layers))
-        self.keys = [torch.zeros(rows, decoder.head_dim, capacity, **kind) for _ in layers]
-        self.values = [torch.zeros(rows, capacity, decoder.head_dim, **kind) for _ in layers]
+        places, D, dtype = [layer.device for layer in decoder.weights.layers], decoder.head_dim, decoder.dtype
+        self.keys = [torch.zeros(rows, D, capacity, dtype=dtype, device=place) for place in places]
+        self.values = [torch.zeros(rows, capacity, D, dtype=dtype, device=place) for place in places]
         self.rope = decoder.rope_table(self.longest + capacity)
         self._even = bool((prompts.lengths == self.longest).all())
 
@@ -115,7 +113,7 @@ class Slots:
         if dense:
             return x_MC.view(self.count, n, -1)[:, -1]
         out = x_MC.new_zeros(self.count, x_MC.shape[1])
-        lengths = torch.tensor([len(ids) for ids in tokens], device=device)
+        lengths = torch.tensor([len(ids) for ids in tokens], device=x_MC.device)
         fed = lengths > 0
         out[fed] = x_MC[(lengths.cumsum(0) - 1)[fed]]
         return out
@@ -138,8 +136,8 @@ class Slots:
         else:  # recording runs the step on these very tokens, so it writes nothing wrong
             self._recorded[n] = RecordedStep(self._padded_step, ids_M, position_M)
             x_MC = self._recorded[n](ids_M, position_M)
-        last = torch.tensor([max(len(ids), 1) - 1 for ids in tokens], device=device)
-        return x_MC.view(self.count, n, -1)[torch.arange(self.count, device=device), last]
+        last = torch.tensor([max(len(ids), 1) - 1 for ids in tokens], device=x_MC.device)
+        return x_MC.view(self.count, n, -1)[torch.arange(self.count, device=x_MC.device), last]
 
     def _padded_step(self, ids_M: Tensor, position_M: Tensor) -> Tensor:
         n = len(ids_M) // self.count
@@ -185,6 +183,11 @@ class Slots:
         rope = (self.rope[0][where], self.rope[1][where])
         x = decoder.embed(ids_M)
         for index, layer in enumerate(decoder.weights.layers):
+            if x.device != layer.device:  # a policy over several devices: what the layers need goes along
+                x, slot_M, position_M = (t.to(layer.device) for t in (x, slot_M, position_M))
+                rope = (rope[0].to(layer.device), rope[1].to(layer.device))
+                mask = None if mask is None else mask.to(layer.device)
+                place_M = None if place_M is None else place_M.to(layer.device)
             q, k, v = decoder.qkv(x, layer, rope)
             keys = self.keys[index].view(-1, K, D, self.capacity)
             values = self.values[index].view(-1, K, self.capacity, D)
@@ -201,7 +204,7 @@ class Slots:
                 mixed = mixed[place_M]
             x = x + layer.out(mixed)
             x = x + decoder.mlp(x, layer)
-        return decoder.norm(x, decoder.weights.norm)
+        return decoder.last_norm(x)
 
     def _attend(self, q: Tensor, index: int, n: int, reach: int, mask: Tensor | None) -> Tensor:
         """Attention of (R * n, H, D) queries to their prompt and to their own tokens: (R * n, H * D)."""

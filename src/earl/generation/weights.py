@@ -2,7 +2,7 @@
 
 Small models are copied: query, key and value projections joined, in the dtype wanted, packed for
 the CPU where that helps. A large model that already has the dtype is read in place, without a copy.
-LoRA updates are merged into copies of the matrices they touch.
+LoRA updates are merged into copies of the matrices they touch. Each layer is read where it lies.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from earl.generation.matrix import Matrix, PackedMatrix, PlainMatrix, can_pack
+from earl.policy.devices import devices_of
 from earl.policy.quantised import is_quantised
 
 COPY_BELOW = 400_000_000  # parameters; copies of more would cost memory that matters
@@ -31,10 +32,17 @@ class LayerWeights:
     up: Matrix
     down: Matrix
 
+    @property
+    def device(self) -> torch.device:
+        return self.norm1.device
+
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A whole policy on one device; matrices in one dtype, norms in the dtype of the residual stream."""
+    """A whole policy; matrices in one dtype, norms in the dtype of the residual stream.
+
+    Embedding, layers, norm and head may lie on several devices (`earl.policy.devices`).
+    """
 
     layers: tuple[LayerWeights, ...]
     embedding: Tensor
@@ -52,7 +60,7 @@ def read_weights(policy: Any, dtype: torch.dtype, stream: torch.dtype) -> Weight
     """
     quantised = is_quantised(policy.model.layers[0].self_attn.q_proj.weight)  # as they lie, or not at all
     small = not quantised and sum(parameter.numel() for parameter in policy.parameters()) < COPY_BELOW
-    pack = small and policy.lm_head.weight.device.type == "cpu" and can_pack(dtype)
+    pack = small and on_cpu(policy) and can_pack(dtype)
 
     def matrix(*linears: Any) -> Matrix:
         read = [effective_weight(linear, dtype) for linear in linears]
@@ -84,6 +92,11 @@ def read_weights(policy: Any, dtype: torch.dtype, stream: torch.dtype) -> Weight
         norm=policy.model.norm.weight.detach().to(stream),
         head=policy.lm_head.weight.detach().to(dtype),
     )
+
+
+def on_cpu(policy: Any) -> bool:
+    """Whether all of a policy lies on the CPU."""
+    return all(device.type == "cpu" for device in devices_of(policy))
 
 
 def effective_weight(linear: Any, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:

@@ -14,6 +14,7 @@ from transformers import Emu3ForCausalLM
 
 from earl.config.models import SHIPPED, read_json
 from earl.errors import ConfigError, ModelFormatError, ModelNotFoundError
+from earl.policy.devices import refuse_split
 from earl.policy.saving import replace_folder
 
 if TYPE_CHECKING:
@@ -41,12 +42,13 @@ def add_lora(
             where the model came from.
 
     Raises:
-        ConfigError: rank below 1, or a projection that is not there.
+        ConfigError: rank below 1, a projection that is not there, or a policy over several devices.
     """
     unknown = [target for target in targets if target not in TARGETS]
     if rank < 1 or unknown or not targets:
         what = f"target '{unknown[0]}'" if unknown else f"rank {rank} with {len(targets)} targets"
         raise ConfigError(f"LoRA cannot have {what}; rank >= 1, targets among {', '.join(TARGETS)}")
+    refuse_split(model, "training")
     from peft import LoraConfig, get_peft_model  # slow to import, needed for adapters only
 
     if base is not None:

@@ -75,9 +75,13 @@ def token_logprobs(
         differentiable too.
     """
     hidden_BTC = hidden_states(model, ids_BT, mask_BT)
+    head_VC = policy_of(model).lm_head.weight
+    # A policy over several devices is scored where its head lies; on one device nothing moves.
+    hidden_BTC = hidden_BTC.to(head_VC.device)
+    ids_BT, mask_BT = ids_BT.to(head_VC.device), mask_BT.to(head_VC.device)
     return logprobs_from_hidden(
         hidden_BTC,
-        policy_of(model).lm_head.weight,
+        head_VC,
         ids_BT,
         mask_BT,
         kinds_BT,

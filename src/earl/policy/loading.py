@@ -19,6 +19,14 @@ from transformers.models.emu3.modeling_emu3 import Emu3RotaryEmbedding
 from earl.config.models import adapter_base, resolve_base, resolve_model
 from earl.errors import ConfigError, ModelFormatError
 from earl.policy.configs import VocabularyLike, make_config, read_config
+from earl.policy.devices import (
+    DeviceMap,
+    MaxMemory,
+    block_of,
+    check_present,
+    follow_devices,
+    plan_devices,
+)
 from earl.policy.weights import check_names, iterate_weights
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -31,6 +39,8 @@ def load_policy(
     device: str | torch.device = "cpu",
     revision: str | None = None,
     attention: str = "sdpa",
+    device_map: DeviceMap | None = None,
+    max_memory: MaxMemory | None = None,
 ) -> Emu3ForCausalLM:
     """Load a policy, ready to score and sample (eval mode, no dropout).
 
@@ -42,27 +52,51 @@ def load_policy(
         device: where the weights go.
         revision: of a hub id.
         attention: "sdpa" or "eager" (faster on a CPU for models of a few million parameters).
+        device_map: "auto", or a device for each block: the policy over several devices, for sampling and
+            scoring, not for training; `device` is then not looked at. See `earl.policy.devices`.
+        max_memory: with device_map="auto", how much of each device may be taken, {0: "10GiB", 1: "10GiB"}.
 
     Raises:
         ModelNotFoundError: no such model, or files of it are missing.
         ModelFormatError: pickled, truncated, or not fitting weights; not an Emu3 policy.
-        ConfigError: unknown dtype.
+        ConfigError: unknown dtype; a device map that cannot be, or into which the policy does not fit.
     """
+    if max_memory is not None and device_map is None:
+        raise ConfigError("max_memory says what device_map='auto' may take; give both")
     folder = resolve_model(name_or_folder, revision, parts=("policy",)).need("policy")
     if (folder / "adapter_config.json").is_file():
         from earl.policy.adapters import attach_adapter, merged
 
         resolve_base(folder, ("policy",))  # says whose base is missing
-        base = load_policy(adapter_base(folder), dtype=dtype, device=device, attention=attention)
+        base = load_policy(
+            adapter_base(folder),
+            dtype=dtype,
+            device=device,
+            attention=attention,
+            device_map=device_map,
+            max_memory=max_memory,
+        )
         return attach_adapter(merged(base), folder)
     config = read_config(folder)
     config._attn_implementation = attention
     wanted = parse_dtype(dtype)
+    with torch.device("meta"):  # without memory of its own
+        model = Emu3ForCausalLM(config)
+    if device_map is None:
+        home, places = torch.device(device), {}
+        stored = iterate_weights(folder, _plain(device))
+    else:
+        held = wanted or next(iterate_weights(folder))[1].dtype
+        places = plan_devices(model, device_map, held, max_memory=max_memory)
+        check_present(places)
+        home, stored = places["model.rotary_emb"], iterate_weights(folder)
     found = {
-        name: tensor.to(wanted) if wanted is not None else tensor
-        for name, tensor in iterate_weights(folder, _plain(device))
+        name: tensor.to(places.get(block_of(name), tensor.device), wanted or tensor.dtype)
+        for name, tensor in stored
     }
-    model = _fill(config, found, folder, torch.device(device))
+    _fill(model, found, folder, home)
+    if len(set(places.values())) > 1:
+        follow_devices(model, places)
     local = Path(name_or_folder).expanduser()
     # What a LoRA adapter made on this model will name as its base.
     model.name_or_path = str(local.resolve() if local.is_dir() else name_or_folder)
@@ -86,10 +120,9 @@ def _plain(device: str | torch.device) -> str:
     return "cpu" if device.type == "cpu" else str(device)
 
 
-def _fill(config: Any, found: dict[str, torch.Tensor], folder: Path, device: torch.device) -> Emu3ForCausalLM:
-    """Build the module without memory of its own and hand it the tensors that were read."""
-    with torch.device("meta"):
-        model = Emu3ForCausalLM(config)
+def _fill(model: Emu3ForCausalLM, found: dict[str, torch.Tensor], folder: Path, device: torch.device) -> None:
+    """Hand a module without memory the tensors that were read; `device` gets its table of positions."""
+    config: Any = model.config
     if config.tie_word_embeddings and "lm_head.weight" not in found:
         embedding = found.get("model.embed_tokens.weight")
         if embedding is not None:
@@ -108,7 +141,7 @@ def _fill(config: Any, found: dict[str, torch.Tensor], folder: Path, device: tor
     model.config.dtype = next(iter(dtypes))
     for parameter in model.parameters():
         parameter.requires_grad_(True)
-    return model.eval()
+    model.eval()
 
 
 def create_policy(

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from earl.errors import ConfigError, MissingExtraError
+from earl.policy.devices import refuse_split
 
 Bits = Literal["int8", "int4"]
 GROUP = 128  # weights that share a scale, for int4
@@ -27,12 +28,13 @@ def quantise(policy: Any, bits: Bits, device: str | torch.device | None = None) 
 
     Raises:
         MissingExtraError: torchao is not installed.
-        ConfigError: an unknown kind, a policy with an adapter, int4 on a CPU.
+        ConfigError: an unknown kind, a policy with an adapter or over several devices, int4 on a CPU.
     """
     if bits not in get_args(Bits):
         raise ConfigError(f"unknown quantisation {bits!r}; there are {', '.join(get_args(Bits))}")
     if hasattr(policy, "peft_config"):
         raise ConfigError("a policy with an adapter is not quantised; merge it first with `earl convert`")
+    refuse_split(policy, "quantisation")
     place = torch.device(device) if device is not None else policy.lm_head.weight.device
     if bits == "int4" and place.type != "cuda":
         raise ConfigError("int4 weights need a CUDA device; use int8 on a CPU")
