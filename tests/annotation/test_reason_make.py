@@ -297,7 +297,8 @@ def test_a_killed_run_goes_on(tmp_path):
     )
     here = Path(__file__).parent
     with serving(lambda body: (200, completion(GOOD))) as endpoint:
-        places = ":".join(str(here.parent / room) for room in ("annotation", "verifier", "data_room"))
+        rooms = ("", "annotation", "verifier", "data_room")
+        places = ":".join(str(here.parent / room) for room in rooms)
         words = [places, endpoint.url, str(prepared), str(tmp_path / "out")]
         codes = [
             subprocess.run([sys.executable, "-c", program, *words, str(after)], timeout=300).returncode
