@@ -255,3 +255,18 @@ def test_reasoning_and_best_of_reach_the_pipeline():
     drawer = Drawer(pipeline, count=1, reasoning=True, verifier=None)
     assert len(drawer.edit_many([1, 2], seeds=[0, 1], greedy=False)) == 2
     assert pipeline.seen == {"num_images": 1, "reasoning": True, "seeds": [0, 1], "greedy": False}
+
+
+def test_kinship_and_schedule_of_the_budget_reach_the_recipes():
+    asked = budget(
+        sft=MICRO["sft"] | {"neighbours": 24},
+        rl=MICRO["rl"] | {"schedule": "cosine", "betas": [0.9, 0.99]},
+    )
+    for settings, neighbours, schedule, beta in (
+        (asked, 24, "cosine", 0.99),
+        (budget(), 0, "constant", 0.999),
+    ):
+        sft = sft_recipe(CELLS["sft-s"], settings, seed=0, folder=Path("a"), start="world", data=Path("d"))
+        assert (sft.kinship.neighbours if sft.kinship else 0) == neighbours
+        rl = grpo_recipe(CELLS["rl-sc"], settings, seed=0, folder=Path("a"), start="world")
+        assert rl.schedule.name == schedule and rl.optimiser.betas[1] == beta

@@ -27,6 +27,7 @@ class SftBudget(Section):
     learning_rate: Rate = 1e-3
     muon_learning_rate: Rate = 3e-3
     warmup_steps: Steps = 10
+    neighbours: Steps = Field(default=0, description="codes that share gradients, as [kinship]; 0: none do")
 
     @model_validator(mode="after")
     def _warms(self) -> SftBudget:
@@ -43,6 +44,8 @@ class RlBudget(Section):
     prompts: Count = 16
     group: int = Field(default=8, ge=2)
     learning_rate: Rate = 1e-5
+    betas: tuple[float, float] = (0.9, 0.999)
+    schedule: Literal["constant", "cosine"] = Field(default="constant", description="a cosine ends at 0")
     kl_coefficient: float = Field(default=3e-4, ge=0)
     decode: Literal["float32", "bf16", "auto"] = Field(
         default="float32", description="what sampled pictures are decoded in, as rollouts.decode"

@@ -43,6 +43,8 @@ def sft_recipe(cell: Cell, budget: Budget, *, seed: int, folder: Path, start: st
             "sources": {name: {"path": str(data / name)} for name in SHARDS[cell.edits]},
         },
     }
+    if settings.neighbours:
+        table["kinship"] = {"neighbours": settings.neighbours}
     return check(SftRecipe, table, origin=f"cell {cell.name}")
 
 
@@ -63,11 +65,11 @@ def grpo_recipe(cell: Cell, budget: Budget, *, seed: int, folder: Path, start: s
         "batch": {"sequences": rollouts, "micro": min(8, settings.prompts) * settings.group},
         "optimiser": {
             "learning_rate": settings.learning_rate,
-            "betas": [0.9, 0.999],
+            "betas": list(settings.betas),
             "eps": 1e-8,
             "weight_decay": 0.0,
         },
-        "schedule": {"name": "constant"},
+        "schedule": {"name": settings.schedule},
         "model": {"start": start},
         "prompts": {"origin": "world", "group": cell.edits},
         "rollouts": {

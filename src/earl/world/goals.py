@@ -26,7 +26,10 @@ class Outcome:
     """How an edit came out, judged on scenes.
 
     `edit_success` and `over_editing` are 0-10 (10: done in full; nothing else touched); where
-    something is wrong they lie in [0, 0.9], rising with how near it came. `exact`: both are 10.
+    something is wrong they lie in [0, 0.9], rising steeply with how near it came: half of an edit
+    is cheap (taking a solid away is half of moving it), and must not pay. `exact`: both are 10.
+    Over-editing is 0 where no other solid is left as it was, or the background or style changed
+    too: else it would pay to erase everything to be sure of a removal.
     """
 
     edit_success: float
@@ -73,7 +76,9 @@ def likeness(a: object, b: object) -> float:
 
 def _compare(source: Scene, target: Scene, edited: Scene) -> Outcome:
     was, want, seen = _items(source), _items(target), _items(edited)
-    gains, kept, problems = [], [], []
+    gains: list[float] = []
+    kept: dict[object, float] = {}
+    problems: list[str] = []
     for place in {**was, **want, **seen}:
         before, goal, now = was.get(place), want.get(place), seen.get(place)
         match = likeness(goal, now)
@@ -83,14 +88,21 @@ def _compare(source: Scene, target: Scene, edited: Scene) -> Outcome:
             if match < 0.999:
                 problems.append(f"{_name(place)}: expected {_words(goal)}, seen {_words(now)}")
         else:
-            kept.append(match)
+            kept[place] = match
             if match < 0.999:
                 problems.append(f"{_name(place)}: {_words(goal)} became {_words(now)}")
     done = not gains or min(gains) > 0.999
-    clean = not kept or min(kept) > 0.999
-    success = 10.0 if done else FAILED_CEILING * sum(gains) / len(gains)
-    over = 10.0 if clean else FAILED_CEILING * (sum(kept) / len(kept)) ** 2
+    success = 10.0 if done else FAILED_CEILING * (sum(gains) / len(gains)) ** 2
+    clean = min(kept.values(), default=1.0) > 0.999
+    over = 10.0 if clean else FAILED_CEILING * _left_alone(kept)
     return Outcome(success, over, done and clean, "; ".join(problems) or "as asked", target)
+
+
+def _left_alone(kept: dict[object, float]) -> float:
+    """0-1: 1 where nothing that should stay was touched; steep, for half of it is far from enough."""
+    solids = [match for place, match in kept.items() if isinstance(place, tuple)]
+    share = sum(solids) / len(solids) if solids else 1.0
+    return share**4 * min(kept.get("background", 1.0), kept.get("style", 1.0))
 
 
 def _name(place: object) -> str:

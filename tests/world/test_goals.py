@@ -1,0 +1,41 @@
+"""What an outcome is worth: what was asked, a cheap part of it, or damage beside it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from earl.world.goals import FAILED_CEILING, check, resolve
+from earl.world.tasks import sample_task
+
+TASKS = [sample_task(number, "validation", ("remove",)) for number in range(40)]
+CROWDED = [task for task in TASKS if len(task.source.objects) >= 3]
+
+
+@pytest.mark.parametrize("task", CROWDED[:8], ids=lambda task: task.id)
+def test_erasing_everything_is_no_removal(task):
+    named = resolve(task.request.ref, task.source)
+    right = check(task.request, task.source, task.target)
+    assert right.exact and right.over_editing == 10.0
+    empty = check(task.request, task.source, replace(task.source, objects=()))
+    assert empty.edit_success == 10.0 and empty.over_editing == 0.0
+    neighbour = next(o for o in task.target.objects if o is not named)
+    harmed = check(task.request, task.source, task.target.without(neighbour))
+    left = (len(task.target.objects) - 1) / len(task.target.objects)
+    assert harmed.over_editing == pytest.approx(FAILED_CEILING * left**4)
+
+
+def test_another_background_is_not_outweighed_by_solids_left_alone():
+    task = CROWDED[0]
+    other = "desert" if task.source.background != "desert" else "snow"
+    assert check(task.request, task.source, replace(task.target, background=other)).over_editing == 0.0
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_taking_a_solid_away_is_a_small_part_of_moving_it(number):
+    task = sample_task(number, "validation", ("move",))
+    gone = check(task.request, task.source, task.source.without(resolve(task.request.ref, task.source)))
+    assert gone.edit_success == pytest.approx(FAILED_CEILING / 4) and gone.over_editing == 10.0
+    assert check(task.request, task.source, task.source).edit_success == 0.0
+    assert check(task.request, task.source, task.target).exact
