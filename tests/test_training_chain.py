@@ -18,6 +18,8 @@ SMALL = {  # what each command is given besides the README's words
     "train tokenizer": "length.steps=3 schedule.warmup_steps=1 batch.sequences=2 batch.micro=2 "
     "images.count=12 images.crop_steps=1 losses.warmup_steps=1 validation.samples=2 validation.every=3 "
     "model.codebook_size=64",
+    "train tokenizer recipes/world/decoder.toml": "length.steps=2 schedule.warmup_steps=1 "
+    "batch.sequences=2 batch.micro=2 images.count=12 validation.samples=2 validation.every=2",
     "train base": "length.steps=2 schedule.warmup_steps=1 validation.samples=8 validation.every=2",
     "train sft": "length.steps=2 schedule.warmup_steps=1 validation.samples=8 validation.every=2",
     "prepare world": "--sources 24",
@@ -35,7 +37,8 @@ def lines() -> list[list[str]]:
 
 def small(words: list[str]) -> list[str]:
     """The same command with small sizes; a later option replaces an earlier one."""
-    return [*words, *SMALL[" ".join(words[:2])].split()]
+    sizes = SMALL.get(" ".join(words), SMALL[" ".join(words[:2])])
+    return [*words, *sizes.split()]
 
 
 def test_the_chain_runs_as_the_readme_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

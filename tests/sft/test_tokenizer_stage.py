@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from earl.sft.pictures import PictureStream, edge_weights, load_pictures, to_pix
 from earl.sft.tokenizer import train_tokenizer
 from earl.vision import load_vision_tokenizer
 from earl.world import render, sample_group
+from earl.world.scene import STYLES
 from stage_runs import largest_difference, run_script
 
 from .conftest import make_recipe
@@ -204,6 +206,15 @@ def test_pictures_are_the_worlds_and_stay(cache: Path, run: Path) -> None:
     assert np.array_equal(pictures[5], render(task.target, 32))
     with pytest.raises(DataError, match=r"32, 32, 3.*64 px"):
         load_pictures(TokenizerImages(resolution=64), cache, split="train", count=12)
+
+
+def test_pictures_in_every_style_alike(tmp_path: Path) -> None:
+    images = TokenizerImages(resolution=32, even_styles=True)
+    pictures = load_pictures(images, tmp_path / "e.npy", split="train", count=10)
+    for index, picture in enumerate(pictures):
+        task = sample_group(index // 2, "train", size=1)[0]
+        scene = task.target if index % 2 else task.source
+        assert np.array_equal(picture, render(replace(scene, style=STYLES[index % len(STYLES)]), 32))
 
 
 def test_pictures_of_a_folder(tmp_path: Path) -> None:

@@ -230,6 +230,10 @@ class TokenizerImages(Section):
     crop: int | None = Field(default=None, ge=16, description="px, side of the crops of the first part")
     crop_steps: Steps = Field(default=0, description="steps trained on crops")
     crops_per_picture: Count = Field(default=1, description="crops taken from each picture of a batch")
+    even_styles: bool = Field(
+        default=False,
+        description="each world picture in the next style in turn; tasks are mostly day and night",
+    )
     cache: str | None = Field(default=None, description="file of drawn pictures; default: in run.folder")
 
     @model_validator(mode="after")

@@ -21,6 +21,7 @@ from earl.config.stages import TokenizerImages
 from earl.data.mixture import Mixture
 from earl.errors import CheckpointError, DataError
 from earl.world import render, sample_group
+from earl.world.scene import STYLES
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -48,7 +49,8 @@ class PictureBatch:
 def load_pictures(images: TokenizerImages, cache: Path, *, split: str, count: int) -> NDArray[np.uint8]:
     """The pictures, uint8 (N, S, S, 3), memory-mapped; made at the first call.
 
-    Sources and targets of world tasks alternate, or every image of a folder is resized.
+    Sources and targets of world tasks alternate (with `images.even_styles` in each style in turn), or
+    every image of a folder is resized.
 
     Raises:
         DataError: the folder has no images, or the file there holds others.
@@ -65,7 +67,7 @@ def load_pictures(images: TokenizerImages, cache: Path, *, split: str, count: in
                 partial, mode="w+", dtype=np.uint8, shape=(total, side, side, 3)
             )
             for index in range(total):
-                table[index] = _world(index, split, side) if paths is None else _open(paths[index], side)
+                table[index] = _world(index, split, images) if paths is None else _open(paths[index], side)
             table.flush()
             os.replace(partial, cache)
         except OSError as error:
@@ -79,9 +81,12 @@ def load_pictures(images: TokenizerImages, cache: Path, *, split: str, count: in
     return table
 
 
-def _world(index: int, split: str, side: int) -> NDArray[np.uint8]:
+def _world(index: int, split: str, images: TokenizerImages) -> NDArray[np.uint8]:
     task = sample_group(index // 2, split, size=1)[0]  # type: ignore[arg-type]
-    return render(task.target if index % 2 else task.source, side)
+    scene = task.target if index % 2 else task.source
+    if images.even_styles:
+        scene = replace(scene, style=STYLES[index % len(STYLES)])
+    return render(scene, images.resolution)
 
 
 def _image_paths(images: TokenizerImages, split: str) -> list[Path] | None:
