@@ -22,14 +22,13 @@ from PIL import Image
 from earl.config.models import resolve_model
 from earl.errors import ConfigError, InstructionError, ModelFormatError, SequenceError, VerifierError
 from earl.records import Attempt, Completion, Grid, Verdict
-from earl.sequence import Prefill, TextTokenizer, parse_completion, write_prompt
+from earl.sequence import AWAY, Prefill, TextTokenizer, check_instruction, parse_completion, write_prompt
 
 if TYPE_CHECKING:
     from earl.generation import Engine
     from earl.policy.devices import DeviceMap, MaxMemory
     from earl.vision import ImageSource, VisionTokenizer
 
-MAX_INSTRUCTION_CHARACTERS = 2_000
 MAX_REASONING_TOKENS = 1_024
 
 
@@ -103,6 +102,7 @@ class _Job:
     size: tuple[int, int]  # px, of the picture that was given
     instruction: str
     prompt: tuple[int, ...]
+    away: tuple[int, ...] | None
     grid: Grid
     seeds: tuple[int, ...]
 
@@ -202,7 +202,7 @@ class EditPipeline:
             instruction: what to change, 1 to 2,000 characters.
             seed: picture i is drawn with seed + i; the same seed gives the same picture.
             options: keywords of `edit_many`: `num_images`, `temperature`, `top_k`, `top_p`, `greedy`,
-                `area`, `reasoning`, `restore_size`, `on_row`.
+                `guidance`, `away`, `area`, `reasoning`, `restore_size`, `on_row`.
 
         Raises:
             ImageError: no picture, or one of an aspect that cannot be edited.
@@ -221,6 +221,8 @@ class EditPipeline:
         top_k: int = 2048,
         top_p: float = 1.0,
         greedy: bool = False,
+        guidance: float = 1.0,
+        away: str = AWAY,
         area: int | None = None,
         reasoning: bool = False,
         restore_size: bool = False,
@@ -232,7 +234,9 @@ class EditPipeline:
             pairs: (image, instruction) of each edit, each as in `__call__`.
             seeds: one for all, or one per pair.
             num_images: how many to draw of each, >= 1.
-            temperature, top_k, top_p, greedy: see `earl.generation.Sampling`.
+            temperature, top_k, top_p, greedy, guidance: see `earl.generation.Sampling`.
+            away: the instruction that guidance above 1 leads away from, asked of the same picture; it
+                doubles the work of sampling.
             area: px² to work at; the model's own when None.
             reasoning: let the model write a chain of thought first.
             restore_size: scale the results to the size of their sources.
@@ -255,8 +259,10 @@ class EditPipeline:
         if not pairs:
             return []
         prefill: Prefill = "reasoning" if reasoning else "size"
-        sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, greedy=greedy)
-        jobs = self._prepare(pairs, [tuple(range(s, s + num_images)) for s in firsts], area, prefill)
+        sampling = Sampling(temperature, top_k, top_p, greedy, guidance)
+        unwanted = check_instruction(away, "the instruction to lead away from") if sampling.guided else None
+        draws = [tuple(range(s, s + num_images)) for s in firsts]
+        jobs = self._prepare(pairs, draws, area, prefill, unwanted)
         requests = [
             Request(
                 prompt=job.prompt,
@@ -264,6 +270,7 @@ class EditPipeline:
                 grid=job.grid,
                 prefill=prefill,
                 max_text_tokens=MAX_REASONING_TOKENS,
+                away=job.away,
             )
             for job in jobs
         ]
@@ -278,6 +285,7 @@ class EditPipeline:
         seeds: Sequence[tuple[int, ...]],
         area: int | None,
         prefill: Prefill,
+        away: str | None,
     ) -> list[_Job]:
         from earl.vision import open_image, resize_to, target_size
 
@@ -288,10 +296,11 @@ class EditPipeline:
         jobs = []
         codes = self.vision.encode(sources, resize=False)
         for i, codes_HW in enumerate(codes):
-            prompt = write_prompt(codes_HW, instructions[i], self.tokenizer)
+            prompt = tuple(write_prompt(codes_HW, instructions[i], self.tokenizer))
+            twin = tuple(write_prompt(codes_HW, away, self.tokenizer)) if away else None
             grid = Grid(*map(int, codes_HW.shape))
-            self._check_length(prompt, grid, prefill)
-            jobs.append(_Job(sources[i], given[i].size, instructions[i], tuple(prompt), grid, seeds[i]))
+            self._check_length(max(prompt, twin or (), key=len), grid, prefill)
+            jobs.append(_Job(sources[i], given[i].size, instructions[i], prompt, twin, grid, seeds[i]))
         return jobs
 
     def _check_length(self, prompt: Sequence[int], grid: Grid, prefill: Prefill) -> None:
@@ -330,24 +339,6 @@ class EditPipeline:
                 )
             )
         return results
-
-
-def check_instruction(instruction: str) -> str:
-    """An instruction without blank ends. Raises InstructionError: empty, too long, or not text."""
-    if not isinstance(instruction, str):
-        raise InstructionError(f"an instruction is text, got {type(instruction).__name__}")
-    text = instruction.strip()
-    if not text:
-        raise InstructionError('the instruction is empty; say what to change, e.g. "make the red cube blue"')
-    if len(text) > MAX_INSTRUCTION_CHARACTERS:
-        raise InstructionError(
-            f"the instruction has {len(text)} characters, at most {MAX_INSTRUCTION_CHARACTERS} are taken"
-        )
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise InstructionError("the instruction is not valid UTF-8 text") from error
-    return text
 
 
 def best_of(result: EditResult, verifier: Verifier) -> tuple[EditResult, Verdict]:

@@ -64,6 +64,29 @@ def test_edit_with_a_device_map(edit, capsys):
     assert "leave it out with --engine vllm" in capsys.readouterr().err
 
 
+def test_edit_with_guidance(edit, capsys):
+    _, out = edit("--greedy")
+    plain = out.read_bytes()
+    assert edit("--greedy", "--force", "--guidance", "4")[0] == 0
+    led = out.read_bytes()
+    assert led != plain
+    assert edit("--greedy", "--force", "--guidance", "4", "--away", "keep the picture as it is")[0] == 0
+    assert out.read_bytes() == led
+    assert edit("--greedy", "--force", "--guidance", "4", "--away", "make the red cube blue")[0] == 0
+    assert out.read_bytes() == plain  # led away from what is asked itself
+    capsys.readouterr()
+    for words, said in [
+        (["--away", "add a cone"], "give --guidance above 1"),
+        (["--guidance", "2", "--away", " "], "--away is empty"),
+        (["--guidance", "2", "--engine", "vllm"], "leave it out with --engine vllm"),
+        (["--guidance", "0.5"], "0.5 is outside [1, 100]"),
+        (["--guidance", "nan"], "nan is outside [1, 100]"),
+    ]:
+        assert edit("--force", *words)[0] == 2
+        assert said in one_sentence(capsys)
+    assert out.read_bytes() == plain
+
+
 def test_edit_with_reasoning_shows_the_text_and_its_boxes(edit, capsys, monkeypatch):
     from dataclasses import replace
 

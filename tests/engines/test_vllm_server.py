@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from earl.engines import VllmServer
-from earl.errors import EngineError
+from earl.errors import ConfigError, EngineError
 from earl.generation import Engine, Request, Sampling
 from earl.policy import create_policy, load_policy
 from earl.records import Grid
@@ -88,6 +88,12 @@ def test_weights_go_through_the_folder_before_anything_is_asked(server, policy, 
     assert kwargs == {"weights_path": str(tmp_path / "pushed")}
     saved = load_policy(kwargs["weights_path"])
     assert torch.equal(saved.lm_head.weight, policy.lm_head.weight)
+
+
+def test_guidance_is_refused_before_anything_is_asked(server, policy, tokenizer):
+    with pytest.raises(ConfigError, match="vLLM samples without guidance"):
+        VllmServer(server.url, policy, tokenizer).generate(REQUESTS, Sampling(guidance=2.0))
+    assert "/inference/v1/generate" not in {path for path, *_ in server.seen}
 
 
 def test_the_key_is_sent_only_where_one_is_named(server, policy, tokenizer, monkeypatch):

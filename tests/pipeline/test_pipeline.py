@@ -72,6 +72,41 @@ def test_other_seeds_other_pictures_but_not_when_greedy(pipeline):
     assert greedy[0].completions[0].ids == greedy[1].completions[0].ids
 
 
+def test_guidance_leads_away_from_the_other_instruction_asked_of_the_same_picture(pipeline):
+    from earl.sequence import AWAY, write_prompt
+
+    asked = []
+
+    class Listening:
+        def generate(self, requests, sampling, on_row):
+            asked.append((requests, sampling))
+            return pipeline.engine.generate(requests, sampling, on_row)
+
+        def __getattr__(self, name):
+            return getattr(pipeline.engine, name)
+
+    listening = EditPipeline(Listening(), pipeline.vision, pipeline.tokenizer)
+    pairs = [(picture(), "add a green sphere"), (picture(96, 64, 2), "remove the cone")]
+    plain = listening.edit_many(pairs, greedy=True)
+    led = listening.edit_many(pairs, greedy=True, guidance=3.0)
+    other = listening.edit_many(pairs, greedy=True, guidance=3.0, away=" remove the cone ")
+    assert [request.away for request in asked[0][0]] == [None, None]
+    for words, (requests, sampling) in zip((AWAY, "remove the cone"), asked[1:], strict=True):
+        assert sampling.guidance == 3.0
+        for result, request in zip(led, requests, strict=True):
+            codes = pipeline.vision.encode([result.source], resize=False)[0]
+            assert request.away == tuple(write_prompt(codes, words, pipeline.tokenizer))
+    ids = [[result.completions[0].ids for result in results] for results in (plain, led, other)]
+    assert ids[0] != ids[1] != ids[2]
+    assert ids[2][1] == ids[0][1]  # led away from what is asked itself: no guidance at all
+
+
+@pytest.mark.parametrize("wrong", ["", "  ", "x" * 2001])
+def test_what_guidance_leads_away_from_is_an_instruction(pipeline, wrong):
+    with pytest.raises(InstructionError, match="the instruction to lead away from"):
+        pipeline(picture(), "remove the cone", guidance=1.5, away=wrong)
+
+
 def test_paths_bytes_and_images_are_the_same_to_it(pipeline, tmp_path):
     image = picture()
     image.save(tmp_path / "a.png")
@@ -125,7 +160,9 @@ def test_absurd_aspect(pipeline):
         pipeline(picture(900, 20), "remove the cone")
 
 
-@pytest.mark.parametrize("wrong", [{"num_images": 0}, {"temperature": 0.0}, {"top_p": 1.5}, {"top_k": -1}])
+@pytest.mark.parametrize(
+    "wrong", [{"num_images": 0}, {"temperature": 0.0}, {"top_p": 1.5}, {"top_k": -1}, {"guidance": 0.5}]
+)
 def test_settings_out_of_range(pipeline, wrong):
     with pytest.raises(ConfigError):
         pipeline(picture(), "remove the cone", **wrong)

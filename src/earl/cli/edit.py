@@ -46,6 +46,7 @@ def run(options: argparse.Namespace) -> int:
     if options.best_of > 1 and (options.num_images > 1 or options.greedy):
         raise ConfigError("--best-of keeps one of several draws: leave out --num-images and --greedy")
     check_instruction(options.instruction)
+    sampling = shared.sampling_of(options)
     out = options.out or f"{Path(options.source).stem}-edited.png"
     paths = claim_pictures(out, options.num_images, force=options.force)
     boxed = [path.with_stem(f"{path.stem}-boxes") for path in paths] if options.reasoning else []
@@ -67,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
         area=options.area,
         reasoning=options.reasoning,
         restore_size=options.source_size,
-        **shared.sampling_of(options),
+        **sampling,
     )
     scores = None
     if options.best_of > 1:
@@ -104,6 +105,8 @@ def _vllm_pipeline(options: argparse.Namespace) -> Any:
 
     if options.device_map:
         raise ConfigError("--device-map is for our own engine; leave it out with --engine vllm")
+    if options.guidance != 1:
+        raise ConfigError("--guidance is for our own engine; leave it out with --engine vllm")
     from earl.engines.local import VllmEngine, import_vllm
 
     import_vllm()  # where it is missing nothing else needs loading

@@ -52,6 +52,7 @@ def run(options: argparse.Namespace) -> int:
     if file:
         write_json(report, file)
     how = "greedy" if options.greedy else f"temperature {options.temperature:g}"
+    how += f", guidance {options.guidance:g}" if options.guidance != 1 else ""
     seconds = report["seconds"]
     print(f"{options.model}: {options.num} tasks of the {options.split} split, seed {options.seed}, {how}")
     print(format_table(report))

@@ -77,11 +77,34 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
         "--top-p", type=number(0, 1, above=True), default=1.0, help="share of the probability kept"
     )
     group.add_argument("--greedy", action="store_true", help="always the likeliest code")
+    group.add_argument(
+        "--guidance",
+        type=number(1, 100),
+        default=1.0,
+        help="lead away from what --away asks for; 1: not at all; above: twice the work. For --greedy "
+        "or a low temperature",
+    )
+    group.add_argument(
+        "--away", metavar="TEXT", help="instruction to lead away from (default: keep the picture as it is)"
+    )
 
 
 def sampling_of(options: argparse.Namespace) -> dict[str, Any]:
-    """The sampling options as keyword arguments of the pipeline."""
-    return {name: getattr(options, name) for name in ("temperature", "top_k", "top_p", "greedy")}
+    """The sampling options as keyword arguments of the pipeline.
+
+    Raises:
+        ConfigError: --away without --guidance. InstructionError: --away holds no words.
+    """
+    names = ["temperature", "top_k", "top_p", "greedy", "guidance"]
+    given = {name: getattr(options, name) for name in names}
+    if options.away is None:
+        return given
+    from earl.errors import ConfigError
+    from earl.sequence import check_instruction
+
+    if options.guidance == 1:
+        raise ConfigError("--away names what --guidance leads away from: give --guidance above 1, or neither")
+    return given | {"away": check_instruction(options.away, "--away")}
 
 
 def load_pipeline(options: argparse.Namespace):

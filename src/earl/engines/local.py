@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from earl.config.models import read_json
-from earl.engines.reading import OnCompletion, OnRow, Sample, grouped, make_samples
+from earl.engines.reading import OnCompletion, OnRow, Sample, grouped, make_samples, refuse_guidance
 from earl.engines.weights import current_weights, write_config
 from earl.errors import EngineError, MissingExtraError, SequenceError
 from earl.generation import Request, Sampling
@@ -127,9 +127,11 @@ class VllmEngine:
 
         Raises:
             SequenceError: ids outside the vocabulary, or an image too long for the model's positions.
+            ConfigError: guidance, which vLLM cannot do.
             EngineError: vLLM left the grammar, or did not take the weights.
         """
         sampling = sampling or Sampling()
+        refuse_guidance(sampling)
         samples = list(make_samples(requests, self.tokenizer, self.max_positions, on_row))
         if self.sleep:
             self.llm.wake_up()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from earl.engines.arguments import GrammarArguments
-from earl.errors import EngineError, SequenceError
+from earl.errors import ConfigError, EngineError, SequenceError
 from earl.generation import Request, Sampling
 from earl.records import Completion, FinishReason
 from earl.sequence import Grammar, TextTokenizer
@@ -122,6 +122,14 @@ def make_samples(
         for seed in request.seeds:
             yield Sample(index, seed, request, grammar, on_row)
             index += 1
+
+
+def refuse_guidance(sampling: Sampling) -> None:
+    """Raises ConfigError for guidance: a request of vLLM has one prompt, a guided sample needs two."""
+    if sampling.guided:
+        raise ConfigError(
+            f"vLLM samples without guidance, got {sampling.guidance:g}; leave it out, or use our own engine"
+        )
 
 
 def grouped(requests: Sequence[Request], finished: dict[int, Completion]) -> list[list[Completion]]:

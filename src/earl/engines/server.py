@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from earl.engines.reading import OnCompletion, OnRow, Sample, grouped, make_samples
+from earl.engines.reading import OnCompletion, OnRow, Sample, grouped, make_samples, refuse_guidance
 from earl.engines.weights import write_checkpoint
 from earl.errors import EngineError
 from earl.generation import Request, Sampling
@@ -76,9 +76,11 @@ class VllmServer:
 
         Raises:
             SequenceError: ids outside the vocabulary, or an image too long for the model's positions.
+            ConfigError: guidance, which vLLM cannot do.
             EngineError: the server cannot be reached, refuses, or left the grammar.
         """
         sampling = sampling or Sampling()
+        refuse_guidance(sampling)
         samples = list(make_samples(requests, self.tokenizer, self.max_positions, on_row))
         self.refresh()
         finished: dict[int, Completion] = {}

@@ -21,6 +21,7 @@ from earl.evaluation.folder import is_evaluation
 from earl.evaluation.ledger import Ledger
 from earl.pipeline import EditPipeline
 from earl.records import FinishReason
+from earl.sequence import AWAY
 from earl.vision import open_image, resize_to, target_size
 
 State = Literal["edited", "no_image", "missing", "refused"]
@@ -72,8 +73,15 @@ class Drawing:
     top_k: int = 2048
     top_p: float = 1.0
     greedy: bool = False
+    guidance: float = 1.0
+    away: str = AWAY
     reasoning: bool = False
     candidates: int = 1
+
+    def describe(self) -> dict[str, Any]:
+        """All settings; those of guidance only where there is some, as in evaluations from before it."""
+        left_out = () if self.guidance != 1 else ("guidance", "away")
+        return {name: value for name, value in vars(self).items() if name not in left_out}
 
     def seed_of(self, task: Task) -> int:
         """The first seed of a task; its candidates have those that follow."""
@@ -103,7 +111,7 @@ class ModelEditor:
             "kind": "model",
             "name": self.name,
             **self.identity,
-            **vars(self.drawing),
+            **self.drawing.describe(),
             "area": self.area,
         }
 
@@ -121,6 +129,8 @@ class ModelEditor:
                 top_k=drawing.top_k,
                 top_p=drawing.top_p,
                 greedy=drawing.greedy,
+                guidance=drawing.guidance,
+                away=drawing.away,
                 reasoning=drawing.reasoning,
                 area=self.area,
             )

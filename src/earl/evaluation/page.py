@@ -78,6 +78,8 @@ def _head(results: Mapping[str, Any]) -> str:
         said.append("pictures made elsewhere")
     else:
         how = "greedy" if editor.get("greedy") else f"temperature {editor.get('temperature', 1):g}"
+        if "guidance" in editor:
+            how += f", guidance {editor['guidance']:g} away from {editor['away']!r}"
         said.append(f"{how}, seed {editor.get('seed', 0)}")
         if editor.get("candidates", 1) > 1:
             said.append(f"best of {editor['candidates']} by the {editor['chosen_by']['kind']} verifier")

@@ -22,6 +22,7 @@ from earl.errors import ConfigError, EarlError
 from earl.evaluation.report import Judged, by_family
 from earl.pipeline import EditPipeline, Verifier
 from earl.records import Attempt, Verdict
+from earl.sequence import AWAY
 from earl.world import FAMILIES, WorldTask, render, sample_task
 
 Split = Literal["train", "validation", "test", "heldout"]
@@ -37,6 +38,7 @@ class WorldBenchmark:
         split: "test", or "heldout" for combinations that training never showed.
         families: some of `earl.world.FAMILIES`; all when empty.
         resolution: side of the pictures in px; the model's own when None.
+        temperature, top_k, top_p, greedy, guidance, away: as `EditPipeline.edit_many` takes them.
         batch: edits made together; changes the speed, never the pictures.
     """
 
@@ -49,6 +51,8 @@ class WorldBenchmark:
     top_k: int = 2048
     top_p: float = 1.0
     greedy: bool = False
+    guidance: float = 1.0
+    away: str = AWAY
     batch: int = 64
 
     def __post_init__(self) -> None:
@@ -127,6 +131,8 @@ def _edit(
         top_k=benchmark.top_k,
         top_p=benchmark.top_p,
         greedy=benchmark.greedy,
+        guidance=benchmark.guidance,
+        away=benchmark.away,
     )
     seconds["edit"] += time.perf_counter() - began
     return [result.attempts(key=task.id)[0] for task, result in zip(batch, results, strict=True)]

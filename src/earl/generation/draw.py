@@ -84,6 +84,23 @@ def draw(logits_RV: Tensor, keys_R2: Tensor, sampling: Sampling, first_id: int) 
     return picked_R + first_id, logprobs_R
 
 
+def guided(asked_RV: Tensor, away_RV: Tensor, guidance: float) -> Tensor:
+    """Log-weights away + guidance * (asked - away), on log-probabilities over the columns given.
+
+    Over all columns or some, the distribution over these is the same: each row only shifts by a constant.
+
+    Args:
+        asked_RV: float32 (R, V), logits after the prompt that is asked for.
+        away_RV: float32 (R, V), logits after the prompt to lead away from.
+        guidance: 1 gives `asked_RV`'s own distribution, more leads further away.
+
+    Source: classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598), in the form of
+    transformers' `UnbatchedClassifierFreeGuidanceLogitsProcessor`.
+    """
+    asked_RV, away_RV = asked_RV.log_softmax(-1), away_RV.log_softmax(-1)
+    return away_RV + guidance * (asked_RV - away_RV)
+
+
 def _gumbel_max(scaled_RV: Tensor, keys_R2: Tensor, sampling: Sampling, first_id: int) -> Tensor:
     width = scaled_RV.shape[1]
     keep = min(sampling.top_k or width, width)

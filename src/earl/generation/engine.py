@@ -3,7 +3,8 @@
 A prompt and the forced opening of its completions go through the model once for all its samples.
 Then each step feeds every sample the id it drew last together with the ids that the grammar forces
 after it (the end of a row rides along with its neighbour), and draws the next one from the visual
-or the text columns alone. Samples of one batch may have other prompts, grids and prefills.
+or the text columns alone. Samples of one batch may have other prompts, grids and prefills. With guidance
+each sample has a twin after another prompt: one more slot, fed the same ids, that is never drawn from.
 
 In float32 the same seed gives the same completion whatever else is in the batch; in bfloat16 sums
 of another order may round differently, and a rare near-tie may fall the other way.
@@ -19,9 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from earl.errors import SequenceError
+from earl.errors import ConfigError, SequenceError
 from earl.generation.decoder import Decoder
-from earl.generation.draw import draw, stream_keys
+from earl.generation.draw import draw, guided, stream_keys
 from earl.generation.requests import Request, Sampling
 from earl.generation.slots import Slots
 from earl.generation.weights import on_cpu
@@ -41,7 +42,7 @@ class _Sample:
 
     index: int
     seed: int
-    prompt_length: int
+    prompt_length: int  # the longer one's, where there are two
     state: GrammarState
     ids: list[int]
     logprobs: list[float]
@@ -57,10 +58,11 @@ class _Sample:
 
 @dataclass(slots=True)
 class _Unit:
-    """Samples of one request that share one prefill."""
+    """Samples of one request that share one prefill (with guidance two)."""
 
     request: Request
     grammar: Grammar
+    prompts: tuple[tuple[int, ...], ...]  # its prompt; with guidance also the one to lead away from
     members: list[tuple[int, int]] = field(default_factory=list)  # (sample index, seed)
 
 
@@ -70,7 +72,7 @@ class Engine:
     Args:
         model: an Emu3ForCausalLM, with or without LoRA; its current weights are read at each call.
         tokenizer: its text tokenizer, whose vocabulary the grammar uses.
-        max_batch: most samples in progress at once (memory).
+        max_batch: most samples in progress at once (memory); with guidance each counts twice.
         dtype: to compute in; None takes the model's own, or float32 on a CPU without bfloat16 arithmetic.
         padded: feed fixed shapes, on a GPU as recorded CUDA graphs; None does so on one GPU only.
 
@@ -129,9 +131,10 @@ class Engine:
 
         Raises:
             SequenceError: ids outside the vocabulary, or an image too long for the model's positions.
+            ConfigError: guidance for a request without `away`, or with a `max_batch` below 2.
         """
         sampling = sampling or Sampling()
-        units = self._units(requests)
+        units = self._units(requests, sampling.guided)
         if self._decoder is None:
             self._decoder = Decoder(self.policy, self.dtype)
         else:
@@ -148,23 +151,31 @@ class Engine:
         numbers = iter(range(len(finished)))
         return [[finished[next(numbers)] for _ in request.seeds] for request in requests]
 
-    def _units(self, requests: Sequence[Request]) -> list[_Unit]:
-        units, index = [], 0
-        for request in requests:
+    def _units(self, requests: Sequence[Request], guided: bool) -> list[_Unit]:
+        if guided and self.max_batch < 2:
+            raise ConfigError("guidance takes two places of the batch a sample: max_batch must be at least 2")
+        units, index, most = [], 0, self.max_batch // (2 if guided else 1)
+        for number, request in enumerate(requests):
+            if guided and request.away is None:
+                raise ConfigError(
+                    f"guidance needs a prompt to lead away from; request {number} has no `away`"
+                )
+            prompts = (request.prompt, request.away) if guided and request.away else (request.prompt,)
             grammar = Grammar(self.tokenizer, request.prefill, request.grid, request.max_text_tokens)
-            self._check(request, grammar)
-            for at in range(0, len(request.seeds), self.max_batch):
-                unit = _Unit(request, grammar)
-                for seed in request.seeds[at : at + self.max_batch]:
+            for prompt in prompts:
+                self._check(prompt, request, grammar)
+            for at in range(0, len(request.seeds), most):
+                unit = _Unit(request, grammar, prompts)
+                for seed in request.seeds[at : at + most]:
                     unit.members.append((index, seed))
                     index += 1
                 units.append(unit)
         return units
 
-    def _check(self, request: Request, grammar: Grammar) -> None:
-        if min(request.prompt) < 0 or max(request.prompt) >= self.vocabulary.size:
+    def _check(self, prompt: tuple[int, ...], request: Request, grammar: Grammar) -> None:
+        if min(prompt) < 0 or max(prompt) >= self.vocabulary.size:
             raise SequenceError(f"a prompt has ids outside 0 to {self.vocabulary.size - 1}")
-        length = len(request.prompt) + (grammar.max_length if request.prefill == "size" else 0)
+        length = len(prompt) + (grammar.max_length if request.prefill == "size" else 0)
         if length > self.max_positions:
             raise SequenceError(
                 f"prompt and completion take {length} ids, the model has {self.max_positions} positions; "
@@ -172,12 +183,12 @@ class Engine:
             )
 
     def _batches(self, units: list[_Unit]) -> Iterator[list[_Unit]]:
-        """Units of like length and group size together, as many as `max_batch` slots hold."""
+        """Units of like length and group size together, as many as `max_batch` slots hold, twins included."""
         units = sorted(units, key=lambda u: (u.grammar.max_length, len(u.members), len(u.request.prompt)))
         batch: list[_Unit] = []
         for unit in units:
             group = max(len(member.members) for member in [*batch, unit])
-            if batch and group * (len(batch) + 1) > self.max_batch:
+            if batch and group * (len(batch) + 1) * len(unit.prompts) > self.max_batch:
                 yield batch
                 batch = []
             batch.append(unit)
@@ -217,10 +228,15 @@ class _Run:
         }
         self.group = max(len(unit.members) for unit in units)
         self.samples: list[_Sample | None] = []
-        prompts = []
+        self.opening: list[int] = []  # forced ids that went in with the prompt, by unit
+        prompts: list[tuple[int, ...]] = []
+        away: list[tuple[int, ...]] = []
         for unit in units:
             opening = unit.grammar.start().forced_ahead()
-            prompts.append((*unit.request.prompt, *opening))
+            self.opening.append(len(opening))
+            for kind, prompt in zip((prompts, away), unit.prompts, strict=False):
+                kind.append((*prompt, *opening))
+            length = max(map(len, unit.prompts))
             for member in range(self.group):
                 if member >= len(unit.members):
                     self.samples.append(None)
@@ -229,15 +245,14 @@ class _Run:
                 state = unit.grammar.start()
                 for token in opening:
                     state.advance(token)
-                length, begun = len(unit.request.prompt), len(opening)
+                begun = len(opening)
                 body = begun if state.in_body else -1
                 self.samples.append(
                     _Sample(index, seed, length, state, list(opening), [0.0] * begun, begun, body)
                 )
-        self.opening = [
-            len(prompt) - len(unit.request.prompt) for prompt, unit in zip(prompts, units, strict=True)
-        ]
-        cache, hidden_PC = decoder.prefill(prompts)
+        # With guidance the second half of the slots are the twins of the first, in the same order.
+        self.ways = len(units[0].prompts)
+        cache, hidden_PC = decoder.prefill(prompts + away)
         longest = max(unit.grammar.max_length for unit in units)
         known = all(unit.request.prefill == "size" for unit in units)
         self.slots = Slots(
@@ -265,7 +280,7 @@ class _Run:
             needed = max(start + len(ids) for start, ids in zip(starts, tokens, strict=True) if ids)
             if needed > self.slots.capacity:
                 self.slots.grow(max(needed, 2 * self.slots.capacity))
-            self.hidden_RC = self.slots.feed(tokens, starts)
+            self.hidden_RC = self.slots.feed(tokens * self.ways, starts * self.ways)
             for sample, ids in zip(self.samples, tokens, strict=True):
                 if sample is not None:
                     sample.fed += len(ids)
@@ -284,18 +299,24 @@ class _Run:
         }
         for kind, rows in due.items():
             if rows:
-                ids, logprobs = self._draw_rows(rows, *self.columns[kind])
+                guide = kind == "visual" and self.ways == 2
+                ids, logprobs = self._draw_rows(rows, *self.columns[kind], guide)
                 for (_, sample), token, logprob in zip(rows, ids, logprobs, strict=True):
                     self._write(sample, token, logprob)
 
     def _draw_rows(
-        self, rows: list[tuple[int, _Sample]], columns: Tensor, first_id: int
+        self, rows: list[tuple[int, _Sample]], columns: Tensor, first_id: int, guide: bool
     ) -> tuple[list, list]:
-        hidden = self.hidden_RC
-        if len(rows) < len(hidden):
-            hidden = hidden[torch.tensor([slot for slot, _ in rows], device=hidden.device)]
+        hidden, slots = self.hidden_RC, [slot for slot, _ in rows]
+        if guide:
+            slots += [slot + len(self.samples) for slot in slots]
+        if len(slots) < len(hidden):
+            hidden = hidden[torch.tensor(slots, device=hidden.device)]
         keys = stream_keys([sample.seed for _, sample in rows], [len(sample.ids) for _, sample in rows])
         logits = (hidden.to(columns.device, columns.dtype) @ columns.T).float()
+        if guide:
+            asked, away = logits.chunk(2)
+            logits = guided(asked, away, self.sampling.guidance)
         ids, logprobs = draw(logits, keys.to(logits.device), self.sampling, first_id)
         return ids.tolist(), logprobs.tolist()
 
@@ -338,7 +359,7 @@ class _Run:
             return
         self.samples = [self.samples[slot] for at in left for slot in groups[at]]
         self.opening = [self.opening[at] for at in left]
-        self.slots.keep(left)
+        self.slots.keep([at + way * count for way in range(self.ways) for at in left])
 
 
 def _completion(sample: _Sample, too_long: bool, first_special: int) -> Completion:

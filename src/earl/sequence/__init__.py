@@ -4,6 +4,7 @@ The one place that knows. No torch here.
 """
 
 from earl.sequence.grammar import MAX_TEXT_TOKENS, Allowed, Grammar, GrammarState, Prefill
+from earl.sequence.instruction import AWAY, check_instruction
 from earl.sequence.kinds import Kind, completion_kinds
 from earl.sequence.layout import (
     MAX_CELLS,
@@ -30,6 +31,7 @@ from earl.sequence.trained import train_text_tokenizer
 from earl.sequence.vocabulary import Vocabulary
 
 __all__ = [
+    "AWAY",
     "CLOSING",
     "MAX_CELLS",
     "MAX_REASONING_CHARACTERS",
@@ -43,6 +45,7 @@ __all__ = [
     "Prefill",
     "TextTokenizer",
     "Vocabulary",
+    "check_instruction",
     "clean_reasoning",
     "completion_kinds",
     "format_box",
