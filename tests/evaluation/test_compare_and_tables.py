@@ -7,13 +7,14 @@ import io
 import json
 import math
 import re
+import shutil
 
 import pytest
 
 from earl.errors import ConfigError, DataError
 from earl.evaluation import tables
 from earl.evaluation.cards import chosen_cards
-from earl.evaluation.compare import compare_runs, comparison_text
+from earl.evaluation.compare import compare_runs, comparison_text, difference_text
 from earl.evaluation.folder import EvaluationFolder
 from earl.evaluation.page import write_page
 from earl.evaluation.papertable import (
@@ -94,6 +95,26 @@ def test_a_run_against_itself_is_a_tie(two):
     assert (found["all"]["win"], found["all"]["loss"], found["all"]["difference"]) == (0, 0, 0)
     assert found["all"]["significant"] is False
     assert "may be chance" in comparison_text(found)
+
+
+def test_two_runs_of_one_model_are_told_apart(two, tmp_path):
+    shutil.copytree(two[0], tmp_path / "warm")
+    plan = json.loads((tmp_path / "warm" / "evaluation.json").read_text())
+    plan["editor"] |= {"greedy": True}
+    (tmp_path / "warm" / "evaluation.json").write_text(json.dumps(plan))
+    shown = comparison_text(compare_runs(tmp_path / "warm", two[0]))
+    assert "A: inverter, greedy\n" in shown and "B: inverter, temperature 1\n" in shown
+    shutil.copytree(two[0], tmp_path / "again")
+    found = compare_runs(tmp_path / "again", two[0])
+    assert (found["a"], found["b"]) == ("inverter in again", "inverter in a")
+    assert compare_runs(*two)["a"] == "inverter", "where names differ they are enough"
+
+
+def test_a_difference_has_no_minus_zero():
+    found = {"difference": -0.001, "interval": [-0.004, 0.3], "compared": 3}
+    assert difference_text(found) == "+0.00 [+0.00, +0.30]"
+    assert difference_text(found | {"compared": 1}) == "+0.00"
+    assert difference_text(found | {"difference": -0.006}) == "-0.01 [+0.00, +0.30]"
 
 
 def test_a_tie_can_be_wide_and_another_score_compared(two):
@@ -228,6 +249,7 @@ def test_the_page_is_whole_and_safe(two, tmp_path):
 def test_the_page_compares(two, tmp_path):
     page = write_page(two[0], tmp_path / "page.html", other=two[1]).read_text()
     assert "A wins 9" in page and "tie 1" in page and "B wins" in page
+    assert re.search(r'class="score[a-z ]*">A \d+\.\d\d<', page), "whose score it is"
     assert page.count('data-gap=""') == 2
     assert "inverter is better" in page
 

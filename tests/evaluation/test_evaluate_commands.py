@@ -250,6 +250,13 @@ RECIPE = 'stage = "grpo"\n[prompts]\norigin = "{origin}"\n{verifier}'
         ({"origin": {"verifier": "gpt"}}, None, {"kind": "ground", "model": "gpt"}, True),
         ({"origin": "a test"}, ("world", ""), {"kind": "scene", "model": None}, True),
         ({}, ("shards", ""), {"kind": "scene", "model": None}, False),
+        ({}, ("world", ""), {"kind": "judge", "model": "earl-scene"}, True),
+        (
+            {},
+            ("shards", '[verifier]\nkind = "scene"\n[verifier.second]\nkind = "judge"\nmodel = "m"'),
+            {"kind": "judge", "model": "m"},
+            False,
+        ),
         ({}, ("shards", '[verifier]\nkind = "judge"\nmodel = "m"'), {"kind": "judge", "model": "m"}, True),
         (
             {},

@@ -16,9 +16,10 @@ from earl.grpo.advantages import group_advantages
 from earl.grpo.batches import Group, Rollout, RolloutBatch, make_batch, without_weight
 from earl.grpo.loss import LossSettings, grpo_loss
 from earl.grpo.scoring import GrpoObjective, Reference, score, score_plain
-from earl.policy import add_lora, create_policy, load_policy
+from earl.policy import add_lora, create_policy, likelihood, load_policy
 from earl.records import Completion, Verdict
 from earl.sequence import Vocabulary
+from earl.training.blocks import positions_of_block
 
 VECTORS = Path(__file__).parents[1] / "data" / "vectors"
 VOCABULARY = Vocabulary.compact(80, 40)
@@ -97,6 +98,19 @@ def test_shared_prompts_equal_the_plain_twin(sharing, attention, chunk):
     assert loss == pytest.approx(expected, abs=1e-5)
     assert max((a - b).abs().max().item() for a, b in zip(gradients, wanted, strict=True)) < 1e-5
     assert max(b.abs().max().item() for b in wanted) > 1e-2, "there is something to compare"
+
+
+@pytest.mark.parametrize("sharing", ["cache", "none"])
+def test_blocks_are_as_large_as_the_dry_run_counts(sharing, monkeypatch):
+    made, rows = groups(), []
+    wide = tuple(rollout(np.random.default_rng(seed), float(seed), 16) for seed in range(2))
+    plain = likelihood._log_softmax
+    monkeypatch.setattr(
+        likelihood, "_log_softmax", lambda hidden, *rest: rows.append(len(hidden)) or plain(hidden, *rest)
+    )
+    batch = batch_of([replace(made[0], rollouts=wide)])
+    score(policy(), batch, VOCABULARY, sharing=sharing)
+    assert max(rows) == positions_of_block("grpo", "cpu") < int((batch.kinds_BT == 2).sum())
 
 
 def test_the_mask_works_with_recomputed_activations():

@@ -18,8 +18,8 @@ from earl.grpo.batches import Group, Rollout
 from earl.grpo.samples import SampleBook, Shown, strip
 from earl.records import Attempt, Completion, Verdict
 from earl.report import read_run, write_page
-from earl.report.charts import Chart, Series, line_chart, smooth, thinned, ticks
-from earl.report.curves import ends
+from earl.report.charts import Chart, Series, axis_numbers, line_chart, smooth, thinned, ticks
+from earl.report.curves import ends, sections
 
 RECIPE = 'stage = "grpo"\ntitle = "A <run>"\n[run]\nseed = 3\n[length]\nsteps = 60\n'
 STARTS = {"at": "2026-11-21T09:00:00+00:00", "step": 0, "verifier": "earl-scene", "ranks": 1, "device": "cpu"}
@@ -54,7 +54,10 @@ def make_run(folder: Path, steps: int = 60) -> Path:
         if step:
             lines.append({"step": step, "split": "train", **values})
         if step % 20 == 0:
-            lines.append({"step": step, "split": "validation", "overall": 3.0, "second": None, "drift": 0.1})
+            second = 2.5 if step else None
+            lines.append(
+                {"step": step, "split": "validation", "overall": 3.0, "second": second, "drift": 0.1}
+            )
     (folder / "log.jsonl").write_text(
         "".join(json.dumps(line) + "\n" for line in lines) + '{"step": 61, "spl'
     )
@@ -110,6 +113,31 @@ def test_a_page_has_everything_and_needs_nothing(tmp_path):
     assert "<b>]" not in text and "paint it <b>" not in text, "what is not ours is escaped"
     assert "3.06 → 3.96" in text, "means of the first and the last tenth"
     assert "sampling 25%" in text
+
+
+def test_a_run_without_a_second_verifier_has_no_chart_of_two(tmp_path):
+    run = make_run(tmp_path / "run")
+    log = run / "log.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()[:-1]]
+    log.write_text("".join(json.dumps({k: v for k, v in x.items() if k != "second"}) + "\n" for x in lines))
+    text = write_page(run, tmp_path / "page.html").read_text()
+    assert "Two verifiers" not in text and "Prompts never trained on" in text
+    assert "begun 2026-11-21 09:00 UTC" in text and "verifiers of the sum" not in text
+
+
+def test_a_sum_shows_what_each_verifier_said(tmp_path):
+    run = make_run(tmp_path / "run", steps=20)
+    log = run / "log.jsonl"
+    said = {f"{who}.{name}": 5.0 for who in ("world", "target") for name in ("overall", "edit_success")}
+    said |= {"world.failed": 0.0, "target.failed": 0.25}
+    lines = [json.loads(line) | said for line in log.read_text().splitlines()[:-1]]
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    titles = [chart.title for charts in sections(read_run(run)).values() for chart in charts]
+    for title in ("The verifiers of the sum", "target: its four scores, held out", "Who gave no scores"):
+        assert titles.count(title) == 1
+    assert not any("." in title for title in titles), "no number is drawn a second time by itself"
+    assert ">target</span>" not in (text := write_page(run, tmp_path / "p.html").read_text())
+    assert "target<b>5</b>" in text and "target<b>0.25</b>" in text
 
 
 def test_the_pictures_are_on_the_page(tmp_path):
@@ -196,6 +224,19 @@ def test_ticks_are_round_and_inside(low, high):
     assert 2 <= len(found) <= 8
     assert all(low <= value <= high for value in found)
     assert len({round(b - a, 12) for a, b in itertools.pairwise(found)}) == 1
+
+
+def test_an_axis_writes_its_numbers_in_one_way():
+    assert axis_numbers([0, 5e-5, 1e-4, 1.5e-4, 2e-4]) == ["0", "5e-5", "1e-4", "1.5e-4", "2e-4"]
+    assert axis_numbers([0, 5e-4, 1e-3]) == ["0", "5e-4", "1e-3"]
+    assert axis_numbers([0, 0.005, 0.01]) == ["0", "0.005", "0.01"]
+    assert axis_numbers([-2000.0, 0.0, 12000.0]) == ["-2000", "0", "1.2e4"]
+
+
+def test_a_schedule_is_drawn_as_it_is():
+    points = [(float(x), min(1.0, x / 5)) for x in range(60)]
+    exact, faint = (line_chart(Chart("x", "", [Series("a", points, 0)], exact=e)) for e in (True, False))
+    assert exact.count("<path") == 1 and faint.count("<path") == 2
 
 
 def test_smoothing_keeps_straight_lines_and_thinning_the_ends():

@@ -20,6 +20,7 @@ from earl.policy import SIZES, TARGETS, add_lora, create_policy
 from earl.policy.configs import make_config
 from earl.policy.likelihood import hidden_states
 from earl.sequence import Vocabulary
+from earl.training.blocks import positions_of_block
 from earl.training.estimate import estimate, lengths_of
 from earl.training.optimisers import create_optimisers
 
@@ -156,6 +157,36 @@ def test_sharding_checkpointing_and_adapters_save_what_they_should():
     four, sixteen = (estimate(full, EMU3, devices=n).always["weights"] for n in (4, 16))
     assert four == 4 * sixteen == EMU3.parameters
     assert lengths_of(full).completion == 32 * 33 + 9 + 1
+
+
+@pytest.mark.parametrize(("stage", "positions"), [("grpo", {"cpu": 256, "cuda": 1024}), ("sft-s", {})])
+def test_blocks_of_logits_are_those_of_the_device(stage, positions):
+    """Reinforcement takes smaller ones on a CPU; supervised stages the same everywhere."""
+
+    def logits(named: str, **more) -> dict[str, float]:
+        recipe = load_stage(ROOT / "recipes" / "emu3" / f"{stage}.toml", [f"run.device={named}"])
+        rows = estimate(recipe, EMU3, devices=4, **more).phases["training"]
+        return {name: size for name, size in rows.items() if name.startswith("logits")}
+
+    for device in ("cpu", "cuda"):
+        count = positions_of_block("grpo" if stage == "grpo" else "sft", device)
+        assert count == positions.get(device, 1024)
+        held = 5 * 4 + 2 if stage == "grpo" else 2 * 4 + 2  # bytes of each logit: float32, and bfloat16
+        assert logits(device) == {f"logits, {count:,} positions at a time": count * 32_768 * held}
+        assert logits("auto", device=device) == logits(device)
+    assert logits("auto") == logits("cuda"), "what has no device yet is meant for a GPU"
+
+
+def test_the_dry_run_counts_for_the_device_that_is_there(capsys, monkeypatch):
+    words = ["train", "grpo", str(ROOT / "recipes" / "world" / "grpo.toml"), "--dry-run", "run.device=auto"]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "logits, 256 positions at a time" in said and "(no GPU here)" in said
+    assert main([*words, "--memory", "80GiB"]) == 0
+    assert "logits, 1,024 positions at a time" in capsys.readouterr().out
+    assert main([*words[:-1], "run.device=cpu", "--memory", "80GiB"]) == 0
+    assert "logits, 256 positions at a time" in capsys.readouterr().out
 
 
 def test_what_does_not_divide_is_named():

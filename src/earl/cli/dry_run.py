@@ -43,13 +43,13 @@ def dry_run(recipe: Any, options: argparse.Namespace) -> int:
     from earl.config.recipe import recipe_toml
 
     print(recipe_toml(recipe))
-    memory, devices, where = _place(options)
+    memory, devices, where, kind = _place(recipe, options)
     if recipe.stage == "tokenizer":
         return _tokenizer(recipe, memory, where)
     from earl.training.estimate import estimate
 
     shape, codebook, vision, notes = _shape(recipe.model, options.size)
-    found = estimate(recipe, shape, devices=devices, codebook=codebook, vision_parameters=vision)
+    found = estimate(recipe, shape, devices=devices, device=kind, codebook=codebook, vision_parameters=vision)
     for line in (*notes, *_report(found)):
         print(line)
     found.check(memory)
@@ -57,18 +57,22 @@ def dry_run(recipe: Any, options: argparse.Namespace) -> int:
     return 0
 
 
-def _place(options: argparse.Namespace) -> tuple[float, int, str]:
-    """(bytes of a device, devices, its name): as asked, else the local GPUs, else this machine's memory."""
+def _place(recipe: Any, options: argparse.Namespace) -> tuple[float, int, str, str]:
+    """(bytes of a device, devices, its name, "cpu" or "cuda"): as asked, else the local GPUs, else this
+    machine's memory. A memory that is given is a GPU's, where the recipe does not say `cpu`."""
+    kind = "cpu" if recipe.run.device == "cpu" else "cuda"
     if options.memory is not None:
-        return options.memory, options.devices or 1, f"{options.memory / GIB:.0f} GiB"
+        return options.memory, options.devices or 1, f"{options.memory / GIB:.0f} GiB", kind
     import torch
 
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() and kind == "cuda":
         count = options.devices or torch.cuda.device_count()
-        return float(torch.cuda.get_device_properties(0).total_memory), count, torch.cuda.get_device_name(0)
+        name = torch.cuda.get_device_name(0)
+        return float(torch.cuda.get_device_properties(0).total_memory), count, name, kind
     total = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     count = options.devices or 1
-    return total / count, count, "this machine's memory (no GPU here)"
+    where = "this machine's memory" + (" (no GPU here)" if kind == "cuda" else "")
+    return total / count, count, where, "cpu"
 
 
 def _shape(model: Any, size: str | None) -> tuple[PolicyShape, int, int, list[str]]:

@@ -78,6 +78,11 @@ class Choice(Section):
             )
         return self
 
+    @property
+    def needs_target(self) -> bool:
+        """It, or a part of it, compares with the target image."""
+        return "ground" in {self.kind, *(part.kind for part in self.parts.values())}
+
 
 class Verifying(Choice):
     """What gives the rewards. `noise` and `blind` make it worse on purpose, for comparison."""

@@ -8,6 +8,7 @@ Axes: T tokens, H W latent rows and columns.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 from zlib import crc32
@@ -92,13 +93,9 @@ def edit_example(
     if stitched:
         target = stitch(edit.source_codes, target, edit.changed).astype(np.int32)
     reasoning = edit.reasoning if prefill == "reasoning" else None
-    prompt = write_prompt(edit.source_codes, edit.instruction, tokenizer)
     completion = write_completion(target, tokenizer, reasoning)
     scored = completion_kinds(completion, tokenizer, prefill, score_forced=score_forced)
-    ids = np.array([*prompt, *completion], np.int32)
-    kinds = np.concatenate([np.zeros(len(prompt), np.int8), scored])
-    prefix = prompt.index(tokenizer.vocabulary.eoi) + 1
-    return Example(ids, kinds, _changed_tokens(kinds, edit.changed), prefix)
+    return _after_source(edit, edit.instruction, completion, scored, tokenizer, changed_HW=edit.changed)
 
 
 def whole_example(edit: Edit, side: Literal[0, 1], task: Task, tokenizer: TextTokenizer) -> Example:
@@ -137,13 +134,9 @@ def answer_example(edit: Edit, number: int, tokenizer: TextTokenizer) -> Example
     The loss is on the answer and EOS. `prefix` is as in `edit_example`: questions about one picture
     can share it, with each other and with its edits.
     """
-    vocabulary = tokenizer.vocabulary
-    prompt = write_prompt(edit.source_codes, edit.questions[number], tokenizer)
-    answer = [*tokenizer.encode(" " + edit.answers[number]), vocabulary.eos]
-    ids = np.array([*prompt, *answer], np.int32)
-    kinds = np.zeros(len(ids), np.int8)
-    kinds[len(prompt) :] = Kind.TEXT
-    return Example(ids, kinds, np.zeros(len(ids), bool), prompt.index(vocabulary.eoi) + 1)
+    answer = [*tokenizer.encode(" " + edit.answers[number]), tokenizer.vocabulary.eos]
+    scored = np.full(len(answer), Kind.TEXT, np.int8)
+    return _after_source(edit, edit.questions[number], answer, scored, tokenizer)
 
 
 def cover_example(edit: Edit, number: int, tokenizer: TextTokenizer) -> Example:
@@ -163,12 +156,9 @@ def cover_example(edit: Edit, number: int, tokenizer: TextTokenizer) -> Example:
         )
     found_HW = (words == FOUND).reshape(edit.source_codes.shape)
     covered = np.where(found_HW, COVER, edit.source_codes).astype(np.int32)
-    prompt = write_prompt(edit.source_codes, edit.questions[number], tokenizer)
     completion = write_completion(covered, tokenizer)
-    ids = np.array([*prompt, *completion], np.int32)
     scored = completion_kinds(completion, tokenizer, "direct")
-    kinds = np.concatenate([np.zeros(len(prompt), np.int8), scored])
-    return Example(ids, kinds, np.zeros(len(ids), bool), prompt.index(tokenizer.vocabulary.eoi) + 1)
+    return _after_source(edit, edit.questions[number], completion, scored, tokenizer)
 
 
 def whole_kinds(ids: NDArray[np.int32], tokenizer: TextTokenizer) -> NDArray[np.int8]:
@@ -185,15 +175,33 @@ def whole_kinds(ids: NDArray[np.int32], tokenizer: TextTokenizer) -> NDArray[np.
     return kinds
 
 
+def _after_source(
+    edit: Edit,
+    words: str,
+    completion: Sequence[int],
+    scored: NDArray[np.int8],
+    tokenizer: TextTokenizer,
+    *,
+    changed_HW: NDArray[np.bool_] | None = None,
+) -> Example:
+    """What follows the source picture and some words; the loss is on what follows, as `scored` marks it.
+
+    Args:
+        scored: the kind of each id of the completion.
+        changed_HW: which cells of the picture in the completion the edit changes; None: none.
+    """
+    prompt = write_prompt(edit.source_codes, words, tokenizer)
+    ids = np.array([*prompt, *completion], np.int32)
+    kinds = np.concatenate([np.zeros(len(prompt), np.int8), scored])
+    changed = np.zeros(len(ids), bool)
+    if changed_HW is not None:
+        changed[kinds == Kind.VISUAL] = changed_HW.ravel()
+    return Example(ids, kinds, changed, prompt.index(tokenizer.vocabulary.eoi) + 1)
+
+
 def _needs_target(edit: Edit) -> None:
     if not edit.has_target:
         raise DataError(
             f"edit {edit.id} has no target image, which supervised training needs; it can be used in "
             "reinforcement learning and in evaluation"
         )
-
-
-def _changed_tokens(kinds: NDArray[np.int8], changed_HW: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    changed = np.zeros(len(kinds), bool)
-    changed[kinds == Kind.VISUAL] = changed_HW.ravel()
-    return changed

@@ -164,6 +164,12 @@ class EditShards:
             return [[] for _ in range(len(self))]
         return list(self.dataset.with_format(None)["questions"])
 
+    def without_target(self) -> int:
+        """How many edits have no target image."""
+        columns = self.dataset.select_columns(["target_codes"]).with_format("arrow").iter(4096)
+        chunks = (chunk for table in columns for chunk in table["target_codes"].chunks)
+        return sum(chunk.value_lengths().to_pylist().count(0) for chunk in chunks)
+
     def select(self, *, group: str = "all", families: Sequence[str] = ()) -> EditShards:
         """The edits of a group ("simple", "complex", "all") and of some families (none given: all).
 

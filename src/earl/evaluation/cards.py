@@ -61,19 +61,19 @@ def card(
         f'data-number="{row["number"]}" data-noimage="{int(edit.no_image)}" style="--shape:{width}/{height}">'
         f'<div class="pictures">{"".join(figures)}</div>'
         f'<p class="words">{escape(row["instruction"])}</p>'
-        f'<div class="line">{_score_line(edit)}<span>{escape(row["family"])}</span>'
+        f'<div class="line">{_score_line(edit, "A " if second else "")}<span>{escape(row["family"])}</span>'
         f"<span>{escape(row['id'])}</span></div>{_words(edit, other)}</article>"
     )
 
 
-def _score_line(edit: Scored) -> str:
+def _score_line(edit: Scored, whose: str) -> str:
     if not edit.counts:
         why = f": {escape(edit.why[:160])}" if edit.why else ""
-        return f'<span class="score">no score</span><span>{escape(REASONS[edit.reason])}{why}</span>'
+        return f'<span class="score">{whose}no score</span><span>{escape(REASONS[edit.reason])}{why}</span>'
     value = edit.score("overall")
     kind = " low" if value < LOW else " high" if value > HIGH else ""
     parts = "".join(f"<span>{SHORT[name]} {edit.score(name):.1f}</span>" for name in PARTS)
-    return f'<span class="score{kind}">{value:.2f}</span>{parts}'
+    return f'<span class="score{kind}">{whose}{value:.2f}</span>{parts}'
 
 
 def _words(edit: Scored, other: Scored | None) -> str:

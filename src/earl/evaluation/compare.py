@@ -60,9 +60,10 @@ def compare_runs(
         }
         for part, divided in divide([edit for edit, _ in pairs]).items()
     }
+    first, second = names_apart(a, b)
     return {
-        "a": a.name,
-        "b": b.name,
+        "a": first,
+        "b": second,
         "benchmark": a.plan["benchmark"]["title"],
         "score": score,
         "tie": tie,
@@ -70,6 +71,24 @@ def compare_runs(
         "all": compare_pairs(pairs, score=score, tie=tie) | {"unpaired": unpaired},
         **parts,
     }
+
+
+def names_apart(a: EvaluationFolder, b: EvaluationFolder) -> tuple[str, str]:
+    """What was evaluated; of one model's two runs also how they were drawn, or which folder each is."""
+    first, second = a.name, b.name
+    if first == second:
+        first, second = (f"{folder.name}, {_drawing(folder)}" for folder in (a, b))
+    if first == second:
+        first, second = (f"{folder.name} in {folder.path.name}" for folder in (a, b))
+    return first, second
+
+
+def _drawing(folder: EvaluationFolder) -> str:
+    editor = folder.plan["editor"]
+    if editor["kind"] == "predictions":
+        return "pictures made elsewhere"
+    how = "greedy" if editor.get("greedy") else f"temperature {editor.get('temperature', 1):g}"
+    return how if editor.get("candidates", 1) == 1 else f"{how}, best of {editor['candidates']}"
 
 
 def pair_up(first: Sequence[Scored], second: Sequence[Scored]) -> tuple[list[Pair], int]:
@@ -172,10 +191,8 @@ def difference_text(found: Mapping[str, Any]) -> str:
     """A mean difference with its interval."""
     if found["difference"] is None:
         return "-"
-    low, high = found["interval"]
-    if found["compared"] < 2:
-        return f"{found['difference']:+.2f}"
-    return f"{found['difference']:+.2f} [{low:+.2f}, {high:+.2f}]"
+    mean, low, high = (f"{round(v, 2) + 0.0:+.2f}" for v in (found["difference"], *found["interval"]))
+    return mean if found["compared"] < 2 else f"{mean} [{low}, {high}]"  # + 0.0: no "-0.00"
 
 
 def comparison_notes(comparison: Mapping[str, Any]) -> list[str]:

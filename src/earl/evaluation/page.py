@@ -137,7 +137,7 @@ def _score_cell(summary: Mapping[str, Any], name: str) -> str:
     shown = tables.interval(summary, name)
     left, wide, at = low * 10, (high - low) * 10 if shown else 0, summary[name] * 10
     return (
-        f"<td{hover}>{summary[name]:.2f} <small>{shown}</small>"
+        f"<td{hover}>{summary[name]:.2f} <small class='interval'>{shown}</small>"
         f'<span class="range"><i style="left:{left:.1f}%;width:{wide:.1f}%"></i>'
         f'<u style="left:{at:.1f}%"></u></span></td>'
     )
@@ -189,7 +189,7 @@ def _cell(row: SystemRow, column: str) -> str:
 
 def _comparison(comparison: Mapping[str, Any]) -> str:
     found = comparison["all"]
-    names = f"A is {escape(comparison['a'])}, B is {escape(comparison['b'])}."
+    names = f"A is {escape(comparison['a'])}; B is {escape(comparison['b'])}."
     total = max(1, found["compared"])
     shares = "".join(
         f'<div class="{kind}" style="width:{100 * found[kind] / total:.2f}%">{words} {found[kind]}</div>'

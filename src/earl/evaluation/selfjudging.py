@@ -40,8 +40,7 @@ def trained_by(model: Path) -> list[dict[str, Any]]:
 def warning(model: Path, verifier: Mapping[str, Any]) -> str:
     """The sentence to print where a model is judged by its own teacher; "" where it is not."""
     for teacher in trained_by(model):
-        same_kind = teacher["kind"] == verifier["kind"]
-        if _same_model(teacher, verifier) or (same_kind and verifier["kind"] == "scene"):
+        if _same_model(teacher, verifier) or (_is_scene(teacher) and _is_scene(verifier)):
             name = verifier.get("model") or f"the {verifier['kind']} verifier"
             return (
                 f"{name} judges this model and gave the rewards that trained it: its scores may flatter it. "
@@ -55,6 +54,11 @@ def _same_model(teacher: Mapping[str, Any], verifier: Mapping[str, Any]) -> bool
     return bool(names[0]) and names[0] == names[1]
 
 
+def _is_scene(entry: Mapping[str, Any]) -> bool:
+    """The world's own verifier, in the process or served by `earl verifier serve`."""
+    return entry["kind"] == "scene" or entry.get("model") == "earl-scene"
+
+
 def _of_recipe(path: Path) -> list[dict[str, Any]]:
     try:
         recipe = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -62,7 +66,10 @@ def _of_recipe(path: Path) -> list[dict[str, Any]]:
         return []
     if recipe.get("stage") != "grpo":
         return []
-    named = _verifiers(recipe.get("verifier"))
+    section = recipe.get("verifier")
+    if isinstance(section, dict):  # a second verifier looks at held-out prompts and gives no rewards
+        section = {name: value for name, value in section.items() if name != "second"}
+    named = _verifiers(section)
     in_the_world = recipe.get("prompts", {}).get("origin", "world") == "world"
     return named or ([{"kind": "scene", "model": None}] if in_the_world else [])
 

@@ -21,6 +21,7 @@ from earl.pipeline import Verifier
 from earl.records import Attempt, Verdict
 from earl.training.ranks import gather_objects
 from earl.training.trackers import Log
+from earl.verifier.combined import scores_by_part
 
 PARTS = ("edit_success", "over_editing", "naturalness", "artifacts")
 SHOWN = 8
@@ -55,7 +56,8 @@ class HeldOut:
 
     def __call__(self, step: int) -> dict[str, float]:
         """Means over the judged edits: `overall` (also by kind of edit), the four parts, `judged`
-        (share), `second` and `second_gap` (first - second, points), `drift` (nats a token)."""
+        (share), `second` and `second_gap` (first - second, points), `drift` (nats a token). Of a sum
+        also each verifier's, as `NAME.overall`."""
         groups = self.sampler.collect(self.prompts, group=1, exact=True)  # as `earl evaluate` decodes
         attempts = [self.sampler.attempts[group.key][0] for group in groups]
         second: Sequence[Verdict | None] = [None] * len(groups)
@@ -97,6 +99,7 @@ class HeldOut:
 def _numbers(group: Group, second: Verdict | None) -> dict[str, float]:
     verdict = group.rollouts[0].verdict
     found = {"judged": float(verdict.ok)}
+    found |= {name: value for name, (value,) in scores_by_part([verdict]).items()}
     if verdict.ok and verdict.overall is not None:
         found["overall"] = found[f"overall_{group.kind}"] = verdict.overall
         found |= {part: float(getattr(verdict, part)) for part in PARTS}

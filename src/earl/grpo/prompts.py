@@ -97,22 +97,24 @@ class ShardPrompts:
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
 
     def make(self, numbers: Sequence[int]) -> list[Prompt]:
-        """The edits of these numbers, their pictures decoded together."""
+        """The edits of these numbers, their pictures decoded together; not every edit has a target."""
         edits = [self._shards[self._row(number)] for number in numbers]
-        pictures = self._vision.decode([codes for e in edits for codes in (e.source_codes, e.target_codes)])
+        targets = [edit.target_codes for edit in edits if edit.has_target]
+        pictures = self._vision.decode([*(edit.source_codes for edit in edits), *targets])
+        sources, decoded = pictures[: len(edits)], iter(pictures[len(edits) :])
         return [
             Prompt(
                 number,
                 f"{edit.id}/{number}",  # small shards may come round within one step
-                pictures[2 * index],
-                pictures[2 * index + 1],
+                source,
+                next(decoded) if edit.has_target else None,
                 edit.instruction,
                 edit.family,
                 edit.group,
                 tuple(write_prompt(edit.source_codes, edit.instruction, self._tokenizer)),
                 Grid(*map(int, edit.source_codes.shape)),
             )
-            for index, (number, edit) in enumerate(zip(numbers, edits, strict=True))
+            for number, edit, source in zip(numbers, edits, sources, strict=True)
         ]
 
     def _row(self, number: int) -> int:

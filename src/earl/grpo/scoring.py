@@ -31,17 +31,11 @@ from earl.policy import (
 )
 from earl.policy.configs import VocabularyLike
 from earl.sequence import Kind
+from earl.training.blocks import positions_of_block
 from earl.training.loop import Losses
 from earl.training.ranks import autocast
 
 Sharing = Literal["cache", "mask", "none"]
-
-# Positions per block of logits. The backward pass holds some six blocks at once (positions x visual
-# columns, float32), on a CPU most of what an update of a small model takes: 824 MiB with 1,024, 267 MiB
-# with 256, as fast (docs/lab-notes.md). Each block also reads and writes the gradient of the head's
-# columns, so that a GPU, where weights are what fills the memory, keeps larger ones.
-CHUNK = 1024
-CHUNK_ON_CPU = 256
 
 
 def score(
@@ -60,7 +54,7 @@ def score(
         chunk: positions per block of logits; None takes what suits the device.
     """
     if chunk is None:
-        chunk = CHUNK_ON_CPU if batch.ids_BT.device.type == "cpu" else CHUNK
+        chunk = positions_of_block("grpo", batch.ids_BT.device.type)
     if sharing == "none":
         ids, mask, kinds = batch.whole()
         pair = token_logprobs(

@@ -11,7 +11,8 @@ from accelerate import Accelerator
 
 from earl.config.grpo import Rollouts, importance_cap
 from earl.config.stages import GrpoRecipe
-from earl.data.shards import load_shards
+from earl.config.verifier import Choice
+from earl.data.shards import EditShards, load_shards
 from earl.errors import ConfigError
 from earl.generation import Engine
 from earl.grpo.heldout import HeldOut
@@ -123,6 +124,7 @@ def training_prompts(recipe: GrpoRecipe, vision: Any, tokenizer: TextTokenizer) 
         families = chosen_families(settings)
         return WorldPrompts(vision, tokenizer, seed=seed, split="train", families=families)
     shards = load_shards(settings.path).select(group=settings.group, families=settings.families)
+    _check_targets(shards, recipe.verifier)
     return ShardPrompts(vision, tokenizer, fitting(shards, tokenizer), seed=seed)
 
 
@@ -131,7 +133,19 @@ def heldout_prompts(recipe: GrpoRecipe, vision: Any, tokenizer: TextTokenizer) -
     if recipe.heldout.path is None:
         families = chosen_families(recipe.prompts.model_copy(update={"group": "all", "families": ()}))
         return WorldPrompts(vision, tokenizer, seed=0, split=recipe.heldout.split, families=families)
-    return ShardPrompts(vision, tokenizer, fitting(load_shards(recipe.heldout.path), tokenizer), seed=0)
+    shards = load_shards(recipe.heldout.path)
+    _check_targets(shards, recipe.verifier, recipe.verifier.second)
+    return ShardPrompts(vision, tokenizer, fitting(shards, tokenizer), seed=0)
+
+
+def _check_targets(shards: EditShards, *verifiers: Choice | None) -> None:
+    if not any(verifier.needs_target for verifier in verifiers if verifier is not None):
+        return
+    if lacking := shards.without_target():
+        raise ConfigError(
+            f"{lacking} of {len(shards)} edits of {shards.name} have no target image, and a verifier of kind "
+            "'ground' compares with it; take edits with targets, or another verifier"
+        )
 
 
 def _objective(recipe: GrpoRecipe, parts: Parts) -> GrpoObjective:

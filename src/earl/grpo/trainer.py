@@ -28,6 +28,7 @@ from earl.training.loop import Report, Trainer
 from earl.training.ranks import gather_objects
 from earl.training.sharding import gathered
 from earl.training.streams import RandomStreams
+from earl.verifier.combined import scores_by_part
 
 PARTS = ("edit_success", "over_editing", "naturalness", "artifacts")
 LOST = "{failed} of {all} rollouts have no verdict after asking {times} times (last: {why})"
@@ -222,6 +223,8 @@ class GrpoTrainer(Trainer):
             self._note(f"reward_{kind}", rewards)
         for part in PARTS:
             self._note(part, [getattr(verdict, part) for verdict in verdicts])
+        for name, values in scores_by_part(rollout.verdict for rollout in rollouts).items():
+            self._note(name, values)
         self._note("failed", [float(rollout.reward is None) for rollout in rollouts])
         self._note("dropped_groups", [float(len(group.judged) < 2) for group in drawn])
         self._note("zero_variance", [float(group.equal) for group in usable])

@@ -38,6 +38,7 @@ class Chart:
     series: Sequence[Series]
     least: float | None = None  # the value axis reaches at least from here
     most: float | None = None  # … to here
+    exact: bool = False  # no moving mean: the numbers have no noise
 
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
@@ -74,7 +75,7 @@ def line_chart(chart: Chart) -> str:
         colour = f"var(--c{series.colour % 8})"
         dash = ' stroke-dasharray="5 3"' if series.dashed else ""
         points = series.points
-        if len(points) >= SMOOTHED_FROM and not series.marked:
+        if len(points) >= SMOOTHED_FROM and not series.marked and not chart.exact:
             parts.append(
                 f'<path d="{frame.path(thinned(points))}" stroke="{colour}" stroke-width="1" opacity="0.28"/>'
             )
@@ -115,8 +116,20 @@ def thinned(points: Sequence[Point], most: int = MOST_POINTS) -> Sequence[Point]
     return [points[round(index * (len(points) - 1) / (most - 1))] for index in range(most)]
 
 
+def axis_numbers(values: Sequence[float]) -> list[str]:
+    """The numbers beside an axis, all written in one way."""
+    if any(0 < abs(value) < 1e-3 for value in values):
+        return [_scientific(value) if value else "0" for value in values]
+    return [number(value) for value in values]
+
+
+def _scientific(value: float) -> str:
+    digits, _, power = f"{value:.3e}".partition("e")
+    return f"{float(digits):g}e{int(power)}"
+
+
 def number(value: float) -> str:
-    """A number as an axis or a tile shows it."""
+    """A number as a tile or a legend shows it."""
     if value == 0:
         return "0"
     if abs(value) >= 10_000 or abs(value) < 1e-3:
@@ -160,10 +173,12 @@ class _Frame:
 
     def axes(self) -> str:
         rows = []
-        for value in ticks(*self.y_range):
+        values = ticks(*self.y_range)
+        for value, shown in zip(values, axis_numbers(values), strict=True):
             y = self.y(value)
             rows.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-            rows.append(f'<text x="{LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{number(value)}</text>')
+            rows.append(f'<text x="{LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{shown}</text>')
+        rows.append(f'<text x="{LEFT - 10}" y="{HEIGHT - 8}" text-anchor="end">step</text>')
         for value in ticks(*self.x_range, about=6):
             if value == int(value):
                 x = self.x(value)

@@ -14,7 +14,10 @@ TIMES = ("sampling", "decoding", "judging", "updating")
 
 @dataclass(frozen=True)
 class Wanted:
-    """A chart of some numbers: (split, name in the log, name in the legend)."""
+    """A chart of some numbers: (split, name in the log, name in the legend).
+
+    `needs` is a number without which the chart has nothing to say; `exact` draws no moving mean.
+    """
 
     section: str
     title: str
@@ -22,6 +25,8 @@ class Wanted:
     lines: tuple[tuple[str, str, str], ...]
     least: float | None = None
     most: float | None = None
+    needs: tuple[str, str] | None = None
+    exact: bool = False
 
 
 def _train(*names: str) -> tuple[tuple[str, str, str], ...]:
@@ -46,16 +51,22 @@ GRPO = (
     Wanted("Reward", "Its four parts", "Each 0-10, 10 is best in all four.", _train(*PARTS)),
     Wanted(
         "Held out",
-        "Two verifiers on prompts never trained on",
-        "A policy that learns to please its verifier rises with the first and not with the second.",
+        "Prompts never trained on",
+        "Mean overall score of one edit of each, 0-10.",
         (
-            ("validation", "overall", "the verifier"),
-            ("validation", "second", "the second verifier"),
+            ("validation", "overall", "all"),
             ("validation", "overall_simple", "simple"),
             ("validation", "overall_complex", "complex"),
         ),
     ),
     Wanted("Held out", "Held out, by part", "The verifier's four scores, 0-10.", _held(*PARTS)),
+    Wanted(
+        "Held out",
+        "Two verifiers on prompts never trained on",
+        "A policy that learns to please its verifier rises with the first and not with the second.",
+        (("validation", "overall", "the verifier"), ("validation", "second", "the second verifier")),
+        needs=("validation", "second"),
+    ),
     Wanted(
         "Held out",
         "First minus second verifier",
@@ -144,7 +155,7 @@ COMMON = (
         most=1.0,
     ),
     Wanted("Optimisation", "Gradient norm", "Before clipping.", _train("gradient_norm"), least=0.0),
-    Wanted("Optimisation", "Learning rate", "Of AdamW.", _train("learning_rate"), least=0.0),
+    Wanted("Optimisation", "Learning rate", "Of AdamW.", _train("learning_rate"), least=0.0, exact=True),
     Wanted("Time", "Throughput", "Sequences a second.", _train("samples_per_second"), least=0.0),
 )
 HIDDEN = {"groups", "seconds_per_step", "sampler_ratio", *(f"seconds_{name}" for name in TIMES)}
@@ -152,7 +163,7 @@ HIDDEN = {"groups", "seconds_per_step", "sampler_ratio", *(f"seconds_{name}" for
 
 def sections(run: RunRecord) -> dict[str, list[Chart]]:
     """The charts of a run by section; numbers that no chart names come last, each by itself."""
-    wanted = (*GRPO, *COMMON) if run.stage == "grpo" else COMMON
+    wanted = (*GRPO, *_of_sums(run), *COMMON) if run.stage == "grpo" else COMMON
     named = {(split, name) for chart in wanted for split, name, _ in chart.lines}
     found: dict[str, list[Chart]] = {}
     for one in wanted:
@@ -161,16 +172,58 @@ def sections(run: RunRecord) -> dict[str, list[Chart]]:
             for colour, (split, name, legend) in enumerate(one.lines)
             if (points := run.series(split, name))
         ]
-        if series:
-            found.setdefault(one.section, []).append(Chart(one.title, one.note, series, one.least, one.most))
+        if series and (one.needs is None or run.series(*one.needs)):
+            chart = Chart(one.title, one.note, series, one.least, one.most, one.exact)
+            found.setdefault(one.section, []).append(chart)
     for split in run.log:
         for name in run.names(split):
             points = run.series(split, name)
-            if (split, name) in named or name in HIDDEN or not points:
+            if (split, name) in named or name in HIDDEN or name.endswith(".failed") or not points:
                 continue
             line = Series(f"{split}: {name}", points, 0, marked=split != "train")
             found.setdefault("Other numbers", []).append(Chart(name.replace("_", " "), split, [line]))
     return found
+
+
+def _of_sums(run: RunRecord) -> list[Wanted]:
+    """What each verifier of a sum said; nothing for other verifiers."""
+    ends_with = ".overall"
+    names = [name.removesuffix(ends_with) for name in run.names("train") if name.endswith(ends_with)]
+    if not names:
+        return []
+    charts = [
+        Wanted(
+            "Reward",
+            "The verifiers of the sum",
+            "Overall score of each, 0-10. The reward is made of the weighted means of their four scores.",
+            tuple(("train", name + ends_with, name) for name in names),
+        ),
+        Wanted(
+            "Held out",
+            "The verifiers of the sum, held out",
+            "Overall score of each, 0-10.",
+            tuple(("validation", name + ends_with, name) for name in names),
+        ),
+        Wanted(
+            "Health",
+            "Who gave no scores",
+            "Share of rollouts, by verifier of the sum.",
+            tuple(("train", f"{name}.failed", name) for name in names),
+            least=0.0,
+            most=1.0,
+        ),
+    ]
+    for split, section, where in (("train", "Reward", ""), ("validation", "Held out", ", held out")):
+        charts += [
+            Wanted(
+                section,
+                f"{name}: its four scores{where}",
+                "Each 0-10, 10 is best in all four.",
+                tuple((split, f"{name}.{part}", part.replace("_", " ")) for part in PARTS),
+            )
+            for name in names
+        ]
+    return charts
 
 
 def time_split(run: RunRecord) -> Chart | None:

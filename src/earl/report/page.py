@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
 from html import escape
 from pathlib import Path
 from string import Template
@@ -11,7 +12,7 @@ from string import Template
 from earl.errors import OutputError
 from earl.report.charts import LEFT, RIGHT, WIDTH, Chart, area_chart, line_chart, number
 from earl.report.curves import ends, sections, time_split
-from earl.report.reading import RunRecord, read_run
+from earl.report.reading import Line, RunRecord, read_run
 from earl.report.wall import group_wall, heldout_wall, inline
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -66,7 +67,7 @@ def _head(run: RunRecord, title: str) -> str:
         f"seed {run.recipe.get('run', {}).get('seed', '?')}",
     ]
     if run.starts:
-        words.append(f"begun {run.starts[0].get('at', '?')}")
+        words.append(f"begun {_when(run.starts[0])}")
     if len(run.starts) > 1:
         words.append(f"started {len(run.starts)} times")
     judges = run.starts[-1] if run.starts else {}
@@ -189,11 +190,20 @@ def _made_with(run: RunRecord) -> str:
         ("hardware", ", ".join(hardware)),
         ("ranks, device", f"{last.get('ranks', '?')} on {last.get('device', '?')}"),
         ("versions", ", ".join(f"{k} {v}" for k, v in last.get("versions", {}).items())),
-        ("started", ", ".join(f"{s.get('at', '?')} at step {s.get('step', '?')}" for s in run.starts[-8:])),
+        ("started", ", ".join(f"{_when(s)} at step {s.get('step', '?')}" for s in run.starts[-8:])),
     ]
     rows += [(role, str(last[role])) for role in ("verifier", "second") if last.get(role)]
     table = "".join(f"<tr><th>{escape(n)}</th><td>{escape(v)}</td></tr>" for n, v in rows)
     return f"<h2>Made with</h2><table class=facts>{table}</table>"
+
+
+def _when(start: Line) -> str:
+    """The time of a start as people read it: 2026-11-21 09:00 UTC."""
+    try:
+        at = datetime.fromisoformat(str(start["at"]))
+    except (KeyError, ValueError):
+        return str(start.get("at", "?"))
+    return f"{at.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC"
 
 
 def _short(value: float) -> float:

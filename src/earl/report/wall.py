@@ -99,6 +99,7 @@ def _scores(rollout: Line) -> str:
 def _why(rollout: Line) -> str:
     names = ("edit_success", "over_editing", "naturalness", "artifacts")
     parts = [f"{name.replace('_', ' ')} {rollout[name]:.1f}" for name in names if name in rollout]
+    parts += [f"{name}: {value:.1f}" for name, value in rollout.get("parts", {}).items()]
     return "; ".join([*parts, str(rollout.get("why", ""))]).strip("; ")
 
 

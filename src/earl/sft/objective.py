@@ -15,6 +15,7 @@ from earl.data.collate import Batch
 from earl.policy import logprobs_from_hidden, policy_of, shared_hidden_states
 from earl.policy.configs import VocabularyLike
 from earl.sequence import Kind
+from earl.training.blocks import positions_of_block
 from earl.training.loop import Losses
 from earl.training.ranks import autocast
 
@@ -24,7 +25,7 @@ class PolicyObjective(nn.Module):
 
     Args:
         policy: Emu3ForCausalLM, with or without a LoRA adapter.
-        chunk: positions per block of logits.
+        chunk: positions per block of logits; None takes what suits the device.
         hiding: in training, tokens that are hidden from the policy's input (torch's own generator
             draws them). The loss stays on all of them.
     """
@@ -35,7 +36,7 @@ class PolicyObjective(nn.Module):
         vocabulary: VocabularyLike,
         precision: Precision,
         *,
-        chunk: int = 1024,
+        chunk: int | None = None,
         hiding: Hiding | None = None,
     ) -> None:
         super().__init__()
@@ -59,7 +60,7 @@ class PolicyObjective(nn.Module):
                 batch.mask_BT,
                 batch.kinds_BT,
                 self.vocabulary,
-                chunk=self.chunk,
+                chunk=self._chunk(batch),
             )
         assert isinstance(logprobs_BT, Tensor), "no entropy was asked for"
         nats_BT = -logprobs_BT
@@ -92,6 +93,9 @@ class PolicyObjective(nn.Module):
         hidden_BT = drawn_BT.to(ids_BT.device) & batch.loss_BT
         return ids_BT.masked_fill(hidden_BT, self.vocabulary.img), hides_B1.to(ids_BT.device)
 
+    def _chunk(self, batch: Batch) -> int:
+        return self.chunk or positions_of_block("sft", batch.ids_BT.device.type)
+
     @torch.no_grad()
     def hits(self, batch: Batch) -> Tensor:
         """Where the likeliest visual token is the right one, given the right ones before it: bool (B, T).
@@ -104,7 +108,7 @@ class PolicyObjective(nn.Module):
             head_VC = policy_of(self.policy).lm_head.weight
             first, last = self.vocabulary.first_visual, self.vocabulary.size
             hits_BT = torch.zeros_like(batch.mask_BT)
-            for part in torch.arange(len(rows), device=rows.device).split(self.chunk):
+            for part in torch.arange(len(rows), device=rows.device).split(self._chunk(batch)):
                 at, to = rows[part], columns[part]
                 logits_nV = hidden_BTC[at, to - 1] @ head_VC[first:last].T
                 hits_BT[at, to] = logits_nV.argmax(dim=1) + first == batch.ids_BT[at, to]

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from earl.config.shapes import EMU3_VISION_PARAMETERS, GIB, PolicyShape, image_tokens
 from earl.config.stages import BaseRecipe, GrpoRecipe, SftRecipe
 from earl.errors import ConfigError
+from earl.training.blocks import positions_of_block
 
 PolicyRecipe = BaseRecipe | SftRecipe | GrpoRecipe
 INSTRUCTION = 64  # ids of an instruction, a long one
 REASONING = 600  # ids of a chain of thought, a long one (1,750 characters)
 RUNTIME = 1.5 * GIB  # CUDA context, libraries' workspaces: an assumption
-CHUNK = 1024  # positions per block of logits, as the objectives have it
 PREFILL = 8192  # tokens of prompts that go through the layers together, as the engine has it
 DEFAULT_AREA = 256 * 256  # px²
 
@@ -78,6 +78,7 @@ def estimate(
     shape: PolicyShape,
     *,
     devices: int = 1,
+    device: str | None = None,
     codebook: int = 32_768,
     vision_parameters: int = EMU3_VISION_PARAMETERS,
 ) -> Estimate:
@@ -86,6 +87,7 @@ def estimate(
     Args:
         shape: of the policy.
         devices: ranks, one device each.
+        device: "cpu" or "cuda"; None takes the recipe's `run.device`, where "auto" counts as a GPU.
         codebook: visual ids, the columns of the head that meet visual positions.
 
     Raises:
@@ -112,7 +114,10 @@ def estimate(
     if recipe.ema is not None:
         found.always["moving average"] = trained * 4 / cut
     half = recipe.precision.compute == "bf16"
-    training = _training_phase(recipe, shape, lengths, codebook, sharded=sharded, half=half)
+    if device is None:
+        device = "cpu" if recipe.run.device == "cpu" else "cuda"
+    positions = positions_of_block(recipe.stage, device)
+    training = _training_phase(recipe, shape, lengths, codebook, positions, sharded=sharded, half=half)
     found.phases["training"] = training
     if isinstance(recipe, GrpoRecipe):
         _add_rollouts(found, recipe, shape, codebook, vision_parameters, sharded=sharded, half=half)
@@ -156,7 +161,14 @@ def _optimiser_bytes(recipe: PolicyRecipe, shape: PolicyShape, trained: int) -> 
 
 
 def _training_phase(
-    recipe: PolicyRecipe, shape: PolicyShape, lengths: Lengths, codebook: int, *, sharded: bool, half: bool
+    recipe: PolicyRecipe,
+    shape: PolicyShape,
+    lengths: Lengths,
+    codebook: int,
+    positions: int,
+    *,
+    sharded: bool,
+    half: bool,
 ) -> dict[str, float]:
     tokens, widest = _micro_tokens(recipe, lengths)
     narrow = half and (sharded or recipe.precision.frozen == "bf16")  # the residual stream's numbers
@@ -175,8 +187,9 @@ def _training_phase(
     if isinstance(recipe, GrpoRecipe) and recipe.grpo.share_prompt and one_row:
         per_group = recipe.batch.micro // recipe.rollouts.group
         rows["attention mask"] = per_group * widest**2 * width
-    positions = min(CHUNK, max(1, recipe.batch.micro * lengths.completion))
-    rows["logits chunks"] = 3 * positions * codebook * 4 + positions * codebook * width
+    positions = min(positions, max(1, recipe.batch.micro * lengths.completion))
+    held = 5 if isinstance(recipe, GrpoRecipe) else 2  # float32 at once; the entropy's gradient wants more
+    rows[f"logits, {positions:,} positions at a time"] = positions * codebook * (4 * held + width)
     if recipe.lora is None:
         rows["head gradient"] = codebook * shape.hidden * 4
     if sharded:

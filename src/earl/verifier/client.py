@@ -238,7 +238,8 @@ class ChatClient:
             return Trouble("unreachable", f"no answer within {self.settings.timeout:g} s, asked repeatedly")
         if isinstance(error, openai.APIStatusError):
             status: VerdictStatus = "unusable" if error.status_code in REFUSED else "unreachable"
-            return Trouble(status, f"HTTP {error.status_code}: {error.message[:300]}")
+            said = error.message.removeprefix(f"Error code: {error.status_code} - ")
+            return Trouble(status, f"HTTP {error.status_code}: {said[:300]}")
         if isinstance(error, openai.APIConnectionError):
             return Trouble("unreachable", f"{error.message} {error.__cause__ or ''}".strip()[:300])
         if isinstance(error, openai.APIError | ValueError):  # a body that is no JSON, or another JSON
