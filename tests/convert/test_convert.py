@@ -38,6 +38,31 @@ def test_the_golden_policy(tmp_path, converted, capsys):
     assert (found - expected["logits"]).abs().max() < 1e-4
 
 
+@pytest.mark.parametrize(("temperature", "dtype"), [(0.5, "bfloat16"), (0.7, "bfloat16"), (3.0, "float32")])
+def test_a_temperature_is_folded_into_the_policy(tmp_path, temperature, dtype):
+    done = convert_model("world", tmp_path / "one", dtype=dtype)
+    folded = convert_model(tmp_path / "one", tmp_path / "two", temperature=temperature)
+    assert "temperature" not in done.meta and folded.meta["temperature"] == temperature
+    ids = torch.randint(0, 400, (1, 30), generator=torch.Generator().manual_seed(0))
+    before, after = (logits_of(earl.load_policy(tmp_path / name), ids).float() for name in ("one", "two"))
+    rounding = 0.0 if temperature == 0.5 else torch.finfo(getattr(torch, dtype)).eps * before.abs().max()
+    assert (after - before / temperature).abs().max() <= (rounding + 1e-5) / temperature
+    again = convert_model(tmp_path / "two", tmp_path / "three", temperature=2.0)
+    assert again.meta.get("temperature", 1.0) == 2 * temperature
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        (["--temperature", "0"], "expected a number above 0"),
+        (["--temperature", "2", "--parts", "vision"], "not among"),
+    ],
+)
+def test_a_temperature_that_makes_no_sense(tmp_path, capsys, extra, said):
+    assert main(["convert", "world", str(tmp_path / "out"), *extra]) == 2
+    assert said in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("converted", [False, True])
 def test_the_golden_vision_tokenizer(tmp_path, converted):
     folder = VECTORS / "vq"

@@ -43,6 +43,11 @@ def test_fields_that_disagree_are_named(override: str, words: list[str]):
     assert all(word in str(error.value) for word in words), str(error.value)
 
 
+def test_the_release_shares_nothing_among_codes():
+    with pytest.raises(ConfigError, match=r"grpo\.mirror_release = true and \[kinship\]"):
+        load_stage(WORLD, ["grpo.mirror_release=true", "kinship.targets=1.0"])
+
+
 def test_the_resolved_recipe_reads_back_equal(tmp_path: Path):
     recipe = load_stage(WORLD, ["grpo.cycle={tokens='visual', steps=1, period=4}", "lora.rank=4"])
     assert load_recipe(GrpoRecipe, save_recipe(recipe, tmp_path / "recipe.toml")) == recipe

@@ -11,11 +11,12 @@ from safetensors.torch import load_file
 
 from earl.config.recipe import load_recipe
 from earl.config.stages import GrpoRecipe
-from earl.errors import TrainingError
+from earl.errors import ConfigError, TrainingError
 from earl.grpo.stage import train_grpo
 from earl.policy import load_policy
 from earl.records import Attempt, Verdict
 from earl.training import checkpoint
+from earl.vision import create_vision_tokenizer, save_vision_tokenizer
 from stage_runs import largest_difference, run_script, weights
 
 from .tiny import Bright, Flaky, Hanging, MeanColour, make_recipe, recipe_table, records
@@ -138,6 +139,27 @@ def test_every_setting_runs(name: str, plain_run: Path, room: Path, tmp_path: Pa
         assert lines[1]["reward"] != records(plain_run)[1]["reward"]
     if name == "gspo":
         assert lines[0]["clipped"] > 0
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_codes_that_look_alike_share_gradients(
+    lora: bool, plain_run: Path, room: Path, tmp_path: Path
+) -> None:
+    vision = create_vision_tokenizer(seed=0, base_channels=32, channel_multiplier=(1, 1), codebook_size=64)
+    save_vision_tokenizer(vision, tmp_path / "vision", area=1024)
+    table = recipe_table(room, tmp_path / "run")
+    table["model"]["vision_tokenizer"] = str(tmp_path / "vision")
+    table |= {"length": {"steps": 2}, "kinship": {"neighbours": 4, "targets": 0.9}}
+    if lora:
+        table["lora"] = {"rank": 2}
+        with pytest.raises(ConfigError, match=r"frozen; set kinship\.embeddings=false"):
+            train(table)
+        table["kinship"]["embeddings"] = False
+    train(table)
+    ours, theirs = records(tmp_path / "run"), records(plain_run)
+    assert ours[0]["reward"] == theirs[0]["reward"], "the first rollouts are those of the plain run"
+    assert ours[0]["entropy_visual"] == theirs[0]["entropy_visual"] or lora
+    assert 0 < ours[0]["gradient_norm"] < theirs[0]["gradient_norm"]
 
 
 def test_text_only_steps_leave_pictures_alone(room: Path, tmp_path: Path) -> None:

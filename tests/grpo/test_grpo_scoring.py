@@ -16,13 +16,14 @@ from earl.grpo.advantages import group_advantages
 from earl.grpo.batches import Group, Rollout, RolloutBatch, make_batch, without_weight
 from earl.grpo.loss import LossSettings, grpo_loss
 from earl.grpo.scoring import GrpoObjective, Reference, score, score_plain
-from earl.policy import add_lora, create_policy, likelihood, load_policy
+from earl.policy import Kin, add_lora, create_policy, likelihood, load_policy
 from earl.records import Completion, Verdict
 from earl.sequence import Vocabulary
 from earl.training.blocks import positions_of_block
 
 VECTORS = Path(__file__).parents[1] / "data" / "vectors"
 VOCABULARY = Vocabulary.compact(80, 40)
+KIN = Kin((torch.arange(40)[:, None] + torch.arange(4)) % 40, -0.3 * torch.arange(4.0).expand(40, 4), 0.8)
 
 
 def rollout(rng: np.random.Generator, reward: float | None, side: int) -> Rollout:
@@ -81,14 +82,15 @@ def loss_and_gradients(model, batch, scorer):
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("sharing", ["cache", "mask", "none"])
 @pytest.mark.parametrize("chunk", [7, 1024])
-def test_shared_prompts_equal_the_plain_twin(sharing, attention, chunk):
+@pytest.mark.parametrize("kin", [None, KIN], ids=["codes", "kin"])
+def test_shared_prompts_equal_the_plain_twin(sharing, attention, chunk, kin):
     model, batch = policy(attention), batch_of(groups())
 
     def fast(model, batch):
-        return score(model, batch, VOCABULARY, temperature=0.8, sharing=sharing, chunk=chunk)
+        return score(model, batch, VOCABULARY, temperature=0.8, sharing=sharing, chunk=chunk, kin=kin)
 
     def plain(model, batch):
-        return score_plain(model, batch, VOCABULARY, temperature=0.8)
+        return score_plain(model, batch, VOCABULARY, temperature=0.8, kin=kin)
 
     for ours, theirs in zip(fast(model, batch), plain(model, batch), strict=True):
         assert (ours - theirs)[batch.kinds_BT != 0].abs().max() < 1e-5

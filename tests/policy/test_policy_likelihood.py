@@ -1,8 +1,19 @@
+import math
+
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from earl.policy import Scorer, add_lora, create_policy, load_policy, token_logprobs, token_logprobs_plain
+from earl.policy import (
+    Kin,
+    Scorer,
+    add_lora,
+    create_policy,
+    likelihood,
+    load_policy,
+    token_logprobs,
+    token_logprobs_plain,
+)
 
 SHAPES = [
     {"hidden_size": 48, "num_attention_heads": 4, "num_key_value_heads": 1, "num_hidden_layers": 2},
@@ -39,6 +50,50 @@ def test_equal_to_the_plain_twin_with_gradients(ids, random_batch, shape, temper
     assert (entropy - entropy_plain).abs().max() < 1e-5
     for grad, plain in zip(grads, grads_plain, strict=True):
         assert (grad - plain).abs().max() < 1e-5 * max(1.0, plain.abs().max().item())
+
+
+@pytest.mark.parametrize("share", [1.0, 0.6])
+def test_gradients_among_kin_equal_the_plain_twin(ids, random_batch, share):
+    tokens, mask, kinds = random_batch(ids, seed=1)
+    draws = torch.Generator().manual_seed(2)
+    weights = torch.randn(tokens.shape, generator=draws)
+    own = torch.arange(ids.codebook_size)[:, None]
+    near = (own + torch.tensor([0, 1, 3])) % ids.codebook_size
+    kin = Kin(near, -torch.rand(near.shape, generator=draws), share)
+    results = []
+    for function, extra in (
+        (token_logprobs, {"chunk": 5, "kin": kin}),
+        (token_logprobs_plain, {"kin": kin}),
+        (token_logprobs, {"chunk": 5}),
+    ):
+        model = louder(create_policy("tiny", ids, seed=3))
+        logprobs, entropy = function(
+            model, tokens, mask, kinds, ids, temperature=0.7, with_entropy=True, **extra
+        )
+        (logprobs * weights + 0.3 * entropy * weights.flip(0)).sum().backward()
+        results.append((logprobs, [parameter.grad for parameter in model.parameters()]))
+    (logprobs, grads), (logprobs_plain, grads_plain), (without, grads_without) = results
+    assert torch.equal(logprobs, without), "values are those of the codes themselves"
+    assert (logprobs - logprobs_plain).abs().max() < 1e-5
+    for grad, plain in zip(grads, grads_plain, strict=True):
+        assert (grad - plain).abs().max() < 1e-5 * max(1.0, plain.abs().max().item())
+    away = max((a - b).abs().max() for a, b in zip(grads, grads_without, strict=True))
+    assert away > 0.01 * max(grad.abs().max() for grad in grads)
+
+
+def test_kin_leave_the_choice_among_themselves_as_it_is():
+    # Probabilities 0.5, 0.3, 0.2; code 0 was drawn, code 1 looks just like it. d log(p0 + p1) / d logit
+    # is p0 / (p0 + p1) - p0, and so on: code 1 rises as code 0 does, by their shares.
+    logits = torch.tensor([[0.5, 0.3, 0.2]]).log()
+    head = torch.eye(3, requires_grad=True)
+    kin = Kin(
+        torch.tensor([[0, 1], [1, 0], [2, 2]]), torch.tensor([[0.0, 0.0], [0.0, 0.0], [0.0, -99.0]]), 1.0
+    )
+    value, _ = likelihood._ColumnLogprobs.apply(logits, head, torch.tensor([0]), 1.0, 4, False, kin)
+    assert value.item() == pytest.approx(math.log(0.5))
+    value.sum().backward()
+    expected = torch.tensor([0.625 - 0.5, 0.375 - 0.3, -0.2])
+    torch.testing.assert_close(head.grad, expected[:, None] * logits)
 
 
 def test_without_entropy_the_same_values_and_gradients(ids, random_batch):

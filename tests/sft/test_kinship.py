@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from earl.errors import ConfigError
 from earl.policy import add_lora, create_policy, load_policy
 from earl.sequence import TextTokenizer
 from earl.sft.base import train_base
-from earl.sft.kinship import kinship_matrix, share_gradients
+from earl.training.kinship import kin_of, kinship_matrix, share_gradients
 from earl.vision import create_vision_tokenizer, save_vision_tokenizer
 
 from .conftest import make_recipe, recipe_table
@@ -33,6 +34,15 @@ def test_two_near_codes_and_one_far_by_hand() -> None:
     torch.testing.assert_close(plain, expected)
     mixed = kinship_matrix(codes, Kinship(neighbours=1, width=1.0, own=0.5)).to_dense()
     torch.testing.assert_close(mixed, (expected + 0.5 * torch.eye(3)) / 1.5)
+
+
+def test_kin_of_a_code_by_hand() -> None:
+    codes = torch.tensor([[0.0, 0.0], [1.0, 0.0], [100.0, 0.0]])
+    assert kin_of(codes, Kinship(neighbours=1)) is None, "asked for by `targets`"
+    kin = kin_of(codes, Kinship(neighbours=1, width=0.5, targets=0.7))
+    assert kin is not None and kin.share == 0.7
+    assert kin.ids_Kn.tolist() == [[0, 1], [1, 0], [2, 1]]
+    torch.testing.assert_close(kin.weights_Kn[:2], torch.tensor([[0.0, -2.0], [0.0, -2.0]]))
 
 
 def test_no_direction_is_made_larger() -> None:
@@ -79,16 +89,24 @@ def test_a_recipe_asks_for_it(room: Path, tmp_path: Path) -> None:
     table["kinship"] = {"neighbours": 4}
     with pytest.raises(ConfigError, match=r"\[kinship\] needs model\.vision_tokenizer"):
         train_base(make_recipe(table))
-    with pytest.raises(ConfigError, match=r"fsdp2.*\[kinship\]"):
+    with pytest.raises(ConfigError, match=r"fsdp2.*kinship\.embeddings"):
         make_recipe(table | {"ranks": {"sharding": "fsdp2"}})
     vision = create_vision_tokenizer(seed=0, base_channels=32, channel_multiplier=(1, 1), codebook_size=64)
     save_vision_tokenizer(vision, tmp_path / "vision", area=1024)
     table["model"]["vision_tokenizer"] = str(tmp_path / "vision")
     table["length"]["steps"] = 2
     ends = []
-    for name, kinship in (("with", {"neighbours": 4}), ("without", None)):
+    for name, kinship in (
+        ("without", None),
+        ("embeddings", {"neighbours": 4}),
+        ("targets", {"neighbours": 4, "embeddings": False, "targets": 0.7}),
+    ):
         run = table | {"run": table["run"] | {"folder": str(tmp_path / name)}, "kinship": kinship}
         train_base(make_recipe(run))
         ends.append(load_policy(tmp_path / name / "model"))
-    moved = (ends[0].model.embed_tokens.weight - ends[1].model.embed_tokens.weight).abs().max(dim=1).values
-    assert moved.max() > 1e-4
+    without, *others = (end.model.embed_tokens.weight for end in ends)
+    for moved in others:
+        assert (moved - without).abs().max() > 1e-4
+    log = [(tmp_path / name / "log.jsonl").read_text().splitlines()[0] for name in ("without", "targets")]
+    losses = [json.loads(line)["loss"] for line in log]
+    assert losses[0] == losses[1], "the loss that is logged is that of the codes themselves"

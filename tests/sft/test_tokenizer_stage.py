@@ -217,6 +217,20 @@ def test_pictures_in_every_style_alike(tmp_path: Path) -> None:
         assert np.array_equal(picture, render(replace(scene, style=STYLES[index % len(STYLES)]), 32))
 
 
+def test_pictures_of_some_families(tmp_path: Path) -> None:
+    images = TokenizerImages(resolution=32, families=("stack", "topple"))
+    pictures = load_pictures(images, tmp_path / "f.npy", split="train", count=6)
+    tasks = [sample_group(index, "train", ["stack", "topple"], size=1)[0] for index in range(3)]
+    assert {task.family for task in tasks} <= {"stack", "topple"}
+    for index, picture in enumerate(pictures):
+        scene = tasks[index // 2].target if index % 2 else tasks[index // 2].source
+        assert np.array_equal(picture, render(scene, 32))
+    with pytest.raises(DataError, match="unknown edit family"):
+        load_pictures(
+            TokenizerImages(resolution=32, families=("stak",)), tmp_path / "g.npy", split="train", count=1
+        )
+
+
 def test_pictures_of_a_folder(tmp_path: Path) -> None:
     for number in range(3):
         Image.new("RGB", (40 + number, 32), (number, 0, 0)).save(tmp_path / f"{number}.png")

@@ -58,6 +58,15 @@ def test_prior_breaks_ties_where_hue_is_lost() -> None:
         assert content(perceive(render(scene, 64), prior=scene).scene) == content(scene)
 
 
+@pytest.mark.parametrize(("share", "sways"), [(0.55, True), (0.75, False)])
+def test_prior_decides_between_colours_that_fit_about_equally(share: float, sways: bool) -> None:
+    scenes = [Scene("meadow", "day", (SceneObject("sphere", color, 1, 1),)) for color in ("yellow", "orange")]
+    mixed = sum(w * render(s, 64).astype(float) for w, s in zip((share, 1 - share), scenes, strict=True))
+    pixels = np.rint(mixed).astype(np.uint8)
+    colors = [perceive(pixels, prior=prior).scene.objects[0].color for prior in (None, *scenes)]
+    assert colors == ["yellow", "yellow", "orange" if sways else "yellow"]
+
+
 def test_half_a_solid_is_worn(yard: Scene) -> None:
     pixels = render(yard, 64)
     assert max(perceive(pixels).wear.values()) < 0.2

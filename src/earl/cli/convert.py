@@ -15,6 +15,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("source", help="'world', a folder, a LoRA adapter's folder, or a hub id owner/name[@revision]")
     add("target", help="the folder to write; it must not exist")
     add("--dtype", choices=DTYPES, default="auto", help="of the policy's weights; auto: as they are stored")
+    add(
+        "--temperature",
+        type=float,
+        default=1.0,
+        metavar="T",
+        help="fold a sampling temperature into the policy: the new one samples at 1 as the source at T",
+    )
     add("--revision", help="branch, tag or commit of a hub id")
     add("--tokenizer", metavar="MODEL", help="take the text tokenizer from another model")
     add("--vision", metavar="MODEL", help="take the vision tokenizer from another model")
@@ -37,6 +44,7 @@ def run(options: argparse.Namespace) -> int:
         options.source,
         options.target,
         dtype=options.dtype,
+        temperature=options.temperature,
         revision=options.revision,
         tokenizer=options.tokenizer,
         vision=options.vision,
@@ -49,5 +57,6 @@ def run(options: argparse.Namespace) -> int:
         record = {"folder": str(done.folder), "checks": done.checks, "meta": done.meta}
         print(json.dumps(record, ensure_ascii=False))
     else:
-        print(f"{done.folder}: {', '.join(done.meta['parts'])}; the same as {options.source}")
+        at = "" if options.temperature == 1 else f" at temperature {options.temperature:g}"
+        print(f"{done.folder}: {', '.join(done.meta['parts'])}; the same as {options.source}{at}")
     return 0

@@ -175,8 +175,12 @@ class Hiding(Section):
 
 
 class Kinship(Section):
-    """Gradients of code embeddings shared among codes that lie near each other in the codebook."""
+    """Gradients shared among codes that lie near each other in the codebook."""
 
+    embeddings: bool = Field(default=True, description="share gradients of the codes' embeddings")
+    targets: Fraction = Field(
+        default=0.0, description="share of a visual token's gradient that goes to codes like it as well"
+    )
     neighbours: Count = Field(default=24, description="codes that a code shares with")
     width: float = Field(
         default=0.7, gt=0, description="of the Gaussian, in median distances to the 8th nearest code"

@@ -77,9 +77,11 @@ class TrainingRecipe(Section):
                 "ranks.sharding = 'fsdp2' and optimiser.name = 'muon' exclude each other: Muon needs whole "
                 "matrices"
             )
-        if self.ranks.sharding != "none" and getattr(self, "kinship", None) is not None:
+        kinship = getattr(self, "kinship", None)
+        if self.ranks.sharding != "none" and kinship is not None and kinship.embeddings:
             raise ValueError(
-                "ranks.sharding = 'fsdp2' and [kinship] exclude each other: kinship needs whole embeddings"
+                f"ranks.sharding = {self.ranks.sharding!r} and kinship.embeddings = true exclude each other: "
+                "their gradients are shared whole"
             )
         if length.steps is not None and schedule.warmup_steps > length.steps:
             raise ValueError(
@@ -165,6 +167,7 @@ class GrpoRecipe(TrainingRecipe):
     stops: Stops = Stops()
     heldout: HeldOut = HeldOut()
     samples: Samples = Samples()
+    kinship: Kinship | None = None
     lora: Lora | None = None
 
     @property
@@ -190,6 +193,10 @@ class GrpoRecipe(TrainingRecipe):
         if self.verifier.second is not None and not self.heldout.prompts:
             raise ValueError(
                 "verifier.second looks at held-out prompts only, and heldout.prompts = 0 leaves it none"
+            )
+        if self.grpo.mirror_release and self.kinship is not None:
+            raise ValueError(
+                "grpo.mirror_release = true and [kinship] exclude each other: the release shares nothing"
             )
         if self.model.start is None:
             raise ValueError("model.start is missing: reinforcement begins with a policy that edits already")
@@ -233,6 +240,9 @@ class TokenizerImages(Section):
     even_styles: bool = Field(
         default=False,
         description="each world picture in the next style in turn; tasks are mostly day and night",
+    )
+    families: tuple[str, ...] = Field(
+        default=(), description="world tasks of these edit families only; none given: of all"
     )
     cache: str | None = Field(default=None, description="file of drawn pictures; default: in run.folder")
 

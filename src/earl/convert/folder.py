@@ -7,11 +7,14 @@ The new folder is written beside its place, loaded again, and asked the same que
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from earl import __version__
 from earl.config.catalogue import KNOWN
@@ -51,6 +54,7 @@ def convert_model(
     target: str | Path,
     *,
     dtype: str = "auto",
+    temperature: float = 1.0,
     revision: str | None = None,
     tokenizer: str | Path | None = None,
     vision: str | Path | None = None,
@@ -64,6 +68,8 @@ def convert_model(
     Args:
         source: as `earl.config.models.resolve_model` takes it; a LoRA adapter is merged into its base.
         dtype: of the policy's stored weights; "auto" keeps the source's.
+        temperature: the new policy's logits are the source's divided by it, > 0: sampling the one at 1 is
+            sampling the other at this. Folded into the weights of the last norm.
         tokenizer, vision: models to take those parts from.
         parts: what to write.
         allow_pickle: read pickled weights, with `torch.load(weights_only=True)`.
@@ -71,6 +77,7 @@ def convert_model(
         say: told each part as it is done.
 
     Raises:
+        ConfigError: no part was named; `temperature` is not above 0, or there is no policy to fold it into.
         OutputError: `target` exists, or is the source itself.
         ModelNotFoundError, ModelFormatError, TokenizerError: a part is missing or damaged, or parts that do
             not belong together, or the new folder answers otherwise than its source.
@@ -80,6 +87,10 @@ def convert_model(
     _check_target(target, force)
     if not parts:
         raise ConfigError("no part to convert was named; give some of policy, tokenizer, vision")
+    if not 0 < temperature < math.inf:
+        raise ConfigError(f"temperature = {temperature:g}; expected a number above 0")
+    if temperature != 1 and "policy" not in parts:
+        raise ConfigError("temperature is folded into the policy, which is not among the parts to convert")
     found = resolve_model(
         source, revision, tokenizer=tokenizer, vision=vision, parts=parts, allow_pickle=allow_pickle
     )
@@ -92,7 +103,7 @@ def convert_model(
         places = {part: _plain(found.need(part), part, Path(room), allow_pickle) for part in parts}
 
         def write(into: Path) -> None:
-            _write(into, done, found, places, dtype, say)
+            _write(into, done, found, places, dtype, temperature, say)
             name, at = split_revision(str(source), revision)
             _describe(into, done, name, at, found)
 
@@ -126,7 +137,13 @@ def _plain(folder: Path, part: Part, room: Path, allow_pickle: bool) -> Path:
 
 
 def _write(
-    into: Path, done: Conversion, found: ModelFolder, places: dict[Part, Path], dtype: str, say: Say
+    into: Path,
+    done: Conversion,
+    found: ModelFolder,
+    places: dict[Part, Path],
+    dtype: str,
+    temperature: float,
+    say: Say,
 ) -> None:
     vocabulary = rows = codebook = None
     if "tokenizer" in places:
@@ -153,7 +170,9 @@ def _write(
         _check(done.checks, "decoded pixels", TOLERANCE["float32"])
         say(f"vision tokenizer: codes equal, pixels differ by {done.checks['decoded pixels']:g} at most")
     if "policy" in places:
-        rows = _write_policy(into / "policy", done, places["policy"], dtype, say)
+        rows = _write_policy(into / "policy", done, places["policy"], dtype, temperature, say)
+        if (folded := temperature * float(found.meta.get("temperature", 1.0))) != 1:
+            done.meta["temperature"] = folded
     if vocabulary is not None and rows is not None and rows < vocabulary.size:
         raise ModelFormatError(f"the policy has {rows} ids, the text tokenizer {vocabulary.size}; {_APART}")
     if vocabulary is not None and codebook is not None and codebook != vocabulary.codebook_size:
@@ -166,19 +185,26 @@ def _write(
 _APART = "they do not belong together"
 
 
-def _write_policy(into: Path, done: Conversion, source: Path, dtype: str, say: Say) -> int:
+def _write_policy(
+    into: Path, done: Conversion, source: Path, dtype: str, temperature: float, say: Say
+) -> int:
     policy: Any = load_policy(source, dtype=dtype)
     if hasattr(policy, "peft_config"):
         policy = policy.merge_and_unload().eval()
-    logits, rows = probe_logits(policy), int(policy.config.vocab_size)
+    logits, rows = probe_logits(policy) / temperature, int(policy.config.vocab_size)
     done.meta["parameters"] = sum(parameter.numel() for parameter in policy.parameters())
     kind = str(policy.dtype).removeprefix("torch.")
     done.meta["dtype"] = kind
+    most = TOLERANCE[kind]
+    if temperature != 1:
+        most = most / min(temperature, 1.0) + torch.finfo(policy.dtype).eps * float(logits.abs().max())
+        with torch.no_grad():
+            policy.model.norm.weight.div_(temperature)
     save_policy(policy, into)
     del policy  # the next one of 8.5 billion parameters needs the room
     difference = largest_difference(logits, probe_logits(load_policy(into)))
     done.checks["logits"] = difference
-    _check(done.checks, "logits", TOLERANCE[kind])
+    _check(done.checks, "logits", most)
     say(f"policy: {done.meta['parameters']:,} parameters in {kind}, logits differ by {difference:g} at most")
     return rows
 

@@ -22,6 +22,7 @@ from earl.config.sections import Precision
 from earl.grpo.batches import RolloutBatch
 from earl.grpo.loss import LossSettings, grpo_loss, importance_weights
 from earl.policy import (
+    Kin,
     branched_hidden_states,
     logprobs_from_hidden,
     policy_of,
@@ -46,19 +47,29 @@ def score(
     temperature: float = 1.0,
     sharing: Sharing = "cache",
     chunk: int | None = None,
+    kin: Kin | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Log-probability and entropy of each token, nats, both float32 (B, T), 0 where forced.
 
     Args:
         sharing: how a prompt is computed once for its rollouts; "none" computes it for each.
         chunk: positions per block of logits; None takes what suits the device.
+        kin: shares the gradient of visual tokens among codes that look alike.
     """
     if chunk is None:
         chunk = positions_of_block("grpo", batch.ids_BT.device.type)
     if sharing == "none":
         ids, mask, kinds = batch.whole()
         pair = token_logprobs(
-            policy, ids, mask, kinds, vocabulary, temperature=temperature, chunk=chunk, with_entropy=True
+            policy,
+            ids,
+            mask,
+            kinds,
+            vocabulary,
+            temperature=temperature,
+            chunk=chunk,
+            with_entropy=True,
+            kin=kin,
         )
         start = batch.prefix_PL.shape[1]
         return pair[0][:, start:], pair[1][:, start:]
@@ -73,16 +84,22 @@ def score(
         temperature=temperature,
         chunk=chunk,
         with_entropy=True,
+        kin=kin,
     )
     return found[0], found[1]
 
 
 def score_plain(
-    policy: Any, batch: RolloutBatch, vocabulary: VocabularyLike, *, temperature: float = 1.0
+    policy: Any,
+    batch: RolloutBatch,
+    vocabulary: VocabularyLike,
+    *,
+    temperature: float = 1.0,
+    kin: Kin | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The plain twin of `score`: every rollout with its own prompt, logits of the whole vocabulary."""
     pair = token_logprobs_plain(
-        policy, *batch.whole(), vocabulary, temperature=temperature, with_entropy=True
+        policy, *batch.whole(), vocabulary, temperature=temperature, with_entropy=True, kin=kin
     )
     start = batch.prefix_PL.shape[1]
     return pair[0][:, start:], pair[1][:, start:]
@@ -95,6 +112,7 @@ class GrpoObjective(nn.Module):
         policy: Emu3ForCausalLM, with or without a LoRA adapter.
         temperature: of the sampling.
         importance_cap: see `loss.importance_weights`; None leaves the weights out.
+        kin: codes among which the gradient of visual tokens is shared; likelihoods stay what they are.
     """
 
     def __init__(
@@ -107,8 +125,10 @@ class GrpoObjective(nn.Module):
         temperature: float = 1.0,
         importance_cap: float | None = None,
         sharing: Sharing = "cache",
+        kin: Kin | None = None,
     ) -> None:
         super().__init__()
+        self.kin = kin
         self.policy = policy
         self.vocabulary, self.precision, self.settings = vocabulary, precision, settings
         self.temperature, self.importance_cap, self.sharing = temperature, importance_cap, sharing
@@ -116,7 +136,14 @@ class GrpoObjective(nn.Module):
     def score(self, policy: Any, batch: RolloutBatch) -> tuple[Tensor, Tensor]:
         """`score` with this objective's settings, for this policy or the reference."""
         with autocast(self.precision, batch.ids_BT.device):
-            return score(policy, batch, self.vocabulary, temperature=self.temperature, sharing=self.sharing)
+            return score(
+                policy,
+                batch,
+                self.vocabulary,
+                temperature=self.temperature,
+                sharing=self.sharing,
+                kin=self.kin,
+            )
 
     def forward(self, batch: RolloutBatch) -> Losses:
         """Metrics over active tokens: `loss`, `kl` (k3, nats), `clipped` (share), `sampler_gap` (nats,

@@ -26,6 +26,7 @@ from earl.pipeline import Verifier
 from earl.sequence import TextTokenizer
 from earl.training.assemble import Parts, assemble_policy, fitting
 from earl.training.export import save_model
+from earl.training.kinship import set_kinship
 from earl.training.loop import Report
 from earl.training.ranks import create_accelerator
 from earl.training.sharding import gathered_dtype
@@ -170,6 +171,7 @@ def _objective(recipe: GrpoRecipe, parts: Parts) -> GrpoObjective:
         temperature=recipe.rollouts.temperature,
         importance_cap=importance_cap(settings, recipe.rollouts),
         sharing=sharing,
+        kin=set_kinship(parts, recipe.kinship),
     )
 
 

@@ -2,7 +2,7 @@
 
 from earl.policy.adapters import TARGETS, add_lora, attach_adapter, merged, save_adapter
 from earl.policy.configs import SIZES
-from earl.policy.likelihood import Scorer, logprobs_from_hidden, policy_of, token_logprobs
+from earl.policy.likelihood import Kin, Scorer, logprobs_from_hidden, policy_of, token_logprobs
 from earl.policy.loading import create_policy, load_policy, warm_start_visual
 from earl.policy.plain import token_logprobs_plain
 from earl.policy.quantised import quantise
@@ -12,6 +12,7 @@ from earl.policy.shared import branched_hidden_states, shared_hidden_states
 __all__ = [
     "SIZES",
     "TARGETS",
+    "Kin",
     "Scorer",
     "add_lora",
     "attach_adapter",

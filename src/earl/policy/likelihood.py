@@ -11,6 +11,7 @@ Axes: B batch, T tokens, N positions of one kind, V columns of one kind, C hidde
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal, overload
 
 import torch
@@ -19,6 +20,29 @@ from torch import Tensor, nn
 from earl.policy.configs import VocabularyLike
 
 FORCED, TEXT, VISUAL = 0, 1, 2  # earl.sequence.Kind
+
+
+@dataclass(frozen=True)
+class Kin:
+    """Codes that look alike, and how much of a visual token's gradient is theirs too.
+
+    A picture can be written with many look-alike codes, and which of them stands in a cell is mostly
+    chance. The gradient of log p(code) teaches that chance; the gradient of log sum_k w(code, k) p(k)
+    does not: it asks for one of the codes that look like this one, and leaves the choice among them as
+    it is. With a share s the gradient is (1 - s) times the first plus s times the second.
+
+    Attributes:
+        ids_Kn: int64 (K, n), for each code those near it, itself among them.
+        weights_Kn: float32 (K, n), natural log of w.
+        share: s, 0-1.
+    """
+
+    ids_Kn: Tensor
+    weights_Kn: Tensor
+    share: float
+
+    def to(self, device: torch.device) -> Kin:
+        return Kin(self.ids_Kn.to(device), self.weights_Kn.to(device), self.share)
 
 
 @overload
@@ -32,6 +56,7 @@ def token_logprobs(
     temperature: float = ...,
     chunk: int = ...,
     with_entropy: Literal[False] = ...,
+    kin: Kin | None = ...,
 ) -> Tensor: ...
 @overload
 def token_logprobs(
@@ -44,6 +69,7 @@ def token_logprobs(
     temperature: float = ...,
     chunk: int = ...,
     with_entropy: Literal[True],
+    kin: Kin | None = ...,
 ) -> tuple[Tensor, Tensor]: ...
 def token_logprobs(
     model: Any,
@@ -55,6 +81,7 @@ def token_logprobs(
     temperature: float = 1.0,
     chunk: int = 512,
     with_entropy: bool = False,
+    kin: Kin | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """log p(ids[t] | ids[<t]) of each token under the grammar.
 
@@ -68,6 +95,7 @@ def token_logprobs(
         temperature: logits are divided by it before the softmax, > 0.
         chunk: positions per block of logits.
         with_entropy: also give the entropy.
+        kin: shares the gradient of a visual token among codes that look like it; values stay the same.
 
     Returns:
         float32 (B, T), natural log, 0 where forced; differentiable. With `with_entropy` also the
@@ -89,6 +117,7 @@ def token_logprobs(
         temperature=temperature,
         chunk=chunk,
         with_entropy=with_entropy,
+        kin=kin,
     )
 
 
@@ -132,6 +161,7 @@ def logprobs_from_hidden(
     temperature: float = 1.0,
     chunk: int = 512,
     with_entropy: bool = False,
+    kin: Kin | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """The second half of `token_logprobs`, for hidden states that were made elsewhere."""
     if temperature <= 0:
@@ -153,7 +183,13 @@ def logprobs_from_hidden(
                 f"a token marked {'text' if kind == TEXT else 'visual'} is outside ids {start} to {stop - 1}"
             )
         found_N, entropy_N = _ColumnLogprobs.apply(
-            hidden_BTC[rows_N, columns_N], head_VC[start:stop], targets_N, temperature, chunk, with_entropy
+            hidden_BTC[rows_N, columns_N],
+            head_VC[start:stop],
+            targets_N,
+            temperature,
+            chunk,
+            with_entropy,
+            kin.to(ids_BT.device) if kin is not None and kind == VISUAL else None,
         )
         flat_N = rows_N * T + columns_N + 1
         logprobs = logprobs.index_put((flat_N,), found_N)
@@ -168,7 +204,7 @@ class _ColumnLogprobs(torch.autograd.Function):
     """log-softmax over some columns of the head, read at the targets; logits are made twice, kept never."""
 
     @staticmethod
-    def forward(ctx, hidden_NC, head_VC, targets_N, temperature, chunk, with_entropy):  # type: ignore[no-untyped-def, override]
+    def forward(ctx, hidden_NC, head_VC, targets_N, temperature, chunk, with_entropy, kin):  # type: ignore[no-untyped-def, override]
         kind = hidden_NC.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden_NC.dtype
         logprobs_N = hidden_NC.new_empty(len(hidden_NC), dtype=torch.float32)
@@ -181,14 +217,14 @@ class _ColumnLogprobs(torch.autograd.Function):
             if with_entropy:
                 entropy_N[part] = -(logp_nV.exp() * logp_nV).sum(1)
         ctx.save_for_backward(hidden_NC, head_VC, targets_N)
-        ctx.settings = (temperature, chunk, with_entropy, dtype)
+        ctx.settings = (temperature, chunk, with_entropy, dtype, kin)
         return logprobs_N, entropy_N
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_N, grad_entropy_N):  # type: ignore[no-untyped-def, override]
         hidden_NC, head_VC, targets_N = ctx.saved_tensors
-        temperature, chunk, with_entropy, dtype = ctx.settings
+        temperature, chunk, with_entropy, dtype, kin = ctx.settings
         columns = head_VC.to(dtype)
         grad_hidden = torch.empty_like(hidden_NC) if ctx.needs_input_grad[0] else None
         grad_head = torch.zeros_like(head_VC, dtype=torch.float32) if ctx.needs_input_grad[1] else None
@@ -203,14 +239,20 @@ class _ColumnLogprobs(torch.autograd.Function):
                 grad_logits -= p_nV * grad_N[part, None]
             else:
                 grad_logits = p_nV.mul_(-grad_N[part, None])
-            grad_logits.scatter_add_(1, targets_N[part, None], grad_N[part, None])
+            targets_n1, grad_n1 = targets_N[part, None], grad_N[part, None]
+            if kin is not None:  # d log sum_k w_k p_k / d logit = w p / sum - p
+                near_nn, weights_nn = kin.ids_Kn[targets_N[part]], kin.weights_Kn[targets_N[part]]
+                alike_nn = (logp_nV.gather(1, near_nn) + weights_nn).softmax(dim=1)
+                grad_logits.scatter_add_(1, near_nn, alike_nn * (kin.share * grad_n1))
+                grad_n1 = (1 - kin.share) * grad_n1
+            grad_logits.scatter_add_(1, targets_n1, grad_n1)
             grad_logits = grad_logits.div_(temperature).to(dtype)
             if grad_hidden is not None:
                 grad_hidden[part] = (grad_logits @ columns).to(hidden_NC.dtype)
             if grad_head is not None:
                 grad_head += (grad_logits.T @ hidden).float()
         grad_head = grad_head.to(head_VC.dtype) if grad_head is not None else None
-        return grad_hidden, grad_head, None, None, None, None
+        return grad_hidden, grad_head, None, None, None, None, None
 
 
 def _log_softmax(hidden_nC: Tensor, columns_VC: Tensor, temperature: float) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from earl.policy.configs import VocabularyLike
-from earl.policy.likelihood import FORCED, TEXT, positions_of
+from earl.policy.likelihood import FORCED, TEXT, Kin, positions_of
 
 
 def token_logprobs_plain(
@@ -23,6 +23,7 @@ def token_logprobs_plain(
     *,
     temperature: float = 1.0,
     with_entropy: bool = False,
+    kin: Kin | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Same arguments and result as `token_logprobs`, through logits of the whole vocabulary."""
     logits_BTV = model(
@@ -36,6 +37,15 @@ def token_logprobs_plain(
     free_BT = kinds != FORCED
     targets = torch.where(free_BT, ids_BT[:, 1:], due_BTV.long().argmax(-1))
     logprobs = torch.where(free_BT, logp_BTV.gather(-1, targets[..., None])[..., 0], 0.0)
+    if kin is not None:
+        image_BT = free_BT & (kinds != TEXT)
+        codes = (targets - vocabulary.first_visual).clamp_min(0) * image_BT
+        near = kin.ids_Kn[codes] + vocabulary.first_visual
+        alike = (
+            logp_BTV.gather(-1, near).masked_fill(~image_BT[..., None], 0.0) + kin.weights_Kn[codes]
+        ).logsumexp(-1)
+        moved = kin.share * (alike - logprobs) * image_BT
+        logprobs = logprobs + moved - moved.detach()  # the value stays, the gradient is shared
     logprobs = torch.nn.functional.pad(logprobs, (1, 0))
     if not with_entropy:
         return logprobs

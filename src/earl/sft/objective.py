@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from earl.config.sections import Hiding, Precision
 from earl.data.collate import Batch
-from earl.policy import logprobs_from_hidden, policy_of, shared_hidden_states
+from earl.policy import Kin, logprobs_from_hidden, policy_of, shared_hidden_states
 from earl.policy.configs import VocabularyLike
 from earl.sequence import Kind
 from earl.training.blocks import positions_of_block
@@ -28,6 +28,7 @@ class PolicyObjective(nn.Module):
         chunk: positions per block of logits; None takes what suits the device.
         hiding: in training, tokens that are hidden from the policy's input (torch's own generator
             draws them). The loss stays on all of them.
+        kin: codes among which visual targets are shared; metrics stay those of the codes themselves.
     """
 
     def __init__(
@@ -38,8 +39,10 @@ class PolicyObjective(nn.Module):
         *,
         chunk: int | None = None,
         hiding: Hiding | None = None,
+        kin: Kin | None = None,
     ) -> None:
         super().__init__()
+        self.kin = kin
         self.hiding = hiding
         self.policy = policy
         self.vocabulary = vocabulary
@@ -61,6 +64,7 @@ class PolicyObjective(nn.Module):
                 batch.kinds_BT,
                 self.vocabulary,
                 chunk=self._chunk(batch),
+                kin=self.kin,
             )
         assert isinstance(logprobs_BT, Tensor), "no entropy was asked for"
         nats_BT = -logprobs_BT

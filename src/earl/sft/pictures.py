@@ -82,7 +82,7 @@ def load_pictures(images: TokenizerImages, cache: Path, *, split: str, count: in
 
 
 def _world(index: int, split: str, images: TokenizerImages) -> NDArray[np.uint8]:
-    task = sample_group(index // 2, split, size=1)[0]  # type: ignore[arg-type]
+    task = sample_group(index // 2, split, images.families or None, size=1)[0]  # type: ignore[arg-type]
     scene = task.target if index % 2 else task.source
     if images.even_styles:
         scene = replace(scene, style=STYLES[index % len(STYLES)])

@@ -12,13 +12,12 @@ from earl.data.collate import Bundle
 from earl.data.examples import Example
 from earl.data.mixture import Mixture
 from earl.data.shards import Edit
-from earl.errors import ConfigError
 from earl.sft.assemble import count_steps, create_stream, load_validation
-from earl.sft.kinship import share_gradients
 from earl.sft.objective import PolicyObjective
 from earl.sft.validation import Validator
-from earl.training.assemble import assemble_policy, load_sources, read_codebook
+from earl.training.assemble import assemble_policy, load_sources
 from earl.training.export import save_model
+from earl.training.kinship import set_kinship
 from earl.training.loop import Report, Trainer
 from earl.training.ranks import create_accelerator
 from earl.training.state import whole
@@ -44,17 +43,12 @@ class PolicyStage:
         self.parts = assemble_policy(recipe, self.accelerator.device)
         self.tokenizer = self.parts.tokenizer
         self.objective = PolicyObjective(
-            self.parts.policy, self.tokenizer.vocabulary, recipe.precision, hiding=recipe.hiding
+            self.parts.policy,
+            self.tokenizer.vocabulary,
+            recipe.precision,
+            hiding=recipe.hiding,
+            kin=set_kinship(self.parts, recipe.kinship),
         )
-        if recipe.kinship is not None:
-            if self.parts.vision_path is None:
-                raise ConfigError(
-                    "[kinship] needs model.vision_tokenizer: its codebook says which codes are near"
-                )
-            codebook = read_codebook(self.parts.vision_path)
-            share_gradients(
-                self.parts.policy, codebook, self.tokenizer.vocabulary.first_visual, recipe.kinship
-            )
         self.sources = load_sources(recipe.data, self.tokenizer)
 
     def validator(self, encode: Callable[[int, Edit], tuple[str, Example]]) -> Validator | None:

@@ -27,7 +27,7 @@ KEEP = 8  # rough candidates looked at closely
 CLOSE = 3  # of them, those tried in all positions
 STACK_CUE = 2.0  # energy beyond the ordinary above a solid that makes a stack worth a try
 ORDINARY = 0.06  # a softened pixel's difference that blur and noise explain
-TIE = 0.10  # of a solid's contrast: kinds this close are equal where hue is lost
+TIE = 0.10  # of a solid's contrast: kinds this close fit equally well
 _STEPS = (-1.0, 0.0, 1.0)
 _NINE = tuple((a, b) for a in _STEPS for b in _STEPS)
 
@@ -82,8 +82,9 @@ def perceive(pixels: NDArray[np.uint8], *, prior: Scene | None = None) -> Percep
 
     Args:
         pixels: uint8 (R, R, 3), R a multiple of 8; other sides than 64 and 96 are resized.
-        prior: a scene that helps only where colour cannot be seen (sepia, pencil): among the
-            kinds that fit equally well, the one that the prior has is taken.
+        prior: a scene that decides between kinds that fit about equally well, as after a vision
+            tokenizer: the one that it has at the place is taken. Where colour cannot be seen (sepia,
+            pencil) it also says what the colours of solids elsewhere may be.
 
     Raises:
         ImageError: pixels of another form.
@@ -92,7 +93,7 @@ def perceive(pixels: NDArray[np.uint8], *, prior: Scene | None = None) -> Percep
     background, style, margin = read_look(picture)
     search = _Search(picture, stage(picture.shape[1], background, style))
     search.run()
-    if prior is not None and style in HUELESS:
+    if prior is not None:
         search.borrow(prior)
     residual = (picture - search.stage.compose(search.solids)).transpose(1, 2, 0)
     scene = Scene(background, style, tuple(s.to_object() for s in search.solids))
@@ -329,21 +330,27 @@ class _Search:
             found[solid.place] = min(1.0, max(0.0, 1 - min(shares)))
         return found
 
-    # -- where hue is lost ---------------------------------------------------------------------
+    # -- where two kinds fit equally well ------------------------------------------------------
 
     def borrow(self, prior: Scene) -> None:
-        """Among kinds that fit equally well take the prior's: that of the place, or of the same shape."""
+        """Among kinds that fit equally well take the prior's: that of the place, or, where hue is lost, of
+        the same shape."""
+        hueless = self.stage.style in HUELESS
         for solid in list(self.solids):
-            patch = self._patch(solid.place)
-            f = FORMS[solid.form]
-            twin = FORMS.index(replace(f, texture="plain" if f.texture == "striped" else "striped"))
-            kinds = [(g, c) for g in (solid.form, twin) for c in range(len(COLORS))]
             here = prior.at(*solid.place)
-            kinds += [Solid.of(here)[:2]] if here is not None else []
+            kinds = [solid[:2], *([Solid.of(here)[:2]] if here is not None else [])]
+            if hueless:
+                f = FORMS[solid.form]
+                twin = FORMS.index(replace(f, texture="plain" if f.texture == "striped" else "striped"))
+                kinds += [(g, c) for g in (solid.form, twin) for c in range(len(COLORS))]
+            elif len(set(kinds)) == 1:
+                continue
+            patch = self._patch(solid.place)
             energy = self._energies([solid._replace(form=g, color=c) for g, c in kinds], patch)
             scale = max(self._energy_without(solid.place, patch) - float(energy.min()), PRICE)
             likely = [k for k, e in zip(kinds, energy, strict=True) if e <= energy.min() + TIE * scale]
-            choice = next((k for k in self._prior_kinds(prior, solid) if k in likely), solid[:2])
+            wanted = self._prior_kinds(prior, solid) if hueless else kinds[1:]
+            choice = next((k for k in wanted if k in likely), solid[:2])
             self._set(solid._replace(form=choice[0], color=choice[1]), solid.place)
 
     def _prior_kinds(self, prior: Scene, solid: Solid) -> list[Kind]:

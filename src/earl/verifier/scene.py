@@ -22,7 +22,7 @@ from earl.errors import ImageError, InstructionError
 from earl.records import Attempt, Verdict
 from earl.verifier.backdrop import window
 from earl.verifier.perception import Perception, perceive, to_working
-from earl.verifier.stage import HUELESS, soften
+from earl.verifier.stage import soften
 from earl.world.goals import Outcome, check, outcomes
 from earl.world.language import Request, parse
 from earl.world.scene import Scene
@@ -75,9 +75,8 @@ class SceneVerifier:
                 raise InstructionError("nothing in this picture allows what is asked")
         except InstructionError as problem:
             return Verdict("unusable", notes={"why": str(problem)})
-        prior = expected if expected.style in HUELESS else None
         try:
-            edited = perceive(edited_pixels, prior=prior)
+            edited = perceive(edited_pixels, prior=expected)
         except ImageError as problem:
             notes: dict[str, float | str] = {"exact": 0.0, "why": f"the edited image is unfit: {problem}"}
             return Verdict("ok", 0.0, 0.0, 0.0, 0.0, notes=notes)

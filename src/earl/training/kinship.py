@@ -6,6 +6,8 @@ rare. The codebook knows which codes decode to much the same pixels. So before e
 gradients of the visual embeddings are averaged over near codes; AdamW's step for a rare code then
 follows its kin as well. What each code alone has to say stays in, as `own`.
 
+What is to be predicted can be shared as well, `targets`: see `earl.policy.likelihood.Kin`.
+
 Axes: K codes, D code dimensions, C hidden channels, V vocabulary.
 """
 
@@ -18,9 +20,27 @@ from torch import Tensor
 
 from earl.config.sections import Kinship
 from earl.errors import ConfigError
-from earl.policy import policy_of
+from earl.policy import Kin, policy_of
+from earl.training.assemble import Parts, read_codebook
 
 _NEAR = 8  # the neighbour whose median distance is the unit of `width`
+
+
+def set_kinship(parts: Parts, settings: Kinship | None) -> Kin | None:
+    """Do what a recipe's `[kinship]` asks for: share the gradients of embeddings from now on, and give
+    what likelihoods are to share, if anything.
+
+    Raises:
+        ConfigError: there is no vision tokenizer; the embeddings are frozen, as under LoRA.
+    """
+    if settings is None:
+        return None
+    if parts.vision_path is None:
+        raise ConfigError("[kinship] needs model.vision_tokenizer: its codebook says which codes are near")
+    codebook = read_codebook(parts.vision_path)
+    if settings.embeddings:
+        share_gradients(parts.policy, codebook, parts.tokenizer.vocabulary.first_visual, settings)
+    return kin_of(codebook, settings)
 
 
 def kinship_matrix(codebook_KD: Tensor, settings: Kinship) -> Tensor:
@@ -31,9 +51,8 @@ def kinship_matrix(codebook_KD: Tensor, settings: Kinship) -> Tensor:
     then mixed with the identity in the proportion 1 : own.
     """
     codes = len(codebook_KD)
-    count = min(settings.neighbours + 1, codes)  # a code is nearest to itself
-    near_Kn, ids_Kn = torch.cdist(codebook_KD.float(), codebook_KD.float()).topk(count, largest=False)
-    unit = near_Kn[:, min(_NEAR, count - 1)].median().clamp(min=1e-12)
+    near_Kn, ids_Kn, unit = _neighbours(codebook_KD, settings)
+    count = ids_Kn.shape[1]
     weights_Kn = torch.exp(-0.5 * (near_Kn / (settings.width * unit)) ** 2)
     rows = torch.arange(codes, device=ids_Kn.device).repeat_interleave(count)
     places = torch.stack([rows, ids_Kn.flatten()])
@@ -46,6 +65,15 @@ def kinship_matrix(codebook_KD: Tensor, settings: Kinship) -> Tensor:
     return _sparse(kernel.indices(), values, codes)
 
 
+def kin_of(codebook_KD: Tensor, settings: Kinship) -> Kin | None:
+    """The codes near each code with the Gaussian's logarithm, for likelihoods; None where
+    `settings.targets` is 0."""
+    if not settings.targets:
+        return None
+    near_Kn, ids_Kn, unit = _neighbours(codebook_KD, settings)
+    return Kin(ids_Kn, -0.5 * (near_Kn / (settings.width * unit)) ** 2, settings.targets)
+
+
 def share_gradients(policy: Any, codebook_KD: Tensor, first_visual: int, settings: Kinship) -> None:
     """From now on gradients of the visual embeddings, and of the head's visual rows, are shared.
 
@@ -55,7 +83,9 @@ def share_gradients(policy: Any, codebook_KD: Tensor, first_visual: int, setting
     model = policy_of(policy)
     tables = {id(w): w for w in (model.model.embed_tokens.weight, model.lm_head.weight)}.values()
     if not all(weight.requires_grad for weight in tables):
-        raise ConfigError("[kinship] is about learning embeddings, and here they are frozen; leave it out")
+        raise ConfigError(
+            "[kinship] shares gradients of embeddings, and here they are frozen; set kinship.embeddings=false"
+        )
     kin_KK = kinship_matrix(codebook_KD, settings).to(model.lm_head.weight.device)
     visual = slice(first_visual, first_visual + len(codebook_KD))
 
@@ -66,6 +96,13 @@ def share_gradients(policy: Any, codebook_KD: Tensor, first_visual: int, setting
 
     for weight in tables:
         weight.register_hook(share)
+
+
+def _neighbours(codebook_KD: Tensor, settings: Kinship) -> tuple[Tensor, Tensor, Tensor]:
+    """Distances and ids of the nearest codes, a code itself first, both (K, n), and the unit of `width`."""
+    count = min(settings.neighbours + 1, len(codebook_KD))
+    near_Kn, ids_Kn = torch.cdist(codebook_KD.float(), codebook_KD.float()).topk(count, largest=False)
+    return near_Kn, ids_Kn, near_Kn[:, min(_NEAR, count - 1)].median().clamp(min=1e-12)
 
 
 def _sparse(places: Tensor, values: Tensor, codes: int) -> Tensor:
