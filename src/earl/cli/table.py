@@ -67,6 +67,7 @@ COMMANDS = (
     Command("reproduce world", "reproduce", "train and evaluate the paper's comparison in the world"),
     Command("models", "models", "list the shipped and the released models"),
     Command("convert", "convert", "write one clean folder of a model of any layout, and check it"),
+    Command("merge", "merge", "write a weighted sum of policies of one shape"),
 )
 
 

@@ -84,7 +84,7 @@ def convert_model(
         CheckpointError: the disk is full; `target` is as before.
     """
     target = Path(target).expanduser()
-    _check_target(target, force)
+    check_target(target, force)
     if not parts:
         raise ConfigError("no part to convert was named; give some of policy, tokenizer, vision")
     if not 0 < temperature < math.inf:
@@ -111,7 +111,7 @@ def convert_model(
     return done
 
 
-def _check_target(target: Path, force: bool) -> None:
+def check_target(target: Path, force: bool) -> None:
     if not target.exists():
         return
     if not force:
