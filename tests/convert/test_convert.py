@@ -47,7 +47,7 @@ def test_a_temperature_is_folded_into_the_policy(tmp_path, temperature, dtype):
     ids = torch.randint(0, 400, (1, 30), generator=torch.Generator().manual_seed(0))
     logits, after = (logits_of(earl.load_policy(tmp_path / name), ids).float() for name in ("one", "two"))
     rounding = 0.0 if temperature == 0.5 else torch.finfo(getattr(torch, dtype)).eps * logits.abs().max()
-    assert (after - logits / temperature).abs().max() <= (rounding + 1e-5) / temperature
+    assert (after - logits / temperature).abs().max() <= rounding / temperature + 1e-4
     again = convert_model(tmp_path / "two", tmp_path / "three", temperature=2.0)
     assert again.meta.get("temperature", 1.0) == pytest.approx(before * 2 * temperature)
 
