@@ -112,6 +112,8 @@ def convert_model(
 
 
 def check_target(target: Path, force: bool) -> None:
+    """Raises OutputError where `target` exists and may not be replaced: without `force` nothing may,
+    with it a model folder of ours or an empty one."""
     if not target.exists():
         return
     if not force:

@@ -42,6 +42,7 @@ class Kin:
     share: float
 
     def to(self, device: torch.device) -> Kin:
+        """The same on a device."""
         return Kin(self.ids_Kn.to(device), self.weights_Kn.to(device), self.share)
 
 
