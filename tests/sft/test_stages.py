@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 
 from earl.config.recipe import load_recipe
 from earl.config.stages import SftRecipe
+from earl.data.shards import load_shards
 from earl.errors import CheckpointError, ConfigError, DataError, TrainingError
 from earl.policy import load_policy
 from earl.sft.base import base_mixture, base_units, train_base
@@ -64,6 +66,21 @@ def test_a_run_leaves_a_model_a_log_and_its_recipe(plain_run: Path, room: Path) 
     assert load_policy(plain_run / "model").config.vocab_size == meta["vocabulary"]["size"]
     resolved = load_recipe(SftRecipe, plain_run / "recipe.toml")
     assert resolved == make_recipe(recipe_table(room, plain_run))
+
+
+def test_a_run_says_what_it_is_trained_on(
+    room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both groups by default; a group and a weight as the recipe has them."""
+    table = recipe_table(room, tmp_path / "run")
+    shards = load_shards(room / "train")
+    rows = Counter(shards[row].group for row in range(len(shards)))
+    both = table["data"]["sources"]["world"]
+    table["data"]["sources"]["few"] = {**both, "group": "simple", "weight": 0.5}
+    train_sft(make_recipe(table))
+    said = capsys.readouterr().err
+    assert f"data source world: {rows['complex']} complex, {rows['simple']} simple edits\n" in said
+    assert f"data source few: {rows['simple']} simple edits, weight 0.5\n" in said
 
 
 def test_kill_and_resume_equals_uninterrupted(plain_run: Path, room: Path, tmp_path: Path) -> None:

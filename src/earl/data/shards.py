@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -163,6 +164,10 @@ class EditShards:
         if "questions" not in self.dataset.column_names:
             return [[] for _ in range(len(self))]
         return list(self.dataset.with_format(None)["questions"])
+
+    def groups(self) -> dict[str, int]:
+        """How many edits are "simple" and "complex"."""
+        return dict(Counter(self.dataset["group"][:]))
 
     def without_target(self) -> int:
         """How many edits have no target image."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from accelerate import Accelerator
 
+from earl.config.sections import Data
 from earl.config.stages import BaseRecipe, SftRecipe
 from earl.data.collate import Bundle
 from earl.data.examples import Example
 from earl.data.mixture import Mixture
-from earl.data.shards import Edit
+from earl.data.shards import Edit, EditShards
 from earl.sft.assemble import count_steps, create_stream, load_validation
 from earl.sft.objective import PolicyObjective
 from earl.sft.validation import Validator
@@ -22,6 +23,16 @@ from earl.training.loop import Report, Trainer
 from earl.training.ranks import create_accelerator
 from earl.training.state import whole
 from earl.training.streams import RandomStreams
+
+
+def composition(sources: Mapping[str, EditShards], data: Data) -> list[str]:
+    """What is trained on, in words: the edits of every source by group, and how often each is drawn."""
+    lines = []
+    for name, shards in sources.items():
+        groups = ", ".join(f"{count:,} {group}" for group, count in sorted(shards.groups().items()))
+        weight = data.sources[name].weight
+        lines.append(f"data source {name}: {groups} edits" + ("" if weight == 1 else f", weight {weight:g}"))
+    return lines
 
 
 class PolicyStage:
@@ -83,6 +94,8 @@ class PolicyStage:
             total_steps=count_steps(recipe, mixture.epoch_size),
             validate=validate,
         )
+        for line in composition(self.sources, recipe.data):
+            trainer.log.note(line)
         report = trainer.run()
         with trainer.final_weights():
             weights = {name: whole(value) for name, value in self.parts.policy.state_dict().items()}
