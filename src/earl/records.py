@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 FinishReason = Literal["stop", "length"]
 VerdictStatus = Literal["ok", "undecodable", "unfinished", "unreachable", "unusable"]
 
+REFUSED = "refused"
+"""Note of a verdict that failed because the endpoint will not answer such a question, now or later."""
 
 SCORES = (
     "overall",

@@ -95,6 +95,27 @@ def test_a_lasting_fault_stops_with_a_sentence_and_a_checkpoint(
     assert [path.name for path in checkpoint.list_checkpoints(tmp_path / "checkpoints")] == ["step-00000000"]
 
 
+@pytest.mark.parametrize("status", [400, 422])
+@pytest.mark.parametrize("summed", [False, True])
+def test_an_endpoint_that_refuses_the_question_is_not_asked_again(
+    status: int, summed: bool, room: Path, tmp_path: Path
+) -> None:
+    """A verifier of another kind behind the address, say: no waiting, one sentence, a checkpoint."""
+    refusal = {"error": {"message": "this verifier answers another question"}}
+    with serving(lambda body: (status, refusal)) as endpoint:
+        table = table_of(room, tmp_path, endpoint.url)
+        table["judging"] = {"wait": 60.0, "retries": 5}
+        if summed:
+            parts = {"one": {**table["verifier"], "weight": 1.0}}
+            table["verifier"] = {"kind": "sum", "parts": parts | {"two": {**parts["one"], "weight": 0.5}}}
+        said = (
+            rf"8 of 8 .*1 times .*HTTP {status}.*answers another question.*refuses every one.*step 0 is saved"
+        )
+        with pytest.raises(TrainingError, match=said):
+            train(table)
+    assert [path.name for path in checkpoint.list_checkpoints(tmp_path / "checkpoints")] == ["step-00000000"]
+
+
 def test_429_then_fine_is_waited_out_by_the_client(room: Path, tmp_path: Path) -> None:
     asked: list[int] = []
 

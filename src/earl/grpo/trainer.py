@@ -24,6 +24,7 @@ from earl.grpo.prompts import PromptSource
 from earl.grpo.rollouts import Sampler, failed
 from earl.grpo.samples import SampleBook, Shown
 from earl.grpo.scoring import GrpoObjective, Reference
+from earl.records import REFUSED
 from earl.training.loop import Report, Trainer
 from earl.training.ranks import gather_objects
 from earl.training.sharding import gathered
@@ -149,6 +150,8 @@ class GrpoTrainer(Trainer):
             last = lost[-1].verdict
             why = f"{last.status}: {' '.join(str(last.notes.get('why') or last.raw).split())}"
             text = LOST.format(failed=len(lost), all=len(rollouts), times=turn + 1, why=why.rstrip(": "))
+            if len(lost) == len(rollouts) and all(REFUSED in one.verdict.notes for one in lost):
+                raise TrainingError(f"{text}; it refuses every one, and asking again would not change that")
             if turn == self.rl.judging.retries:
                 raise TrainingError(f"{text}; judging.failed_share is {self.rl.judging.failed_share:g}")
             self.log.note(f"step {self.step}: {text}; asking again in {self.rl.judging.wait:g} s")

@@ -89,12 +89,16 @@ class JudgeSettings:
 
 
 class Trouble(Exception):
-    """Why a question has no answer, and the status that its verdict gets."""
+    """Why a question has no answer, and the status that its verdict gets.
 
-    def __init__(self, status: VerdictStatus, why: str) -> None:
+    `refused`: the endpoint understood the question and will not answer it, now or later.
+    """
+
+    def __init__(self, status: VerdictStatus, why: str, *, refused: bool = False) -> None:
         super().__init__(why)
         self.status = status
         self.why = why
+        self.refused = refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,9 +241,10 @@ class ChatClient:
         if isinstance(error, openai.APITimeoutError):
             return Trouble("unreachable", f"no answer within {self.settings.timeout:g} s, asked repeatedly")
         if isinstance(error, openai.APIStatusError):
-            status: VerdictStatus = "unusable" if error.status_code in REFUSED else "unreachable"
+            refused = error.status_code in REFUSED
             said = error.message.removeprefix(f"Error code: {error.status_code} - ")
-            return Trouble(status, f"HTTP {error.status_code}: {said[:300]}")
+            why = f"HTTP {error.status_code}: {said[:300]}"
+            return Trouble("unusable" if refused else "unreachable", why, refused=refused)
         if isinstance(error, openai.APIConnectionError):
             return Trouble("unreachable", f"{error.message} {error.__cause__ or ''}".strip()[:300])
         if isinstance(error, openai.APIError | ValueError):  # a body that is no JSON, or another JSON

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from earl.errors import ConfigError, VerifierError
-from earl.records import Attempt, Verdict
+from earl.records import REFUSED, Attempt, Verdict
 from earl.verifier.protocol import Verifier, check, without_image
 
 PARTS = ("edit_success", "over_editing", "naturalness", "artifacts")
@@ -90,6 +90,8 @@ class WeightedSum:
                 notes |= {f"{part.name}.{name}": float(getattr(verdict, name)) for name in PARTS}
             else:
                 notes[f"{part.name}.status"] = verdict.status
+                if REFUSED in verdict.notes:
+                    notes[REFUSED] = verdict.notes[REFUSED]
                 failed = failed or verdict
         if whys:
             notes["why"] = "; ".join(whys)

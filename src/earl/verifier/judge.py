@@ -14,7 +14,7 @@ from hashlib import sha256
 
 from PIL.Image import Image
 
-from earl.records import Attempt, Verdict
+from earl.records import REFUSED, Attempt, Verdict
 from earl.verifier.answers import read_scores
 from earl.verifier.client import Answer, ChatClient, JudgeSettings, Trouble, content_of, data_url
 from earl.verifier.expected import expected_scores
@@ -114,6 +114,8 @@ class JudgeVerifier:
         if problems:
             # Of two troubles the endpoint's is told first: it is the one that asking again may cure.
             why, status = min(problems, key=lambda problem: problem[1] != "unreachable")
+            if any(result.failed is not None and result.failed.refused for result in results):
+                notes[REFUSED] = 1.0
             return Verdict(status, raw=raw, notes=notes | {"why": why})
         pair = _mean([result.scores for result in results[:-1]])
         alone = results[-1].scores
