@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,18 @@ def test_every_weight_is_the_sum(models: Path, tmp_path: Path, capsys: pytest.Ca
     meta = json.loads((tmp_path / "out" / "earl.json").read_text())
     assert meta["parts"] == ["policy", "tokenizer"] and meta["licence"] == "MIT"
     assert meta["origin"]["merged"] == {"a (1)": 0.5, "b (2)": 1.5, "c (3)": -1.0}
+
+
+@pytest.mark.parametrize(("folded", "left"), [((0.5, 0.5), 0.5), ((0.5, 1.0), None), ((1.0, 1.0), None)])
+def test_a_temperature_that_all_have_folded_in_is_kept(
+    folded: tuple[float, float], left: float | None, models: Path, tmp_path: Path
+) -> None:
+    for name, temperature in zip("ab", folded, strict=True):
+        shutil.copytree(models / name, tmp_path / name)
+        meta = json.loads((tmp_path / name / "earl.json").read_text()) | {"temperature": temperature}
+        (tmp_path / name / "earl.json").write_text(json.dumps(meta))
+    made = merge_policies([(str(tmp_path / name), 0.5) for name in "ab"], tmp_path / "out")
+    assert made.get("temperature") == left
 
 
 def test_a_model_with_itself_is_itself_and_edits(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -210,6 +211,18 @@ def test_exact_edits_come_from_the_callers_verifier(room: Path, tmp_path: Path) 
     table["validation"] = {"every": 3, "edits": 7}
     train_sft(make_recipe(table), measure_edits=measure)
     assert asked == [7, 7] and records(tmp_path, "validation")[0]["exact"] == 0.25
+
+
+def test_a_folded_temperature_goes_on_with_the_training(plain_run: Path, room: Path, tmp_path: Path) -> None:
+    shutil.copytree(plain_run / "model", tmp_path / "start")
+    meta = json.loads((tmp_path / "start" / "earl.json").read_text())
+    assert "temperature" not in meta
+    (tmp_path / "start" / "earl.json").write_text(json.dumps({**meta, "temperature": 0.5}))
+    table = recipe_table(room, tmp_path / "run")
+    table["length"]["steps"] = 1
+    table["model"] = {"start": str(tmp_path / "start")}
+    train_sft(make_recipe(table))
+    assert json.loads((tmp_path / "run" / "model" / "earl.json").read_text())["temperature"] == 0.5
 
 
 def test_lora_leaves_the_base_alone(plain_run: Path, room: Path, tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def merge_policies(
         for key, value in weights.items():
             summed[key] += value
     eyes = _vision(vision if vision is not None else parts[0][0], tokenizer)
-    meta = _meta(parts, first, tokenizer, policy, stored, eyes is not None)
+    meta = _meta(parts, found, tokenizer, policy, stored, eyes is not None)
 
     def write(into: Path) -> None:
         save_policy(policy, into / "policy", dtype=stored, state_dict=summed)
@@ -117,7 +117,7 @@ def _vision(name: str | Path, tokenizer: TextTokenizer) -> VisionTokenizer | Non
 
 def _meta(
     parts: Sequence[tuple[str, float]],
-    first: ModelFolder,
+    found: Sequence[ModelFolder],
     tokenizer: TextTokenizer,
     policy: Any,
     stored: torch.dtype,
@@ -136,6 +136,9 @@ def _meta(
             },
         },
     }
-    if licence := first.meta.get("licence"):
+    if licence := found[0].meta.get("licence"):
         meta["licence"] = licence
+    folded = {float(model.meta.get("temperature", 1.0)) for model in found}
+    if len(folded) == 1 and folded != {1.0}:  # folded into all of them alike, so into their sum
+        meta["temperature"] = folded.pop()
     return meta

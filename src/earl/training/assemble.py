@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,12 +21,18 @@ from earl.training.streams import derive_seed
 
 @dataclass(frozen=True)
 class Parts:
-    """What a policy stage works with. `vision_path` is a folder, None where the recipe has none."""
+    """What a policy stage works with.
+
+    Attributes:
+        vision_path: a folder, None where the recipe has none.
+        temperature: that the start has folded in (`earl convert --temperature`), which training goes on with.
+    """
 
     policy: Any
     tokenizer: TextTokenizer
     vision_path: str | None
     area: int | None
+    temperature: float = 1.0
 
 
 def assemble_policy(recipe: BaseRecipe | SftRecipe | GrpoRecipe, device: torch.device) -> Parts:
@@ -36,7 +43,7 @@ def assemble_policy(recipe: BaseRecipe | SftRecipe | GrpoRecipe, device: torch.d
     """
     model = recipe.model
     attention = _attention(recipe.precision, device)
-    tokenizer, vision_path, area = _tokenizers(model)
+    tokenizer, vision_path, start = _tokenizers(model)
     if model.start is not None:
         dtype = "bfloat16" if recipe.precision.frozen == "bf16" else "float32"  # its adapter is float32
         policy: Any = load_policy(
@@ -65,7 +72,8 @@ def assemble_policy(recipe: BaseRecipe | SftRecipe | GrpoRecipe, device: torch.d
     if recipe.run.compile:
         for layer in policy_of(policy).model.layers:
             layer.compile()
-    return Parts(policy, tokenizer, vision_path, area or model.area)
+    area = start.get("area") or model.area
+    return Parts(policy, tokenizer, vision_path, area, float(start.get("temperature", 1.0)))
 
 
 def _attention(precision: Precision, device: torch.device) -> str:
@@ -74,8 +82,8 @@ def _attention(precision: Precision, device: torch.device) -> str:
     return "eager" if device.type == "cpu" else "sdpa"
 
 
-def _tokenizers(model: Model) -> tuple[TextTokenizer, str | None, int | None]:
-    """The text tokenizer, and where the vision tokenizer lies."""
+def _tokenizers(model: Model) -> tuple[TextTokenizer, str | None, Mapping[str, Any]]:
+    """The text tokenizer, where the vision tokenizer lies, and what `earl.json` of the start says."""
     start = None
     if model.start is not None:
         start = resolve_model(model.start, model.revision, parts=("tokenizer", "vision"))
@@ -89,8 +97,8 @@ def _tokenizers(model: Model) -> tuple[TextTokenizer, str | None, int | None]:
         vision = resolve_model(model.vision_tokenizer, parts=("vision",)).need("vision")
     elif start is not None:
         vision = start.vision_path
-    area = start.meta.get("area") if start is not None else None
-    return TextTokenizer.from_folder(folder), str(vision) if vision else None, area
+    meta = start.meta if start is not None else {}
+    return TextTokenizer.from_folder(folder), str(vision) if vision else None, meta
 
 
 def _warm_start(policy: Any, tokenizer: TextTokenizer, vision_path: str | None, seed: int) -> None:

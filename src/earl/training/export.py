@@ -50,6 +50,8 @@ def save_model(
     }
     if parts.area is not None:
         meta["area"] = parts.area
+    if parts.temperature != 1:
+        meta["temperature"] = parts.temperature
     try:
         parts.tokenizer.save(folder)
         if parts.vision_path is not None:
