@@ -326,14 +326,18 @@ def test_best_of_refuses_before_sampling_what_the_verifier_cannot_read(edit, cap
 def test_evaluate_prints_a_table_and_writes_the_same_numbers(model_folder, tmp_path, capsys):
     file = tmp_path / "report.json"
     words = ["evaluate", "world", "--num", "2", "--json", str(file), "--model", str(model_folder)]
-    assert main([*words, "--device", "cpu", "--families", "color"]) == 0
+    assert main([*words, "--device", "cpu", "--families", "color", "--results"]) == 0
     report = json.loads(file.read_text())
+    results = report["families"]["color"]["results"]
+    assert sum(results.values()) == report["families"]["color"]["judged"] == 2
     assert report["simple"]["n"] == 2
     assert report["families"]["color"]["group"] == "simple"
     assert 0 <= report["simple"]["exact"] <= 1
     shown = capsys.readouterr().out
     assert "all simple" in shown
     assert "95%" in shown
+    row = shown.rpartition("all simple")[2].splitlines()[0].split()
+    assert len(row) == 8 and sum(map(float, row[1:])) == 1.0, "the shares of what the edits did"
     assert main(words) == 2  # the file is there now
     assert "--force" in one_sentence(capsys)
 

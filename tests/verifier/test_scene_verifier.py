@@ -29,9 +29,11 @@ def recolored(yard: Scene) -> Scene:
 
 def test_right_and_wrong_recolouring(yard: Scene) -> None:
     right = judge(yard, RECOLOR, recolored(yard))
-    assert right.overall == 10.0 and right.notes["exact"] == 1.0
-    for wrong in (yard, recolored(yard).without(yard.objects[0])):
+    assert right.overall == 10.0 and right.notes["exact"] == 1.0 and right.notes["result"] == "exact"
+    wrongs = {"untouched": yard, "also elsewhere": recolored(yard).without(yard.objects[0])}
+    for result, wrong in wrongs.items():
         verdict = judge(yard, RECOLOR, wrong)
+        assert verdict.notes["result"] == result
         assert verdict.ok and verdict.overall <= 3.0 and verdict.notes["exact"] == 0.0
 
 
@@ -63,6 +65,7 @@ def test_unfit_edited_image_scores_nothing_and_unfit_source_is_an_error(yard: Sc
     source, oblong = picture(render(yard, 64)), picture(render(yard, 64)[:, :48])
     verdict = SceneVerifier().judge_now([Attempt(source, RECOLOR, oblong)])[0]
     assert verdict.ok and verdict.overall == 0.0 and "square" in str(verdict.notes["why"])
+    assert verdict.notes["result"] == "damaged"
     with pytest.raises(ImageError, match="square"):
         SceneVerifier().judge_now([Attempt(oblong, RECOLOR, source)])
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from earl.world.goals import FAILED_CEILING, check, resolve
+from earl.world.goals import FAILED_CEILING, RESULTS, check, resolve
+from earl.world.scene import COLORS
 from earl.world.tasks import sample_task
 
 TASKS = [sample_task(number, "validation", ("remove",)) for number in range(40)]
@@ -39,3 +40,28 @@ def test_taking_a_solid_away_is_a_small_part_of_moving_it(number):
     assert gone.edit_success == pytest.approx(FAILED_CEILING / 4) and gone.over_editing == 10.0
     assert check(task.request, task.source, task.source).edit_success == 0.0
     assert check(task.request, task.source, task.target).exact
+
+
+def test_what_an_edit_did_has_a_name():
+    task = next(
+        t for number in range(200) if len((t := sample_task(number, "test", ["color"])).source.objects) > 1
+    )
+    source, target = task.source, task.target
+    mine = resolve(task.request.ref, source)
+    other = next(o for o in source.objects if o.place != mine.place)
+    color = next(c for c in COLORS if c not in (mine.color, task.request.value))
+    repainted = source.swapped_for(mine, replace(mine, color=color))
+    told = {
+        "exact": target,
+        "untouched": source,
+        "elsewhere": source.without(other),
+        "also elsewhere": target.without(other),
+        "wrong": repainted,
+        "wrong, also elsewhere": repainted.without(other),
+    }
+    assert tuple(told) == RESULTS
+    assert {name: check(task.request, source, seen).result for name, seen in told.items()} == {
+        name: name for name in RESULTS
+    }
+    empty = check(task.request, source, replace(source, background="other", objects=()))
+    assert empty.result == "wrong, also elsewhere"

@@ -18,6 +18,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--families", nargs="+", default=(), metavar="FAMILY", help="only these edit families")
     add("--resolution", type=shared.integer(16), help="px, side of the pictures (default: the model's)")
     add("--batch", type=shared.integer(1), default=64, help="edits made together")
+    add("--results", action="store_true", help="also print what the edits did: nothing, something else, …")
     add("--json", metavar="FILE", help="also write the numbers there")
     add("--force", action="store_true", help="overwrite FILE if it exists")
     add(
@@ -33,7 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from earl.cli.outputs import claim, write_json
-    from earl.evaluation import WorldBenchmark, evaluate_world, format_table
+    from earl.evaluation import WorldBenchmark, evaluate_world, format_results, format_table
 
     benchmark = WorldBenchmark(
         num=options.num,
@@ -56,6 +57,8 @@ def run(options: argparse.Namespace) -> int:
     seconds = report["seconds"]
     print(f"{options.model}: {options.num} tasks of the {options.split} split, seed {options.seed}, {how}")
     print(format_table(report))
+    if options.results:
+        print(format_results(report))
     print(f"editing took {seconds['edit']:.1f} s, judging {seconds['judge']:.1f} s")
     return 0
 

@@ -1,6 +1,6 @@
 """Benchmarks and their reports."""
 
-from earl.evaluation.report import Judged, by_family, format_table, summarise
+from earl.evaluation.report import Judged, by_family, format_results, format_table, summarise
 from earl.evaluation.world import WorldBenchmark, draw_tasks, evaluate_world, versions
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "by_family",
     "draw_tasks",
     "evaluate_world",
+    "format_results",
     "format_table",
     "summarise",
     "versions",

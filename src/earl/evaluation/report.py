@@ -7,6 +7,7 @@ shown, and takes part in no mean.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 
 from earl.evaluation.intervals import bootstrap_interval
 from earl.records import Verdict
+from earl.world.goals import RESULTS
 
 PARTS = ("edit_success", "over_editing", "naturalness", "artifacts")
 NO_IMAGE = ("undecodable", "unfinished")
@@ -51,7 +53,8 @@ def summarise(edits: Sequence[Judged], *, seed: int = 0) -> dict[str, Any]:
     Returns:
         "n" (edits), "judged" (of them in the means), "no_image", "failed" (verdicts that
         failed), "exact" (rate 0-1), "overall" and the four parts (0-10), and for each of these
-        NAME + "_interval" [low, high] at 95%. Means are None where nothing was judged.
+        NAME + "_interval" [low, high] at 95%. Means are None where nothing was judged. "results",
+        where the verifier tells them (the world's does): what the edits did, with how many.
     """
     counted = [edit for edit in edits if edit.counts]
     summary: dict[str, Any] = {
@@ -65,6 +68,9 @@ def summarise(edits: Sequence[Judged], *, seed: int = 0) -> dict[str, Any]:
         interval = bootstrap_interval(values, seed=seed)
         summary[name] = round(float(np.mean(values)), 4) if values else None
         summary[f"{name}_interval"] = [round(bound, 4) for bound in interval] if interval else None
+    results = Counter(str(edit.verdict.notes["result"]) for edit in counted if "result" in edit.verdict.notes)
+    if results:
+        summary["results"] = {name: results[name] for name in (*RESULTS, "damaged") if results[name]}
     return summary
 
 
@@ -99,6 +105,26 @@ def format_table(report: dict[str, Any]) -> str:
         rows.append(f"{missing} completions held no image; they count as 0")
     if failed:
         rows.append(f"{failed} verdicts failed; they are in no mean")
+    return "\n".join(rows)
+
+
+def format_results(report: dict[str, Any]) -> str:
+    """What the edits did, as text: shares of each row's edits, one row a family, then the two groups."""
+    names = (*RESULTS, "damaged")
+    columns = f"{'family':<14}{'n':>5}" + "".join(f"{name:>{len(name) + 3}}" for name in names)
+    rows = [columns, "-" * len(columns)]
+    for group in ("simple", "complex"):
+        members = {n: s for n, s in report["families"].items() if s["group"] == group}
+        for name, summary in [*members.items(), (f"all {group}", report[group])]:
+            if summary["judged"]:
+                shares = [summary.get("results", {}).get(what, 0) / summary["judged"] for what in names]
+                cells = "".join(
+                    f"{share:>{len(what) + 3}.2f}" for what, share in zip(names, shares, strict=True)
+                )
+                rows.append(f"{name:<14}{summary['judged']:>5}{cells}")
+    rows.append(
+        "untouched: nothing changed; elsewhere: something else did; wrong: the right thing, not as asked"
+    )
     return "\n".join(rows)
 
 

@@ -78,7 +78,11 @@ class SceneVerifier:
         try:
             edited = perceive(edited_pixels, prior=expected)
         except ImageError as problem:
-            notes: dict[str, float | str] = {"exact": 0.0, "why": f"the edited image is unfit: {problem}"}
+            notes: dict[str, float | str] = {
+                "exact": 0.0,
+                "result": "damaged",
+                "why": f"the edited image is unfit: {problem}",
+            }
             return Verdict("ok", 0.0, 0.0, 0.0, 0.0, notes=notes)
         return _verdict(request, source, edited, to_working(source_pixels), to_working(edited_pixels))
 
@@ -109,8 +113,10 @@ def _verdict(
     natural = score(everywhere, NATURALNESS)
     wear = max(edited.wear.values(), default=0.0)
     unharmed = min(score(somewhere, ARTIFACTS), score(wear, WEAR))
+    exact = outcome.exact and min(over_editing, natural, unharmed) >= EXACT_LEAST
     notes: dict[str, float | str] = {
-        "exact": float(outcome.exact and min(over_editing, natural, unharmed) >= EXACT_LEAST),
+        "exact": float(exact),
+        "result": "damaged" if outcome.exact and not exact else outcome.result,
         "why": outcome.why,
         "residual": round(everywhere, 4),
         "worst_blob": round(somewhere, 4),

@@ -18,6 +18,9 @@ from earl.world.relations import related
 from earl.world.sampling import can_carry
 from earl.world.scene import COLUMNS, ROWS, SIZES, Scene, SceneObject
 
+RESULTS = ("exact", "untouched", "elsewhere", "also elsewhere", "wrong", "wrong, also elsewhere")
+"""What an edit did to a scene: what was asked; nothing; something else instead; something else too;
+at the right place something else than was asked; that, and something else too."""
 FAILED_CEILING = 0.9  # an edit that failed, or damage, scores at most this much of 10
 
 
@@ -29,12 +32,13 @@ class Outcome:
     something is wrong they lie in [0, 0.9], rising steeply with how near it came: half of an edit
     is cheap (taking a solid away is half of moving it), and must not pay. `exact`: both are 10.
     Over-editing is 0 where no other solid is left as it was, or the background or style changed
-    too: else it would pay to erase everything to be sure of a removal.
+    too: else it would pay to erase everything to be sure of a removal. `result` is one of `RESULTS`.
     """
 
     edit_success: float
     over_editing: float
     exact: bool
+    result: str
     why: str
     expected: Scene
 
@@ -79,11 +83,13 @@ def _compare(source: Scene, target: Scene, edited: Scene) -> Outcome:
     gains: list[float] = []
     kept: dict[object, float] = {}
     problems: list[str] = []
+    touched = False  # anything that was to change
     for place in {**was, **want, **seen}:
         before, goal, now = was.get(place), want.get(place), seen.get(place)
         match = likeness(goal, now)
         if likeness(before, goal) < 0.999:
             start = likeness(before, goal)
+            touched = touched or likeness(before, now) < 0.999
             gains.append(max(0.0, (match - start) / (1 - start)))
             if match < 0.999:
                 problems.append(f"{_name(place)}: expected {_words(goal)}, seen {_words(now)}")
@@ -95,7 +101,16 @@ def _compare(source: Scene, target: Scene, edited: Scene) -> Outcome:
     success = 10.0 if done else FAILED_CEILING * (sum(gains) / len(gains)) ** 2
     clean = min(kept.values(), default=1.0) > 0.999
     over = 10.0 if clean else FAILED_CEILING * _left_alone(kept)
-    return Outcome(success, over, done and clean, "; ".join(problems) or "as asked", target)
+    result = _result(done=done, touched=touched, clean=clean)
+    return Outcome(success, over, done and clean, result, "; ".join(problems) or "as asked", target)
+
+
+def _result(*, done: bool, touched: bool, clean: bool) -> str:
+    if done:
+        return "exact" if clean else "also elsewhere"
+    if touched:
+        return "wrong" if clean else "wrong, also elsewhere"
+    return "untouched" if clean else "elsewhere"
 
 
 def _left_alone(kept: dict[object, float]) -> float:
@@ -327,4 +342,4 @@ _OUTCOMES = {
     "color_related": _color_related,
 }
 
-__all__ = ["FAILED_CEILING", "Outcome", "check", "likeness", "outcomes", "resolve"]
+__all__ = ["FAILED_CEILING", "RESULTS", "Outcome", "check", "likeness", "outcomes", "resolve"]
