@@ -44,6 +44,11 @@ def test_over_http_the_run_is_the_same(tmp_path: Path) -> None:
         [line[name] for name in JUDGED] for line in http
     ]
     assert any(0 < line["edit_success"] < 10 for line in here), "there was something to tell apart"
+    for line in here:
+        shares = [line[name] for name in ("exact", "untouched", "elsewhere")]
+        assert all(share * 8 == round(share * 8) for share in shares) and sum(shares) <= 1
+    assert sum(line["exact"] + line["untouched"] + line["elsewhere"] for line in here) > 0
+    assert "exact" not in http[0], "scores that came over HTTP say no more than that"
     watched = records(tmp_path / "http", "validation")
     assert [line["step"] for line in watched] == [0, 2]
     assert all(line.get("second_gap", 0.0) == 0.0 for line in watched)

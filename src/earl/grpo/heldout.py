@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from PIL import Image
 
 from earl.grpo.batches import Group, make_batch
+from earl.grpo.judging import shares_of_results
 from earl.grpo.prompts import PromptSource
 from earl.grpo.rollouts import Sampler
 from earl.grpo.samples import SampleBook, Shown
@@ -56,8 +57,9 @@ class HeldOut:
 
     def __call__(self, step: int) -> dict[str, float]:
         """Means over the judged edits: `overall` (also by kind of edit), the four parts, `judged`
-        (share), `second` and `second_gap` (first - second, points), `drift` (nats a token). Of a sum
-        also each verifier's, as `NAME.overall`."""
+        (share), `exact`, `untouched` and `elsewhere` (shares, see `shares_of_results`), `second` and
+        `second_gap` (first - second, points), `drift` (nats a token). Of a sum also each verifier's, as
+        `NAME.overall`."""
         groups = self.sampler.collect(self.prompts, group=1, exact=True)  # as `earl evaluate` decodes
         attempts = [self.sampler.attempts[group.key][0] for group in groups]
         second: Sequence[Verdict | None] = [None] * len(groups)
@@ -103,6 +105,7 @@ def _numbers(group: Group, second: Verdict | None) -> dict[str, float]:
     if verdict.ok and verdict.overall is not None:
         found["overall"] = found[f"overall_{group.kind}"] = verdict.overall
         found |= {part: float(getattr(verdict, part)) for part in PARTS}
+        found |= {name: value for name, (value,) in shares_of_results([verdict]).items()}
         if second is not None and second.overall is not None:
             found["second"] = second.overall
             found["second_gap"] = verdict.overall - second.overall

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 
 from earl.errors import EarlError, VerifierError
@@ -13,6 +13,18 @@ from earl.records import Attempt, Verdict
 
 RETRIED = ("unreachable", "unusable")
 """Statuses that are the verifier's trouble, not the completion's: asking again may help."""
+
+
+def shares_of_results(verdicts: Iterable[Verdict]) -> dict[str, list[float]]:
+    """Of the verdicts that tell what an edit did (the scene verifier's), each 0 or 1: `exact`;
+    `untouched`, nothing was changed; `elsewhere`, something that was not to change, alone or as well."""
+    results = [str(verdict.notes["result"]) for verdict in verdicts if "result" in verdict.notes]
+    told = {
+        "exact": [result == "exact" for result in results],
+        "untouched": [result == "untouched" for result in results],
+        "elsewhere": [result.endswith("elsewhere") for result in results],
+    }
+    return {name: [float(one) for one in found] for name, found in told.items() if found}
 
 
 class Judge:

@@ -20,6 +20,7 @@ from earl.errors import RewardError, TrainingError
 from earl.grpo.advantages import group_advantages
 from earl.grpo.batches import Group, RolloutBatch, make_batch, without_weight
 from earl.grpo.guards import Progress
+from earl.grpo.judging import shares_of_results
 from earl.grpo.prompts import PromptSource
 from earl.grpo.rollouts import Sampler, failed
 from earl.grpo.samples import SampleBook, Shown
@@ -227,6 +228,8 @@ class GrpoTrainer(Trainer):
         for part in PARTS:
             self._note(part, [getattr(verdict, part) for verdict in verdicts])
         for name, values in scores_by_part(rollout.verdict for rollout in rollouts).items():
+            self._note(name, values)
+        for name, values in shares_of_results(verdicts).items():
             self._note(name, values)
         self._note("failed", [float(rollout.reward is None) for rollout in rollouts])
         self._note("dropped_groups", [float(len(group.judged) < 2) for group in drawn])

@@ -50,6 +50,14 @@ GRPO = (
     ),
     Wanted("Reward", "Its four parts", "Each 0-10, 10 is best in all four.", _train(*PARTS)),
     Wanted(
+        "Reward",
+        "What the rollouts did",
+        "Shares: exactly what was asked, nothing at all, or something that was not to change.",
+        _train("exact", "untouched", "elsewhere"),
+        least=0.0,
+        most=1.0,
+    ),
+    Wanted(
         "Held out",
         "Prompts never trained on",
         "Mean overall score of one edit of each, 0-10.",
@@ -60,6 +68,14 @@ GRPO = (
         ),
     ),
     Wanted("Held out", "Held out, by part", "The verifier's four scores, 0-10.", _held(*PARTS)),
+    Wanted(
+        "Held out",
+        "What the held-out edits did",
+        "Shares, as of the rollouts; one edit of each prompt, so with few prompts they jump.",
+        _held("exact", "untouched", "elsewhere"),
+        least=0.0,
+        most=1.0,
+    ),
     Wanted(
         "Held out",
         "Two verifiers on prompts never trained on",
