@@ -340,6 +340,8 @@ def test_evaluate_prints_a_table_and_writes_the_same_numbers(model_folder, tmp_p
     assert len(row) == 8 and sum(map(float, row[1:])) == 1.0, "the shares of what the edits did"
     assert main(words) == 2  # the file is there now
     assert "--force" in one_sentence(capsys)
+    assert main(["evaluate", "world", "--num", "2", "--results", "-o", str(tmp_path / "folder")]) == 2
+    assert "--results" in one_sentence(capsys) and not (tmp_path / "folder").exists()
 
 
 def test_demo(model_folder, tmp_path, capsys):

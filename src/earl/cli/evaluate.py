@@ -71,6 +71,8 @@ def _staged(options: argparse.Namespace, benchmark) -> int:
 
     if options.json:
         raise ConfigError("--json is for a run without -o; with it the numbers are in FOLDER/results.json")
+    if options.results:
+        raise ConfigError("--results is for a run without -o; leave one of the two out")
     if benchmark.resolution is None:
         benchmark = replace(benchmark, resolution=_side(options))
     tasks = WorldTasks(benchmark)

@@ -20,6 +20,8 @@ from earl.world.goals import RESULTS
 
 PARTS = ("edit_success", "over_editing", "naturalness", "artifacts")
 NO_IMAGE = ("undecodable", "unfinished")
+SHOWN_RESULTS = (*RESULTS, "damaged")
+"""What an edit did to the scene, and what was asked but in a picture too damaged to count as exact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ def summarise(edits: Sequence[Judged], *, seed: int = 0) -> dict[str, Any]:
         summary[f"{name}_interval"] = [round(bound, 4) for bound in interval] if interval else None
     results = Counter(str(edit.verdict.notes["result"]) for edit in counted if "result" in edit.verdict.notes)
     if results:
-        summary["results"] = {name: results[name] for name in (*RESULTS, "damaged") if results[name]}
+        summary["results"] = {name: results[name] for name in SHOWN_RESULTS if results[name]}
     return summary
 
 
@@ -110,7 +112,7 @@ def format_table(report: dict[str, Any]) -> str:
 
 def format_results(report: dict[str, Any]) -> str:
     """What the edits did, as text: shares of each row's edits, one row a family, then the two groups."""
-    names = (*RESULTS, "damaged")
+    names = SHOWN_RESULTS
     columns = f"{'family':<14}{'n':>5}" + "".join(f"{name:>{len(name) + 3}}" for name in names)
     rows = [columns, "-" * len(columns)]
     for group in ("simple", "complex"):
@@ -125,6 +127,8 @@ def format_results(report: dict[str, Any]) -> str:
     rows.append(
         "untouched: nothing changed; elsewhere: something else did; wrong: the right thing, not as asked"
     )
+    if missing := sum(report[group]["no_image"] for group in ("simple", "complex")):
+        rows.append(f"{missing} completions held no image; they are in no column")
     return "\n".join(rows)
 
 
