@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from earl.grpo.loss import LossSettings, grpo_loss, importance_weights
+from earl.grpo.loss import LossSettings, agreed, grpo_loss, importance_weights
 
 ACTIVE = torch.tensor([[True, True], [True, False]])
 ADVANTAGES = torch.tensor([2.0, -1.0])
@@ -86,3 +86,9 @@ def test_importance_weights_are_capped_and_scale_the_gain_alone():
     assert not weights.requires_grad
     parts = grpo_loss(trainer, ADVANTAGES, ACTIVE, LossSettings(), weights_BT=weights)
     assert parts.total.item() == pytest.approx(-(2 * 2.0 + 2 * 0.5 - 1.0))
+
+
+def test_tokens_on_which_sampler_and_trainer_disagree_lie_outside_the_range():
+    trainer, sampler = logs((0.5, 0.3), (0.1, 1e-6)), logs((0.1, 0.6), (0.51, 0.99)).detach()
+    assert agreed(trainer, sampler, (0.2, 5.0)).tolist() == [[True, True], [False, False]]
+    assert agreed(trainer, sampler, (0.45, 4.9)).tolist() == [[False, True], [False, False]]

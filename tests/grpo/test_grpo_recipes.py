@@ -31,6 +31,8 @@ def test_the_published_constants():
         ("prompts.origin=shards", ["prompts.origin", "prompts.path"]),
         ("grpo.cycle={tokens='text', steps=3, period=2}", ["grpo.cycle.steps", "grpo.cycle.period"]),
         ("grpo={mirror_release=true, updates=2}", ["grpo.mirror_release", "grpo.updates"]),
+        ("grpo={mirror_release=true, importance_range=[0.2, 5]}", ["grpo.mirror_release", "importance_range"]),
+        ("grpo.importance_range=[1.5, 5]", ["grpo.importance_range", "1.5", "below 1"]),
         ("validation.patience=3", ["validation.patience", "stops.patience"]),
         ("length={epochs=2}", ["length.steps"]),
         ("grpo.clip_hgih=0.3", ["grpo.clip_high"]),
@@ -45,7 +47,7 @@ def test_fields_that_disagree_are_named(override: str, words: list[str]):
 
 def test_the_release_shares_nothing_among_codes():
     with pytest.raises(ConfigError, match=r"grpo\.mirror_release = true and \[kinship\]"):
-        load_stage(WORLD, ["grpo.mirror_release=true", "kinship.targets=1.0"])
+        load_stage(WORLD, ["grpo={mirror_release=true}", "kinship.targets=1.0"])
 
 
 def test_the_resolved_recipe_reads_back_equal(tmp_path: Path):

@@ -117,6 +117,7 @@ VARIANTS = {
     "dr grpo": {"divide_by_std": False},
     "gspo": {"ratio": "sequence", "updates": 2, "clip_low": 3e-4, "clip_high": 4e-4},
     "importance": {"importance_cap": 2.0},
+    "importance range": {"importance_range": [0.2, 5.0]},
     "no reference": {"kl_coefficient": 0.0},
     "reference on cpu": {"reference_device": "cpu"},
     "mirror": {"mirror_release": True},
@@ -133,7 +134,9 @@ def test_every_setting_runs(name: str, plain_run: Path, room: Path, tmp_path: Pa
     assert all(isinstance(line["loss"], float) for line in lines)
     first = records(plain_run)[0]
     assert lines[0]["reward"] == first["reward"], "the first rollouts are those of the plain run"
-    if name in ("importance", "reference on cpu", "visual only"):  # nothing else is trained on here
+    if name == "importance range":
+        assert lines[0]["disagreed"] == 0, "the engine is ours and computes in float32"
+    if name in ("importance", "importance range", "reference on cpu", "visual only"):  # nothing else is trained on here
         assert lines[1]["reward"] == pytest.approx(records(plain_run)[1]["reward"], abs=1e-6)
     if "updates" in VARIANTS[name]:
         assert lines[1]["reward"] != records(plain_run)[1]["reward"]

@@ -244,3 +244,38 @@ def test_mirror_release_equals_the_golden_vectors(sharing):
         (model.model.layers[0].self_attn.q_proj.weight.grad, vectors["q_proj0_grad"]),
     ):
         assert (gradient - wanted).norm() / wanted.norm() < 1e-4
+
+
+@pytest.mark.parametrize("ratio", ["token", "sequence"])
+def test_tokens_that_rounding_decided_leave_the_loss_and_the_kl(ratio):
+    """One token that the sampler found likely and trainer and reference differ on by 20 nats."""
+    model = policy()
+    batch = batch_of(groups())
+    with torch.no_grad():
+        honest = score(model, batch, VOCABULARY)[0]
+    row, column = batch.active_BT.nonzero()[3].tolist()
+    sampled, reference = honest.clone(), honest + 0.1
+    sampled[row, column] += 20
+    reference[row, column] += 20
+    told = replace(batch, sampled_BT=sampled, reference_BT=reference)
+    settings = LossSettings(kl_coefficient=0.1, ratio=ratio)
+
+    def run(given, bounds):
+        objective = GrpoObjective(model, VOCABULARY, Precision(), settings, importance_range=bounds)
+        model.zero_grad()
+        losses = objective(given)
+        losses.total.backward()
+        return losses, model.lm_head.weight.grad.clone()
+
+    kept, gradient = run(told, (0.2, 5.0))
+    without = told.active_BT.clone()
+    without[row, column] = False
+    expected, by_hand = run(replace(told, active_BT=without), None)
+    assert torch.allclose(kept.total, expected.total, rtol=1e-6)
+    assert torch.allclose(gradient, by_hand, atol=1e-7)
+    left_out, active = kept.metrics["disagreed"].tolist()
+    assert (left_out, active) == (1, int(batch.active_BT.sum()))
+    blown, wild = run(told, None)
+    assert blown.metrics["kl"][0] > 1e6 * kept.metrics["kl"][0]
+    assert wild.norm() > 100 * gradient.norm()
+    assert "disagreed" not in blown.metrics

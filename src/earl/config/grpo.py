@@ -104,6 +104,9 @@ class Grpo(Section):
     importance_cap: float | None = Field(
         default=None, gt=0, description="cap of trainer / sampler probability as a weight (another engine)"
     )
+    importance_range: tuple[float, float] | None = Field(
+        default=None, description="tokens whose trainer / sampler probability lies outside are left out"
+    )
     share_prompt: bool = Field(default=True, description="compute a prompt once for its rollouts")
     reference_device: Literal["same", "cpu"] = Field(
         default="same", description="where a frozen copy rests between uses; not asked for with lora"
@@ -115,10 +118,23 @@ class Grpo(Section):
 
     @model_validator(mode="after")
     def _mirror(self) -> Grpo:
-        if self.mirror_release and (self.updates > 1 or self.ratio == "sequence" or self.importance_cap):
+        compared = self.importance_cap or self.importance_range
+        if self.mirror_release and (self.updates > 1 or self.ratio == "sequence" or compared):
             raise ValueError(
                 "grpo.mirror_release = true has neither ratios nor importance weights: it needs "
-                "grpo.updates = 1, grpo.ratio = 'token' and no grpo.importance_cap"
+                "grpo.updates = 1, grpo.ratio = 'token', no grpo.importance_cap and no grpo.importance_range"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _range(self) -> Grpo:
+        if self.importance_range is None:
+            return self
+        low, high = self.importance_range
+        if not 0 <= low < 1 < high:
+            raise ValueError(
+                f"grpo.importance_range = [{low:g}, {high:g}] must reach from below 1 to above 1 and not below "
+                "0, as [0.2, 5] does: where sampler and trainer agree the ratio is 1"
             )
         return self
 

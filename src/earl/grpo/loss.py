@@ -94,3 +94,15 @@ def importance_weights(trainer_BT: Tensor, sampler_BT: Tensor, cap: float) -> Te
     gradient is that of a policy slightly off the one that drew the rollouts.
     """
     return (trainer_BT - sampler_BT).detach().exp().clamp_max(cap)
+
+
+def agreed(trainer_BT: Tensor, sampler_BT: Tensor, bounds: tuple[float, float]) -> Tensor:
+    """Where p of the trainer / p of the sampler lies within the bounds, both included: bool (B, T).
+
+    What lies outside says more about rounding than about the policy: where attention is sharp, rounding
+    alone can decide between two cells, and an estimate that is an exponential, as k3 is, makes one
+    such token outweigh all others. IcePop leaves such tokens out too (arXiv 2510.18855, there with
+    0.5 and 5); its weights on the others are `importance_weights`.
+    """
+    ratio_BT = (trainer_BT - sampler_BT).detach().exp()
+    return (ratio_BT >= bounds[0]) & (ratio_BT <= bounds[1])

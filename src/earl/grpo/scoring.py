@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from earl.config.sections import Precision
 from earl.grpo.batches import RolloutBatch
-from earl.grpo.loss import LossSettings, grpo_loss, importance_weights
+from earl.grpo.loss import LossSettings, agreed, grpo_loss, importance_weights
 from earl.policy import (
     Kin,
     branched_hidden_states,
@@ -112,6 +112,8 @@ class GrpoObjective(nn.Module):
         policy: Emu3ForCausalLM, with or without a LoRA adapter.
         temperature: of the sampling.
         importance_cap: see `loss.importance_weights`; None leaves the weights out.
+        importance_range: see `loss.agreed`; tokens outside have no part in the loss or in `kl`, but count
+            in what it is divided by. None keeps all.
         kin: codes among which the gradient of visual tokens is shared; likelihoods stay what they are.
     """
 
@@ -124,6 +126,7 @@ class GrpoObjective(nn.Module):
         *,
         temperature: float = 1.0,
         importance_cap: float | None = None,
+        importance_range: tuple[float, float] | None = None,
         sharing: Sharing = "cache",
         kin: Kin | None = None,
     ) -> None:
@@ -132,6 +135,7 @@ class GrpoObjective(nn.Module):
         self.policy = policy
         self.vocabulary, self.precision, self.settings = vocabulary, precision, settings
         self.temperature, self.importance_cap, self.sharing = temperature, importance_cap, sharing
+        self.importance_range = importance_range
 
     def score(self, policy: Any, batch: RolloutBatch) -> tuple[Tensor, Tensor]:
         """`score` with this objective's settings, for this policy or the reference."""
@@ -147,18 +151,22 @@ class GrpoObjective(nn.Module):
 
     def forward(self, batch: RolloutBatch) -> Losses:
         """Metrics over active tokens: `loss`, `kl` (k3, nats), `clipped` (share), `sampler_gap` (nats,
-        |trainer - sampler|), `sampler_ratio` (trainer / sampler probability); `entropy_visual` and
-        `entropy_text` in nats over all scored tokens of the kind."""
+        |trainer - sampler|), `sampler_ratio` (trainer / sampler probability), with an `importance_range`
+        `disagreed` (share left out); `entropy_visual` and `entropy_text` in nats over all scored tokens of
+        the kind."""
         logprobs_BT, entropy_BT = self.score(self.policy, batch)
         active_BT = batch.active_BT
         weights_BT = None
         before_BT = logprobs_BT.detach() if batch.old_BT is None else batch.old_BT
+        kept_BT = active_BT
+        if self.importance_range is not None:
+            kept_BT = active_BT & agreed(before_BT, batch.sampled_BT, self.importance_range)
         if self.importance_cap is not None:
             weights_BT = importance_weights(before_BT, batch.sampled_BT, self.importance_cap)
         parts = grpo_loss(
             logprobs_BT,
             batch.advantages_B,
-            active_BT,
+            kept_BT,
             self.settings,
             old_BT=batch.old_BT,
             reference_BT=batch.reference_BT,
@@ -169,13 +177,15 @@ class GrpoObjective(nn.Module):
             "loss": torch.stack(
                 [parts.total.detach().double(), parts.total.new_tensor(batch.active).double()]
             ),
-            "kl": _sum_and_count(parts.kl_BT, active_BT),
-            "clipped": _sum_and_count(parts.clipped_BT, active_BT),
+            "kl": _sum_and_count(parts.kl_BT, kept_BT),
+            "clipped": _sum_and_count(parts.clipped_BT, kept_BT),
             "sampler_gap": _sum_and_count(gap_BT.abs(), active_BT),
             "sampler_ratio": _sum_and_count(gap_BT.exp(), active_BT),
             "entropy_visual": _sum_and_count(entropy_BT, batch.kinds_BT == Kind.VISUAL),
             "entropy_text": _sum_and_count(entropy_BT, batch.kinds_BT == Kind.TEXT),
         }
+        if self.importance_range is not None:
+            metrics["disagreed"] = _sum_and_count((~kept_BT).float(), active_BT)
         return Losses(parts.total, metrics)
 
 

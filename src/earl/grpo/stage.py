@@ -170,6 +170,7 @@ def _objective(recipe: GrpoRecipe, parts: Parts) -> GrpoObjective:
         ),
         temperature=recipe.rollouts.temperature,
         importance_cap=importance_cap(settings, recipe.rollouts),
+        importance_range=settings.importance_range,
         sharing=sharing,
         kin=set_kinship(parts, recipe.kinship),
     )

@@ -131,6 +131,13 @@ GRPO = (
         _train("sampler_gap"),
         least=0.0,
     ),
+    Wanted(
+        "Health",
+        "Tokens left out",
+        "Share on which sampler and trainer disagree beyond grpo.importance_range.",
+        _train("disagreed"),
+        least=0.0,
+    ),
     Wanted("Health", "Clipped tokens", "Share whose ratio the bound replaced.", _train("clipped"), least=0.0),
 )
 COMMON = (
