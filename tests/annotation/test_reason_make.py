@@ -242,6 +242,7 @@ def test_an_endpoint_lost_while_a_limit_is_raised_leaves_what_was_there(prepared
 def test_boxes_are_estimated_where_there_are_none():
     bare = edit(0, boxes=())
     assert estimate_boxes(bare, None) == (Box(16, 16, 32, 32),)
+    assert estimate_boxes(bare, None, margin=0) == (Box(8, 8, 40, 40),)
     before = Image.new("RGB", (64, 48), (100, 100, 100))
     after = before.copy()
     after.paste((200, 0, 0), (18, 17, 29, 28))

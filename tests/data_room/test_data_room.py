@@ -349,7 +349,11 @@ def test_world_shards_share_pictures_and_continue(tmp_path: Path) -> None:
     assert encoder.seen <= len(pictures) + 1 < 2 * len(tasks), "a shared source is encoded once"
     last, task = found[len(found) - 1], tasks[-1]
     source, target = render(task.source, 32), render(task.target, 32)
-    assert np.array_equal(last.changed, changed_cells(source, target))
+    assert np.array_equal(last.changed, changed_cells(source, target, dilate=0)) and found.margin == 0
+    prepare_world(tmp_path / "grown", FakeEncoder(), replace(settings, margin=1))
+    grown = load_shards(tmp_path / "grown")
+    assert grown.margin == 1
+    assert np.array_equal(grown[len(grown) - 1].changed, changed_cells(source, target, dilate=1))
     assert last.source_caption and last.instruction == task.instruction and last.family == task.family
     prepare_world(tmp_path / "b", FakeEncoder(), settings, workers=1)
     drawn_apart = load_shards(tmp_path / "b")[len(found) - 1]

@@ -27,6 +27,22 @@ def test_other_settings_are_refused_and_a_limit_goes_on(tmp_path):
     assert [edit.id for edit in load_shards(out)] == [f"task_{i}" for i in range(5)]
 
 
+def test_the_margin_around_changes_is_a_setting(tmp_path):
+    path = files.write_parquet(files.rows_of("omniedit"), tmp_path / "x.parquet")
+    cells = {}
+    for margin in (0, 1):
+        settings = Preparation(area=64 * 64, shard_rows=2, margin=margin)
+        prepare_source(open_source("omniedit", path=path), tmp_path / str(margin), Marks(), settings)
+        shards = load_shards(tmp_path / str(margin))
+        assert shards.margin == margin
+        cells[margin] = [edit.changed for edit in shards]
+    assert all((grown | bare).sum() == grown.sum() for bare, grown in zip(cells[0], cells[1], strict=True))
+    assert sum(grown.sum() for grown in cells[1]) > sum(bare.sum() for bare in cells[0]) > 0
+    with pytest.raises(DataError, match="margin"):
+        settings = Preparation(area=64 * 64, shard_rows=2)
+        prepare_source(open_source("omniedit", path=path), tmp_path / "0", Marks(), settings)
+
+
 def test_a_folder_that_is_added_to_has_no_card_until_it_is_through(tmp_path):
     class Breaks(Marks):
         calls = 0

@@ -31,7 +31,10 @@ def test_the_published_constants():
         ("prompts.origin=shards", ["prompts.origin", "prompts.path"]),
         ("grpo.cycle={tokens='text', steps=3, period=2}", ["grpo.cycle.steps", "grpo.cycle.period"]),
         ("grpo={mirror_release=true, updates=2}", ["grpo.mirror_release", "grpo.updates"]),
-        ("grpo={mirror_release=true, importance_range=[0.2, 5]}", ["grpo.mirror_release", "importance_range"]),
+        (
+            "grpo={mirror_release=true, importance_range=[0.2, 5]}",
+            ["grpo.mirror_release", "importance_range"],
+        ),
         ("grpo.importance_range=[1.5, 5]", ["grpo.importance_range", "1.5", "below 1"]),
         ("validation.patience=3", ["validation.patience", "stops.patience"]),
         ("length={epochs=2}", ["length.steps"]),

@@ -136,7 +136,12 @@ def test_every_setting_runs(name: str, plain_run: Path, room: Path, tmp_path: Pa
     assert lines[0]["reward"] == first["reward"], "the first rollouts are those of the plain run"
     if name == "importance range":
         assert lines[0]["disagreed"] == 0, "the engine is ours and computes in float32"
-    if name in ("importance", "importance range", "reference on cpu", "visual only"):  # nothing else is trained on here
+    if name in (
+        "importance",
+        "importance range",
+        "reference on cpu",
+        "visual only",
+    ):  # nothing else is trained on here
         assert lines[1]["reward"] == pytest.approx(records(plain_run)[1]["reward"], abs=1e-6)
     if "updates" in VARIANTS[name]:
         assert lines[1]["reward"] != records(plain_run)[1]["reward"]

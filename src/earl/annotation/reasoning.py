@@ -119,7 +119,7 @@ async def make_reasoning(
             edits = [rows[place] for place in range(wanted)]
             show = partial(on_progress, totals, asker.tally) if on_progress else None
             with AnswerFile(folder / ANSWERS / f"{shard.name}.jsonl") as answers:
-                questions = _questions(shard, edits, pictures, template, model, settings)
+                questions = _questions(shard, edits, pictures, template, model, settings, rows.margin)
                 outcomes = await asker.settle(questions, answers, on_done=show)
             if asker.stopped:
                 break
@@ -164,12 +164,13 @@ def _questions(
     template: Template,
     model: str,
     settings: ReasoningData,
+    margin: int,
 ) -> Iterator[Question[str]]:
     """What is asked about each edit that has a target."""
     able = [place for place, edit in enumerate(edits) if edit.has_target]
     pairs = pictures.of(shard, [edits[place] for place in able])
     for place, pair in zip(able, pairs, strict=True):
-        yield _question(place, edits[place], pair, pictures.exact, template, model, settings)
+        yield _question(place, edits[place], pair, pictures.exact, template, model, settings, margin)
 
 
 def _question(
@@ -180,13 +181,14 @@ def _question(
     template: Template,
     model: str,
     settings: ReasoningData,
+    margin: int,
 ) -> Question[str]:
     """One edit's question. Boxes are asked for in pixels of the pictures as they are shown."""
     height, width = edit.source_codes.shape
     size = width * 8, height * 8
     scale = settings.side / max(size)
     shown = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-    known = edit.boxes or estimate_boxes(edit, pair if exact else None, settings.tolerance)
+    known = edit.boxes or estimate_boxes(edit, pair if exact else None, settings.tolerance, margin)
     boxes = [scale_box(box, size, shown) for box in known]
     values = {
         "instruction": edit.instruction,
@@ -211,16 +213,17 @@ def _question(
 
 
 def estimate_boxes(
-    edit: Edit, pair: tuple[Image.Image, Image.Image] | None, tolerance: int = 16
+    edit: Edit, pair: tuple[Image.Image, Image.Image] | None, tolerance: int = 16, margin: int = 1
 ) -> tuple[Box, ...]:
     """Where an edit is, from the difference of its pixels, in pixels of the prepared picture.
 
     Args:
         pair: the pictures as they came, for boxes that are tight; else the changed cells, which were
             found from the pixels when the edit was prepared, are boxed.
+        margin: cells by which those were grown.
     """
     if pair is None:
-        return changed_boxes(edit.changed)
+        return changed_boxes(edit.changed, dilated=margin)
     import numpy as np
 
     height, width = edit.source_codes.shape
@@ -229,7 +232,7 @@ def estimate_boxes(
         for image in pair
     )
     differs = (np.abs(before - after) > tolerance).any(axis=2)
-    return changed_boxes(edit.changed, differs)
+    return changed_boxes(edit.changed, differs, dilated=margin)
 
 
 def _facts(edit: Edit, boxes: Sequence[Box]) -> str:

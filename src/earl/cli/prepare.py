@@ -24,6 +24,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--resolution", type=shared.integer(16, 4096), default=64, help="px, a multiple of 8")
     add("--shard-sources", type=shared.integer(1), default=1024, help="source pictures of a shard")
     add("--questions", type=shared.integer(0, 64), default=2, help="about the source, of each edit")
+    add("--margin", type=shared.integer(0, 8), default=0, help="cells around a change that count as changed")
     add("--batch", type=shared.integer(1), default=64, help="pictures encoded at once")
     add("--workers", type=shared.integer(0, 1024), default=0, help="processes that draw pictures")
     add("--device", choices=shared.DEVICES, default="auto", help="auto: CUDA where there is one")
@@ -49,6 +50,7 @@ def run(options: argparse.Namespace) -> int:
         resolution=options.resolution,
         shard_sources=options.shard_sources,
         questions=options.questions,
+        margin=options.margin,
     )
     began = time.perf_counter()
     folder = prepare_world(

@@ -50,6 +50,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--tolerance", type=shared.integer(0, 255), default=16, help="levels below which pixels are unchanged"
     )
+    group.add_argument(
+        "--margin", type=shared.integer(0, 8), default=1, help="cells around a change that count as changed"
+    )
     add_endpoint(
         parser,
         "the model that writes instructions (with --instructions-from-captions)",
@@ -134,6 +137,7 @@ def run(options: argparse.Namespace) -> int:
         settings = Preparation(
             area=options.area or area,
             tolerance=options.tolerance,
+            margin=options.margin,
             shard_rows=options.shard_rows,
             batch=options.batch,
             readers=options.readers,

@@ -133,8 +133,8 @@ class Grpo(Section):
         low, high = self.importance_range
         if not 0 <= low < 1 < high:
             raise ValueError(
-                f"grpo.importance_range = [{low:g}, {high:g}] must reach from below 1 to above 1 and not below "
-                "0, as [0.2, 5] does: where sampler and trainer agree the ratio is 1"
+                f"grpo.importance_range = [{low:g}, {high:g}] must reach from below 1 (0 at least) to above "
+                "1, as [0.2, 5] does: where sampler and trainer agree the ratio is 1"
             )
         return self
 

@@ -230,7 +230,7 @@ class Model(Section):
 class Source(Section):
     """One source of a mixture: shards on disk."""
 
-    path: str = Field(description="folder of tokenised shards, as `earl data prepare` writes it")
+    path: str = Field(description="folder of tokenised shards, as `earl prepare` writes it")
     weight: float = Field(default=1.0, ge=0, description="upsampling: expected passes over it per epoch")
     group: Literal["simple", "complex", "all"] = Field(default="all", description="S, C or both of its edits")
     families: tuple[str, ...] = Field(default=(), description="only these edit families; none given: all")

@@ -180,6 +180,7 @@ def _made_with(source: OpenedSource, encoder: Encoder, settings: Preparation) ->
         "codebook_size": encoder.codebook_size,
         "area": settings.area,
         "tolerance": settings.tolerance,
+        **({"margin": settings.margin} if settings.margin != 1 else {}),  # 1 before there was a choice
         "shard_rows": settings.shard_rows,
         "holdout": settings.holdout,
         **({"holdout_test": settings.holdout_test} if settings.holdout_test else {}),

@@ -118,6 +118,11 @@ class EditShards:
     def codebook_size(self) -> int:
         return int(self.manifest["codebook_size"])
 
+    @property
+    def margin(self) -> int:
+        """Cells by which `changed` was grown."""
+        return int(self.manifest.get("margin", 1))
+
     def __len__(self) -> int:
         return len(self.dataset)
 

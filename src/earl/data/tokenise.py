@@ -36,15 +36,17 @@ _MOST_STRETCH = 1.5  # a target of another aspect than this times the source's i
 class Preparation:
     """How a source is prepared.
 
-    `area` in px²; `tolerance` in levels (0-255) below which pixels count as unchanged; `batch` pairs of
-    pictures encoded at once; `readers` threads that open pictures; `max_rejected` is a
-    share (0-1). `holdout` is the share of source pictures, chosen by their bytes, that the split
-    "validation" keeps and every other split leaves out; `holdout_test` the same for the split "test".
+    `area` in px²; `tolerance` in levels (0-255) below which pixels count as unchanged; `margin` cells
+    around a change count as changed too; `batch` pairs of pictures encoded at once; `readers` threads
+    that open pictures; `max_rejected` is a share (0-1). `holdout` is the share of source pictures,
+    chosen by their bytes, that the split "validation" keeps and every other split leaves out;
+    `holdout_test` the same for the split "test".
     `limit` rows at most; 0 takes all.
     """
 
     area: int = 256 * 256
     tolerance: int = 16
+    margin: int = 1
     shard_rows: int = 512
     batch: int = 16
     readers: int = 0
@@ -177,7 +179,7 @@ def _encode(pictures: Sequence[_Pictures], encoder: Encoder, settings: Preparati
         changed = np.zeros(source_codes.shape, bool)
         if item.target is not None:
             pair_of_pixels = np.asarray(item.source), np.asarray(item.target)
-            changed = changed_cells(*pair_of_pixels, tolerance=settings.tolerance)
+            changed = changed_cells(*pair_of_pixels, tolerance=settings.tolerance, dilate=settings.margin)
         yield Edit(
             id=sample.id,
             source=source_key.hex(),

@@ -42,7 +42,8 @@ class WorldData:
 
     `sources` pictures with up to `group_size` edits each; seeds count up from `first_seed`.
     `resolution` is the side in pixels, a multiple of 8; `questions` of each edit go with it
-    (`earl.world.questions`).
+    (`earl.world.questions`). `margin` is how many cells around those whose pixels differ count as changed
+    too: a stitched target has codes of its own there.
     """
 
     sources: int
@@ -54,6 +55,7 @@ class WorldData:
     resolution: int = 64
     shard_sources: int = 1024
     questions: int = 2
+    margin: int = 0
 
 
 def prepare_world(
@@ -123,7 +125,7 @@ def _shard_edits(
             source=task.source_key,
             source_codes=codes[task.source],
             target_codes=codes[task.target],
-            changed=changed_cells(pixels[task.source], pixels[task.target]),
+            changed=changed_cells(pixels[task.source], pixels[task.target], dilate=settings.margin),
             instruction=task.instruction,
             reasoning=task.reasoning,
             family=task.family,

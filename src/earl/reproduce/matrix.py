@@ -252,10 +252,11 @@ class Matrix:
         side = round(encoder.area**0.5 / 8) * 8
         for name in ("simple", "complex"):
             families = tuple(family for family, group in FAMILIES.items() if group == name)
-            settings = WorldData(self.budget.data.sources, families=families, resolution=side)
+            # A margin, as when the published tables were made.
+            settings = WorldData(self.budget.data.sources, families=families, resolution=side, margin=1)
             prepare_world(self.folder / "data" / name, encoder, settings)
         count = self.budget.data.validation
-        settings = WorldData(count, split="validation", resolution=side)
+        settings = WorldData(count, split="validation", resolution=side, margin=1)
         prepare_world(self.folder / "data" / "validation", encoder, settings)
 
     # --- time ---
