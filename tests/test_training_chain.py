@@ -21,7 +21,6 @@ SMALL = {  # what each command is given besides the README's words
     "train tokenizer recipes/world/decoder.toml": "length.steps=2 schedule.warmup_steps=1 "
     "batch.sequences=2 batch.micro=2 images.count=12 validation.samples=2 validation.every=2",
     "train base": "length.steps=2 schedule.warmup_steps=1 validation.samples=8 validation.every=2",
-    "train sft": "length.steps=2 schedule.warmup_steps=1 validation.samples=8 validation.every=2",
     "train grpo": "length.steps=2 batch.sequences=4 batch.micro=4 rollouts.group=2 heldout.prompts=2",
     "convert": "",
     "prepare world": "--sources 24",
@@ -50,7 +49,7 @@ def test_the_chain_runs_as_the_readme_has_it(tmp_path: Path, monkeypatch: pytest
     for words in lines():
         assert main(small(words)) == 0, f"earl {' '.join(words)}\n{capsys.readouterr()}"
     ends = [words for words in lines() if words[0] == "train" and words[1] != "tokenizer"]
-    assert [words[1] for words in ends[-3:]] == ["base", "sft", "grpo"]
+    assert [Path(words[2]).stem for words in ends[-3:]] == ["cover", "edits", "grpo"]
     histories = {path.parent.parent.name for path in tmp_path.glob("runs/world/*/model/policy")}
     assert histories == {Path(words[2]).stem for words in ends}
     scores = json.loads((tmp_path / "out.json").read_text())
