@@ -1,4 +1,5 @@
 import errno
+import os
 
 import pytest
 import torch
@@ -32,6 +33,17 @@ def test_saving_replaces_the_whole_folder(tmp_path, ids):
     save_policy(new, tmp_path / "p")
     assert not (tmp_path / "p" / "stale").exists()
     assert torch.equal(load_policy(tmp_path / "p").lm_head.weight, new.lm_head.weight)
+
+
+def test_weights_are_as_readable_as_the_folder_they_lie_in(tmp_path, ids):
+    for mask in (0o022, 0o077):
+        before = os.umask(mask)
+        try:
+            save_policy(create_policy("tiny", ids, seed=1), tmp_path / oct(mask))
+        finally:
+            os.umask(before)
+        modes = {path.stat().st_mode & 0o777 for path in (tmp_path / oct(mask)).iterdir()}
+        assert modes == {0o666 & ~mask}
 
 
 def test_saving_where_a_file_stands_in_the_way(tmp_path, ids):

@@ -74,7 +74,7 @@ def replace_folder(folder: Path, write: Callable[[Path], object]) -> None:
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir()
         write(fresh)
-        _sync(fresh)
+        _settle(fresh)
         if folder.exists():
             os.rename(folder, old)
             try:
@@ -95,9 +95,14 @@ def replace_folder(folder: Path, write: Callable[[Path], object]) -> None:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def _sync(folder: Path) -> None:
-    """Ask the disk to have the bytes before the rename makes them the model."""
+def _settle(folder: Path) -> None:
+    """Ask the disk to have the bytes before the rename makes them the model.
+
+    Files become as readable as the folder is: safetensors writes its own for the owner alone.
+    """
+    mode = folder.stat().st_mode & 0o666
     for path in folder.rglob("*"):
         if path.is_file():
+            path.chmod(mode)
             with path.open("rb") as file:
                 os.fsync(file.fileno())
