@@ -241,7 +241,14 @@ def test_a_schedule_is_drawn_as_it_is():
 
 def test_smoothing_keeps_straight_lines_and_thinning_the_ends():
     line = [(float(x), 2.0 * x) for x in range(50)]
-    assert smooth(line, 9) == line
+    for window in (1, 9, 80):
+        assert [x for x, _ in smooth(line, window)] == [x for x, _ in line]
+        assert [y for _, y in smooth(line, window)] == pytest.approx([y for _, y in line])
+    noisy = [(float(x), float(x % 2)) for x in range(50)] + [(50.0, 9.0)]
+    assert smooth(noisy, 9)[25][1] == pytest.approx(0.5, abs=0.06)
+    assert smooth(noisy, 9)[-1][1] < 4, "the last point alone does not end the line"
+    assert all(0 <= value <= 9 for _, value in smooth(noisy, 9))
+    assert smooth([(0.0, 3.0)], 9) == [(0.0, 3.0)]
     kept = thinned(line, 7)
     assert len(kept) == 7 and kept[0] == line[0] and kept[-1] == line[-1]
     assert ends(line) == (4.0, 94.0) and ends([]) is None

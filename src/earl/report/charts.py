@@ -51,18 +51,35 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
 
 
 def smooth(points: Sequence[Point], window: int) -> list[Point]:
-    """The centred mean over `window` points, fewer at the ends."""
+    """The centred mean over `window` points; nearer to the ends than that, the straight line through the
+    first or last `window` of them, within their bounds: a mean of the few that are left would end in one."""
     values = [value for _, value in points]
     sums = [0.0]
     for value in values:
         sums.append(sums[-1] + value)
-    half = window // 2
+    last, half = len(points) - 1, window // 2
+    head, tail = values[: 2 * half + 1], values[-2 * half - 1 :]
+    first_line, last_line = _line(head), _line(tail)
     found = []
     for index, (x, _) in enumerate(points):
-        reach = min(half, index, len(points) - 1 - index)
-        start, stop = index - reach, index + reach + 1
-        found.append((x, (sums[stop] - sums[start]) / (stop - start)))
+        if index < half:
+            value = first_line[0] + first_line[1] * index
+            value = min(max(value, min(head)), max(head))
+        elif index > last - half:
+            value = last_line[0] + last_line[1] * (index - max(0, last - 2 * half))
+            value = min(max(value, min(tail)), max(tail))
+        else:
+            value = (sums[index + half + 1] - sums[index - half]) / (2 * half + 1)
+        found.append((x, value))
     return found
+
+
+def _line(values: Sequence[float]) -> tuple[float, float]:
+    """Start and slope of the line of least squares through values at 0, 1, 2, …"""
+    mean, middle = sum(values) / len(values), (len(values) - 1) / 2
+    spread = sum((at - middle) ** 2 for at in range(len(values)))
+    slope = sum((at - middle) * value for at, value in enumerate(values)) / spread if spread else 0.0
+    return mean - slope * middle, slope
 
 
 def line_chart(chart: Chart) -> str:
