@@ -77,7 +77,7 @@ LORA = {"lora": {"rank": 2, "targets": ["q_proj", "down_proj"]}}
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "kills", "steps", "weights_at"),
-    [({}, 10, 24, "policy/model.safetensors"), (LORA, 4, 12, "adapter/adapter_model.safetensors")],
+    [({}, 10, 60, "policy/model.safetensors"), (LORA, 4, 24, "adapter/adapter_model.safetensors")],
     ids=["whole policy", "lora"],
 )
 def test_kills_change_nothing(
