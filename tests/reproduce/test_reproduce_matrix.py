@@ -259,14 +259,33 @@ def test_reasoning_and_best_of_reach_the_pipeline():
 
 def test_kinship_and_schedule_of_the_budget_reach_the_recipes():
     asked = budget(
-        sft=MICRO["sft"] | {"neighbours": 24},
-        rl=MICRO["rl"] | {"schedule": "cosine", "betas": [0.9, 0.99]},
+        sft=MICRO["sft"] | {"neighbours": 24, "targets": 0.7},
+        rl=MICRO["rl"]
+        | {"schedule": "cosine", "betas": [0.9, 0.99], "neighbours": 12, "targets": 0.5}
+        | {"divide_by_std": False, "importance_range": [0.2, 5.0]},
     )
-    for settings, neighbours, schedule, beta in (
-        (asked, 24, "cosine", 0.99),
-        (budget(), 0, "constant", 0.999),
+    for settings, neighbours, schedule, beta, shared, ratios in (
+        (asked, 24, "cosine", 0.99, (0.7, 12, 0.5), (0.2, 5.0)),
+        (budget(), 0, "constant", 0.999, None, None),
     ):
         sft = sft_recipe(CELLS["sft-s"], settings, seed=0, folder=Path("a"), start="world", data=Path("d"))
         assert (sft.kinship.neighbours if sft.kinship else 0) == neighbours
         rl = grpo_recipe(CELLS["rl-sc"], settings, seed=0, folder=Path("a"), start="world")
         assert rl.schedule.name == schedule and rl.optimiser.betas[1] == beta
+        assert rl.grpo.divide_by_std == (ratios is None) and rl.grpo.importance_range == ratios
+        if shared is None:
+            assert sft.kinship is None and rl.kinship is None
+        else:
+            assert sft.kinship and rl.kinship
+            assert (sft.kinship.targets, rl.kinship.neighbours, rl.kinship.targets) == shared
+
+
+@pytest.mark.parametrize("section", ["sft", "rl"])
+def test_targets_without_neighbours_are_refused(section):
+    with pytest.raises(ConfigError, match=rf"{section}\.targets = 0\.7 needs .*{section}\.neighbours"):
+        budget(**{section: MICRO[section] | {"targets": 0.7}})
+
+
+def test_the_margin_of_the_budget_reaches_the_shards(made):
+    manifest = json.loads((made / "data" / "simple" / "shards.json").read_text())
+    assert manifest["margin"] == 0

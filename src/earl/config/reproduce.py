@@ -7,7 +7,18 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from earl.config.recipe import Section
-from earl.config.sections import Count, Rate, Steps
+from earl.config.sections import Count, Fraction, Kinship, Rate, Steps
+
+
+def _kinship(neighbours: int, targets: float) -> Kinship | None:
+    return Kinship(neighbours=neighbours, targets=targets) if neighbours else None
+
+
+def _refuse_targets_alone(section: str, neighbours: int, targets: float) -> None:
+    if targets and not neighbours:
+        raise ValueError(
+            f"{section}.targets = {targets:g} needs codes to share with: set {section}.neighbours, as 24"
+        )
 
 
 class DataBudget(Section):
@@ -15,10 +26,11 @@ class DataBudget(Section):
 
     sources: Count = Field(default=8000, description="source pictures of each, up to 4 edits of each")
     validation: Count = Field(default=150, description="source pictures of the validation split")
+    margin: int = Field(default=0, ge=0, le=8, description="as `earl prepare world --margin`")
 
 
 class SftBudget(Section):
-    """One SFT cell, from its start."""
+    """One SFT cell, from its start. `neighbours` and `targets` as in [kinship] of its recipe."""
 
     steps: Count = 1500
     sequences: Count = 32
@@ -27,7 +39,17 @@ class SftBudget(Section):
     learning_rate: Rate = 1e-3
     muon_learning_rate: Rate = 3e-3
     warmup_steps: Steps = 10
-    neighbours: Steps = Field(default=0, description="codes that share gradients, as [kinship]; 0: none do")
+    neighbours: Steps = Field(default=0, description="codes that share gradients; 0: none do")
+    targets: Fraction = Field(default=0.0, description="share of what is predicted that they share too")
+
+    @property
+    def kinship(self) -> Kinship | None:
+        return _kinship(self.neighbours, self.targets)
+
+    @model_validator(mode="after")
+    def _related(self) -> SftBudget:
+        _refuse_targets_alone("sft", self.neighbours, self.targets)
+        return self
 
     @model_validator(mode="after")
     def _warms(self) -> SftBudget:
@@ -47,12 +69,25 @@ class RlBudget(Section):
     betas: tuple[float, float] = (0.9, 0.999)
     schedule: Literal["constant", "cosine"] = Field(default="constant", description="a cosine ends at 0")
     kl_coefficient: float = Field(default=3e-4, ge=0)
+    divide_by_std: bool = Field(default=True, description="as published; false: Dr. GRPO's advantage")
+    importance_range: tuple[float, float] | None = Field(default=None, description="as in [grpo]")
+    neighbours: Steps = Field(default=0, description="codes that share gradients; 0: none do")
+    targets: Fraction = Field(default=0.0, description="share of what is predicted that they share too")
     decode: Literal["float32", "bf16", "auto"] = Field(
         default="float32", description="what sampled pictures are decoded in, as rollouts.decode"
     )
     heldout: Steps = Field(default=32, description="held-out prompts, looked at five times")
     max_text_tokens: Count = Field(default=512, description="ids of reasoning, at most")
     noise: float = Field(default=3.0, gt=0, le=10, description="points, std, of the noisy verifier's scores")
+
+    @property
+    def kinship(self) -> Kinship | None:
+        return _kinship(self.neighbours, self.targets)
+
+    @model_validator(mode="after")
+    def _related(self) -> RlBudget:
+        _refuse_targets_alone("rl", self.neighbours, self.targets)
+        return self
 
 
 class EvaluationBudget(Section):

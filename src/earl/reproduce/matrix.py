@@ -249,14 +249,12 @@ class Matrix:
         from earl.world import FAMILIES
 
         encoder = load_vision_tokenizer(self.given["start"], device=pick_device(self.budget.device))
-        side = round(encoder.area**0.5 / 8) * 8
+        side, asked = round(encoder.area**0.5 / 8) * 8, self.budget.data
         for name in ("simple", "complex"):
             families = tuple(family for family, group in FAMILIES.items() if group == name)
-            # A margin, as when the published tables were made.
-            settings = WorldData(self.budget.data.sources, families=families, resolution=side, margin=1)
+            settings = WorldData(asked.sources, families=families, resolution=side, margin=asked.margin)
             prepare_world(self.folder / "data" / name, encoder, settings)
-        count = self.budget.data.validation
-        settings = WorldData(count, split="validation", resolution=side, margin=1)
+        settings = WorldData(asked.validation, split="validation", resolution=side, margin=asked.margin)
         prepare_world(self.folder / "data" / "validation", encoder, settings)
 
     # --- time ---

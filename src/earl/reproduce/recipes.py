@@ -43,8 +43,8 @@ def sft_recipe(cell: Cell, budget: Budget, *, seed: int, folder: Path, start: st
             "sources": {name: {"path": str(data / name)} for name in SHARDS[cell.edits]},
         },
     }
-    if settings.neighbours:
-        table["kinship"] = {"neighbours": settings.neighbours}
+    if settings.kinship:
+        table["kinship"] = settings.kinship.model_dump()
     return check(SftRecipe, table, origin=f"cell {cell.name}")
 
 
@@ -79,7 +79,11 @@ def grpo_recipe(cell: Cell, budget: Budget, *, seed: int, folder: Path, start: s
             "decode": settings.decode,
             "max_text_tokens": settings.max_text_tokens,
         },
-        "grpo": {"kl_coefficient": settings.kl_coefficient},
+        "grpo": {
+            "kl_coefficient": settings.kl_coefficient,
+            "divide_by_std": settings.divide_by_std,
+            "importance_range": settings.importance_range,
+        },
         "verifier": verifier,
         "judging": {"undecodable_reward": 0.0},
         "heldout": {"prompts": settings.heldout},
@@ -87,6 +91,8 @@ def grpo_recipe(cell: Cell, budget: Budget, *, seed: int, folder: Path, start: s
     }
     if rollouts % table["batch"]["micro"]:
         table["batch"]["micro"] = settings.group
+    if settings.kinship:
+        table["kinship"] = settings.kinship.model_dump()
     return check(GrpoRecipe, table, origin=f"cell {cell.name}")
 
 
