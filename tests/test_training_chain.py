@@ -49,7 +49,7 @@ def test_the_chain_runs_as_the_readme_has_it(tmp_path: Path, monkeypatch: pytest
     for words in lines():
         assert main(small(words)) == 0, f"earl {' '.join(words)}\n{capsys.readouterr()}"
     ends = [words for words in lines() if words[0] == "train" and words[1] != "tokenizer"]
-    assert [Path(words[2]).stem for words in ends[-3:]] == ["cover", "edits", "grpo"]
+    assert [Path(words[2]).stem for words in ends[-3:]] == ["edits", "more", "grpo"]
     histories = {path.parent.parent.name for path in tmp_path.glob("runs/world/*/model/policy")}
     assert histories == {Path(words[2]).stem for words in ends}
     scores = json.loads((tmp_path / "out.json").read_text())
