@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,8 @@ class Nursery:
         self._process.stdin.write((json.dumps([list(words), str(self.log)]) + "\n").encode())
         pid = int(self._line())
         if kill_after is not None and not select.select([self._process.stdout], [], [], kill_after)[0]:
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it ended meanwhile; its code says so
+                os.kill(pid, signal.SIGKILL)
         code = int(self._line())
         self.kills += code == -signal.SIGKILL
         return code

@@ -26,11 +26,12 @@ JUDGED = ("reward", "edit_success", "over_editing", "naturalness", "artifacts", 
 
 
 def run_world(folder: Path, *more: str) -> int:
-    """Two small steps of the shipped policy from the command line."""
+    """Two small steps of the shipped policy from the command line, hot enough that its rollouts differ."""
     settings = (
         "length.steps=2 batch.sequences=8 batch.micro=8 rollouts.group=4 prompts.group=simple run.device=cpu"
     )
-    settings += " heldout.prompts=1 validation.every=2 run.tracker=none precision.compute=float32"
+    settings += " rollouts.temperature=5 heldout.prompts=1 validation.every=2 run.tracker=none"
+    settings += " precision.compute=float32"
     return main(["train", "grpo", WORLD, *settings.split(), f"run.folder={folder}", *more])
 
 
