@@ -25,7 +25,7 @@ from earl.grpo.rollouts import Sampler
 from earl.grpo.scoring import GrpoObjective, Reference
 from earl.grpo.trainer import advantages_of
 from earl.pipeline import EditPipeline
-from earl.policy import add_lora
+from earl.policy import add_lora, recompute_activations
 from earl.records import Attempt, Grid, Verdict
 from earl.sequence import completion_kinds, write_completion, write_prompt
 from earl.sft.objective import PolicyObjective
@@ -127,7 +127,7 @@ def measure_grpo(models: Models) -> list[Row]:
         for ids in [tuple(write_prompt(codes, TEXTS[1], models.tokenizer))]
     ]
     policy = add_lora(models.policy, recipe.lora.rank if scale.policy == "8b" else 4)
-    policy.get_base_model().gradient_checkpointing_enable({"use_reentrant": False})
+    recompute_activations(policy)
     policy.get_base_model().enable_input_require_grads()
     objective = GrpoObjective(
         policy, models.tokenizer.vocabulary, recipe.precision, LossSettings(), sharing="mask"
@@ -197,7 +197,7 @@ def measure_sft(models: Models) -> list[Row]:
         return Example(ids, kinds, np.zeros(len(ids), bool))
 
     policy = add_lora(models.policy, recipe.lora.rank if scale.policy == "8b" else 4)
-    policy.get_base_model().gradient_checkpointing_enable({"use_reentrant": False})
+    recompute_activations(policy)
     policy.get_base_model().enable_input_require_grads()
     objective = PolicyObjective(policy, models.tokenizer.vocabulary, recipe.precision).train()
     (optimiser,) = create_optimisers(objective.named_parameters(), recipe.optimiser)

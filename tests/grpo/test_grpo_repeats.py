@@ -168,7 +168,7 @@ def test_bf16_pictures_are_near_and_verdicts_stay(scenes):
 
 @pytest.mark.parametrize(("native", "expected"), [(True, [False, True, True]), (False, [False, True, False])])
 def test_auto_is_what_the_device_computes_in(native: bool, expected: list[bool], monkeypatch):
-    monkeypatch.setattr(stage, "_native_bf16", lambda device: native)
+    monkeypatch.setattr(stage, "native_bf16", lambda device: native)
     ways = [Rollouts(decode=way) for way in ("float32", "bf16", "auto")]
     assert [stage.decodes_in_bf16(way, torch.device("cpu")) for way in ways] == expected
 

@@ -16,7 +16,7 @@ from earl.grpo.advantages import group_advantages
 from earl.grpo.batches import Group, Rollout, RolloutBatch, make_batch, without_weight
 from earl.grpo.loss import LossSettings, grpo_loss
 from earl.grpo.scoring import GrpoObjective, Reference, score, score_plain
-from earl.policy import Kin, add_lora, create_policy, likelihood, load_policy
+from earl.policy import Kin, add_lora, create_policy, likelihood, load_policy, recompute_activations
 from earl.records import Completion, Verdict
 from earl.sequence import Vocabulary
 from earl.training.blocks import positions_of_block
@@ -122,7 +122,7 @@ def test_the_mask_works_with_recomputed_activations():
         return score(model, batch, VOCABULARY, sharing="mask")
 
     loss, gradients = loss_and_gradients(model, batch, fast)
-    model.gradient_checkpointing_enable({"use_reentrant": False})
+    recompute_activations(model)
     model.train()
     again, recomputed = loss_and_gradients(model, batch, fast)
     assert loss == again

@@ -12,7 +12,7 @@ def test_equals_torch_on_matrices():
     torch.manual_seed(0)
     ours = [nn.Parameter(torch.randn(24, 40)), nn.Parameter(torch.randn(40, 24))]
     theirs = [nn.Parameter(p.detach().clone()) for p in ours]
-    one = Muon(ours, lr=1e-2, weight_decay=0.1)
+    one = Muon(ours, lr=1e-2, weight_decay=0.1, dtype=torch.bfloat16)  # as torch computes it
     other = torch.optim.Muon(theirs, lr=1e-2, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
     for step in range(4):
         for a, b in zip(ours, theirs, strict=True):

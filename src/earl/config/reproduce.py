@@ -108,5 +108,5 @@ class Budget(Section):
     evaluation: EvaluationBudget = EvaluationBudget()
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(default=1, ge=0, le=1024, description="CPU threads; 0 leaves torch's choice")
-    compute: Literal["float32", "bf16"] = "bf16"
+    compute: Literal["float32", "bf16", "auto"] = Field(default="auto", description="as precision.compute")
     checkpoint_every: Count = Field(default=25, description="steps; a kill loses at most so many")

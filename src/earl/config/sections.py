@@ -107,7 +107,9 @@ class Schedule(Section):
 class Precision(Section):
     """Numbers. `bf16` keeps float32 weights and computes in bfloat16 (autocast)."""
 
-    compute: Literal["float32", "bf16"] = "bf16"
+    compute: Literal["float32", "bf16", "auto"] = Field(
+        default="auto", description="auto: bf16 where the device has it natively, else float32"
+    )
     gradient_checkpointing: bool = Field(default=False, description="recompute activations: memory for time")
     frozen: Literal["float32", "bf16"] = Field(
         default="float32", description="weights that a LoRA adapter leaves as they are; bf16 halves them"

@@ -26,7 +26,7 @@ from earl.generation.draw import draw, guided, stream_keys
 from earl.generation.requests import Request, Sampling
 from earl.generation.slots import Slots
 from earl.generation.weights import on_cpu
-from earl.policy.devices import devices_of, refuse_split
+from earl.policy.devices import devices_of, native_bf16, refuse_split
 from earl.records import Completion, FinishReason
 from earl.sequence import Grammar, TextTokenizer
 from earl.sequence.grammar import GrammarState
@@ -201,7 +201,7 @@ def default_dtype(policy: Any) -> torch.dtype:
     weight = policy.lm_head.weight
     if not on_cpu(policy) or weight.dtype == torch.float32:
         return weight.dtype
-    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    native = native_bf16(weight.device)
     return torch.bfloat16 if native and weight.dtype == torch.bfloat16 else torch.float32
 
 

@@ -23,12 +23,13 @@ from earl.grpo.rollouts import Sampler
 from earl.grpo.scoring import GrpoObjective, Reference, Sharing
 from earl.grpo.trainer import GrpoTrainer
 from earl.pipeline import Verifier
+from earl.policy.devices import native_bf16
 from earl.sequence import TextTokenizer
 from earl.training.assemble import Parts, assemble_policy, fitting
 from earl.training.export import save_model
 from earl.training.kinship import set_kinship
 from earl.training.loop import Report
-from earl.training.ranks import create_accelerator
+from earl.training.ranks import computes_in_bf16, create_accelerator
 from earl.training.sharding import gathered_dtype
 from earl.training.state import whole
 from earl.training.streams import RandomStreams
@@ -220,13 +221,10 @@ def _vision(parts: Parts, device: torch.device) -> Any:
 
 def decodes_in_bf16(settings: Rollouts, device: torch.device) -> bool:
     """What `rollouts.decode` means on this device."""
-    return settings.decode == "bf16" or (settings.decode == "auto" and _native_bf16(device))
+    return settings.decode == "bf16" or (settings.decode == "auto" and native_bf16(device))
 
 
 def _sampling_dtype(recipe: GrpoRecipe, device: torch.device) -> torch.dtype | None:
     """bfloat16 where training computes in it and the machine does so natively."""
-    return torch.bfloat16 if recipe.precision.compute == "bf16" and _native_bf16(device) else None
-
-
-def _native_bf16(device: torch.device) -> bool:
-    return device.type != "cpu" or torch.cpu._is_avx512_bf16_supported()
+    native = computes_in_bf16(recipe.precision, device) and native_bf16(device)
+    return torch.bfloat16 if native else None

@@ -2,7 +2,14 @@
 
 from earl.policy.adapters import TARGETS, add_lora, attach_adapter, merged, save_adapter
 from earl.policy.configs import SIZES
-from earl.policy.likelihood import Kin, Scorer, logprobs_from_hidden, policy_of, token_logprobs
+from earl.policy.likelihood import (
+    Kin,
+    Scorer,
+    logprobs_from_hidden,
+    policy_of,
+    recompute_activations,
+    token_logprobs,
+)
 from earl.policy.loading import create_policy, load_policy, warm_start_visual
 from earl.policy.plain import token_logprobs_plain
 from earl.policy.quantised import quantise
@@ -23,6 +30,7 @@ __all__ = [
     "merged",
     "policy_of",
     "quantise",
+    "recompute_activations",
     "replace_folder",
     "save_adapter",
     "save_policy",

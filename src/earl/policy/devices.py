@@ -83,11 +83,20 @@ def follow_devices(model: Any, places: Mapping[str, torch.device]) -> None:
         model,
         execution_device=dict(places),
         offload=dict.fromkeys(places, False),
-        skip_keys="past_key_values",
+        skip_keys=["past_key_values", "cache"],  # transformers has one word or the other for it
     )
     model.hf_device_map = dict(places)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
+
+
+def native_bf16(device: torch.device) -> bool:
+    """Whether a device multiplies in bfloat16 itself. A CPU that emulates it is slower than in float32."""
+    return (
+        device.type != "cpu"
+        or torch.cpu._is_avx512_bf16_supported()  # AMX brings it along
+        or torch.cpu._is_amx_tile_supported()
+    )
 
 
 def names_cuda(device_map: DeviceMap) -> bool:

@@ -131,6 +131,14 @@ def policy_of(model: Any) -> Any:
     )
 
 
+def recompute_activations(model: Any) -> None:
+    """Gradient checkpointing: each layer's activations are made again in the backward pass."""
+    base = policy_of(model)
+    # Two names of one method; the second is the one before transformers 5.24.
+    enable = getattr(base, "activation_checkpointing_enable", None) or base.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+
+
 def positions_of(mask_BT: Tensor) -> Tensor:
     """Positions that count tokens only, so that padding on either side changes nothing: int64 (B, T)."""
     return (mask_BT.long().cumsum(dim=1) - 1).clamp_min(0)

@@ -13,6 +13,9 @@ Axes: B sequences, T their tokens, P prefixes, L tokens of a prefix, C hidden ch
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -44,7 +47,8 @@ def shared_hidden_states(
         return transformer(input_ids=ids_BT, use_cache=False).last_hidden_state
     assert prefix_mask_PL is not None and owner_B is not None
     cache = DynamicCache(config=policy_of(policy).config)
-    transformer(input_ids=prefix_PL, past_key_values=cache, use_cache=True)
+    word = _word_for_the_cache(type(transformer).forward)
+    transformer(input_ids=prefix_PL, use_cache=True, **{word: cache})
     cache.batch_select_indices(owner_B)
     steps_T = torch.arange(ids_BT.shape[1], device=ids_BT.device)
     lengths_B = prefix_mask_PL.sum(dim=1)[owner_B]
@@ -56,9 +60,15 @@ def shared_hidden_states(
         input_ids=ids_BT,
         attention_mask=mask,
         position_ids=lengths_B[:, None] + steps_T[None, :],
-        past_key_values=cache,
         use_cache=True,
+        **{word: cache},
     ).last_hidden_state
+
+
+@functools.cache
+def _word_for_the_cache(forward: Callable[..., Any]) -> str:
+    """`cache` since transformers 5.24, `past_key_values` before."""
+    return "cache" if "cache" in inspect.signature(forward).parameters else "past_key_values"
 
 
 def branched_hidden_states(

@@ -14,7 +14,15 @@ from earl.config.sections import Data, Lora, Model, Precision
 from earl.config.stages import BaseRecipe, GrpoRecipe, SftRecipe
 from earl.data.shards import EditShards, load_shards
 from earl.errors import ConfigError, DataError
-from earl.policy import add_lora, create_policy, load_policy, merged, policy_of, warm_start_visual
+from earl.policy import (
+    add_lora,
+    create_policy,
+    load_policy,
+    merged,
+    policy_of,
+    recompute_activations,
+    warm_start_visual,
+)
 from earl.sequence import TextTokenizer
 from earl.training.streams import derive_seed
 
@@ -66,7 +74,7 @@ def assemble_policy(recipe: BaseRecipe | SftRecipe | GrpoRecipe, device: torch.d
     if recipe.lora is not None:
         policy = _adapt(policy, recipe.lora, model)
     if recipe.precision.gradient_checkpointing:
-        policy_of(policy).gradient_checkpointing_enable({"use_reentrant": False})
+        recompute_activations(policy)
         if recipe.lora is not None:
             policy_of(policy).enable_input_require_grads()
     if recipe.run.compile:

@@ -11,10 +11,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch
+
 from earl.config.shapes import EMU3_VISION_PARAMETERS, GIB, PolicyShape, image_tokens
 from earl.config.stages import BaseRecipe, GrpoRecipe, SftRecipe
 from earl.errors import ConfigError
 from earl.training.blocks import positions_of_block
+from earl.training.ranks import computes_in_bf16
 
 PolicyRecipe = BaseRecipe | SftRecipe | GrpoRecipe
 INSTRUCTION = 64  # ids of an instruction, a long one
@@ -113,9 +116,9 @@ def estimate(
         found.always["gradient buckets (DDP)"] = trained * 4
     if recipe.ema is not None:
         found.always["moving average"] = trained * 4 / cut
-    half = recipe.precision.compute == "bf16"
     if device is None:
         device = "cpu" if recipe.run.device == "cpu" else "cuda"
+    half = computes_in_bf16(recipe.precision, torch.device(device))
     positions = positions_of_block(recipe.stage, device)
     training = _training_phase(recipe, shape, lengths, codebook, positions, sharded=sharded, half=half)
     found.phases["training"] = training

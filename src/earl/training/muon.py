@@ -14,7 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+
+from earl.policy.devices import native_bf16
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
@@ -22,12 +24,16 @@ _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 class Muon(torch.optim.Optimizer):
     """For parameters of two or more dimensions; those beyond the first are flattened.
 
+    Under several ranks, which all hold the same gradients, each orthogonalises its share of the matrices
+    and gives the others what it found.
+
     Args:
         params: parameters or groups.
         lr: step size, in the units of AdamW's.
         momentum: share of the old average kept, in [0, 1); Nesterov's form is used.
         weight_decay: decoupled, times `lr`.
         rounds: of the Newton-Schulz iteration.
+        dtype: of the iteration; None takes bfloat16 where the device has it natively, else float32.
     """
 
     def __init__(
@@ -38,7 +44,9 @@ class Muon(torch.optim.Optimizer):
         momentum: float = 0.95,
         weight_decay: float = 0.0,
         rounds: int = 5,
+        dtype: torch.dtype | None = None,
     ) -> None:
+        self.dtype = dtype
         super().__init__(
             params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "rounds": rounds}
         )
@@ -51,27 +59,43 @@ class Muon(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._update(parameter, group)
+            moved = [parameter for parameter in group["params"] if parameter.grad is not None]
+            ahead = [self._ahead(parameter, group["momentum"]) for parameter in moved]
+            for parameter, update in zip(moved, self._orthogonalised(ahead, group["rounds"]), strict=True):
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                scale = 0.2 * max(update.shape) ** 0.5  # the root mean square of AdamW's updates
+                parameter.add_(update.view_as(parameter).to(parameter.dtype), alpha=-group["lr"] * scale)
         return loss
 
-    def _update(self, parameter: nn.Parameter, group: dict) -> None:
+    def _ahead(self, parameter: nn.Parameter, momentum: float) -> Tensor:
+        """Nesterov's look ahead along the moved average of the gradients, as a matrix."""
         state = self.state[parameter]
         if not state:
             state["momentum_buffer"] = torch.zeros_like(parameter.grad)  # type: ignore[arg-type]
         average = state["momentum_buffer"]
-        average.lerp_(parameter.grad, 1 - group["momentum"])
-        ahead = parameter.grad.lerp(average, group["momentum"]).flatten(1)  # type: ignore[union-attr]
-        update = orthogonalise(ahead, group["rounds"])
-        parameter.mul_(1 - group["lr"] * group["weight_decay"])
-        scale = 0.2 * max(update.shape) ** 0.5  # the root mean square of AdamW's updates
-        parameter.add_(update.view_as(parameter).to(parameter.dtype), alpha=-group["lr"] * scale)
+        average.lerp_(parameter.grad, 1 - momentum)
+        return parameter.grad.lerp(average, momentum).flatten(1)  # type: ignore[union-attr]
+
+    def _orthogonalised(self, matrices: list[Tensor], rounds: int) -> list[Tensor]:
+        ranks = distributed.get_world_size() if distributed.is_initialized() else 1
+        if ranks == 1:
+            return [orthogonalise(matrix, rounds, self.dtype) for matrix in matrices]
+        # Dealt out by size, so that all ranks take about as long; a sum with zeros changes nothing.
+        order = sorted(range(len(matrices)), key=lambda index: (-matrices[index].numel(), index))
+        found = [torch.zeros_like(matrix) for matrix in matrices]
+        for index in order[distributed.get_rank() :: ranks]:
+            found[index].copy_(orthogonalise(matrices[index], rounds, self.dtype))
+        flat = torch.cat([matrix.flatten() for matrix in found])
+        distributed.all_reduce(flat)
+        parts = flat.split([matrix.numel() for matrix in matrices])
+        return [part.view_as(matrix) for part, matrix in zip(parts, matrices, strict=True)]
 
 
-def orthogonalise(matrix: Tensor, rounds: int = 5) -> Tensor:
-    """The nearest matrix with equal singular values, about: bfloat16, shape as given (N, M)."""
-    x = matrix.bfloat16()
+def orthogonalise(matrix: Tensor, rounds: int = 5, dtype: torch.dtype | None = None) -> Tensor:
+    """The nearest matrix with equal singular values, about: shape as given (N, M), `dtype` as in `Muon`."""
+    if dtype is None:
+        dtype = torch.bfloat16 if native_bf16(matrix.device) else torch.float32
+    x = matrix.to(dtype)
     tall = x.shape[0] > x.shape[1]
     if tall:
         x = x.T

@@ -13,6 +13,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 
 from earl.config.sections import Precision, Run
 from earl.errors import ConfigError
+from earl.policy.devices import native_bf16
 
 
 def create_accelerator(run: Run, *, find_unused: bool = False) -> Accelerator:
@@ -44,7 +45,12 @@ def create_accelerator(run: Run, *, find_unused: bool = False) -> Accelerator:
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
     """bfloat16 products with float32 weights, or nothing for float32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision.compute == "bf16")
+    return torch.autocast(device.type, torch.bfloat16, enabled=computes_in_bf16(precision, device))
+
+
+def computes_in_bf16(precision: Precision, device: torch.device) -> bool:
+    """What `precision.compute` means on this device."""
+    return precision.compute == "bf16" or (precision.compute == "auto" and native_bf16(device))
 
 
 def gather_objects(accelerator: Accelerator, value: Any) -> list[Any]:

@@ -18,6 +18,7 @@ from torch import nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from earl.config.sections import Precision, Ranks
+from earl.training.ranks import computes_in_bf16
 
 _UNIT = "Emu3DecoderLayer"
 _GIVES_BACK = "_earl_gives_back"  # whether a unit lets go of its weights after its forward pass
@@ -43,7 +44,8 @@ def shard(objective: nn.Module, ranks: Ranks, precision: Precision, accelerator:
 
 def gathered_dtype(ranks: Ranks, precision: Precision, accelerator: Accelerator) -> torch.dtype | None:
     """What gathered weights have; None where they keep their own, or are not cut."""
-    return torch.bfloat16 if _is_cut(ranks, accelerator) and precision.compute == "bf16" else None
+    narrow = _is_cut(ranks, accelerator) and computes_in_bf16(precision, accelerator.device)
+    return torch.bfloat16 if narrow else None
 
 
 def _is_cut(ranks: Ranks, accelerator: Accelerator) -> bool:
