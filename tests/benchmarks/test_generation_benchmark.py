@@ -55,17 +55,21 @@ def test_a_run_forgets_the_prompts_of_the_one_before(case):
     assert len(forgot) == 3, "one run to warm up, two that count"
 
 
-def test_rows_and_a_line_where_vllm_is_missing(monkeypatch, capsys):
+@pytest.mark.parametrize("native", [True, False])
+def test_rows_and_a_line_where_vllm_or_bfloat16_is_missing(native: bool, monkeypatch, capsys):
     monkeypatch.setattr(_vllm, "find_python", lambda: None)
+    monkeypatch.setattr(generation, "native_bf16", lambda device: native)
     assert generation.main(SMALL) > 0
     said = capsys.readouterr().out
     assert "vLLM is not measured: it is not installed here, nor in .venv-vllm" in said
-    assert said.count("transformers.generate") == said.count("earl.generation") == 2
+    assert said.count("transformers.generate") == said.count("earl.generation") == 1 + native
+    assert ("bfloat16 is not measured: this CPU only emulates it" in said) != native
     assert "equal completions 4 of 4" in said
 
 
 def test_a_row_for_vllm_and_a_stop_where_it_wrote_something_else(monkeypatch, capsys):
     monkeypatch.setattr(_vllm, "find_python", lambda: "python-with-vllm")
+    monkeypatch.setattr(generation, "native_bf16", lambda device: True)
 
     def measure(python, model, tokenizer, requests, *, repeats, threads):
         assert python == "python-with-vllm" and (repeats, threads) == (1, 1)
