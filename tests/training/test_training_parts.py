@@ -13,7 +13,8 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from earl.config.sections import Ema, Optimiser, Schedule
+from earl.config.sections import Ema, Optimiser, Precision, Schedule
+from earl.training import ranks
 from earl.training.ema import WeightAverage
 from earl.training.muon import Muon
 from earl.training.optimisers import create_optimisers, set_rates
@@ -51,6 +52,19 @@ class Small(nn.Module):
         self.lm_head = nn.Linear(16, 5, bias=False)
         self.frozen = nn.Linear(16, 16)
         self.frozen.requires_grad_(False)
+
+
+@pytest.mark.parametrize(("native", "expected"), [(True, [False, True, True]), (False, [False, True, False])])
+def test_auto_is_what_the_device_computes_in(native: bool, expected: list[bool], monkeypatch) -> None:
+    monkeypatch.setattr(ranks, "native_bf16", lambda device: native)
+    cpu = torch.device("cpu")
+    ways = [Precision(compute=way) for way in ("float32", "bf16", "auto")]
+    assert [ranks.computes_in_bf16(way, cpu) for way in ways] == expected
+    one = torch.ones(2, 2)
+    for way, half in zip(ways, expected, strict=True):
+        with ranks.autocast(way, cpu):
+            assert ((one @ one).dtype == torch.bfloat16) == half
+    assert Precision().compute == "auto"
 
 
 def test_muon_takes_hidden_matrices_only() -> None:
