@@ -92,11 +92,7 @@ def follow_devices(model: Any, places: Mapping[str, torch.device]) -> None:
 
 def native_bf16(device: torch.device) -> bool:
     """Whether a device multiplies in bfloat16 itself. A CPU that emulates it is slower than in float32."""
-    return (
-        device.type != "cpu"
-        or torch.cpu._is_avx512_bf16_supported()  # AMX brings it along
-        or torch.cpu._is_amx_tile_supported()
-    )
+    return device.type != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def names_cuda(device_map: DeviceMap) -> bool:

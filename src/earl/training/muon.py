@@ -11,7 +11,7 @@ Liu et al. 2025 (arXiv 2502.16982), so that AdamW's learning rates fit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, distributed, nn
@@ -60,8 +60,7 @@ class Muon(torch.optim.Optimizer):
                 loss = closure()
         for group in self.param_groups:
             moved = [parameter for parameter in group["params"] if parameter.grad is not None]
-            ahead = [self._ahead(parameter, group["momentum"]) for parameter in moved]
-            for parameter, update in zip(moved, self._orthogonalised(ahead, group["rounds"]), strict=True):
+            for parameter, update in zip(moved, self._updates(moved, group), strict=True):
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 scale = 0.2 * max(update.shape) ** 0.5  # the root mean square of AdamW's updates
                 parameter.add_(update.view_as(parameter).to(parameter.dtype), alpha=-group["lr"] * scale)
@@ -76,10 +75,15 @@ class Muon(torch.optim.Optimizer):
         average.lerp_(parameter.grad, 1 - momentum)
         return parameter.grad.lerp(average, momentum).flatten(1)  # type: ignore[union-attr]
 
-    def _orthogonalised(self, matrices: list[Tensor], rounds: int) -> list[Tensor]:
+    def _updates(self, moved: list[nn.Parameter], group: dict) -> Iterator[Tensor]:
+        """The directions of these parameters, in their order, as matrices; one at a time on one rank."""
+        ahead = (self._ahead(parameter, group["momentum"]) for parameter in moved)
         ranks = distributed.get_world_size() if distributed.is_initialized() else 1
-        if ranks == 1:
-            return [orthogonalise(matrix, rounds, self.dtype) for matrix in matrices]
+        if ranks == 1 or not moved:
+            return (orthogonalise(matrix, group["rounds"], self.dtype) for matrix in ahead)
+        return iter(self._shared(list(ahead), group["rounds"], ranks))
+
+    def _shared(self, matrices: list[Tensor], rounds: int, ranks: int) -> list[Tensor]:
         # Dealt out by size, so that all ranks take about as long; a sum with zeros changes nothing.
         order = sorted(range(len(matrices)), key=lambda index: (-matrices[index].numel(), index))
         found = [torch.zeros_like(matrix) for matrix in matrices]
