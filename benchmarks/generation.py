@@ -1,6 +1,6 @@
 """Our engine against `transformers.generate` and vLLM: same weights, same prompts, same grammar.
 
-    python -m benchmarks.generation [--prompts 16] [--group 8] [--side 8] [--threads 1] [--repeats 2]
+    python -m benchmarks.generation [--prompts 16] [--group 8] [--side 8] [--repeats 2] [--edits 24]
 
 A policy of hidden 256 and 6 layers (the shipped size) with random weights completes images of
 `--side` x `--side` tokens, greedy: `--prompts` prompts with `--group` completions each (by default 16
@@ -10,24 +10,35 @@ function is the plain way to hold transformers to the grammar: it looks up, for 
 the list of ids allowed there. vLLM keeps to it by our logits processor, in the environment that has it
 (`_vllm.py`); where none has, a line says so. Times are CPU seconds of the process that computes (with
 one thread: wall seconds of an idle machine), the best of the repeats; loading is not in them.
+
+Then the shipped model makes `--edits` edits of the world's test split one after another, as `earl edit`
+does, at its temperature: ours with the source as a draft, ours without, and transformers, whose multinomial
+draw is replaced by our noise (a logits processor adds it), so that all must write the same ids.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
 import transformers
+from PIL import Image
 
 from benchmarks import _vllm
+from earl.evaluation import WorldBenchmark
+from earl.evaluation.world import draw_tasks
 from earl.generation import Engine, Request, Sampling
+from earl.generation.draw import gumbel_noise, stream_keys
+from earl.pipeline import EditPipeline
 from earl.policy import create_policy
 from earl.policy.devices import native_bf16
 from earl.records import Grid
 from earl.sequence import Grammar, train_text_tokenizer, write_prompt
+from earl.world import render
 
 TEXTS = ["make the big cube red", "add a green ball left of the cone", "remove the blue ring", "8*8"]
 
@@ -117,9 +128,81 @@ def compare(options: argparse.Namespace, dtype: torch.dtype, python: str | None)
     return theirs_seconds / ours_seconds
 
 
+class Noise(transformers.LogitsProcessor):
+    """Our draw for `transformers.generate`: the grammar's columns, the ids' noise, then the largest."""
+
+    def __init__(self, lists: list[list[int]], length: int, seed: int) -> None:
+        self.lists, self.length, self.seed = lists, length, seed
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        at = input_ids.shape[1] - self.length
+        ids = torch.tensor(self.lists[at], dtype=torch.int32)
+        noise = gumbel_noise(stream_keys([self.seed], [at]), ids[None])
+        out = torch.full_like(scores, float("-inf"))
+        out[:, ids.long()] = scores[:, ids.long()] + noise
+        return out
+
+
+def one_by_one(options: argparse.Namespace) -> float:
+    """Edits of the shipped model, one at a time in float32; how much faster than transformers ours is."""
+    pipeline = EditPipeline.from_pretrained("world", dtype="float32", device="cpu")
+    tokenizer, model = pipeline.tokenizer, pipeline.engine.policy
+    side = round(pipeline.vision.area**0.5)
+    requests = []
+    for seed, task in enumerate(draw_tasks(WorldBenchmark(num=options.edits, seed=0))):
+        [codes] = pipeline.vision.encode([Image.fromarray(render(task.source, side))])
+        prompt = tuple(write_prompt(codes, task.instruction, tokenizer))
+        draft = tuple(codes.ravel().tolist())
+        requests.append(Request(prompt, (seed,), Grid(*map(int, codes.shape)), draft=draft))
+    assert requests[0].grid is not None
+    lists = allowed_lists(requests[0].grid, tokenizer)
+    sampling = Sampling(top_k=0)
+
+    def theirs() -> list[tuple[int, ...]]:
+        found = []
+        for request in requests:
+            ids = torch.tensor([request.prompt])
+            out = model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                do_sample=False,
+                max_new_tokens=len(lists),
+                logits_processor=[Noise(lists, len(request.prompt), request.seeds[0])],
+            )
+            found.append(tuple(out[0, len(request.prompt) :].tolist()))
+        return found
+
+    def ours(engine: Engine) -> list[tuple[int, ...]]:
+        return [engine.generate([request], sampling)[0][0].ids for request in requests]
+
+    engines = {
+        "with drafts": Engine(model, tokenizer, frozen=True),
+        "without": Engine(model, tokenizer, frozen=True, step_tokens=0),
+    }
+    timings, steps = {}, {}
+    for label, engine in engines.items():
+        ours(engine)
+        engine.steps = 0
+        timings[label] = timed(functools.partial(ours, engine), options.repeats)
+        steps[label] = engine.steps / options.repeats / len(requests)
+    theirs_seconds, theirs_ids = timed(theirs, options.repeats)
+    count = len(requests)
+    print(f"float32: {count} edits by the shipped model, one at a time, {len(lists)} ids each")
+    for label, (seconds, ids) in timings.items():
+        agree = sum(a == b for a, b in zip(ids, theirs_ids, strict=True))
+        print(
+            f"  {'earl.generation':21} {1000 * seconds / count:7.0f} ms an edit {label},"
+            f" {steps[label]:.1f} steps; {theirs_seconds / seconds:.1f} times as fast as transformers;"
+            f" equal completions {agree} of {count}"
+        )
+        assert agree == count, f"{label}: only {agree} of {count} are equal"
+    print(f"  {'transformers.generate':21} {1000 * theirs_seconds / count:7.0f} ms an edit", flush=True)
+    return theirs_seconds / timings["with drafts"][0]
+
+
 def main(arguments: list[str] | None = None) -> float:
-    """Print the speeds and their ratios in float32, and in bfloat16 where the CPU has it natively; the
-    larger of ours to transformers' is returned."""
+    """Print the speeds and their ratios in float32, in bfloat16 where the CPU has it natively, and for edits
+    made one by one; the largest of ours to transformers' is returned."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -128,6 +211,7 @@ def main(arguments: list[str] | None = None) -> float:
     parser.add_argument("--side", type=int, default=8, help="rows and columns of the image, in tokens")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch")
     parser.add_argument("--repeats", type=int, default=2, help="runs of each; the best counts")
+    parser.add_argument("--edits", type=int, default=24, help="edits by the shipped model; 0 leaves them out")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     python = _vllm.find_python()
@@ -141,7 +225,10 @@ def main(arguments: list[str] | None = None) -> float:
         dtypes.append(torch.bfloat16)
     else:
         print("bfloat16 is not measured: this CPU only emulates it")
-    return max(compare(options, dtype, python) for dtype in dtypes)
+    ratios = [compare(options, dtype, python) for dtype in dtypes]
+    if options.edits:
+        ratios.append(one_by_one(options))
+    return max(ratios)
 
 
 if __name__ == "__main__":

@@ -103,6 +103,7 @@ class _Job:
     instruction: str
     prompt: tuple[int, ...]
     away: tuple[int, ...] | None
+    codes: tuple[int, ...]
     grid: Grid
     seeds: tuple[int, ...]
 
@@ -158,7 +159,8 @@ class EditPipeline:
             quantize: "int8" or "int4" (CUDA): the policy's matrices, by `earl.policy.quantise`.
             device_map, max_memory: the policy over several devices, as in `earl.policy.load_policy`; "auto"
                 shares it out over the CUDA devices. `device` is then for the vision tokenizer alone.
-            engine_options: for `earl.generation.Engine`, such as `max_batch`.
+            engine_options: for `earl.generation.Engine`, such as `max_batch`. Its weights are read once: to
+                edit with a policy that is being trained, make the pipeline of an engine of your own.
 
         Raises:
             ModelNotFoundError, ModelFormatError, TokenizerError: a part is missing or damaged.
@@ -185,7 +187,9 @@ class EditPipeline:
         )
         if quantize:
             policy = quantise(policy, quantize, place)  # type: ignore[arg-type]
-        return cls(Engine(policy, words, **engine_options), eyes, words, name=str(name_or_folder))
+        return cls(
+            Engine(policy, words, frozen=True, **engine_options), eyes, words, name=str(name_or_folder)
+        )
 
     def __call__(
         self,
@@ -271,6 +275,7 @@ class EditPipeline:
                 prefill=prefill,
                 max_text_tokens=MAX_REASONING_TOKENS,
                 away=job.away,
+                draft=job.codes,
             )
             for job in jobs
         ]
@@ -300,7 +305,8 @@ class EditPipeline:
             twin = tuple(write_prompt(codes_HW, away, self.tokenizer)) if away else None
             grid = Grid(*map(int, codes_HW.shape))
             self._check_length(max(prompt, twin or (), key=len), grid, prefill)
-            jobs.append(_Job(sources[i], given[i].size, instructions[i], prompt, twin, grid, seeds[i]))
+            cells = tuple(codes_HW.ravel().tolist())
+            jobs.append(_Job(sources[i], given[i].size, instructions[i], prompt, twin, cells, grid, seeds[i]))
         return jobs
 
     def _check_length(self, prompt: Sequence[int], grid: Grid, prefill: Prefill) -> None:

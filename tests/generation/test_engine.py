@@ -10,6 +10,7 @@ from plain_engine import complete
 
 from earl.errors import ConfigError, SequenceError
 from earl.generation import Engine, Request, Sampling
+from earl.generation.decoder import Decoder
 from earl.policy import add_lora, create_policy, token_logprobs
 from earl.records import Grid
 from earl.sequence import completion_kinds, parse_completion, write_completion
@@ -226,3 +227,13 @@ def test_cuda_gives_the_same_greedy_completions(policy, tokenizer, prompt_of, pa
     for _ in range(2):
         found = engine.generate(requests, GREEDY)
         assert [[c.ids for c in group] for group in found] == [[c.ids for c in group] for group in wanted]
+
+
+def test_a_frozen_engine_reads_the_weights_once(policy, tokenizer, prompt_of, monkeypatch):
+    refreshed = []
+    monkeypatch.setattr(Decoder, "refresh", lambda self: refreshed.append(self))
+    request = Request(prompt_of(0), (1,), Grid(4, 4))
+    for frozen, times in ((True, 0), (False, 2)):
+        engine = Engine(policy, tokenizer, frozen=frozen)
+        found = [engine.generate([request])[0][0] for _ in range(3)]
+        assert found[0] == found[1] == found[2] and len(refreshed) == times

@@ -95,7 +95,7 @@ def test_caches_lie_beside_their_layers(folder, prompt_of, two):
         slots = Slots(decoder, prompts, 2, 4)
         slots.grow(9)
         slots.keep([1])
-        hidden = slots.feed([[5], [6]], [0, 0])
+        hidden, _ = slots.feed([[5], [6]], [0, 0])
     for caches in (prompts.keys, prompts.values, slots.keys, slots.values):
         assert [label(cache) for cache in caches] == [ZERO, ONE, ONE]
     assert label(hidden) == ONE and label(decoder.weights.embedding) == ZERO

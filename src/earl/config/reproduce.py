@@ -68,6 +68,7 @@ class RlBudget(Section):
     learning_rate: Rate = 1e-5
     betas: tuple[float, float] = (0.9, 0.999)
     schedule: Literal["constant", "cosine"] = Field(default="constant", description="a cosine ends at 0")
+    warmup_steps: Steps = Field(default=0, description="linear, at the beginning")
     kl_coefficient: float = Field(default=3e-4, ge=0)
     divide_by_std: bool = Field(default=True, description="as published; false: Dr. GRPO's advantage")
     importance_range: tuple[float, float] | None = Field(default=None, description="as in [grpo]")
@@ -83,6 +84,12 @@ class RlBudget(Section):
     @property
     def kinship(self) -> Kinship | None:
         return _kinship(self.neighbours, self.targets)
+
+    @model_validator(mode="after")
+    def _warms(self) -> RlBudget:
+        if self.warmup_steps > self.steps:
+            raise ValueError(f"rl.warmup_steps = {self.warmup_steps} is above rl.steps = {self.steps}")
+        return self
 
     @model_validator(mode="after")
     def _related(self) -> RlBudget:

@@ -6,12 +6,19 @@ after it (the end of a row rides along with its neighbour), and draws the next o
 or the text columns alone. Samples of one batch may have other prompts, grids and prefills. With guidance
 each sample has a twin after another prompt: one more slot, fed the same ids, that is never drawn from.
 
+Where a request brings a draft (an edit repeats most of its source), guesses ride along with the id drawn
+last: they are computed in the same step, each is compared with what is drawn in its place, and the first
+that differs ends the step. Every id is still drawn from its own distribution with its own noise, so a
+completion is the same with and without; only the number of steps changes. This is speculative decoding
+(Leviathan et al. 2022, arXiv 2211.17192) with shared noise in place of rejection, drafted by the prompt.
+
 In float32 the same seed gives the same completion whatever else is in the batch; in bfloat16 sums
 of another order may round differently, and a rare near-tie may fall the other way.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,6 +41,9 @@ from earl.sequence.grammar import GrammarState
 OnRow = Callable[[int, int, np.ndarray], None]
 OnCompletion = Callable[[int, Completion], None]
 _FIRST_CAPACITY = 256  # ids set aside per sample while its grid is not known
+_PADDED_GUESSES = 32  # a drawn id, guesses and ends of rows of one sample, in a step of fixed shape
+_FEWEST_GUESSES = 4  # a step costs little more with them than without, wrong or right
+_STEP_TOKENS = {"cpu": 16, "cuda": 64}  # ids, real and guessed, that cost a step little more than one
 
 
 @dataclass(slots=True)
@@ -48,12 +58,34 @@ class _Sample:
     logprobs: list[float]
     fed: int
     body: int  # where the rows begin, -1 while that is not known
+    draft: tuple[int, ...] = ()  # ids, by cell
+    ahead: int = _FEWEST_GUESSES  # cells to guess in the next step
+    guesses: tuple[int, ...] = ()  # ids fed behind the real ones of this step
+    places: tuple[int, ...] = (0,)  # where this step draws: so many fed ids behind the last real one
     rows: int = 0
     ended: bool = False
 
     @property
     def unfed(self) -> list[int]:
         return self.ids[self.fed :]
+
+    def guess(self, room: int, end_of_row: int) -> None:
+        """Take ids from the draft to feed behind the real ones, `room` at most, and say where to draw."""
+        grid = self.state.grid
+        if self.body < 0 or grid is None or grid.height * grid.width != len(self.draft):
+            return
+        at = len(self.ids) - self.body  # of the next id in the image; its rows are one id wider
+        cell = at - at // (grid.width + 1)
+        guesses, places = [], [0]
+        for code in self.draft[cell : min(cell + self.ahead, len(self.draft) - 1)]:
+            guesses.append(code)
+            at, cell = at + 1, cell + 1
+            if cell % grid.width == 0:
+                guesses.append(end_of_row)
+            if len(guesses) > room:
+                break
+            places.append(len(guesses))
+        self.guesses, self.places = tuple(guesses[: places[-1]]), tuple(places)
 
 
 @dataclass(slots=True)
@@ -70,14 +102,19 @@ class Engine:
     """Samples completions from a policy.
 
     Args:
-        model: an Emu3ForCausalLM, with or without LoRA; its current weights are read at each call.
+        model: an Emu3ForCausalLM, with or without LoRA; its current weights are read at each call, or
+            at the first alone where it is `frozen`.
         tokenizer: its text tokenizer, whose vocabulary the grammar uses.
         max_batch: most samples in progress at once (memory); with guidance each counts twice.
         dtype: to compute in; None takes the model's own, or float32 on a CPU without bfloat16 arithmetic.
         padded: feed fixed shapes, on a GPU as recorded CUDA graphs; None does so on one GPU only.
+        frozen: nothing will change the policy's weights as long as this engine lives.
+        step_tokens: ids that one step takes through the model at most where requests bring drafts; more
+            samples than that are fed one id each, as without. None takes what suits the device, 0 guesses
+            nothing.
 
     Raises:
-        SequenceError: max_batch below 1; policy and tokenizer are not of one model.
+        SequenceError: max_batch below 1, step_tokens below 0; policy and tokenizer are not of one model.
         ConfigError: padded for a policy over several devices, which a CUDA graph cannot hold.
     """
 
@@ -89,9 +126,13 @@ class Engine:
         max_batch: int = 128,
         dtype: torch.dtype | None = None,
         padded: bool | None = None,
+        frozen: bool = False,
+        step_tokens: int | None = None,
     ) -> None:
         if max_batch < 1:
             raise SequenceError(f"max_batch must be at least 1, got {max_batch}")
+        if step_tokens is not None and step_tokens < 0:
+            raise SequenceError(f"step_tokens must be at least 0, got {step_tokens}")
         policy = model.get_base_model() if hasattr(model, "peft_config") else model
         rows = policy.lm_head.weight.shape[0]
         self.vocabulary = tokenizer.vocabulary
@@ -99,13 +140,16 @@ class Engine:
             raise SequenceError(
                 f"the policy has {rows} ids, its tokenizer {self.vocabulary.size}; they are not of one model"
             )
-        self.policy, self.tokenizer, self.max_batch = policy, tokenizer, max_batch
+        self.policy, self.tokenizer, self.max_batch, self.frozen = policy, tokenizer, max_batch, frozen
         self.max_positions = int(policy.config.max_position_embeddings)
         self.dtype = dtype or default_dtype(policy)
         if padded:
             refuse_split(policy, "padded (CUDA graphs)")
         whole = len(devices_of(policy)) == 1
         self.padded = whole and policy.lm_head.weight.device.type == "cuda" if padded is None else padded
+        place = policy.lm_head.weight.device.type
+        self.step_tokens = _STEP_TOKENS.get(place, 0) if step_tokens is None else step_tokens
+        self.steps = 0  # taken so far, by all calls
         self._decoder: Decoder | None = None
 
     @torch.inference_mode()
@@ -137,7 +181,7 @@ class Engine:
         units = self._units(requests, sampling.guided)
         if self._decoder is None:
             self._decoder = Decoder(self.policy, self.dtype)
-        else:
+        elif not self.frozen:
             self._decoder.refresh()
         finished: dict[int, Completion] = {}
 
@@ -247,14 +291,16 @@ class _Run:
                     state.advance(token)
                 begun = len(opening)
                 body = begun if state.in_body else -1
+                draft = tuple(self.first_visual + code for code in unit.request.draft or ())
                 self.samples.append(
-                    _Sample(index, seed, length, state, list(opening), [0.0] * begun, begun, body)
+                    _Sample(index, seed, length, state, list(opening), [0.0] * begun, begun, body, draft)
                 )
         # With guidance the second half of the slots are the twins of the first, in the same order.
         self.ways = len(units[0].prompts)
         cache, hidden_PC = decoder.prefill(prompts + away)
         longest = max(unit.grammar.max_length for unit in units)
         known = all(unit.request.prefill == "size" for unit in units)
+        drafted = engine.step_tokens and any(unit.request.draft for unit in units)
         self.slots = Slots(
             decoder,
             cache,
@@ -262,8 +308,10 @@ class _Run:
             longest if known else min(longest, _FIRST_CAPACITY),
             padded=engine.padded,
             record=engine.padded and decoder.device.type == "cuda",
+            **({"longest_padded": _PADDED_GUESSES} if engine.padded and drafted else {}),
         )
-        self.hidden_RC = hidden_PC.repeat_interleave(self.group, dim=0)
+        self.hidden_MC = hidden_PC.repeat_interleave(self.group, dim=0)
+        self.rows = list(range(len(self.hidden_MC)))  # by slot, that of the hidden state to draw from
 
     def run(self) -> None:
         while True:
@@ -272,18 +320,29 @@ class _Run:
             if not any(alive):
                 return
             self._drop_finished_prompts(alive)
-            tokens = [[] if s is None or s.ended else s.unfed for s in self.samples]
+            self._guess(sum(alive))
+            tokens = [[] if s is None or s.ended else [*s.unfed, *s.guesses] for s in self.samples]
             starts = [
                 0 if s is None else s.fed - self.opening[slot // self.group]
                 for slot, s in enumerate(self.samples)
             ]
             needed = max(start + len(ids) for start, ids in zip(starts, tokens, strict=True) if ids)
-            if needed > self.slots.capacity:
-                self.slots.grow(max(needed, 2 * self.slots.capacity))
-            self.hidden_RC = self.slots.feed(tokens * self.ways, starts * self.ways)
-            for sample, ids in zip(self.samples, tokens, strict=True):
-                if sample is not None:
-                    sample.fed += len(ids)
+            if needed > self.slots.room:
+                self.slots.grow(max(needed, 2 * self.slots.room))
+            self.hidden_MC, self.rows = self.slots.feed(tokens * self.ways, starts * self.ways)
+            self.engine.steps += 1
+            for slot, sample in enumerate(self.samples * self.ways):
+                if sample is not None and not sample.ended:
+                    self.rows[slot] += len(sample.unfed) - 1
+
+    def _guess(self, alive: int) -> None:
+        """Guess the next cells of samples with a draft, as far as the step has room for it."""
+        room = self.engine.step_tokens // (alive * self.ways) - 1
+        if self.engine.padded:  # beside the id drawn last and the end of its row
+            room = min(room, self.slots.longest_padded - 2)
+        for sample in self.samples:
+            if sample is not None and sample.draft and not sample.ended:
+                sample.guess(room, self.engine.vocabulary.eol)
 
     def _draw(self) -> None:
         """Draw the next id of every sample in progress, and write the forced ones after it."""
@@ -298,21 +357,42 @@ class _Run:
             for kind in self.columns
         }
         for kind, rows in due.items():
-            if rows:
-                guide = kind == "visual" and self.ways == 2
-                ids, logprobs = self._draw_rows(rows, *self.columns[kind], guide)
-                for (_, sample), token, logprob in zip(rows, ids, logprobs, strict=True):
-                    self._write(sample, token, logprob)
+            if not rows:
+                continue
+            places = [(slot, sample, place) for slot, sample in rows for place in sample.places]
+            guide = kind == "visual" and self.ways == 2
+            drawn = zip(*self._draw_at(places, *self.columns[kind], guide), strict=True)
+            for _, sample in rows:
+                self._take(sample, list(itertools.islice(drawn, len(sample.places))))
 
-    def _draw_rows(
-        self, rows: list[tuple[int, _Sample]], columns: Tensor, first_id: int, guide: bool
+    def _take(self, sample: _Sample, drawn: list[tuple[int, float]]) -> None:
+        """Write what was drawn at a sample's places, up to the first id that was guessed otherwise."""
+        guessed = [sample.guesses[place] for place in sample.places[:-1]]
+        right = 0
+        for at, (token, logprob) in enumerate(drawn):
+            sample.fed = len(sample.ids)
+            self._write(sample, token, logprob)
+            if at == len(guessed) or token != guessed[at]:
+                break
+            right += 1
+        if guessed and right == len(guessed):
+            sample.ahead = min(2 * sample.ahead, len(sample.draft))
+        elif guessed:
+            sample.ahead = max(right, _FEWEST_GUESSES)
+        sample.guesses, sample.places = (), (0,)
+
+    def _draw_at(
+        self, places: list[tuple[int, _Sample, int]], columns: Tensor, first_id: int, guide: bool
     ) -> tuple[list, list]:
-        hidden, slots = self.hidden_RC, [slot for slot, _ in rows]
+        """Draw ids and their log-probabilities at (slot, its sample, place)."""
+        hidden = self.hidden_MC
+        rows = [self.rows[slot] + place for slot, _, place in places]
         if guide:
-            slots += [slot + len(self.samples) for slot in slots]
-        if len(slots) < len(hidden):
-            hidden = hidden[torch.tensor(slots, device=hidden.device)]
-        keys = stream_keys([sample.seed for _, sample in rows], [len(sample.ids) for _, sample in rows])
+            rows += [self.rows[slot + len(self.samples)] + place for slot, _, place in places]
+        if rows != list(range(len(hidden))):
+            hidden = hidden[torch.tensor(rows, device=hidden.device)]
+        positions = [len(sample.ids) + place for _, sample, place in places]
+        keys = stream_keys([sample.seed for _, sample, _ in places], positions)
         logits = (hidden.to(columns.device, columns.dtype) @ columns.T).float()
         if guide:
             asked, away = logits.chunk(2)

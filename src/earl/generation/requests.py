@@ -67,6 +67,9 @@ class Request:
         away: ids of the prompt that guidance leads away from, such as the same picture with another
             instruction; of any length, computed once for all completions. Without guidance it is not
             looked at.
+        draft: codes of an image that the completion's is likely to repeat in many cells, row by row, such
+            as the source's. They are guesses to save steps and change no completion; an image of
+            another number of cells is written without them.
 
     Raises:
         SequenceError: no ids, no seeds, or a seed out of range.
@@ -78,6 +81,7 @@ class Request:
     prefill: Prefill = "size"
     max_text_tokens: int = MAX_TEXT_TOKENS
     away: tuple[int, ...] | None = None
+    draft: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.prompt:

@@ -9,6 +9,7 @@ H query heads, K key-value heads, E = H / K, D head dimension, L cached tokens, 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 from earl.generation.decoder import Decoder, PromptCache, keep_units
 from earl.generation.graphs import RecordedStep
 
-_RECORDED_TOKENS = 2  # a drawn id and the end of its row; longer feeds are rare and go unpadded
+_PADDED_TOKENS = 2  # a drawn id and the end of its row; longer feeds are rare and go unpadded
 
 
 class Slots:
@@ -33,19 +34,21 @@ class Slots:
         *,
         padded: bool = False,
         record: bool = False,
+        longest_padded: int = _PADDED_TOKENS,
     ) -> None:
         """Set memory aside.
 
         Args:
             prompts: their cache; prompt p owns the slots p * group to (p + 1) * group - 1.
-            capacity: own tokens per slot.
+            capacity: own tokens per slot that there is to be `room` for.
             padded: feed fixed shapes (what a GPU prefers).
             record: replay padded steps as CUDA graphs.
+            longest_padded: tokens of a slot in a padded step at most, a power of 2.
         """
         self.decoder, self.prompts, self.group = decoder, prompts, group
-        self.padded, self.record = padded, record
+        self.padded, self.record, self.longest_padded = padded, record, longest_padded
         self._recorded: dict[int, RecordedStep] = {}
-        self.capacity = capacity = capacity + _RECORDED_TOKENS  # room for padding behind the last token
+        self.capacity = capacity = capacity + longest_padded  # room for padding behind the last token
         self.longest = prompts.values[0].shape[1]
         rows = len(prompts.lengths) * group * decoder.kv_heads
         places, D, dtype = [layer.device for layer in decoder.weights.layers], decoder.head_dim, decoder.dtype
@@ -58,9 +61,15 @@ class Slots:
     def count(self) -> int:
         return len(self.prompts.lengths) * self.group
 
-    def grow(self, capacity: int) -> None:
+    @property
+    def room(self) -> int:
+        """Own tokens that a slot can hold."""
+        return self.capacity - self.longest_padded
+
+    def grow(self, room: int) -> None:
         """Make room for longer completions, keeping what is there."""
         self._recorded.clear()
+        capacity = room + self.longest_padded
         more = capacity - self.capacity
         self.keys = [F.pad(t, (0, more)) for t in self.keys]
         self.values = [F.pad(t, (0, 0, 0, more)) for t in self.values]
@@ -77,20 +86,25 @@ class Slots:
         self.prompts = self.prompts.keep(chosen, self.decoder.kv_heads)
 
     @torch.inference_mode()
-    def feed(self, tokens: Sequence[Sequence[int]], starts: Sequence[int]) -> Tensor:
-        """Feed each slot its next tokens and give the hidden state after its last one.
+    def feed(self, tokens: Sequence[Sequence[int]], starts: Sequence[int]) -> tuple[Tensor, list[int]]:
+        """Feed each slot its next tokens and give the hidden state after each.
 
         Args:
             tokens: per slot, ids to feed; none for a slot that rests.
-            starts: per slot, how many of its completion's own tokens are cached.
+            starts: per slot, how many of its completion's own tokens are cached. What was cached from
+                there on, as of guesses that were wrong, is written over.
 
         Returns:
-            (R, C) after the final norm; meaningless for slots that rest.
+            hidden states after the final norm, (M, C), and by slot the row of its first token, the
+            others being in the rows below; rows of padding, and of slots that rest, mean nothing.
         """
         n = max(len(ids) for ids in tokens)
-        if self.padded and n <= _RECORDED_TOKENS:
-            return self._feed_padded(tokens, starts, n)
-        return self._feed_exactly(tokens, starts, n)
+        if self.padded and n <= self.longest_padded:
+            n = 1 << (n - 1).bit_length()  # 1, 2, 4, ..: few shapes, as each is recorded
+            return self._feed_padded(tokens, starts, n), [slot * n for slot in range(len(tokens))]
+        ends = itertools.accumulate(map(len, tokens))
+        firsts = [end - len(ids) for end, ids in zip(ends, tokens, strict=True)]
+        return self._feed_exactly(tokens, starts, n), firsts
 
     def _feed_exactly(self, tokens: Sequence[Sequence[int]], starts: Sequence[int], n: int) -> Tensor:
         """Only the tokens that are there go through the layers, and queries look no further than needed."""
@@ -109,20 +123,13 @@ class Slots:
             at_Rn = torch.full((self.count * n,), reach, device=device)
             at_Rn[place_M] = position_M
             mask = self.mask(at_Rn.view(-1, n), reach)
-        x_MC = self.step(ids_M, slot_M, position_M, n, reach, mask, None if dense else place_M, start)
-        if dense:
-            return x_MC.view(self.count, n, -1)[:, -1]
-        out = x_MC.new_zeros(self.count, x_MC.shape[1])
-        lengths = torch.tensor([len(ids) for ids in tokens], device=x_MC.device)
-        fed = lengths > 0
-        out[fed] = x_MC[(lengths.cumsum(0) - 1)[fed]]
-        return out
+        return self.step(ids_M, slot_M, position_M, n, reach, mask, None if dense else place_M, start)
 
     def _feed_padded(self, tokens: Sequence[Sequence[int]], starts: Sequence[int], n: int) -> Tensor:
         """Fixed shapes, so that the step can be recorded: every slot feeds n tokens.
 
-        A padding token writes one place past its slot's real ones; the real token of that place
-        is written over it before anything looks there.
+        Padding tokens write past their slot's real ones; the real token of each place is written
+        over them before anything looks there.
         """
         device = self.decoder.device
         rows = [[*ids, *[0] * (n - len(ids))] for ids in tokens]
@@ -130,14 +137,12 @@ class Slots:
         start_R = torch.tensor(starts, device=device).clamp_max(self.capacity - n)
         position_M = (start_R[:, None] + torch.arange(n, device=device)).view(-1)
         if not self.record:
-            x_MC = self._padded_step(ids_M, position_M)
-        elif n in self._recorded:
-            x_MC = self._recorded[n](ids_M, position_M)
-        else:  # recording runs the step on these very tokens, so it writes nothing wrong
+            return self._padded_step(ids_M, position_M)
+        if (
+            n not in self._recorded
+        ):  # recording runs the step on these very tokens, so it writes nothing wrong
             self._recorded[n] = RecordedStep(self._padded_step, ids_M, position_M)
-            x_MC = self._recorded[n](ids_M, position_M)
-        last = torch.tensor([max(len(ids), 1) - 1 for ids in tokens], device=x_MC.device)
-        return x_MC.view(self.count, n, -1)[torch.arange(self.count, device=x_MC.device), last]
+        return self._recorded[n](ids_M, position_M)
 
     def _padded_step(self, ids_M: Tensor, position_M: Tensor) -> Tensor:
         n = len(ids_M) // self.count

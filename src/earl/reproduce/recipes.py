@@ -69,7 +69,7 @@ def grpo_recipe(cell: Cell, budget: Budget, *, seed: int, folder: Path, start: s
             "eps": 1e-8,
             "weight_decay": 0.0,
         },
-        "schedule": {"name": settings.schedule},
+        "schedule": {"name": settings.schedule, "warmup_steps": settings.warmup_steps},
         "model": {"start": start},
         "prompts": {"origin": "world", "group": cell.edits},
         "rollouts": {
