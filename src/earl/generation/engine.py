@@ -42,7 +42,7 @@ OnRow = Callable[[int, int, np.ndarray], None]
 OnCompletion = Callable[[int, Completion], None]
 _FIRST_CAPACITY = 256  # ids set aside per sample while its grid is not known
 _PADDED_GUESSES = 32  # a drawn id, guesses and ends of rows of one sample, in a step of fixed shape
-_FEWEST_GUESSES = 4  # a step costs little more with them than without, wrong or right
+_FIRST_GUESSES = 4
 _STEP_TOKENS = {"cpu": 16, "cuda": 64}  # ids, real and guessed, that cost a step little more than one
 
 
@@ -59,7 +59,7 @@ class _Sample:
     fed: int
     body: int  # where the rows begin, -1 while that is not known
     draft: tuple[int, ...] = ()  # ids, by cell
-    ahead: int = _FEWEST_GUESSES  # cells to guess in the next step
+    ahead: int = _FIRST_GUESSES  # cells to guess in the next step
     guesses: tuple[int, ...] = ()  # ids fed behind the real ones of this step
     places: tuple[int, ...] = (0,)  # where this step draws: so many fed ids behind the last real one
     rows: int = 0
@@ -375,10 +375,10 @@ class _Run:
             if at == len(guessed) or token != guessed[at]:
                 break
             right += 1
-        if guessed and right == len(guessed):
-            sample.ahead = min(2 * sample.ahead, len(sample.draft))
-        elif guessed:
-            sample.ahead = max(right, _FEWEST_GUESSES)
+        if guessed:  # far where the draft holds, one cell where it does not: wrong guesses are wasted work
+            ahead = sample.ahead
+            ahead = 4 * ahead if right == len(guessed) else max(2 * right, ahead // 2, 1)
+            sample.ahead = min(ahead, self.engine.step_tokens)
         sample.guesses, sample.places = (), (0,)
 
     def _draw_at(
