@@ -115,6 +115,19 @@ def test_a_crowd_is_fed_one_id_each(policy, tokenizer, prompt_of):
     assert steps_of(Engine(policy, tokenizer, step_tokens=90), right, greedy) == 2
 
 
+@pytest.mark.parametrize("padded", [False, True])
+def test_the_models_last_position_ends_a_completion_in_the_midst_of_right_guesses(
+    policy, tokenizer, prompt_of, padded
+):
+    request = Request(prompt_of(0), (1,), Grid(6, 6), "direct")
+    engine = Engine(policy, tokenizer, step_tokens=40, padded=padded)
+    drafts = drafted([request], engine.generate([request]), tokenizer, 1.0, np.random.default_rng(6))
+    engine.max_positions = len(request.prompt) + 27
+    found, wanted = engine.generate(drafts), engine.generate([request])
+    check_same(found, wanted)
+    assert found[0][0].finish_reason == "length" and len(found[0][0].ids) <= 28
+
+
 def test_rows_are_reported_once_and_in_order(policy, tokenizer, prompt_of):
     rows, request = [], Request(prompt_of(0), (1, 2), Grid(6, 4))
     engine = Engine(policy, tokenizer, step_tokens=100)

@@ -43,7 +43,8 @@ OnCompletion = Callable[[int, Completion], None]
 _FIRST_CAPACITY = 256  # ids set aside per sample while its grid is not known
 _PADDED_GUESSES = 32  # a drawn id, guesses and ends of rows of one sample, in a step of fixed shape
 _FIRST_GUESSES = 4
-_STEP_TOKENS = {"cpu": 16, "cuda": 64}  # ids, real and guessed, that cost a step little more than one
+# Ids, real and guessed, that cost a step little more than one; measured on a CPU, a guess for a GPU.
+_STEP_TOKENS = {"cpu": 16, "cuda": 64}
 
 
 @dataclass(slots=True)
@@ -337,9 +338,13 @@ class _Run:
 
     def _guess(self, alive: int) -> None:
         """Guess the next cells of samples with a draft, as far as the step has room for it."""
-        room = self.engine.step_tokens // (alive * self.ways) - 1
-        if self.engine.padded:  # beside the id drawn last and the end of its row
+        if (
+            self.engine.padded
+        ):  # all slots are fed alike; two ids are the one drawn last and the end of its row
+            room = self.engine.step_tokens // (len(self.samples) * self.ways) - 1
             room = min(room, self.slots.longest_padded - 2)
+        else:
+            room = self.engine.step_tokens // (alive * self.ways) - 1
         for sample in self.samples:
             if sample is not None and sample.draft and not sample.ended:
                 sample.guess(room, self.engine.vocabulary.eol)
@@ -372,7 +377,7 @@ class _Run:
         for at, (token, logprob) in enumerate(drawn):
             sample.fed = len(sample.ids)
             self._write(sample, token, logprob)
-            if at == len(guessed) or token != guessed[at]:
+            if sample.ended or at == len(guessed) or token != guessed[at]:
                 break
             right += 1
         if guessed:  # far where the draft holds, one cell where it does not: wrong guesses are wasted work
