@@ -31,62 +31,19 @@ from earl.errors import ConfigError, SequenceError
 from earl.generation.decoder import Decoder
 from earl.generation.draw import draw, guided, stream_keys
 from earl.generation.requests import Request, Sampling
+from earl.generation.samples import Sample
 from earl.generation.slots import Slots
 from earl.generation.weights import on_cpu
 from earl.policy.devices import devices_of, native_bf16, refuse_split
 from earl.records import Completion, FinishReason
 from earl.sequence import Grammar, TextTokenizer
-from earl.sequence.grammar import GrammarState
 
 OnRow = Callable[[int, int, np.ndarray], None]
 OnCompletion = Callable[[int, Completion], None]
 _FIRST_CAPACITY = 256  # ids set aside per sample while its grid is not known
 _PADDED_GUESSES = 32  # a drawn id, guesses and ends of rows of one sample, in a step of fixed shape
-_FIRST_GUESSES = 4
 # Ids, real and guessed, that cost a step little more than one; measured on a CPU, a guess for a GPU.
 _STEP_TOKENS = {"cpu": 16, "cuda": 64}
-
-
-@dataclass(slots=True)
-class _Sample:
-    """One completion in progress."""
-
-    index: int
-    seed: int
-    prompt_length: int  # the longer one's, where there are two
-    state: GrammarState
-    ids: list[int]
-    logprobs: list[float]
-    fed: int
-    body: int  # where the rows begin, -1 while that is not known
-    draft: tuple[int, ...] = ()  # ids, by cell
-    ahead: int = _FIRST_GUESSES  # cells to guess in the next step
-    guesses: tuple[int, ...] = ()  # ids fed behind the real ones of this step
-    places: tuple[int, ...] = (0,)  # where this step draws: so many fed ids behind the last real one
-    rows: int = 0
-    ended: bool = False
-
-    @property
-    def unfed(self) -> list[int]:
-        return self.ids[self.fed :]
-
-    def guess(self, room: int, end_of_row: int) -> None:
-        """Take ids from the draft to feed behind the real ones, `room` at most, and say where to draw."""
-        grid = self.state.grid
-        if self.body < 0 or grid is None or grid.height * grid.width != len(self.draft):
-            return
-        at = len(self.ids) - self.body  # of the next id in the image; its rows are one id wider
-        cell = at - at // (grid.width + 1)
-        guesses, places = [], [0]
-        for code in self.draft[cell : min(cell + self.ahead, len(self.draft) - 1)]:
-            guesses.append(code)
-            at, cell = at + 1, cell + 1
-            if cell % grid.width == 0:
-                guesses.append(end_of_row)
-            if len(guesses) > room:
-                break
-            places.append(len(guesses))
-        self.guesses, self.places = tuple(guesses[: places[-1]]), tuple(places)
 
 
 @dataclass(slots=True)
@@ -272,7 +229,7 @@ class _Run:
             "visual": (head[self.first_visual : stop], self.first_visual),
         }
         self.group = max(len(unit.members) for unit in units)
-        self.samples: list[_Sample | None] = []
+        self.samples: list[Sample | None] = []
         self.opening: list[int] = []  # forced ids that went in with the prompt, by unit
         prompts: list[tuple[int, ...]] = []
         away: list[tuple[int, ...]] = []
@@ -294,7 +251,7 @@ class _Run:
                 body = begun if state.in_body else -1
                 draft = tuple(self.first_visual + code for code in unit.request.draft or ())
                 self.samples.append(
-                    _Sample(index, seed, length, state, list(opening), [0.0] * begun, begun, body, draft)
+                    Sample(index, seed, length, state, list(opening), [0.0] * begun, begun, body, draft)
                 )
         # With guidance the second half of the slots are the twins of the first, in the same order.
         self.ways = len(units[0].prompts)
@@ -370,9 +327,9 @@ class _Run:
             for _, sample in rows:
                 self._take(sample, list(itertools.islice(drawn, len(sample.places))))
 
-    def _take(self, sample: _Sample, drawn: list[tuple[int, float]]) -> None:
+    def _take(self, sample: Sample, drawn: list[tuple[int, float]]) -> None:
         """Write what was drawn at a sample's places, up to the first id that was guessed otherwise."""
-        guessed = [sample.guesses[place] for place in sample.places[:-1]]
+        guessed = sample.guessed
         right = 0
         for at, (token, logprob) in enumerate(drawn):
             sample.fed = len(sample.ids)
@@ -380,14 +337,10 @@ class _Run:
             if sample.ended or at == len(guessed) or token != guessed[at]:
                 break
             right += 1
-        if guessed:  # far where the draft holds, one cell where it does not: wrong guesses are wasted work
-            ahead = sample.ahead
-            ahead = 4 * ahead if right == len(guessed) else max(2 * right, ahead // 2, 1)
-            sample.ahead = min(ahead, self.engine.step_tokens)
-        sample.guesses, sample.places = (), (0,)
+        sample.settle(right, self.engine.step_tokens)
 
     def _draw_at(
-        self, places: list[tuple[int, _Sample, int]], columns: Tensor, first_id: int, guide: bool
+        self, places: list[tuple[int, Sample, int]], columns: Tensor, first_id: int, guide: bool
     ) -> tuple[list, list]:
         """Draw ids and their log-probabilities at (slot, its sample, place)."""
         hidden = self.hidden_MC
@@ -405,7 +358,7 @@ class _Run:
         ids, logprobs = draw(logits, keys.to(logits.device), self.sampling, first_id)
         return ids.tolist(), logprobs.tolist()
 
-    def _write(self, sample: _Sample, token: int, logprob: float) -> None:
+    def _write(self, sample: Sample, token: int, logprob: float) -> None:
         state = sample.state
         sample.ids.append(token)
         sample.logprobs.append(logprob)
@@ -422,7 +375,7 @@ class _Run:
             sample.ended = True
             self.finish(sample.index, _completion(sample, too_long, self.engine.vocabulary.first_special))
 
-    def _report_rows(self, sample: _Sample) -> None:
+    def _report_rows(self, sample: Sample) -> None:
         state = sample.state
         if sample.body < 0 and state.in_body:
             sample.body = len(sample.ids)
@@ -447,7 +400,7 @@ class _Run:
         self.slots.keep([at + way * count for way in range(self.ways) for at in left])
 
 
-def _completion(sample: _Sample, too_long: bool, first_special: int) -> Completion:
+def _completion(sample: Sample, too_long: bool, first_special: int) -> Completion:
     """ "stop" where the model ended it, well or badly; "length" where a bound did."""
     cut = too_long or (sample.state.problem is not None and sample.ids[-1] < first_special)
     reason: FinishReason = "length" if cut else "stop"
