@@ -19,7 +19,7 @@ from earl.policy import create_policy, load_policy
 from earl.records import Grid
 from earl.sequence import train_text_tokenizer, write_prompt
 
-SMALL = ["--prompts", "2", "--group", "2", "--side", "2", "--repeats", "1"]
+SMALL = ["--prompts", "2", "--group", "2", "--side", "2", "--repeats", "1", "--edits", "0"]
 
 
 @pytest.fixture
@@ -65,6 +65,16 @@ def test_rows_and_a_line_where_vllm_or_bfloat16_is_missing(native: bool, monkeyp
     assert said.count("transformers.generate") == said.count("earl.generation") == 1 + native
     assert ("bfloat16 is not measured: this CPU only emulates it" in said) != native
     assert "equal completions 4 of 4" in said
+
+
+def test_edits_one_by_one_write_what_transformers_writes(monkeypatch, capsys):
+    monkeypatch.setattr(_vllm, "find_python", lambda: None)
+    monkeypatch.setattr(generation, "native_bf16", lambda device: False)
+    assert generation.main([*SMALL, "--edits", "2"]) > 0
+    said = capsys.readouterr().out
+    assert "2 edits by the shipped model, one at a time, 80 ids each" in said
+    assert said.count("equal completions 2 of 2") == 2
+    assert "an edit without, 63.0 steps" in said, "each code but the first takes a step"
 
 
 def test_a_row_for_vllm_and_a_stop_where_it_wrote_something_else(monkeypatch, capsys):
