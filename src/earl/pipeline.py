@@ -187,9 +187,8 @@ class EditPipeline:
         )
         if quantize:
             policy = quantise(policy, quantize, place)  # type: ignore[arg-type]
-        return cls(
-            Engine(policy, words, frozen=True, **engine_options), eyes, words, name=str(name_or_folder)
-        )
+        engine = Engine(policy, words, **{"frozen": True, **engine_options})
+        return cls(engine, eyes, words, name=str(name_or_folder))
 
     def __call__(
         self,

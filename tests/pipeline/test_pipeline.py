@@ -231,3 +231,8 @@ def test_a_result_without_a_picture_says_why(pipeline):
     empty = replace(result, images=(None,), problems=("position 3: no size",))
     with pytest.raises(SequenceError, match="position 3: no size"):
         _ = empty.image
+
+
+def test_weights_are_read_once_unless_asked_otherwise(model_folder):
+    assert EditPipeline.from_pretrained(model_folder, device="cpu").engine.frozen
+    assert not EditPipeline.from_pretrained(model_folder, device="cpu", frozen=False).engine.frozen

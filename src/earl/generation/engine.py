@@ -295,11 +295,9 @@ class _Run:
 
     def _guess(self, alive: int) -> None:
         """Guess the next cells of samples with a draft, as far as the step has room for it."""
-        if (
-            self.engine.padded
-        ):  # all slots are fed alike; two ids are the one drawn last and the end of its row
+        if self.engine.padded:  # all slots are fed alike
             room = self.engine.step_tokens // (len(self.samples) * self.ways) - 1
-            room = min(room, self.slots.longest_padded - 2)
+            room = min(room, self.slots.longest_padded - 2)  # beside the id drawn last and its row's end
         else:
             room = self.engine.step_tokens // (alive * self.ways) - 1
         for sample in self.samples:
