@@ -34,7 +34,7 @@ from earl.evaluation.world import draw_tasks
 from earl.generation import Engine, Request, Sampling
 from earl.generation.draw import gumbel_noise, stream_keys
 from earl.pipeline import EditPipeline
-from earl.policy import create_policy
+from earl.policy import create_policy, load_policy
 from earl.policy.devices import native_bf16
 from earl.records import Grid
 from earl.sequence import Grammar, train_text_tokenizer, write_prompt
@@ -146,7 +146,7 @@ class Noise(transformers.LogitsProcessor):
 def one_by_one(options: argparse.Namespace) -> float:
     """Edits of the shipped model, one at a time in float32; how much faster than transformers ours is."""
     pipeline = EditPipeline.from_pretrained("world", dtype="float32", device="cpu")
-    tokenizer, model = pipeline.tokenizer, pipeline.engine.policy
+    tokenizer, model = pipeline.tokenizer, load_policy("world", dtype="float32")
     side = round(pipeline.vision.area**0.5)
     requests = []
     for seed, task in enumerate(draw_tasks(WorldBenchmark(num=options.edits, seed=0))):

@@ -135,3 +135,15 @@ def test_every_file_of_a_light_room_is_light(room):
 def test_help_loads_no_heavy_library():
     code = "from earl.cli import main\nassert main(['--help']) == 0\nassert main(['edit', '--help']) == 0"
     assert not loaded_by(code) & (HEAVY | {"numpy", "PIL", "pydantic"})
+
+
+def test_an_edit_imports_neither_transformers_nor_the_compiler():
+    """Both take longer to import than an edit takes."""
+    code = (
+        "from PIL import Image\nfrom earl import EditPipeline\n"
+        "pipeline = EditPipeline.from_pretrained('world', device='cpu')\n"
+        "pipeline(Image.new('RGB', (64, 64)), 'make it night')\n"
+        "assert not {'torch._dynamo', 'torch.distributed.tensor', 'sympy'} & set(sys.modules)"
+    )
+    heavy = loaded_by(code) & (HEAVY | {"torchao", "huggingface_hub", "scipy", "pandas"})
+    assert heavy == {"torch"}

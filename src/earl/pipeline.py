@@ -169,7 +169,7 @@ class EditPipeline:
         if device_map is not None and quantize:
             raise ConfigError("quantize works on one device: leave out quantize or device_map")
         from earl.generation import Engine
-        from earl.policy import load_policy, quantise
+        from earl.policy import open_policy
         from earl.policy.devices import names_cuda
         from earl.vision import load_vision_tokenizer
 
@@ -179,14 +179,21 @@ class EditPipeline:
         # An area in earl.json belongs to the whole model, so the whole folder is named where it has one.
         eyes_folder = folder.path if folder.meta and vision is None else folder.need("vision")
         eyes = load_vision_tokenizer(eyes_folder, device=place)
-        first = "cpu" if quantize else place  # matrices move to their place one by one
         on_cuda = place.startswith("cuda") if device_map is None else names_cuda(device_map)
         kind = "bfloat16" if dtype == "auto" and on_cuda else dtype
-        policy = load_policy(
-            folder.need("policy"), dtype=kind, device=first, device_map=device_map, max_memory=max_memory
-        )
-        if quantize:
-            policy = quantise(policy, quantize, place)  # type: ignore[arg-type]
+        where = folder.need("policy")
+        policy: Any
+        if device_map is not None or max_memory is not None:
+            from earl.policy import load_policy
+
+            policy = load_policy(where, dtype=kind, device_map=device_map, max_memory=max_memory)
+        elif quantize:
+            from earl.policy import load_policy, quantise
+
+            # from the CPU, so that matrices move to their place one by one
+            policy = quantise(load_policy(where, dtype=kind), quantize, place)  # type: ignore[arg-type]
+        else:
+            policy = open_policy(where, dtype=kind, device=place)
         engine = Engine(policy, words, **{"frozen": True, **engine_options})
         return cls(engine, eyes, words, name=str(name_or_folder))
 

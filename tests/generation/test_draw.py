@@ -1,8 +1,18 @@
 import numpy as np
+import pytest
 import torch
 
 from earl.generation import Sampling
-from earl.generation.draw import draw, gumbel_noise, stream_keys
+from earl.generation.draw import (
+    _among_all,
+    _among_likely,
+    _hash,
+    _hash_on_cpu,
+    draw,
+    gumbel_noise,
+    log_sum_exp,
+    stream_keys,
+)
 
 
 def keys_for(count, seed=5):
@@ -71,3 +81,72 @@ def test_truncation_that_cuts_nothing_changes_nothing():
     whole, _ = draw(logits, keys, Sampling(top_k=0), 0)
     assert torch.equal(whole, draw(logits, keys, Sampling(top_k=300), 0)[0])
     assert torch.equal(whole, draw(logits, keys, Sampling(top_k=299), 0)[0])
+
+
+def test_the_hash_by_numpy_is_the_hash_by_torch():
+    keys = keys_for(500)
+    for ids in (torch.arange(700, dtype=torch.int32)[None], torch.arange(500, dtype=torch.int32)[:, None]):
+        before = keys.clone(), ids.clone()
+        words = _hash_on_cpu(keys, ids)
+        assert words.dtype == torch.int32 and torch.equal(words, _hash(keys, ids))
+        assert torch.equal(keys, before[0]) and torch.equal(ids, before[1])
+
+
+@pytest.mark.parametrize("loudness", [6.0, 20.0, 200.0])
+def test_drawing_among_likely_columns_alone_is_the_same_draw(loudness):
+    logits = loudness * torch.randn(400, 300, generator=torch.Generator().manual_seed(1))
+    keys, top = keys_for(400), logits.amax(-1, keepdim=True)
+    among_all = _among_all(logits, keys, 520)
+    likely = _among_likely(logits, top, keys, 520)
+    if loudness < 10:  # too many to be worth it
+        assert likely is None
+        likely, _ = draw(logits, keys, Sampling(top_k=0), 520)
+        likely = likely - 520
+    assert torch.equal(likely, among_all)
+    assert len((among_all != logits.argmax(-1)).nonzero())  # noise did decide
+
+
+def test_no_noise_lies_outside_the_spread():
+    """The extreme words give the extreme noise: 0 the largest, all ones the smallest."""
+
+    def noise_of(word):  # what `gumbel_noise` makes of 32 bits
+        uniform = min(word * 2.0**-32 + 2.0**-33, 1.0 - 2.0**-24)
+        return -np.log(-np.log1p(-uniform))
+
+    assert noise_of(0) - noise_of(2**32 - 1) < 26.0 - 0.2
+    many = gumbel_noise(keys_for(2000), torch.arange(2000, dtype=torch.int32)[None])
+    assert noise_of(2**32 - 1) - 1e-5 <= many.min() and many.max() <= noise_of(0) + 1e-5
+
+
+def test_a_column_at_the_edge_can_still_win():
+    """Two columns as far apart as noise can bridge: the second wins where its noise is large enough."""
+    keys, gap = keys_for(4000), 7.0
+    logits = torch.full((4000, 64), -1e3)
+    logits[:, 5], logits[:, 40] = 0.0, -gap
+    ids, _ = draw(logits, keys, Sampling(top_k=0), 0)
+    assert torch.equal(ids, _among_all(logits, keys, 0)) and set(ids.tolist()) == {5, 40}
+
+
+def test_equal_scores_go_to_the_first_column():
+    logits = torch.full((3, 8), float("-inf"))
+    logits[:, [2, 6]] = 1e9  # so large that noise is rounded away
+    picked = _among_likely(logits, logits.amax(-1, keepdim=True), keys_for(3), 0)
+    assert picked.tolist() == [2, 2, 2]
+
+
+def test_a_row_of_nan_ends_as_it_always_did():
+    logits = 100 * torch.randn(3, 64, generator=torch.Generator().manual_seed(0))
+    logits[1] = float("nan")
+    keys = keys_for(3)
+    ids, _ = draw(logits, keys, Sampling(top_k=0), 0)
+    assert torch.equal(ids, _among_all(logits, keys, 0))
+
+
+@pytest.mark.parametrize("loudness", [0.1, 5.0, 50.0, 1000.0])
+def test_log_sum_exp_is_torch_s(loudness):
+    logits = loudness * torch.randn(50, 2048, generator=torch.Generator().manual_seed(2))
+    logits[:, 7] = float("-inf")
+    found = log_sum_exp(logits, logits.amax(-1, keepdim=True))
+    torch.testing.assert_close(found, logits.logsumexp(-1), rtol=1e-6, atol=1e-6)
+    exact = logits.double().logsumexp(-1)
+    torch.testing.assert_close(found.double(), exact, rtol=1e-6, atol=1e-6)

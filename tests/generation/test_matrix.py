@@ -38,7 +38,7 @@ def test_each_form_multiplies_right(dtype, bias, packs):
     weight = (torch.randn(72, 48, generator=generator) / 7).to(dtype)
     added = torch.randn(72, generator=generator).to(dtype) if bias else None
     forms = [PlainMatrix, PackedMatrix] if packs(dtype) else [PlainMatrix]
-    for rows in (1, 7, 64, 130):
+    for rows in (1, 7, 32, 33, 64, 130):
         x = torch.randn(rows, 48, generator=generator).to(dtype)
         other = torch.randn(rows, 72, generator=generator).to(dtype)
         wanted = x.double() @ weight.double().T + (0 if added is None else added.double())
@@ -88,8 +88,8 @@ def test_the_probe_trusts_no_operator_that_it_has_not_seen_work(fault, monkeypat
     if fault == "missing":
         del Operators._linear_pointwise
     if fault == "wrong":
-        Operators._linear_pointwise = lambda *_: torch.zeros(3, 16)
-        Operators._linear_pointwise.binary = lambda *_: torch.zeros(3, 16)
+        Operators._linear_pointwise = lambda x, *_: torch.zeros(len(x), 16)
+        Operators._linear_pointwise.binary = lambda x, *_: torch.zeros(len(x), 16)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
     monkeypatch.setattr(torch.ops, "mkldnn", Operators())
     can_pack.cache_clear()

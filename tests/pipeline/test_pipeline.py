@@ -16,7 +16,10 @@ from earl.errors import (
     SequenceError,
     VerifierError,
 )
+from earl.generation import Engine
 from earl.pipeline import EditPipeline, best_of, check_instruction
+from earl.policy import load_policy
+from earl.policy.stored import StoredPolicy
 from earl.records import Verdict
 
 
@@ -236,3 +239,17 @@ def test_a_result_without_a_picture_says_why(pipeline):
 def test_weights_are_read_once_unless_asked_otherwise(model_folder):
     assert EditPipeline.from_pretrained(model_folder, device="cpu").engine.frozen
     assert not EditPipeline.from_pretrained(model_folder, device="cpu", frozen=False).engine.frozen
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_stored_weights_edit_as_the_transformers_class_does(model_folder, dtype):
+    """What is read for sampling alone, and an engine on `load_policy`: the same ids, for any draw."""
+    light = EditPipeline.from_pretrained(model_folder, device="cpu", dtype=dtype)
+    assert type(light.engine.policy) is StoredPolicy
+    policy = load_policy(model_folder, dtype=dtype)
+    whole = EditPipeline(Engine(policy, light.tokenizer), light.vision, light.tokenizer)
+    pairs = [(picture(64, 64, 1), "remove the cone"), (picture(96, 64, 2), "make it night")]
+    for options in ({}, {"greedy": True}, {"guidance": 1.5}, {"reasoning": True, "top_p": 0.9}):
+        results = [p.edit_many(pairs, seeds=[4, 9], num_images=2, **options) for p in (light, whole)]
+        for ours, theirs in zip(*results, strict=True):
+            assert ours.completions == theirs.completions

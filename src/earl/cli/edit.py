@@ -113,7 +113,7 @@ def _vllm_pipeline(options: argparse.Namespace) -> Any:
     from earl.config.models import resolve_model
     from earl.engines.local import servable
     from earl.pipeline import EditPipeline, pick_device
-    from earl.policy.loading import parse_dtype
+    from earl.policy.dtypes import parse_dtype
     from earl.sequence import TextTokenizer
     from earl.vision import load_vision_tokenizer
 

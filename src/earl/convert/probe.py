@@ -37,7 +37,7 @@ def probe_vision(tokenizer: VisionTokenizer) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     coarse = torch.rand(2, 3, 8, 8, generator=generator) * 2 - 1
     pixels = torch.nn.functional.interpolate(coarse, size=(64, 64), mode="bicubic").clamp(-1, 1)
-    pixels = pixels.to(next(tokenizer.model.parameters()).device)
+    pixels = pixels.to(tokenizer.device)
     codes = tokenizer.encode_pixels(pixels)
     return codes.cpu(), tokenizer.decode_codes(codes).float().cpu()
 

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+_FEW_ROWS = 32  # up to here calling oneDNN costs more than its order of the weights saves
 _ROWS_HINT = 64  # tokens that the packed order is tuned for; any number works
 
 
@@ -33,21 +34,28 @@ class PlainMatrix:
 
 
 class PackedMatrix:
-    """The same, in oneDNN's order."""
+    """The same, in oneDNN's order; in float32 a plain copy beside it multiplies the fewest rows."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self.dtype, self.bias = weight.dtype, bias
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS_HINT)
+        self.plain = PlainMatrix(weight, bias) if weight.dtype == torch.float32 else None
 
     def __call__(self, x_MC: Tensor) -> Tensor:
+        if self.plain is not None and len(x_MC) <= _FEW_ROWS:
+            return self.plain(x_MC)
         return torch.ops.mkldnn._linear_pointwise(x_MC.to(self.dtype), self.weight, self.bias, "none", [], "")
 
     def silu(self, x_MC: Tensor) -> Tensor:
+        if self.plain is not None and len(x_MC) <= _FEW_ROWS:
+            return self.plain.silu(x_MC)
         return torch.ops.mkldnn._linear_pointwise(
             x_MC.to(self.dtype), self.weight, self.bias, "swish", [], ""
         )
 
     def times(self, x_MC: Tensor, other: Tensor) -> Tensor:
+        if self.plain is not None and len(x_MC) <= _FEW_ROWS:
+            return self.plain.times(x_MC, other)
         return torch.ops.mkldnn._linear_pointwise.binary(
             x_MC.to(self.dtype), other, self.weight, self.bias, "mul"
         )
@@ -61,7 +69,8 @@ def can_pack(dtype: torch.dtype) -> bool:
     """Whether oneDNN's operators are in this build of torch and give the right product here."""
     if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return False
-    x, weight = torch.eye(3, 32, dtype=dtype), torch.linspace(-1, 1, 16 * 32).view(16, 32).to(dtype)
+    x = torch.eye(_FEW_ROWS + 8, 32, dtype=dtype)  # more rows than the plain copy takes
+    weight = torch.linspace(-1, 1, 16 * 32).view(16, 32).to(dtype)
     try:
         packed = PackedMatrix(weight, None)
         found = packed.times(x, packed.silu(x))

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
-
-from transformers import Emu3TextConfig
+from typing import TYPE_CHECKING, Any, Protocol
 
 from earl.config.models import read_json
 from earl.errors import ConfigError, ModelFormatError
+
+if TYPE_CHECKING:
+    from transformers import Emu3TextConfig
 
 
 class VocabularyLike(Protocol):
@@ -105,6 +106,8 @@ def make_config(size: str | Mapping[str, Any], vocabulary: VocabularyLike) -> Em
     Raises:
         ConfigError: unknown name or key, heads that do not divide.
     """
+    from transformers import Emu3TextConfig
+
     if isinstance(size, str):
         if size not in SIZES:
             raise ConfigError(f"no policy size '{size}'; there are {', '.join(SIZES)}")
@@ -140,6 +143,23 @@ def read_config(folder: Path) -> Emu3TextConfig:
     Raises:
         ModelFormatError: not a policy, or a field is missing.
     """
+    from transformers import Emu3TextConfig
+
+    raw, fields = read_fields(folder)
+    try:
+        return Emu3TextConfig(**fields, rope_parameters=rope_of(raw), attention_dropout=0.0)
+    except Exception as error:  # the strict config class raises several kinds
+        raise ModelFormatError(
+            f"{folder / 'config.json'} is not a usable Emu3 configuration: {error}"
+        ) from error
+
+
+def read_fields(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The JSON object that describes a folder's policy, and the known fields of it that are given.
+
+    Raises:
+        ModelFormatError: not a policy, or a field is missing.
+    """
     raw = read_json(folder / "config.json")
     kind = raw.get("model_type")
     if kind == "emu3":
@@ -153,15 +173,10 @@ def read_config(folder: Path) -> Emu3TextConfig:
         missing = [key for key in _NEEDED if key not in fields]
         if missing:
             raise ModelFormatError(f"{folder / 'config.json'} lacks {', '.join(missing)}")
-    try:
-        return Emu3TextConfig(**fields, rope_parameters=_rope(raw), attention_dropout=0.0)
-    except Exception as error:  # the strict config class raises several kinds
-        raise ModelFormatError(
-            f"{folder / 'config.json'} is not a usable Emu3 configuration: {error}"
-        ) from error
+    return raw, fields
 
 
-def _rope(raw: Mapping[str, Any]) -> dict[str, Any]:
+def rope_of(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Old files say rope_theta and rope_scaling, new ones rope_parameters."""
     rope = dict(raw.get("rope_parameters") or raw.get("rope_scaling") or {})
     rope.setdefault("rope_type", rope.pop("type", "default"))

@@ -27,9 +27,8 @@ from earl.policy.devices import (
     follow_devices,
     plan_devices,
 )
-from earl.policy.weights import check_names, iterate_weights
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+from earl.policy.dtypes import parse_dtype, plain_device
+from earl.policy.weights import iterate_weights, take_weights
 
 
 def load_policy(
@@ -80,11 +79,16 @@ def load_policy(
     config = read_config(folder)
     config._attn_implementation = attention
     wanted = parse_dtype(dtype)
-    with torch.device("meta"):  # without memory of its own
-        model = Emu3ForCausalLM(config)
+    try:
+        with torch.device("meta"):  # without memory of its own
+            model = Emu3ForCausalLM(config)
+    except (AssertionError, ValueError, RuntimeError) as error:
+        raise ModelFormatError(
+            f"{folder / 'config.json'}: the widths do not make a model ({error})"
+        ) from error
     if device_map is None:
         home, places = torch.device(device), {}
-        stored = iterate_weights(folder, _plain(device))
+        stored = iterate_weights(folder, plain_device(device))
     else:
         held = wanted or next(iterate_weights(folder))[1].dtype
         places = plan_devices(model, device_map, held, max_memory=max_memory)
@@ -103,42 +107,14 @@ def load_policy(
     return model
 
 
-def parse_dtype(dtype: str | torch.dtype) -> torch.dtype | None:
-    """A torch dtype, or None for "auto". Raises ConfigError on another word."""
-    if isinstance(dtype, torch.dtype):
-        return dtype
-    if dtype == "auto":
-        return None
-    if dtype not in DTYPES:
-        raise ConfigError(f"unknown dtype '{dtype}'; there are auto, {', '.join(DTYPES)}")
-    return DTYPES[dtype]
-
-
-def _plain(device: str | torch.device) -> str:
-    """As safetensors spells it: ranks on a CPU are given "cpu:0", which is "cpu" there."""
-    device = torch.device(device)
-    return "cpu" if device.type == "cpu" else str(device)
-
-
 def _fill(model: Emu3ForCausalLM, found: dict[str, torch.Tensor], folder: Path, device: torch.device) -> None:
     """Hand a module without memory the tensors that were read; `device` gets its table of positions."""
     config: Any = model.config
-    if config.tie_word_embeddings and "lm_head.weight" not in found:
-        embedding = found.get("model.embed_tokens.weight")
-        if embedding is not None:
-            found["lm_head.weight"] = embedding
-    check_names(model.state_dict(), found, folder)
-    dtypes = {tensor.dtype for tensor in found.values()}
-    if len(dtypes) > 1 or not next(iter(dtypes)).is_floating_point:
-        raise ModelFormatError(
-            f"the weights in {folder} are of types {', '.join(sorted(map(str, dtypes)))}; "
-            "load them with dtype='float32' or dtype='bfloat16'"
-        )
-    model.load_state_dict(found, strict=True, assign=True)
+    take_weights(model, found, folder)
     model.tie_weights()
     # Its tables are not weights: made here on the real device (and always in float32).
     model.model.rotary_emb = Emu3RotaryEmbedding(config=config).to(device)
-    model.config.dtype = next(iter(dtypes))
+    model.config.dtype = next(iter(found.values())).dtype
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     model.eval()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -65,3 +66,25 @@ def check_names(expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.
                 f"{name} in {where} has shape {tuple(tensor.shape)}, "
                 f"its config.json asks for {tuple(expected[name].shape)}"
             )
+
+
+def take_weights(model: Any, found: dict[str, torch.Tensor], where: Path) -> None:
+    """Hand the layers of a policy, made without memory, the tensors that were read.
+
+    A head that is tied to the embedding and not stored is the embedding.
+
+    Raises:
+        ModelFormatError: weights that do not fit, or of several types.
+    """
+    if model.config.tie_word_embeddings and "lm_head.weight" not in found:
+        embedding = found.get("model.embed_tokens.weight")
+        if embedding is not None:
+            found["lm_head.weight"] = embedding
+    check_names(model.state_dict(), found, where)
+    dtypes = {tensor.dtype for tensor in found.values()}
+    if len(dtypes) > 1 or not next(iter(dtypes)).is_floating_point:
+        raise ModelFormatError(
+            f"the weights in {where} are of types {', '.join(sorted(map(str, dtypes)))}; "
+            "load them with dtype='float32' or dtype='bfloat16'"
+        )
+    model.load_state_dict(found, strict=True, assign=True)

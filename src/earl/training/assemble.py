@@ -119,7 +119,7 @@ def read_codebook(vision_path: str) -> Tensor:
     """The codes' vectors of a vision tokenizer: float32 (codes, dimensions)."""
     from earl.vision import load_vision_tokenizer
 
-    return load_vision_tokenizer(vision_path).model.quantize.embedding.weight.detach().float()
+    return load_vision_tokenizer(vision_path).parts.quantize.embedding.weight.detach().float()
 
 
 def _adapt(policy: Any, lora: Lora, model: Model) -> Any:

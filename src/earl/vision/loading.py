@@ -13,19 +13,23 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import Emu3VQVAE, Emu3VQVAEConfig
 
 from earl.config.models import read_json, resolve_model
 from earl.config.weight_files import weight_files
 from earl.errors import CheckpointError, ConfigError, ModelFormatError, ModelNotFoundError
+from earl.vision.parts import VisionConfig, VisionParts
 from earl.vision.tokenizer import DEFAULT_AREA, VisionTokenizer
+
+if TYPE_CHECKING:
+    from transformers import Emu3VQVAE
 
 DTYPES = {
     "auto": torch.float32,
@@ -117,7 +121,7 @@ def save_vision_tokenizer(
     Raises:
         CheckpointError: it cannot be written (disk full, no permission); files there before are intact.
     """
-    model = tokenizer.model if isinstance(tokenizer, VisionTokenizer) else tokenizer
+    model = tokenizer.parts if isinstance(tokenizer, VisionTokenizer) else tokenizer
     if area is None:
         area = tokenizer.area if isinstance(tokenizer, VisionTokenizer) else DEFAULT_AREA
     stored = None if dtype == "auto" else _dtype(dtype)
@@ -128,9 +132,8 @@ def save_vision_tokenizer(
         .contiguous()
         for name, tensor in model.state_dict().items()
     }
-    config = model.config.to_dict()
-    config["architectures"] = ["Emu3VQVAE"]
-    config.pop("_name_or_path", None)
+    config: dict[str, Any] = {field.name: getattr(model.config, field.name) for field in fields(VisionConfig)}
+    config |= {"architectures": ["Emu3VQVAE"], "model_type": STOCK}
     config["dtype"] = str(stored or model.dtype).removeprefix("torch.")
     folder = Path(folder)
     try:
@@ -147,7 +150,7 @@ def save_vision_tokenizer(
     return folder
 
 
-def read_vision_config(folder: Path) -> tuple[Emu3VQVAEConfig, bool]:
+def read_vision_config(folder: Path) -> tuple[VisionConfig, bool]:
     """The configuration in `folder`, and whether it is of the released layout.
 
     Raises:
@@ -164,17 +167,18 @@ def read_vision_config(folder: Path) -> tuple[Emu3VQVAEConfig, bool]:
         raise ModelFormatError(f"{path} is of type '{kind}', a vision tokenizer has {RELEASED} or {STOCK}")
     try:
         if kind == RELEASED:
-            fields = {name: raw[name] for name in _CONFIG_KEPT if name in raw}
-            fields |= {new: raw[old] for old, new in _CONFIG_NAMES.items() if old in raw}
-            config = Emu3VQVAEConfig(**fields)
-            config.hidden_size = config.base_channels * config.channel_multiplier[-1]
+            found = {name: raw[name] for name in _CONFIG_KEPT if name in raw}
+            found |= {new: raw[old] for old, new in _CONFIG_NAMES.items() if old in raw}
+            config = VisionConfig.from_fields(found)
+            config = replace(config, hidden_size=config.top)
         else:
-            config = Emu3VQVAEConfig.from_dict(raw)
-        top = config.base_channels * config.channel_multiplier[-1]
-    except Exception as error:  # whatever the strict config class finds wrong
+            config = VisionConfig.from_fields(raw)
+    except ValueError as error:
         raise ModelFormatError(f"{path} is not a usable configuration ({error}); fetch it again") from error
-    if config.hidden_size != top:
-        raise ModelFormatError(f"{path}: hidden_size is {config.hidden_size}, the widths make it {top}")
+    if config.hidden_size != config.top:
+        raise ModelFormatError(
+            f"{path}: hidden_size is {config.hidden_size}, the widths make it {config.top}"
+        )
     if config.latent_channels != config.embed_dim or config.double_latent:
         raise ModelFormatError(f"{path}: a double latent or one wider than the codes is not supported")
     return config, kind == RELEASED
@@ -206,12 +210,12 @@ def _iterate_weights(folder: Path, released: bool) -> Iterator[tuple[str, Tensor
             ) from error
 
 
-def _fill(config: Emu3VQVAEConfig, weights: dict[str, Tensor], folder: Path) -> Emu3VQVAE:
-    """The stock class with these weights, each accounted for."""
+def _fill(config: VisionConfig, weights: dict[str, Tensor], folder: Path) -> VisionParts:
+    """The layers with these weights, each accounted for."""
     try:
         with torch.device("meta"):
-            model = Emu3VQVAE(config)
-    except (ValueError, TypeError, RuntimeError, ZeroDivisionError) as error:
+            model = VisionParts(config)
+    except (ValueError, RuntimeError) as error:
         raise ModelFormatError(
             f"{folder / 'config.json'}: the widths do not make a model ({error})"
         ) from error
@@ -231,7 +235,7 @@ def _fill(config: Emu3VQVAEConfig, weights: dict[str, Tensor], folder: Path) -> 
                 f"{name} in {folder} has shape {tuple(tensor.shape)}, "
                 f"its config.json asks for {tuple(expected[name].shape)}"
             )
-        # counters and weights alike get the type that the class gives them
+        # counters and weights alike get the type that the layers give them
         weights[name] = tensor.to(expected[name].dtype)
     model.load_state_dict(weights, assign=True)
     return model.eval()

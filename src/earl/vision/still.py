@@ -1,16 +1,17 @@
 """The vision tokenizer on single frames: what `Emu3VQVAE` computes for a still image, and no more.
 
 The stock class treats a still image as `temporal_downsample_factor` equal frames. Here
-- encoding runs the 2-D part once and repeats its features before the temporal part, whose
-  modules are called as they are (folding their taps would flip near-ties between codes);
+- encoding runs the 2-D part once and repeats its features before the temporal part, which is
+  computed as it stands (folding its taps would flip near-ties between codes);
 - decoding computes frame 0 only: its causal temporal convolutions see nothing but zeros
   before it, so their last tap is all there is, and they become 2-D convolutions;
 - with one frame (`temporal_downsample_factor=1`) both directions are 2-D throughout;
 - the 1x1 convolutions of the spatial norms run at the latent resolution, before the nearest
   upsampling rather than after it: the same numbers, 64 times fewer of them at full size.
 
-All functions read the parameters of the stock modules, so gradients reach them, and the
-batch norms use their running statistics. What trains the model is in `learning.py`.
+All functions call torch's own layers by the names that they have in the stock class: a model is one of
+those, or `parts.VisionParts`. Gradients reach their parameters, and the batch norms use their running
+statistics. What trains the model is in `learning.py`.
 
 Axes: B images, C channels, H W rows and columns (pixels or latent cells), D code dimension.
 
@@ -19,23 +20,28 @@ Source: SBER-MoVQGAN as in Emu3 (arXiv 2409.18869), `transformers` models/emu3.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import Emu3VQVAE
 
-# The stock class's inner modules: their attributes are not typed there.
+if TYPE_CHECKING:
+    from transformers import Emu3VQVAE
+
+    from earl.vision.parts import VisionParts
+
+    Model: TypeAlias = Emu3VQVAE | VisionParts
+# Inner modules: their attributes are not typed.
 Module: TypeAlias = Any
 _CACHED = 2**20  # distances at once on a CPU
 
 
-def encode_still(model: Emu3VQVAE, pixels_BCHW: Tensor) -> Tensor:
+def encode_still(model: Model, pixels_BCHW: Tensor) -> Tensor:
     """Latents of still images, before the nearest code is looked up.
 
     Args:
-        model: the stock class; its temporal factor may be 1 or more.
+        model: the stock class or its parts; its temporal factor may be 1 or more.
         pixels_BCHW: (B, 3, H, W) in [-1, 1]; H and W multiples of the spatial factor (8).
 
     Returns:
@@ -62,11 +68,11 @@ def encode_still(model: Emu3VQVAE, pixels_BCHW: Tensor) -> Tensor:
     return _encode_repeated(model, x)
 
 
-def decode_still(model: Emu3VQVAE, quant_BDHW: Tensor) -> Tensor:
+def decode_still(model: Model, quant_BDHW: Tensor) -> Tensor:
     """Pixels of frame 0 from code vectors.
 
     Args:
-        model: the stock class.
+        model: the stock class or its parts.
         quant_BDHW: (B, D, H, W) rows of the codebook.
 
     Returns:
@@ -161,15 +167,31 @@ def upsample(x_BCHW: Tensor, times: int) -> Tensor:
     return _Upsample.apply(x_BCHW, times)
 
 
-def _encode_repeated(model: Emu3VQVAE, features_BCHW: Tensor) -> Tensor:
-    """The temporal part over equal frames, by the stock modules; one latent frame comes out."""
+def _encode_repeated(model: Model, features_BCHW: Tensor) -> Tensor:
+    """The temporal part over equal frames, in the stock class's order; one latent frame comes out."""
+    encoder: Module = model.encoder
     frames = model.config.temporal_downsample_factor
     x_BCTHW = features_BCHW.unsqueeze(2).repeat(1, 1, frames, 1, 1)
-    for conv in model.encoder.time_conv:
-        x_BCTHW = F.silu(conv(x_BCTHW))
-    for block in model.encoder.time_res_stack:
-        x_BCTHW = block(x_BCTHW)
-    return model.quant_conv(x_BCTHW).squeeze(2)
+    for conv in encoder.time_conv:
+        x_BCTHW = F.silu(_causal(conv.conv, x_BCTHW))
+    for block in encoder.time_res_stack:
+        h = _causal(block.conv1, _swish(block.norm1(x_BCTHW)))
+        h = _causal(block.conv2, _swish(block.norm2(h)))
+        x_BCTHW = x_BCTHW + h
+    return _causal(model.quant_conv, x_BCTHW).squeeze(2)
+
+
+def _swish(x: Tensor) -> Tensor:
+    """As the stock class spells it, which rounds otherwise than `F.silu`."""
+    return x * torch.sigmoid(x)
+
+
+def _causal(causal: Module, x_BCTHW: Tensor) -> Tensor:
+    """A causal 3-D convolution: two frames of zeros come first, and rows and columns keep their number."""
+    conv = causal.conv
+    rows, columns = (size - step for size, step in zip(conv.kernel_size[1:], conv.stride[1:], strict=True))
+    pad = (columns - columns // 2, columns // 2, rows - rows // 2, rows // 2, 2, 0)
+    return conv(F.pad(x_BCTHW, pad))
 
 
 def _last_tap(causal: Module, x_BCHW: Tensor) -> Tensor:
@@ -217,5 +239,9 @@ def _attention(attention: Module, norm: Module, x: Tensor, quant: Tensor | None 
     """Self-attention over all cells, with its norm and residual. x (B, C, H, W)."""
     B, C, H, W = x.shape
     cells_BNC = _norm(norm, x, quant).reshape(B, C, H * W).transpose(1, 2)
-    mixed_BNC = attention(cells_BNC)[0]
+    heads = (B, H * W, attention.num_heads, -1)
+    projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+    queries, keys, values = (project(cells_BNC).view(heads).transpose(1, 2) for project in projections)
+    mixed = F.scaled_dot_product_attention(queries, keys, values)
+    mixed_BNC = attention.out_proj(mixed.transpose(1, 2).reshape(B, H * W, C))
     return x + mixed_BNC.transpose(1, 2).reshape(B, C, H, W)

@@ -9,17 +9,21 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from transformers import Emu3VQVAE
 
 from earl.errors import ImageError, SequenceError
 from earl.vision.images import ImageSource, open_image, resize_to, target_size
+from earl.vision.parts import VisionParts
 from earl.vision.still import decode_still, encode_still, nearest_codes
+
+if TYPE_CHECKING:
+    from transformers import Emu3VQVAE
 
 DEFAULT_AREA = 256 * 256
 _CHUNK = 2**26  # floats in one activation at full size: pixels x base_channels
@@ -29,19 +33,31 @@ class VisionTokenizer:
     """A vision tokenizer in use. Weights are read, never changed.
 
     Args:
-        model: the stock class; put in eval mode.
+        model: the stock class or its parts; put in eval mode.
         area: px² to which `encode` resizes images.
+
+    Attributes:
+        parts: what computes: the stock class, or its layers alone as they are loaded.
     """
 
-    def __init__(self, model: Emu3VQVAE, *, area: int = DEFAULT_AREA) -> None:
-        self.model = model.eval()
+    def __init__(self, model: Emu3VQVAE | VisionParts, *, area: int = DEFAULT_AREA) -> None:
+        self.parts = model.eval()
         self.area = area
         self.codebook_size = int(model.config.codebook_size)
         self.cell = int(model.spatial_scale_factor)  # pixels per code, each way
 
     @property
+    def model(self) -> Emu3VQVAE:
+        """The stock class, with its passes for video, on these very weights; imports transformers."""
+        if isinstance(self.parts, VisionParts):
+            from earl.vision.stock import to_stock_class
+
+            self.parts = to_stock_class(self.parts)
+        return self.parts
+
+    @property
     def device(self) -> torch.device:
-        return self.model.device
+        return self.parts.device
 
     def encode(self, images: Sequence[ImageSource], resize: bool = True) -> list[NDArray[np.int32]]:
         """Image codes.
@@ -94,17 +110,17 @@ class VisionTokenizer:
     @torch.inference_mode()
     def encode_pixels(self, pixels_BCHW: Tensor) -> Tensor:
         """int64 codes (B, H/8, W/8) of pixels (B, 3, H, W) in [-1, 1]; all in one batch."""
-        pixels_BCHW = pixels_BCHW.to(device=self.device, dtype=self.model.dtype)
-        latents_BDHW = encode_still(self.model, pixels_BCHW)
+        pixels_BCHW = pixels_BCHW.to(device=self.device, dtype=self.parts.dtype)
+        latents_BDHW = encode_still(self.parts, pixels_BCHW)
         # the nearest code is looked up in float32, whatever the model computes in
-        return nearest_codes(self.model.quantize.embedding.weight.float(), latents_BDHW.float())
+        return nearest_codes(self.parts.quantize.embedding.weight.float(), latents_BDHW.float())
 
     @torch.inference_mode()
     def decode_codes(self, codes_BHW: Tensor, *, bf16: bool = False) -> Tensor:
         """float32 pixels (B, 3, 8 H, 8 W), about [-1, 1], of codes (B, H, W); `bf16` as in `decode`."""
-        vectors_BHWD = self.model.quantize.embedding(codes_BHW.to(self.device).long())
+        vectors_BHWD = self.parts.quantize.embedding(codes_BHW.to(self.device).long())
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-            return decode_still(self.model, vectors_BHWD.permute(0, 3, 1, 2).contiguous()).float()
+            return decode_still(self.parts, vectors_BHWD.permute(0, 3, 1, 2).contiguous()).float()
 
     def fingerprint(self) -> str:
         """16 hex digits of the weights and widths: equal where images get the same codes."""
@@ -112,11 +128,11 @@ class VisionTokenizer:
 
     @cached_property
     def _fingerprint(self) -> str:
-        config = self.model.config
+        config = self.parts.config
         widths = [config.base_channels, list(config.channel_multiplier), config.num_res_blocks]
         widths += [list(config.attn_resolutions), config.temporal_downsample_factor, config.codebook_size]
         digest = hashlib.sha256(json.dumps(widths).encode())
-        for name, tensor in sorted(self.model.state_dict().items()):
+        for name, tensor in sorted(self.parts.state_dict().items()):
             if tensor.is_floating_point():
                 digest.update(name.encode())
                 digest.update(tensor.detach().float().cpu().contiguous().numpy().data)
@@ -128,7 +144,7 @@ class VisionTokenizer:
         for place, size in enumerate(sizes):
             groups.setdefault(tuple(size), []).append(place)
         for (height, width), places in groups.items():
-            floats = height * width * pixels_per_item * int(self.model.config.base_channels)
+            floats = height * width * pixels_per_item * int(self.parts.config.base_channels)
             step = max(1, _CHUNK // floats)
             for first in range(0, len(places), step):
                 yield places[first : first + step]
