@@ -38,7 +38,7 @@ def test_each_form_multiplies_right(dtype, bias, packs):
     weight = (torch.randn(72, 48, generator=generator) / 7).to(dtype)
     added = torch.randn(72, generator=generator).to(dtype) if bias else None
     forms = [PlainMatrix, PackedMatrix] if packs(dtype) else [PlainMatrix]
-    for rows in (1, 7, 32, 33, 64, 130):
+    for rows in (1, 7, 64, 65, 130):
         x = torch.randn(rows, 48, generator=generator).to(dtype)
         other = torch.randn(rows, 72, generator=generator).to(dtype)
         wanted = x.double() @ weight.double().T + (0 if added is None else added.double())

@@ -43,7 +43,7 @@ OnCompletion = Callable[[int, Completion], None]
 _FIRST_CAPACITY = 256  # ids set aside per sample while its grid is not known
 _PADDED_GUESSES = 32  # a drawn id, guesses and ends of rows of one sample, in a step of fixed shape
 # Ids, real and guessed, that cost a step little more than one; measured on a CPU, a guess for a GPU.
-_STEP_TOKENS = {"cpu": 16, "cuda": 64}
+_STEP_TOKENS = {"cpu": 24, "cuda": 64}
 
 
 @dataclass(slots=True)
