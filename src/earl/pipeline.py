@@ -148,6 +148,9 @@ class EditPipeline:
     ) -> EditPipeline:
         """Load the parts of a model.
 
+        The engine's policy then mostly holds weights alone (`earl.policy.open_policy`); the transformers
+        model, with a forward pass, is what `earl.load_policy` gives.
+
         Args:
             name_or_folder: "world" (shipped), a folder, a LoRA adapter's folder, or a hub id.
             device: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1", …

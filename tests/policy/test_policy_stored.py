@@ -56,6 +56,17 @@ def test_our_layout(tmp_path, ids, size):
     assert same == stored.config.tie_word_embeddings == (size == "small")
 
 
+def test_a_tied_head_that_is_stored_otherwise_is_the_embedding_all_the_same(tmp_path, ids):
+    save_policy(create_policy("small", ids, seed=3), tmp_path)
+    path = tmp_path / "model.safetensors"
+    weights = load_file(path)
+    weights["lm_head.weight"] = torch.zeros_like(weights["model.embed_tokens.weight"])
+    save_file(weights, path, metadata={"format": "pt"})
+    stored = open_policy(tmp_path)
+    assert_same_weights(stored, load_policy(tmp_path))
+    assert stored.lm_head.weight is stored.model.embed_tokens.weight and stored.lm_head.weight.any()
+
+
 def test_the_text_part_of_a_full_hf_folder(tmp_path, ids):
     whole = Emu3Config(
         text_config=create_policy("tiny", ids, seed=5).config.to_dict(),

@@ -103,9 +103,9 @@ def open_policy(
         policy = StoredPolicy(config)
     stored = iterate_weights(folder, plain_device(device))
     take_weights(policy, {name: tensor.to(wanted or tensor.dtype) for name, tensor in stored}, folder)
-    for parameter in policy.parameters():
-        parameter.requires_grad_(False)
-    return policy
+    if config.tie_word_embeddings:  # whatever was stored for it, as `tie_weights` has it
+        policy.lm_head.weight = policy.model.embed_tokens.weight
+    return policy.requires_grad_(False)
 
 
 def stored_config(folder: Path) -> StoredConfig | None:
