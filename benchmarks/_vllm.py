@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from earl.errors import EngineError
-from earl.generation import Request, Sampling
 from earl.policy import save_policy
 from earl.records import Grid
+from earl.sampling import Request, Sampling
 from earl.sequence import TextTokenizer
 
 ROOT = Path(__file__).parents[1]
@@ -130,7 +130,7 @@ def main(folder: Path) -> None:
     """Run the case of a folder and leave `outcome.json` in it."""
     import torch
 
-    from earl.engines.local import VllmEngine, import_vllm
+    from earl.sampling.vllm.local import VllmEngine, import_vllm
 
     version = import_vllm().__version__
     import transformers

@@ -30,15 +30,15 @@ from PIL import Image
 
 from benchmarks import _vllm
 from earl.evaluation import WorldBenchmark
-from earl.evaluation.world import draw_tasks
-from earl.generation import Engine, Request, Sampling
-from earl.generation.draw import gumbel_noise, stream_keys
 from earl.pipeline import EditPipeline
 from earl.policy import create_policy, load_policy
 from earl.policy.devices import native_bf16
 from earl.records import Grid
+from earl.sampling import Engine, Request, Sampling
+from earl.sampling.native.draw import gumbel_noise, stream_keys
 from earl.sequence import Grammar, train_text_tokenizer, write_prompt
 from earl.world import render
+from earl.world.benchmark import draw_tasks
 
 TEXTS = ["make the big cube red", "add a green ball left of the cone", "remove the blue ring", "8*8"]
 
@@ -114,7 +114,7 @@ def compare(options: argparse.Namespace, dtype: torch.dtype, python: str | None)
     name = str(dtype).removeprefix("torch.")
     print(f"{name}: {count} completions of {len(lists)} ids, {options.prompts} prompts of {length} ids")
     tokens = count * len(lists)
-    print(f"  {'earl.generation':21} {ours_seconds:7.2f} s {tokens / ours_seconds:8.0f} tokens/s")
+    print(f"  {'earl.sampling':21} {ours_seconds:7.2f} s {tokens / ours_seconds:8.0f} tokens/s")
     for label, seconds, ids, note in rows:
         agree = sum(a == b for a, b in zip(ours_ids, ids, strict=True))
         print(
@@ -191,7 +191,7 @@ def one_by_one(options: argparse.Namespace) -> float:
     for label, (seconds, ids) in timings.items():
         agree = sum(a == b for a, b in zip(ids, theirs_ids, strict=True))
         print(
-            f"  {'earl.generation':21} {1000 * seconds / count:7.0f} ms an edit {label},"
+            f"  {'earl.sampling':21} {1000 * seconds / count:7.0f} ms an edit {label},"
             f" {steps[label]:.1f} steps; {theirs_seconds / seconds:.1f} times as fast as transformers;"
             f" equal completions {agree} of {count}"
         )

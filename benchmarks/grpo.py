@@ -73,10 +73,10 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     """Seconds, peak bytes and loss of one way."""
     import torch
 
-    from earl.grpo.loss import LossSettings, grpo_loss
-    from earl.grpo.scoring import score
     from earl.policy import create_policy
     from earl.sequence import Vocabulary
+    from earl.training.grpo.logprobs import score
+    from earl.training.grpo.loss import LossSettings, grpo_loss
 
     package = options.way.startswith("trl") and _trl()
     if package:  # before the clock starts and the memory is read
@@ -169,8 +169,8 @@ def make_group(options: argparse.Namespace, vocabulary):
     """One prompt of a source image and 30 ids of text, `--group` completions of an image."""
     import numpy as np
 
-    from earl.grpo.batches import Group, Rollout, make_batch
     from earl.records import Completion, Verdict
+    from earl.training.grpo.batches import Group, Rollout, make_batch
 
     rng, side = np.random.default_rng(0), options.side
 

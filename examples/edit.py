@@ -6,8 +6,8 @@ from PIL import Image
 
 import earl
 from earl.pipeline import best_of
-from earl.verifier.scene import SceneVerifier
 from earl.world import render, sample_task
+from earl.world.verifier.scene import SceneVerifier
 
 task = sample_task(3, "test", families=["color"])
 pipeline = earl.EditPipeline.from_pretrained("world")

@@ -8,7 +8,7 @@ import os
 import shutil
 from pathlib import Path
 
-VECTORS = Path(__file__).parent / "data" / "vectors"
+VECTORS = next(p for p in Path(__file__).resolve().parents if p.name == "tests") / "vectors"
 EARL = "mair-lab/earl-sft-simple.rl-simple-n-complex-scaled"
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from earl.cli import table
-from earl.config.models import shipped_folder
+from earl.models.resolve import shipped_folder
 from earl.world import FAMILIES
 from earl.world.language import TEMPLATES
 

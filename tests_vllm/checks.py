@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from earl.engines import VllmEngine
 from earl.errors import SequenceError
-from earl.generation import Engine, Request, Sampling
 from earl.policy import token_logprobs_plain
 from earl.records import Completion, Grid
+from earl.sampling import Engine, Request, Sampling
+from earl.sampling.vllm import VllmEngine
 from earl.sequence import Grammar, TextTokenizer, completion_kinds, parse_completion
 
 from .models import make_policy, make_prompts

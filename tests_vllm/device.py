@@ -14,9 +14,9 @@ import torch
 from vllm import SamplingParams
 from vllm.v1.worker.gpu.sample.logits_processor import LogitsContext
 
-from earl.engines.arguments import GrammarArguments
-from earl.engines.processor import GrammarProcessor
 from earl.records import Grid
+from earl.sampling.vllm.arguments import GrammarArguments
+from earl.sampling.vllm.processor import GrammarProcessor
 from earl.sequence import TextTokenizer
 from earl.sequence.grammar import GrammarState
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from earl.engines import VllmServer
 from earl.errors import EngineError
+from earl.sampling.vllm import VllmServer
 from earl.sequence import TextTokenizer, parse_completion
 
 from . import checks

@@ -16,20 +16,20 @@ from benchmarks.gpu.models import TEXTS, Models
 from earl.config.stages import load_stage
 from earl.data.collate import collate
 from earl.data.examples import Example
-from earl.generation import Engine, Request, Sampling
-from earl.grpo.batches import make_batch
-from earl.grpo.judging import Judge
-from earl.grpo.loss import LossSettings
-from earl.grpo.prompts import Prompt
-from earl.grpo.rollouts import Sampler
-from earl.grpo.scoring import GrpoObjective, Reference
-from earl.grpo.trainer import advantages_of
 from earl.pipeline import EditPipeline
 from earl.policy import add_lora, recompute_activations
 from earl.records import Attempt, Grid, Verdict
+from earl.sampling import Engine, Request, Sampling
 from earl.sequence import completion_kinds, write_completion, write_prompt
-from earl.sft.objective import PolicyObjective
+from earl.training.grpo.batches import make_batch
+from earl.training.grpo.judging import Judge
+from earl.training.grpo.logprobs import GrpoObjective, Reference
+from earl.training.grpo.loss import LossSettings
+from earl.training.grpo.prompts import Prompt
+from earl.training.grpo.rollouts import Sampler
+from earl.training.grpo.trainer import advantages_of
 from earl.training.optimisers import create_optimisers
+from earl.training.sft.objective import PolicyObjective
 
 RECIPES = Path(__file__).parents[2] / "recipes" / "emu3"
 

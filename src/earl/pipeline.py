@@ -19,21 +19,21 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from PIL import Image
 
-from earl.config.models import resolve_model
 from earl.errors import ConfigError, InstructionError, ModelFormatError, SequenceError, VerifierError
+from earl.models.resolve import resolve_model
 from earl.records import Attempt, Completion, Grid, Verdict
 from earl.sequence import AWAY, Prefill, TextTokenizer, check_instruction, parse_completion, write_prompt
 
 if TYPE_CHECKING:
-    from earl.generation import Engine
     from earl.policy.devices import DeviceMap, MaxMemory
+    from earl.sampling import Engine
     from earl.vision import ImageSource, VisionTokenizer
 
 MAX_REASONING_TOKENS = 1_024
 
 
 class Verifier(Protocol):
-    """What picks the best of several edits; see `earl.verifier`."""
+    """What picks the best of several edits; see `earl.verifiers`."""
 
     async def judge(self, attempts: Sequence[Attempt]) -> list[Verdict]: ...
 
@@ -162,7 +162,7 @@ class EditPipeline:
             quantize: "int8" or "int4" (CUDA): the policy's matrices, by `earl.policy.quantise`.
             device_map, max_memory: the policy over several devices, as in `earl.policy.load_policy`; "auto"
                 shares it out over the CUDA devices. `device` is then for the vision tokenizer alone.
-            engine_options: for `earl.generation.Engine`, such as `max_batch`. Its weights are read once: to
+            engine_options: for `earl.sampling.Engine`, such as `max_batch`. Its weights are read once: to
                 edit with a policy that is being trained, make the pipeline of an engine of your own.
 
         Raises:
@@ -171,9 +171,9 @@ class EditPipeline:
         """
         if device_map is not None and quantize:
             raise ConfigError("quantize works on one device: leave out quantize or device_map")
-        from earl.generation import Engine
         from earl.policy import open_policy
         from earl.policy.devices import names_cuda
+        from earl.sampling import Engine
         from earl.vision import load_vision_tokenizer
 
         place = pick_device(device)
@@ -247,7 +247,7 @@ class EditPipeline:
             pairs: (image, instruction) of each edit, each as in `__call__`.
             seeds: one for all, or one per pair.
             num_images: how many to draw of each, >= 1.
-            temperature, top_k, top_p, greedy, guidance: see `earl.generation.Sampling`.
+            temperature, top_k, top_p, greedy, guidance: see `earl.sampling.Sampling`.
             away: the instruction that guidance above 1 leads away from, asked of the same picture; it
                 doubles the work of sampling.
             area: px² to work at; the model's own when None.
@@ -261,7 +261,7 @@ class EditPipeline:
         Raises:
             ImageError, InstructionError, ConfigError: as `__call__`; also as many seeds as edits are needed.
         """
-        from earl.generation import Request, Sampling
+        from earl.sampling import Request, Sampling
 
         began = time.perf_counter()
         firsts = [seeds] * len(pairs) if isinstance(seeds, int) else list(seeds)

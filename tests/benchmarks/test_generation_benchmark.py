@@ -14,9 +14,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks import _vllm, generation
 from earl.errors import EngineError
-from earl.generation import Engine, Request
 from earl.policy import create_policy, load_policy
 from earl.records import Grid
+from earl.sampling import Engine, Request
 from earl.sequence import train_text_tokenizer, write_prompt
 
 SMALL = ["--prompts", "2", "--group", "2", "--side", "2", "--repeats", "1", "--edits", "0"]
@@ -62,7 +62,7 @@ def test_rows_and_a_line_where_vllm_or_bfloat16_is_missing(native: bool, monkeyp
     assert generation.main(SMALL) > 0
     said = capsys.readouterr().out
     assert "vLLM is not measured: it is not installed here, nor in .venv-vllm" in said
-    assert said.count("transformers.generate") == said.count("earl.generation") == 1 + native
+    assert said.count("transformers.generate") == said.count("earl.sampling") == 1 + native
     assert ("bfloat16 is not measured: this CPU only emulates it" in said) != native
     assert "equal completions 4 of 4" in said
 

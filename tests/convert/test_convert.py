@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 
 import earl
 from earl.cli import main
-from earl.config.models import resolve_model
 from earl.convert import convert_model
 from earl.errors import EarlError, ModelFormatError, OutputError
+from earl.models.resolve import resolve_model
 from earl.sequence import TextTokenizer, Vocabulary
 from hub_cache import EARL, VECTORS, copy_with_pickle, fake_hub
 from sequence.conftest import released_like_ranks, write_released_form

@@ -11,9 +11,9 @@ import torch
 
 import earl
 from earl.cli import main
-from earl.config.models import resolve_model
 from earl.convert import merge_policies
 from earl.errors import CheckpointError, ConfigError, EarlError, ModelFormatError
+from earl.models.resolve import resolve_model
 from earl.policy import create_policy, save_policy
 from earl.sequence import TextTokenizer, train_text_tokenizer
 

@@ -12,7 +12,7 @@ from PIL import Image
 from earl.cli import main
 from earl.evaluation.benchmarks import WorldTasks
 from earl.evaluation.selfjudging import trained_by, warning
-from earl.evaluation.world import WorldBenchmark
+from earl.world.benchmark import WorldBenchmark
 
 from .evaluation_parts import own_data
 
@@ -22,9 +22,9 @@ pytest.importorskip("fastapi")
 
 @pytest.fixture(scope="module")
 def scene_url():
-    from earl.serving.http import served
-    from earl.serving.verifier import verifier_app
-    from earl.verifier.scene import SceneVerifier
+    from earl.service.http import served
+    from earl.service.verifier import verifier_app
+    from earl.world.verifier.scene import SceneVerifier
 
     with served(verifier_app(SceneVerifier())) as url:
         yield url

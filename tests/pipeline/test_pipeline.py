@@ -16,11 +16,11 @@ from earl.errors import (
     SequenceError,
     VerifierError,
 )
-from earl.generation import Engine
 from earl.pipeline import EditPipeline, best_of, check_instruction
 from earl.policy import load_policy
 from earl.policy.stored import StoredPolicy
 from earl.records import Verdict
+from earl.sampling import Engine
 
 
 @pytest.fixture(scope="module")

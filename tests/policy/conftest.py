@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-VECTORS = Path(__file__).resolve().parents[1] / "data" / "vectors" / "lm"
+VECTORS = next(p for p in Path(__file__).resolve().parents if p.name == "tests") / "vectors" / "lm"
 
 
 @dataclass(frozen=True)

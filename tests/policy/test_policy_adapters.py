@@ -13,10 +13,10 @@ from PIL import Image
 
 from earl.cli import main
 from earl.config import models
-from earl.config.models import resolve_model
 from earl.config.recipe import check
 from earl.config.stages import SftRecipe
 from earl.errors import ModelFormatError, ModelNotFoundError
+from earl.models.resolve import resolve_model
 from earl.pipeline import EditPipeline
 from earl.policy import add_lora, load_policy, merged, save_policy
 from earl.sequence import TextTokenizer

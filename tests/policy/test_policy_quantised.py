@@ -57,9 +57,9 @@ def test_an_edit_with_8_bit_weights(torchao, model_folder, tmp_path):
 
 
 def test_the_engine_reports_the_likelihood_of_the_quantised_policy(torchao, model_folder):
-    from earl.generation import Engine, Request
     from earl.policy import token_logprobs_plain
     from earl.records import Grid
+    from earl.sampling import Engine, Request
     from earl.sequence import TextTokenizer, completion_kinds
 
     tokenizer = TextTokenizer.from_folder(model_folder)

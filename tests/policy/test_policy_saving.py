@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import earl.policy.saving as saving
-from earl.config.models import resolve_model
 from earl.errors import CheckpointError, ConfigError, ModelFormatError, ModelNotFoundError
+from earl.models.resolve import resolve_model
 from earl.policy import add_lora, create_policy, load_policy, save_policy
 
 

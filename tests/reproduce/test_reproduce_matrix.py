@@ -66,8 +66,8 @@ def test_what_is_there_is_not_made_again(made, model_folder, monkeypatch):
         raise AssertionError("made again")
 
     for name in (
-        "earl.sft.sft.train_sft",
-        "earl.grpo.stage.train_grpo",
+        "earl.training.sft.sft.train_sft",
+        "earl.training.grpo.stage.train_grpo",
         "earl.reproduce.scores.evaluate_model",
     ):
         monkeypatch.setattr(name, never)
@@ -159,7 +159,9 @@ def test_a_cell_that_was_cut_short_goes_on(made, model_folder):
 def test_a_cell_that_was_asked_to_stop_is_not_done(made, model_folder, tmp_path, monkeypatch):
     from earl.training.loop import Report
 
-    monkeypatch.setattr("earl.grpo.stage.train_grpo", lambda recipe: Report(1, 1, "asked to stop", 0.0))
+    monkeypatch.setattr(
+        "earl.training.grpo.stage.train_grpo", lambda recipe: Report(1, 1, "asked to stop", 0.0)
+    )
     given = {"sft-s": str(made / "seed-0" / "sft-s" / "model")}
     other = matrix(tmp_path, model_folder, given=given, names=("rl-s",))
     monkeypatch.setattr(other, "_evaluate", lambda job, note: None)

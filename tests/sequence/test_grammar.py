@@ -25,7 +25,11 @@ from earl.sequence import (
 
 from .conftest import CODEBOOK
 
-VECTORS = json.loads((Path(__file__).parents[1] / "data/vectors/grammar.json").read_text())
+VECTORS = json.loads(
+    (
+        next(p for p in Path(__file__).resolve().parents if p.name == "tests") / "vectors/grammar.json"
+    ).read_text()
+)
 GRIDS = [Grid(height, width) for height in range(1, 7) for width in range(1, 7)]
 PREFILLS = ("size", "direct", "reasoning", "free")
 

@@ -11,11 +11,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from earl.cli import main
 from earl.cli.dry_run import memory_size
-from earl.config.catalogue import KNOWN
 from earl.config.sections import Optimiser
-from earl.config.shapes import EMU3, GIB, PolicyShape
 from earl.config.stages import GrpoRecipe, load_stage
 from earl.errors import ConfigError
+from earl.models.catalogue import KNOWN
+from earl.models.shapes import EMU3, GIB, PolicyShape
 from earl.policy import SIZES, TARGETS, add_lora, create_policy
 from earl.policy.configs import make_config
 from earl.policy.likelihood import hidden_states
@@ -92,8 +92,8 @@ def test_flops_are_those_that_torch_counts():
 
 
 def test_caches_are_as_large_as_the_engines_own():
-    from earl.generation.decoder import Decoder
-    from earl.generation.slots import Slots
+    from earl.sampling.native.decoder import Decoder
+    from earl.sampling.native.slots import Slots
 
     shape, model = shape_of("tiny"), create_policy("tiny", IDS, 0)
     decoder = Decoder(model, torch.float32)

@@ -23,7 +23,7 @@ from earl.vision import (
     save_vision_tokenizer,
 )
 
-VQ = Path(__file__).parent.parent / "data" / "vectors" / "vq"
+VQ = next(p for p in Path(__file__).resolve().parents if p.name == "tests") / "vectors" / "vq"
 TINY = {"channel_multiplier": (1, 1), "codebook_size": 64}
 
 

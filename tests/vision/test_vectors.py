@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from earl.errors import ImageError
 from earl.vision import load_vision_tokenizer, open_image, target_size, to_pixels
 
-VECTORS = Path(__file__).parent.parent / "data" / "vectors"
+VECTORS = next(p for p in Path(__file__).resolve().parents if p.name == "tests") / "vectors"
 
 
 @pytest.fixture(scope="module")

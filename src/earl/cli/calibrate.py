@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from earl.cli import options as shared
 
 if TYPE_CHECKING:
-    from earl.verifier.calibration import Pass
+    from earl.world.verifier.calibration import Pass
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     import earl
     from earl.cli.outputs import claim, write_json
     from earl.cli.progress import progress
-    from earl.verifier.calibration import calibrate, format_report
+    from earl.world.verifier.calibration import calibrate, format_report
 
     file = claim([options.json], force=options.force)[0] if options.json else None
     through, side = _through(options.through, options.device) if options.through else (None, 64)

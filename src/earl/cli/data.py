@@ -70,7 +70,7 @@ def run_stats(options: argparse.Namespace) -> int:
     sheet = claim_pictures(options.sheet, 1, force=options.force)[0] if options.sheet else None
     tokenizer = None
     if options.tokenizer:
-        from earl.config.models import resolve_model
+        from earl.models.resolve import resolve_model
         from earl.sequence import TextTokenizer
 
         tokenizer = TextTokenizer.from_folder(resolve_model(options.tokenizer).need("tokenizer"))

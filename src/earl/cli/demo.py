@@ -46,7 +46,7 @@ def _edit(pipeline, source, instruction: str):
     import asyncio
 
     from earl.pipeline import best_of
-    from earl.verifier.scene import SceneVerifier
+    from earl.world.verifier.scene import SceneVerifier
 
     verifier = SceneVerifier()
     result = pipeline(source, instruction, greedy=True)

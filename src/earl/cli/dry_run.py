@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from earl.config.shapes import PolicyShape
+    from earl.models.shapes import PolicyShape
     from earl.training.estimate import Estimate
 
 GIB = 2**30
@@ -77,9 +77,9 @@ def _place(recipe: Any, options: argparse.Namespace) -> tuple[float, int, str, s
 
 def _shape(model: Any, size: str | None) -> tuple[PolicyShape, int, int, list[str]]:
     """(shape, visual ids, parameters of the vision tokenizer, what was assumed); loads nothing."""
-    from earl.config.catalogue import KNOWN
-    from earl.config.models import SHIPPED, read_json, resolve_model, split_revision
-    from earl.config.shapes import EMU3, EMU3_VISION_PARAMETERS, PolicyShape
+    from earl.models.catalogue import KNOWN
+    from earl.models.resolve import SHIPPED, read_json, resolve_model, split_revision
+    from earl.models.shapes import EMU3, EMU3_VISION_PARAMETERS, PolicyShape
 
     name = split_revision(str(model.start))[0] if model.start is not None else None
     if name is not None and size is None and (name == SHIPPED or Path(name).expanduser().is_dir()):
@@ -99,7 +99,7 @@ def _shape(model: Any, size: str | None) -> tuple[PolicyShape, int, int, list[st
 
 
 def _from_scratch(model: Any, size: str) -> tuple[PolicyShape, int, int, list[str]]:
-    from earl.config.models import resolve_model
+    from earl.models.resolve import resolve_model
     from earl.policy.configs import make_config
     from earl.sequence import TextTokenizer, Vocabulary
 
@@ -109,7 +109,7 @@ def _from_scratch(model: Any, size: str) -> tuple[PolicyShape, int, int, list[st
         folder = resolve_model(home, parts=("tokenizer",)).need("tokenizer")
         vocabulary = TextTokenizer.from_folder(folder).vocabulary
         note = f"policy: size {size}, {vocabulary.size:,} ids"
-    from earl.config.shapes import EMU3_VISION_PARAMETERS, PolicyShape
+    from earl.models.shapes import EMU3_VISION_PARAMETERS, PolicyShape
 
     shape = PolicyShape.from_config(make_config(size, vocabulary).to_dict())
     return shape, vocabulary.codebook_size, EMU3_VISION_PARAMETERS, [note]

@@ -107,13 +107,13 @@ def _vllm_pipeline(options: argparse.Namespace) -> Any:
         raise ConfigError("--device-map is for our own engine; leave it out with --engine vllm")
     if options.guidance != 1:
         raise ConfigError("--guidance is for our own engine; leave it out with --engine vllm")
-    from earl.engines.local import VllmEngine, import_vllm
+    from earl.sampling.vllm.local import VllmEngine, import_vllm
 
     import_vllm()  # where it is missing nothing else needs loading
-    from earl.config.models import resolve_model
-    from earl.engines.local import servable
+    from earl.models.resolve import resolve_model
     from earl.pipeline import EditPipeline, pick_device
     from earl.policy.dtypes import parse_dtype
+    from earl.sampling.vllm.local import servable
     from earl.sequence import TextTokenizer
     from earl.vision import load_vision_tokenizer
 
@@ -130,7 +130,7 @@ def _vllm_pipeline(options: argparse.Namespace) -> Any:
 def _check_judgeable(source: Any, instruction: str) -> None:
     """Raises what the verifier has against the picture or the words, before any sampling."""
     from earl.records import Attempt
-    from earl.verifier.scene import SceneVerifier
+    from earl.world.verifier.scene import SceneVerifier
 
     asyncio.run(SceneVerifier().judge([Attempt(source, instruction.strip(), source)]))
 
@@ -138,7 +138,7 @@ def _check_judgeable(source: Any, instruction: str) -> None:
 def _best(result: Any) -> tuple[Any, dict[str, Any]]:
     from earl.cli.verify import scores_of
     from earl.pipeline import best_of
-    from earl.verifier.scene import SceneVerifier
+    from earl.world.verifier.scene import SceneVerifier
 
     best, verdict = best_of(result, SceneVerifier())
     return best, scores_of(verdict)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from earl.cli import options as shared
 
 if TYPE_CHECKING:
-    from earl.annotation.asking import Asker, Tally
+    from earl.reasoning.asking import Asker, Tally
 
 
 def add_endpoint(parser: argparse.ArgumentParser, title: str, files: str, *, required: bool) -> None:
@@ -30,8 +30,8 @@ def add_endpoint(parser: argparse.ArgumentParser, title: str, files: str, *, req
 
 def make_asker(options: argparse.Namespace) -> Asker:
     """The asker that the options describe. Raises ConfigError, VerifierError, MissingExtraError."""
-    from earl.annotation.asking import Asker
-    from earl.verifier.client import JudgeSettings
+    from earl.endpoints.client import JudgeSettings
+    from earl.reasoning.asking import Asker
 
     names = ("url", "model", "key_env", "concurrency", "timeout", "deadline", "retries", "temperature")
     settings = JudgeSettings(**{name: getattr(options, name) for name in names})

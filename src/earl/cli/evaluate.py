@@ -83,7 +83,7 @@ def _side(options: argparse.Namespace) -> int | None:
     """px, of the pictures that the model works at; None (64) where it does not say, or there is none."""
     if options.predictions:
         return None
-    from earl.config.models import resolve_model
+    from earl.models.resolve import resolve_model
 
     area = resolve_model(options.model, options.revision).meta.get("area")
     return round(area**0.5 / 8) * 8 if isinstance(area, int) else None

@@ -156,7 +156,7 @@ def _editor(options: argparse.Namespace, area: int | None, predictions_area: int
 
     if options.predictions:
         return PredictionsEditor(options.predictions, name=options.name or "", area=predictions_area)
-    from earl.config.models import resolve_model
+    from earl.models.resolve import resolve_model
 
     folder = resolve_model(
         options.model, options.revision, tokenizer=options.tokenizer, vision=options.vision
@@ -181,8 +181,8 @@ def _warn(options: argparse.Namespace, identity: Any) -> None:
     """Say it where a model is judged by its own teacher."""
     if options.predictions:
         return
-    from earl.config.models import resolve_model
     from earl.evaluation.selfjudging import warning
+    from earl.models.resolve import resolve_model
 
     said = warning(resolve_model(options.model, options.revision).path, identity)
     if said:

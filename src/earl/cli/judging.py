@@ -10,7 +10,7 @@ from earl.cli import options as shared
 from earl.errors import ConfigError
 
 if TYPE_CHECKING:
-    from earl.verifier.protocol import Verifier
+    from earl.verifiers.protocol import Verifier
 
 KINDS = ("judge", "ground", "scene")
 _JUDGE_ONLY = ("url", "model", "key_env", "prompts")
@@ -71,14 +71,14 @@ def verifier_of(
         if named:
             option = f"--{prefix}-{named[0].replace('_', '-')}"
             raise ConfigError(f"{option} is for --{flag} judge or ground, not scene")
-        from earl.verifier.scene import SceneVerifier
+        from earl.world.verifier.scene import SceneVerifier
 
         return SceneVerifier(), {"kind": "scene", "model": None}, 4
     if not given["url"]:
         raise ConfigError(f"--{flag} {kind} needs --{prefix}-url: the API of the model that judges")
-    from earl.verifier.client import JudgeSettings
-    from earl.verifier.ground import GroundVerifier
-    from earl.verifier.judge import JudgeVerifier
+    from earl.endpoints.client import JudgeSettings
+    from earl.verifiers.judge import JudgeVerifier
+    from earl.verifiers.reference import GroundVerifier
 
     more = ("concurrency", "timeout", "deadline", "retries", "samples", "temperature")
     rest = {name: getattr(options, f"{prefix}_{name}".replace("-", "_")) for name in more}

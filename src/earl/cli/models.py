@@ -15,7 +15,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from earl.config.catalogue import BASES, RELEASED
+    from earl.models.catalogue import BASES, RELEASED
 
     rows = [_shipped(), *(_row(model) for model in (*RELEASED, *BASES))]
     if options.json:
@@ -33,8 +33,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _row(model: Any) -> dict[str, Any]:
-    from earl.config.catalogue import VISION_HOME
-    from earl.config.shapes import BYTES, EMU3, EMU3_VISION_PARAMETERS, edit_bytes
+    from earl.models.catalogue import VISION_HOME
+    from earl.models.shapes import BYTES, EMU3, EMU3_VISION_PARAMETERS, edit_bytes
 
     if model.layout == "Emu3 vision":
         memory = {"float32": model.parameters * BYTES["float32"]}
@@ -59,8 +59,8 @@ def _row(model: Any) -> dict[str, Any]:
 
 
 def _shipped() -> dict[str, Any]:
-    from earl.config.models import SHIPPED, read_json, resolve_model, shipped_folder
-    from earl.config.shapes import PolicyShape, edit_bytes
+    from earl.models.resolve import SHIPPED, read_json, resolve_model, shipped_folder
+    from earl.models.shapes import PolicyShape, edit_bytes
 
     if not (shipped_folder() / "earl.json").is_file():
         return {"name": SHIPPED, "about": "not in this build of the package", "shipped": False}

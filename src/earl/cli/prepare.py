@@ -35,9 +35,9 @@ def run(options: argparse.Namespace) -> int:
 
     if options.resolution % 8:
         raise ConfigError(f"--resolution {options.resolution} is not a multiple of 8")
-    from earl.data.world import WorldData, prepare_world
     from earl.pipeline import pick_device
     from earl.vision import load_vision_tokenizer
+    from earl.world.shards import WorldData, prepare_world
 
     encoder = load_vision_tokenizer(options.vision, device=pick_device(options.device))
     settings = WorldData(

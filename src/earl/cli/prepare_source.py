@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from earl.data.prepare import Counts, Stage
     from earl.data.sources import OpenedSource
-    from earl.data.world import Encoder
+    from earl.world.shards import Encoder
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -183,9 +183,9 @@ def _ask_for_instructions(source: OpenedSource, options: argparse.Namespace) -> 
     from itertools import islice
     from pathlib import Path
 
-    from earl.annotation.instructions import instructions_from_captions
-    from earl.annotation.prompts import load_template
     from earl.errors import ConfigError
+    from earl.reasoning.instructions import instructions_from_captions
+    from earl.reasoning.questions import load_template
 
     if not options.url:
         raise ConfigError("--instructions-from-captions needs --url: the API of the model that writes them")

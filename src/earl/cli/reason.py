@@ -11,9 +11,9 @@ from earl.cli import options as shared
 from earl.cli.endpoint import add_endpoint, make_asker, watcher
 
 if TYPE_CHECKING:
-    from earl.annotation.asking import Tally
-    from earl.annotation.pictures import Pictures
-    from earl.annotation.reasoning import Totals
+    from earl.reasoning.annotate import Totals
+    from earl.reasoning.asking import Tally
+    from earl.reasoning.images import Pictures
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -40,9 +40,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from earl.annotation.prompts import load_template
-    from earl.annotation.reasoning import ReasoningData, make_reasoning
     from earl.errors import ConfigError
+    from earl.reasoning.annotate import ReasoningData, make_reasoning
+    from earl.reasoning.questions import load_template
 
     if (options.vision is None) == (options.source is None):
         raise ConfigError(
@@ -79,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
 def _pictures(options: argparse.Namespace) -> Pictures:
     from pathlib import Path
 
-    from earl.annotation.pictures import DecodedPictures, SourcePictures
+    from earl.reasoning.images import DecodedPictures, SourcePictures
 
     if options.vision:
         from earl.data.shards import read_manifest

@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
 
         write_evaluation(folder, out)
     else:
-        from earl.report import write_page
+        from earl.pages import write_page
 
         write_page(folder, out)
     print(f"{out}, {out.stat().st_size / 2**20:.1f} MiB")

@@ -47,7 +47,7 @@ def run_tokenizer(options: argparse.Namespace) -> int:
     recipe = _recipe(options, "tokenizer")
     if recipe is None:
         return 0
-    from earl.sft.tokenizer import train_tokenizer
+    from earl.training.tokenizer.stage import train_tokenizer
 
     return _ended(recipe, train_tokenizer(recipe))
 
@@ -56,7 +56,7 @@ def run_base(options: argparse.Namespace) -> int:
     recipe = _recipe(options, "base")
     if recipe is None:
         return 0
-    from earl.sft.base import train_base
+    from earl.training.sft.base import train_base
 
     return _ended(recipe, train_base(recipe))
 
@@ -65,7 +65,7 @@ def run_sft(options: argparse.Namespace) -> int:
     recipe = _recipe(options, "sft")
     if recipe is None:
         return 0
-    from earl.sft.sft import train_sft
+    from earl.training.sft.sft import train_sft
 
     return _ended(recipe, train_sft(recipe, measure_edits=_measure_edits(recipe)))
 
@@ -74,7 +74,7 @@ def run_grpo(options: argparse.Namespace) -> int:
     recipe = _recipe(options, "grpo")
     if recipe is None:
         return 0
-    from earl.grpo.stage import train_grpo
+    from earl.training.grpo.stage import train_grpo
 
     return _ended(recipe, train_grpo(recipe))
 
@@ -115,10 +115,10 @@ def _measure_edits(recipe: SftRecipe):
 
 
 class _Measure:
-    """`earl.sft.sft.MeasureEdits`: the world benchmark on a policy that is in training."""
+    """`earl.training.sft.sft.MeasureEdits`: the world benchmark on a policy that is in training."""
 
     def __init__(self, vision: str, text: str | None, area: int | None) -> None:
-        from earl.config.models import resolve_model
+        from earl.models.resolve import resolve_model
         from earl.sequence import TextTokenizer
         from earl.vision import load_vision_tokenizer
 
@@ -130,8 +130,8 @@ class _Measure:
 
     def __call__(self, policy: Any, count: int) -> dict[str, float]:
         from earl.evaluation import WorldBenchmark, evaluate_world
-        from earl.generation import Engine
         from earl.pipeline import EditPipeline
+        from earl.sampling import Engine
 
         training = policy.training
         policy.eval()

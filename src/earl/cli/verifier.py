@@ -11,8 +11,8 @@ from earl.cli import options as shared
 from earl.errors import ConfigError, VerifierError
 
 if TYPE_CHECKING:
-    from earl.verifier.client import JudgeSettings
-    from earl.verifier.protocol import Verifier
+    from earl.endpoints.client import JudgeSettings
+    from earl.verifiers.protocol import Verifier
 
 KINDS = ("scene", "judge", "ground")
 
@@ -48,10 +48,10 @@ def _add_judge(parser: argparse.ArgumentParser, title: str, *, required: bool) -
 
 
 def run(options: argparse.Namespace) -> int:
-    from earl.serving.http import serve
-    from earl.serving.verifier import verifier_app
-    from earl.verifier.prompts import load_prompts
-    from earl.verifier.protocol import check
+    from earl.service.http import serve
+    from earl.service.verifier import verifier_app
+    from earl.verifiers.protocol import check
+    from earl.verifiers.questions import load_prompts
 
     verifier = _verifier(options)
     judge = asyncio.run(check(verifier)) if options.kind != "scene" else ""
@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def run_check(options: argparse.Namespace) -> int:
-    from earl.verifier.judge import JudgeVerifier
+    from earl.verifiers.judge import JudgeVerifier
 
     judge = JudgeVerifier(_settings(options))
     model = asyncio.run(judge.check())
@@ -81,19 +81,19 @@ def _verifier(options: argparse.Namespace) -> Verifier:
         ]
         if given and given != ["prompts"]:
             raise ConfigError(f"--{given[0].replace('_', '-')} is for --kind judge or ground, not scene")
-        from earl.verifier.scene import SceneVerifier
+        from earl.world.verifier.scene import SceneVerifier
 
         return SceneVerifier()
     if not options.url:
         raise ConfigError(f"--kind {options.kind} needs --url: the API of the model that judges")
-    from earl.verifier.ground import GroundVerifier
-    from earl.verifier.judge import JudgeVerifier
+    from earl.verifiers.judge import JudgeVerifier
+    from earl.verifiers.reference import GroundVerifier
 
     return (JudgeVerifier if options.kind == "judge" else GroundVerifier)(_settings(options))
 
 
 def _settings(options: argparse.Namespace) -> JudgeSettings:
-    from earl.verifier.client import JudgeSettings
+    from earl.endpoints.client import JudgeSettings
 
     names = ("url", "model", "key_env", "prompts", "concurrency", "timeout", "deadline", "retries")
     return JudgeSettings(**{name: getattr(options, name) for name in names})

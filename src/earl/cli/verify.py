@@ -24,8 +24,8 @@ def run(options: argparse.Namespace) -> int:
     from earl.errors import VerifierError
     from earl.pipeline import check_instruction
     from earl.records import Attempt
-    from earl.verifier.scene import SceneVerifier
     from earl.vision import open_image
+    from earl.world.verifier.scene import SceneVerifier
 
     attempt = Attempt(
         source=open_image(options.source),

@@ -1,6 +1,6 @@
 """The section `[verifier]`: who judges a reinforcement run, and who else looks at it.
 
-What the sections describe is made by `earl.verifier.making`.
+What the sections describe is made by `earl.verifiers.factory`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Kind = Literal["scene", "judge", "ground"]
 
 
 class Asking(Section):
-    """A model behind an OpenAI-compatible endpoint, and how it is asked (`earl.verifier.client`)."""
+    """A model behind an OpenAI-compatible endpoint, and how it is asked (`earl.endpoints.client`)."""
 
     url: str = Field(description="base of the API, ending in /v1")
     model: str | None = Field(default=None, description="the model's name there; default: the only one")

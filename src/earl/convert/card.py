@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from earl.config.catalogue import KNOWN
+from earl.models.catalogue import KNOWN
 
 
 def model_card(meta: Mapping[str, Any], checks: Mapping[str, float]) -> str:

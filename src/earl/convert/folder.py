@@ -17,8 +17,12 @@ from typing import Any
 import torch
 
 from earl import __version__
-from earl.config.catalogue import KNOWN
-from earl.config.models import (
+from earl.convert.card import model_card
+from earl.convert.pickles import pickle_files, unpickle
+from earl.convert.probe import largest_difference, probe_logits, probe_text, probe_vision
+from earl.errors import ConfigError, ModelFormatError, OutputError
+from earl.models.catalogue import KNOWN
+from earl.models.resolve import (
     ALL_PARTS,
     FORMAT_VERSION,
     ModelFolder,
@@ -27,10 +31,6 @@ from earl.config.models import (
     resolve_model,
     split_revision,
 )
-from earl.convert.card import model_card
-from earl.convert.pickles import pickle_files, unpickle
-from earl.convert.probe import largest_difference, probe_logits, probe_text, probe_vision
-from earl.errors import ConfigError, ModelFormatError, OutputError
 from earl.policy import load_policy, replace_folder, save_policy
 from earl.sequence import TextTokenizer
 from earl.vision import load_vision_tokenizer, save_vision_tokenizer
@@ -66,7 +66,7 @@ def convert_model(
     """Write `target` from a model of any known layout, and check it.
 
     Args:
-        source: as `earl.config.models.resolve_model` takes it; a LoRA adapter is merged into its base.
+        source: as `earl.models.resolve.resolve_model` takes it; a LoRA adapter is merged into its base.
         dtype: of the policy's stored weights; "auto" keeps the source's.
         temperature: the new policy's logits are the source's divided by it, > 0: sampling the one at 1 is
             sampling the other at this. Folded into the weights of the last norm.

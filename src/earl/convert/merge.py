@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from earl import __version__
-from earl.config.models import FORMAT_VERSION, ModelFolder, resolve_model
 from earl.convert.folder import check_target
 from earl.errors import ConfigError, ModelFormatError
+from earl.models.resolve import FORMAT_VERSION, ModelFolder, resolve_model
 from earl.policy import load_policy, merged, replace_folder, save_policy
 from earl.sequence import TextTokenizer
 from earl.vision import VisionTokenizer, load_vision_tokenizer, save_vision_tokenizer

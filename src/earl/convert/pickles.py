@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from earl.config.models import how_to_fetch, read_json
 from earl.errors import ModelFormatError, ModelNotFoundError
+from earl.models.resolve import how_to_fetch, read_json
 
 INDEX = "pytorch_model.bin.index.json"
 _SINGLE = ("pytorch_model.bin", "model.bin", "model.pt", "model.pth")

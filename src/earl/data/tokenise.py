@@ -20,11 +20,11 @@ from earl.data.changes import changed_cells
 from earl.data.overlap import exact_hash, look_hash
 from earl.data.shards import Edit
 from earl.data.sources import Read, Sample
-from earl.data.world import Encoder
 from earl.errors import DataError, EarlError
 from earl.records import Box
 from earl.sequence.reasoning import clean_reasoning, scale_box, scale_boxes
 from earl.vision import open_image, resize_pair, resize_to, target_size
+from earl.world.shards import Encoder
 
 HELD = ("validation", "test")
 """The splits that the holdouts give their pictures to."""

@@ -1,7 +1,7 @@
 """Benchmarks and their reports."""
 
 from earl.evaluation.report import Judged, by_family, format_results, format_table, summarise
-from earl.evaluation.world import WorldBenchmark, draw_tasks, evaluate_world, versions
+from earl.world.benchmark import WorldBenchmark, draw_tasks, evaluate_world, versions
 
 __all__ = [
     "Judged",

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from earl.config.models import read_json
 from earl.errors import EarlError
+from earl.models.resolve import read_json
 
 if sys.version_info >= (3, 11):
     import tomllib

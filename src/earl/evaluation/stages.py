@@ -15,10 +15,10 @@ from earl.errors import ConfigError, EarlError, VerifierError
 from earl.evaluation.benchmark import Benchmark, Task
 from earl.evaluation.editors import Candidate, Edited, Editor
 from earl.evaluation.folder import EvaluationFolder
-from earl.evaluation.world import judge_each
 from earl.pipeline import Verifier, check_instruction
 from earl.records import Attempt, Verdict
 from earl.vision import open_image, resize_to, target_size
+from earl.world.benchmark import judge_each
 
 Progress = Callable[[int, int | None], None]
 SILENT = 8

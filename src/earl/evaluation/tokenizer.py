@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from earl.errors import ConfigError
 from earl.evaluation.intervals import bootstrap_interval
-from earl.evaluation.world import Split, versions
-from earl.verifier.perception import perceive
 from earl.vision import VisionTokenizer
 from earl.vision.images import CELL
 from earl.world import Scene, render, sample_task
+from earl.world.benchmark import Split, versions
 from earl.world.scene import STYLES
+from earl.world.verifier.perception import perceive
 
 Pixels = NDArray[np.uint8]
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 from transformers import Emu3ForCausalLM
 
-from earl.config.models import SHIPPED, read_json
 from earl.errors import ConfigError, ModelFormatError, ModelNotFoundError
+from earl.models.resolve import SHIPPED, read_json
 from earl.policy.devices import refuse_split
 from earl.policy.saving import replace_folder
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from earl.config.models import read_json
 from earl.errors import ConfigError, ModelFormatError
+from earl.models.resolve import read_json
 
 if TYPE_CHECKING:
     from transformers import Emu3TextConfig

@@ -16,8 +16,8 @@ from torch import nn
 from transformers import Emu3ForCausalLM
 from transformers.models.emu3.modeling_emu3 import Emu3RotaryEmbedding
 
-from earl.config.models import adapter_base, resolve_base, resolve_model
 from earl.errors import ConfigError, ModelFormatError
+from earl.models.resolve import adapter_base, resolve_base, resolve_model
 from earl.policy.configs import VocabularyLike, make_config, read_config
 from earl.policy.devices import (
     DeviceMap,

@@ -1,6 +1,6 @@
 """A policy as it lies on disk, for sampling alone: its weights by name, without importing transformers.
 
-Importing transformers' class takes longer than editing a picture, and `earl.generation` has a forward pass
+Importing transformers' class takes longer than editing a picture, and `earl.sampling` has a forward pass
 of its own that reads only weights and a few numbers of the configuration. Files, layouts, names, checks and
 errors are those of `load_policy`, which is also what answers where a folder asks for more than is here.
 """
@@ -43,7 +43,7 @@ class StoredConfig:
 class StoredPolicy(nn.Module):
     """Layers with the names and shapes of `Emu3ForCausalLM`; no forward pass, nothing to train.
 
-    `earl.generation.Engine` samples from it. `Emu3ForCausalLM` itself is what `load_policy` gives.
+    `earl.sampling.Engine` samples from it. `Emu3ForCausalLM` itself is what `load_policy` gives.
     """
 
     def __init__(self, config: StoredConfig) -> None:

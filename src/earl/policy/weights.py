@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from earl.config.weight_files import weight_files
 from earl.errors import ModelFormatError
+from earl.models.weight_files import weight_files
 
 # The text part of a full Emu3ForConditionalGeneration: of today's transformers, and as first published.
 _RENAMES = (

@@ -16,10 +16,10 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from earl.config.models import resolve_model
 from earl.config.reproduce import Budget
 from earl.config.stages import GrpoRecipe, SftRecipe
 from earl.errors import CheckpointError, ConfigError
+from earl.models.resolve import resolve_model
 from earl.reproduce.cells import CELLS, Cell, needed
 from earl.reproduce.recipes import grpo_recipe, sft_recipe
 from earl.reproduce.timing import Forecast, TimeLimit, Work, duration, forecast
@@ -213,11 +213,11 @@ class Matrix:
         began, first = time.monotonic(), _saved_step(job)
         with limit.watching():
             if isinstance(recipe, SftRecipe):
-                from earl.sft.sft import train_sft
+                from earl.training.sft.sft import train_sft
 
                 report = train_sft(recipe)
             else:
-                from earl.grpo.stage import train_grpo
+                from earl.training.grpo.stage import train_grpo
 
                 report = train_grpo(recipe)
         if report.step > first:
@@ -243,10 +243,10 @@ class Matrix:
 
     def _prepare(self) -> None:
         """The shards of the SFT cells, encoded by the start's tokenizer; what is there is kept."""
-        from earl.data.world import WorldData, prepare_world
         from earl.pipeline import pick_device
         from earl.vision import load_vision_tokenizer
         from earl.world import FAMILIES
+        from earl.world.shards import WorldData, prepare_world
 
         encoder = load_vision_tokenizer(self.given["start"], device=pick_device(self.budget.device))
         side, asked = round(encoder.area**0.5 / 8) * 8, self.budget.data

@@ -10,7 +10,7 @@ from earl.errors import VerifierError
 from earl.evaluation import WorldBenchmark, evaluate_world
 from earl.evaluation.report import Judged
 from earl.pipeline import EditPipeline, EditResult, Verifier, best_of
-from earl.verifier.scene import SceneVerifier
+from earl.world.verifier.scene import SceneVerifier
 
 MEASURES = ("overall", "edit_success", "over_editing", "naturalness", "artifacts", "exact")
 

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from earl.config.models import resolve_model
 from earl.config.sections import Data, Lora, Model, Precision
 from earl.config.stages import BaseRecipe, GrpoRecipe, SftRecipe
 from earl.data.shards import EditShards, load_shards
 from earl.errors import ConfigError, DataError
+from earl.models.resolve import resolve_model
 from earl.policy import (
     add_lora,
     create_policy,

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 
 import torch
 
-from earl.config.shapes import EMU3_VISION_PARAMETERS, GIB, PolicyShape, image_tokens
 from earl.config.stages import BaseRecipe, GrpoRecipe, SftRecipe
 from earl.errors import ConfigError
+from earl.models.shapes import EMU3_VISION_PARAMETERS, GIB, PolicyShape, image_tokens
 from earl.training.blocks import positions_of_block
 from earl.training.ranks import computes_in_bf16
 

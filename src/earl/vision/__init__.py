@@ -1,7 +1,7 @@
-"""Pixels and image codes: images opened and resized, `Emu3VQVAE` loaded, fed, and taught.
+"""Pixels and image codes: images opened and resized, `Emu3VQVAE` loaded and fed.
 
 Names are loaded on first use: opening an image does not import torch. What knows how codes are
-written as tokens is `earl.sequence`; the training loop around `TokenizerLearner` is `earl.sft`.
+written as tokens is `earl.sequence`.
 """
 
 from __future__ import annotations
@@ -12,15 +12,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from earl.vision.creating import create_vision_tokenizer, vision_config
     from earl.vision.images import ImageSource, open_image, resize_pair, resize_to, target_size
-    from earl.vision.learning import LearnerSettings, Reconstruction, TokenizerLearner
     from earl.vision.loading import load_vision_tokenizer, save_vision_tokenizer
     from earl.vision.tokenizer import VisionTokenizer, to_images, to_pixels
 
 _HOMES = {
     "ImageSource": "images",
-    "LearnerSettings": "learning",
-    "Reconstruction": "learning",
-    "TokenizerLearner": "learning",
     "VisionTokenizer": "tokenizer",
     "create_vision_tokenizer": "creating",
     "load_vision_tokenizer": "loading",
@@ -36,9 +32,6 @@ _HOMES = {
 
 __all__ = [
     "ImageSource",
-    "LearnerSettings",
-    "Reconstruction",
-    "TokenizerLearner",
     "VisionTokenizer",
     "create_vision_tokenizer",
     "load_vision_tokenizer",

@@ -22,9 +22,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from earl.config.models import read_json, resolve_model
-from earl.config.weight_files import weight_files
 from earl.errors import CheckpointError, ConfigError, ModelFormatError, ModelNotFoundError
+from earl.models.resolve import read_json, resolve_model
+from earl.models.weight_files import weight_files
 from earl.vision.parts import VisionConfig, VisionParts
 from earl.vision.tokenizer import DEFAULT_AREA, VisionTokenizer
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from earl.evaluation.benchmark import Declared, plain_name
 from earl.evaluation.benchmarks import aurora, emuedit, i2ebench, magicbrush, omniedit, vismin
 from earl.evaluation.benchmarks.own import open_own
-from earl.evaluation.benchmarks.world import WorldTasks
+from earl.world.benchmark_tasks import WorldTasks
 
 DECLARED: dict[str, Declared] = {
     module.BENCHMARK.name: module.BENCHMARK

@@ -1,0 +1,133 @@
+"""A run's folder as a record: its log, recipe, starts and samples."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from earl.errors import DataError
+from earl.training.provenance import read_starts
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Line = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class SampleStep:
+    """What was kept of one step: groups as `earl.training.grpo.samples` writes them, strips beside them."""
+
+    step: int
+    groups: tuple[Line, ...]
+    folder: Path
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run. Lines of the log by split, in the order of their steps, one for each step."""
+
+    folder: Path
+    recipe_text: str
+    recipe: Line
+    log: dict[str, tuple[Line, ...]]
+    starts: tuple[Line, ...]
+    samples: tuple[SampleStep, ...]
+    heldout: tuple[SampleStep, ...]
+    pictures: tuple[Path, ...]
+
+    @property
+    def stage(self) -> str:
+        return str(self.recipe.get("stage", "training"))
+
+    @property
+    def step(self) -> int:
+        """The last step that the log knows."""
+        return max((int(line["step"]) for lines in self.log.values() for line in lines), default=0)
+
+    @property
+    def total(self) -> int | None:
+        steps = self.recipe.get("length", {}).get("steps")
+        return int(steps) if steps is not None else None
+
+    def series(self, split: str, name: str) -> list[tuple[float, float]]:
+        """(step, value) of one number, where it is one."""
+        return [
+            (float(line["step"]), float(line[name]))
+            for line in self.log.get(split, ())
+            if isinstance(line.get(name), int | float)
+        ]
+
+    def names(self, split: str) -> list[str]:
+        """The numbers of a split, in the order in which they came up."""
+        found = (name for line in self.log.get(split, ()) for name in line)
+        return [name for name in dict.fromkeys(found) if name not in ("step", "split")]
+
+
+def read_run(folder: str | Path) -> RunRecord:
+    """Read a run's folder; it may still be running.
+
+    Raises:
+        DataError: no such folder, or no log in it yet, or not one line of the log can be read.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder; give the folder of a run (run.folder of its recipe)")
+    path = folder / "log.jsonl"
+    if not path.is_file():
+        raise DataError(f"{folder} holds no log.jsonl: it is not a training run, or one that has not begun")
+    log = _read_log(path)
+    if not log:
+        raise DataError(f"{path} holds no line that can be read; the run has not logged anything yet")
+    recipe = folder / "recipe.toml"
+    text = recipe.read_text(encoding="utf-8") if recipe.is_file() else ""
+    samples, heldout = _read_samples(folder / "samples")
+    return RunRecord(
+        folder,
+        text,
+        _toml(text),
+        log,
+        tuple(read_starts(folder)),
+        samples,
+        heldout,
+        tuple(sorted((folder / "pictures").glob("*.png"))),
+    )
+
+
+def _read_log(path: Path) -> dict[str, tuple[Line, ...]]:
+    """By split. A step that was logged twice, by a run that was killed and went on, counts once."""
+    found: dict[str, dict[int, Line]] = {}
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            line = json.loads(text)
+            found.setdefault(str(line.get("split", "train")), {})[int(line["step"])] = line
+        except (ValueError, KeyError, TypeError, AttributeError):  # cut in half by a kill
+            continue
+    return {split: tuple(lines[step] for step in sorted(lines)) for split, lines in found.items()}
+
+
+def _read_samples(folder: Path) -> tuple[tuple[SampleStep, ...], tuple[SampleStep, ...]]:
+    """Samples of the training prompts and of the held-out ones; what cannot be read is left out."""
+    kinds: tuple[list[SampleStep], list[SampleStep]] = ([], [])
+    for path in sorted(folder.glob("*.json")):
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+            groups = [g for g in document["groups"] if (folder / g["strip"]).is_file()]
+            kinds[path.name.startswith("heldout-")].append(
+                SampleStep(int(document["step"]), tuple(groups), folder)
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return tuple(kinds[0]), tuple(kinds[1])
+
+
+def _toml(text: str) -> Line:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return {}

@@ -1,0 +1,316 @@
+"""Chains of thought for a prepared set: the same shards again, with reasoning text.
+
+Every shard is asked through before it is written, whole, by one rename; every raw answer is in a
+file before it is read. So a run that is killed, or whose endpoint goes away, goes on where it
+stopped and asks nothing twice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from earl.data.card import drop_card, read_card, write_card
+from earl.data.changes import changed_boxes
+from earl.data.prepare import REJECTED
+from earl.data.shards import (
+    PART,
+    Edit,
+    only_one,
+    open_shard,
+    read_manifest,
+    shard_folders,
+    start_folder,
+    write_shard,
+)
+from earl.endpoints.client import data_url
+from earl.errors import DataError, VerifierError
+from earl.reasoning.asking import Asker, Outcome, Question, Tally
+from earl.reasoning.chains import Chain, read_chain
+from earl.reasoning.images import Pictures
+from earl.reasoning.questions import Picture, Template
+from earl.reasoning.store import AnswerFile
+from earl.records import Box
+from earl.sequence.reasoning import MAX_REASONING_CHARACTERS, format_box, scale_box
+
+ANSWERS = "answers"
+_SURE = 20  # edits from which a share of rejected ones is judged
+
+
+@dataclass(frozen=True)
+class ReasoningData:
+    """How chains are made. `side` in px of the longer side of the pictures that are shown (smaller ones
+    are enlarged to it); `max_rejected` a share (0-1); `limit` edits at most are asked about, 0 takes all,
+    and a folder can be continued with another; `tolerance` in levels (0-255) below which pixels count as
+    unchanged."""
+
+    side: int = 512
+    max_rejected: float = 0.2
+    limit: int = 0
+    tolerance: int = 16
+
+
+@dataclass
+class Totals:
+    """Of a folder with reasoning: edits with a chain, rejected ones, shards."""
+
+    edits: int = 0
+    rejected: int = 0
+    shards: int = 0
+
+    def add(self, part: Mapping[str, Any]) -> None:
+        self.edits += part["edits"]
+        self.rejected += part["rejected"]
+        self.shards += 1
+
+    @property
+    def looked(self) -> int:
+        """Edits that were settled, one way or the other."""
+        return self.edits + self.rejected
+
+
+async def make_reasoning(
+    prepared: str | Path,
+    folder: str | Path,
+    asker: Asker,
+    template: Template,
+    pictures: Pictures,
+    settings: ReasoningData | None = None,
+    *,
+    on_progress: Callable[[Totals, Tally], None] | None = None,
+) -> Totals:
+    """Write the shards of `prepared` with chains of thought into `folder`, or continue there.
+
+    Edits without a fit answer are left out and named in `rejected.jsonl` (id, reason). Raw answers
+    are in `answers/`, a file a shard. A folder that was made with a limit goes on with a larger one or
+    none, and keeps what it has with a smaller one.
+
+    Raises:
+        DataError: no shards, a folder made otherwise, too many rejected, or questions left without an
+            answer (what is done is kept; the same command goes on).
+        VerifierError: the endpoint is not ready.
+    """
+    prepared, folder, settings = Path(prepared), Path(folder), settings or ReasoningData()
+    manifest, shards = read_manifest(prepared), shard_folders(prepared)
+    model = await asker.check()
+    start_folder(folder, _made_with(prepared, manifest, model, template, settings))
+    totals, left = Totals(), settings.limit or None
+    with only_one(folder):
+        _clear(folder)
+        for shard in shards:
+            done = _done(folder / shard.name)
+            if left == 0 and not done.shards:
+                continue
+            rows = open_shard(shard, manifest)
+            wanted = len(rows) if left is None else min(left, len(rows))
+            left = None if left is None else left - wanted
+            if done.shards and done.looked >= wanted:
+                totals.add(vars(done))
+                continue
+            number = int(shard.name.rpartition("-")[2])
+            edits = [rows[place] for place in range(wanted)]
+            show = partial(on_progress, totals, asker.tally) if on_progress else None
+            with AnswerFile(folder / ANSWERS / f"{shard.name}.jsonl") as answers:
+                questions = _questions(shard, edits, pictures, template, model, settings, rows.margin)
+                outcomes = await asker.settle(questions, answers, on_done=show)
+            if asker.stopped:
+                break
+            if part := _write(folder, number, edits, outcomes, manifest):
+                totals.add(part)
+            _check_share(totals, folder, settings)
+    _gather_rejected(folder)
+    if asker.stopped or asker.tally.unanswered:
+        raise DataError(
+            f"{asker.tally.unanswered} questions got no answer ({asker.tally.last_trouble}); {totals.shards} "
+            f"of {len(shards)} shards are done and every answer is kept: run the same command again to go on"
+        )
+    if not totals.edits:
+        raise DataError(f"no edit got a chain of thought; the reasons are in {folder / REJECTED}")
+    _check_share(totals, folder, settings, sure=1)
+    write_card(folder, **_card(prepared, model, template, totals))
+    return totals
+
+
+def _made_with(
+    prepared: Path, manifest: Mapping[str, Any], model: str, template: Template, settings: ReasoningData
+) -> dict[str, Any]:
+    if not model:
+        raise VerifierError("the endpoint has no name for its model; give one with --model")
+    kept = {name: value for name, value in manifest.items() if name != "format"}
+    made = {"model": model, "prompts": template.version, "prompts_hash": template.hash}
+    return {**kept, "reasoning": {**made, "side": settings.side}}
+
+
+def _done(shard: Path) -> Totals:
+    """What a shard says of itself; `shards` is 0 where there is none."""
+    totals = Totals()
+    if (shard / PART).is_file():
+        totals.add(json.loads((shard / PART).read_text(encoding="utf-8")))
+    return totals
+
+
+def _questions(
+    shard: Path,
+    edits: Sequence[Edit],
+    pictures: Pictures,
+    template: Template,
+    model: str,
+    settings: ReasoningData,
+    margin: int,
+) -> Iterator[Question[str]]:
+    """What is asked about each edit that has a target."""
+    able = [place for place, edit in enumerate(edits) if edit.has_target]
+    pairs = pictures.of(shard, [edits[place] for place in able])
+    for place, pair in zip(able, pairs, strict=True):
+        yield _question(place, edits[place], pair, pictures.exact, template, model, settings, margin)
+
+
+def _question(
+    place: int,
+    edit: Edit,
+    pair: tuple[Image.Image, Image.Image],
+    exact: bool,
+    template: Template,
+    model: str,
+    settings: ReasoningData,
+    margin: int,
+) -> Question[str]:
+    """One edit's question. Boxes are asked for in pixels of the pictures as they are shown."""
+    height, width = edit.source_codes.shape
+    size = width * 8, height * 8
+    scale = settings.side / max(size)
+    shown = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+    known = edit.boxes or estimate_boxes(edit, pair if exact else None, settings.tolerance, margin)
+    boxes = [scale_box(box, size, shown) for box in known]
+    values = {
+        "instruction": edit.instruction,
+        "width": str(shown[0]),
+        "height": str(shown[1]),
+        "facts": _facts(edit, boxes),
+        "characters": str(MAX_REASONING_CHARACTERS - 250),  # models count badly
+    }
+    urls = [data_url(image.resize(shown, Image.Resampling.BICUBIC)) for image in pair]
+    parts = template.parts(values)
+    asked = "\0".join([model, edit.id, *urls, *(p if isinstance(p, str) else p.name for p in parts)])
+
+    def content() -> list[dict[str, Any]]:
+        by_name = dict(zip(("source", "target"), urls, strict=True))
+        return [_part(part, by_name) for part in parts]
+
+    def read(answer: str) -> str:
+        chain: Chain = read_chain(answer, shown, boxes)
+        return chain.scaled(shown, size)
+
+    return Question(sha256(asked.encode()).hexdigest()[:32], place, edit.id, content, read)
+
+
+def estimate_boxes(
+    edit: Edit, pair: tuple[Image.Image, Image.Image] | None, tolerance: int = 16, margin: int = 1
+) -> tuple[Box, ...]:
+    """Where an edit is, from the difference of its pixels, in pixels of the prepared picture.
+
+    Args:
+        pair: the pictures as they came, for boxes that are tight; else the changed cells, which were
+            found from the pixels when the edit was prepared, are boxed.
+        margin: cells by which those were grown.
+    """
+    if pair is None:
+        return changed_boxes(edit.changed, dilated=margin)
+    import numpy as np
+
+    height, width = edit.source_codes.shape
+    before, after = (
+        np.asarray(image.convert("RGB").resize((width * 8, height * 8), Image.Resampling.BICUBIC), np.int16)
+        for image in pair
+    )
+    differs = (np.abs(before - after) > tolerance).any(axis=2)
+    return changed_boxes(edit.changed, differs, dilated=margin)
+
+
+def _facts(edit: Edit, boxes: Sequence[Box]) -> str:
+    lines = []
+    if boxes:
+        lines.append(f"The pictures differ in: {', '.join(map(format_box, boxes))}")
+    if edit.source_caption and edit.target_caption:
+        lines.append(f"Captions: before, {edit.source_caption!r}; after, {edit.target_caption!r}")
+    return "\n".join(lines)
+
+
+def _part(part: str | Picture, urls: Mapping[str, str]) -> dict[str, Any]:
+    if isinstance(part, str):
+        return {"type": "text", "text": part}
+    return {"type": "image_url", "image_url": {"url": urls[part.name]}}
+
+
+def _write(
+    folder: Path,
+    number: int,
+    edits: Sequence[Edit],
+    outcomes: Mapping[int, Outcome[str]],
+    manifest: Mapping[str, Any],
+) -> dict[str, Any] | None:
+    """A shard of those with a chain; None where one of its questions has no answer yet."""
+    if any(not outcome.answered for outcome in outcomes.values()):
+        return None
+    kept, refused = [], []
+    for place, edit in enumerate(edits):
+        outcome = outcomes[place] if edit.has_target else Outcome(None, "it has no target image")
+        if outcome.value is None:
+            refused.append({"id": edit.id, "reason": outcome.problem})
+        else:
+            kept.append(replace(edit, reasoning=outcome.value))
+    part = {"edits": len(kept), "rejected": len(refused)}
+    lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in refused)
+    attached = {PART: json.dumps(part), REJECTED: lines}
+    drop_card(folder)
+    split = str(manifest.get("split", ""))
+    write_shard(
+        folder, number, kept, split=split, attached=attached, replacing=True
+    )  # it may have been short
+    return part
+
+
+def _check_share(totals: Totals, folder: Path, settings: ReasoningData, *, sure: int = _SURE) -> None:
+    looked = totals.looked
+    if looked >= sure and totals.rejected > settings.max_rejected * looked:
+        _gather_rejected(folder)
+        raise DataError(
+            f"{totals.rejected} of {looked} chains were rejected (limit {settings.max_rejected:.0%}); the "
+            f"reasons are in {folder / REJECTED}, the answers in {folder / ANSWERS}. Another model or other "
+            "--prompts may do better, in another folder; or raise --max-rejected and start again"
+        )
+
+
+def _gather_rejected(folder: Path) -> None:
+    """One list of what the shards' own lists name."""
+    lists = sorted(folder.glob(f"shard-*/{REJECTED}"))
+    fresh = folder / f".{REJECTED}"
+    fresh.write_text("".join(path.read_text(encoding="utf-8") for path in lists), encoding="utf-8")
+    os.replace(fresh, folder / REJECTED)
+
+
+def _clear(folder: Path) -> None:
+    import shutil
+
+    for leftover in folder.glob(".partial-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _card(prepared: Path, model: str, template: Template, totals: Totals) -> dict[str, Any]:
+    """The card of what was prepared, and who wrote the chains."""
+    facts: dict[str, Any] = {}
+    try:
+        before = read_card(prepared)
+        facts = {name: before[name] for name in ("source", "rows", "holdout") if name in before}
+    except DataError:
+        pass  # prepared before there were cards
+    written = {"model": model, "prompts": template.version, "prompts_hash": template.hash}
+    return {**facts, "reasoning": {**written, "chains": totals.edits, "rejected": totals.rejected}}

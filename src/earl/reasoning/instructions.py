@@ -1,0 +1,101 @@
+"""Instructions for pairs of captions, asked of a model: VisMin has captions and no instructions.
+
+Raw answers are kept in a file beside the shards, by the pair and the wording of the question. The
+same pairs are never asked about twice, whichever split or run needs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+from earl.data.sources import CaptionPair
+from earl.errors import DataError
+from earl.reasoning.asking import Asker, Question, Tally
+from earl.reasoning.chains import Unfit, read_object
+from earl.reasoning.questions import Template
+from earl.reasoning.store import AnswerFile
+
+MAX_CHARACTERS = 300
+_LEAST_WORDS = 2
+
+
+@dataclass(frozen=True)
+class Instructions:
+    """Instructions by sample id, and why there is none for others. `origin` says who wrote them."""
+
+    origin: str
+    texts: dict[str, str] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+
+
+async def instructions_from_captions(
+    pairs: Iterable[CaptionPair],
+    path: str | Path,
+    asker: Asker,
+    template: Template,
+    *,
+    on_progress: Callable[[Tally], None] | None = None,
+) -> Instructions:
+    """Ask for an instruction for every pair that has none.
+
+    Args:
+        pairs: drawn as they are needed.
+        path: file of the raw answers, read first and added to.
+
+    Raises:
+        VerifierError: the endpoint is not ready.
+        DataError: questions were left without an answer; those that have one are kept.
+    """
+    model = await asker.check()
+    made = Instructions(f"{model}, prompts {template.version} ({template.hash})")
+    wanted: list[CaptionPair] = []
+
+    def questions() -> Iterator[Question[str]]:
+        for pair in pairs:
+            if pair.instruction:
+                continue
+            if not (pair.source_caption and pair.target_caption):
+                made.problems[pair.id] = "no instruction, and not two captions to make one from"
+                continue
+            wanted.append(pair)
+            yield _question(len(wanted) - 1, pair, template, model)
+
+    show = (lambda: on_progress(asker.tally)) if on_progress else None
+    with AnswerFile(path) as answers:
+        outcomes = await asker.settle(questions(), answers, on_done=show)
+    if asker.stopped or asker.tally.unanswered:
+        raise DataError(
+            f"{asker.tally.unanswered} captions got no answer ({asker.tally.last_trouble}); "
+            f"{asker.tally.fit} instructions are kept in {path}: run the same command again to go on"
+        )
+    for place, outcome in outcomes.items():
+        name = wanted[place].id
+        if outcome.value is None:
+            made.problems[name] = f"no instruction could be made from its captions: {outcome.problem}"
+        else:
+            made.texts[name] = outcome.value
+    return made
+
+
+def read_instruction(answer: str) -> str:
+    """The instruction in a model's answer. Raises Unfit."""
+    value = read_object(answer, ("instruction",))["instruction"]
+    if not isinstance(value, str):
+        raise Unfit('"instruction" is no text')
+    text = " ".join(value.split())
+    if len(text.split()) < _LEAST_WORDS:
+        raise Unfit(f"the instruction is {text!r}; expected a sentence")
+    if len(text) > MAX_CHARACTERS:
+        raise Unfit(f"the instruction has {len(text)} characters, at most {MAX_CHARACTERS} are taken")
+    return text
+
+
+def _question(place: int, pair: CaptionPair, template: Template, model: str) -> Question[str]:
+    parts = template.parts({"before": pair.source_caption, "after": pair.target_caption})
+    words = "\n".join(part for part in parts if isinstance(part, str))
+    key = sha256(f"{model}\0{pair.id}\0{words}".encode()).hexdigest()[:32]
+    content = [{"type": "text", "text": words}]
+    return Question(key, place, pair.id, lambda: content, read_instruction)

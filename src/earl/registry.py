@@ -1,0 +1,79 @@
+"""Names to factories, imported when asked for.
+
+A name is one of the core's own, an entry point of any installed package, or `package.module:attribute`.
+The procedural world registers itself the same way as other packages do: by entry points in `pyproject.toml`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import cached_property
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from earl.errors import ConfigError
+
+_DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The factories of one kind.
+
+    Attributes:
+        kind: what is registered, for messages: "verifier".
+        group: entry-point group that packages use: "earl.verifiers".
+        own: the core's own names, each with its `module:attribute`.
+    """
+
+    kind: str
+    group: str
+    own: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def _homes(self) -> dict[str, str]:
+        found = {entry.name: entry.value for entry in entry_points(group=self.group)}
+        return {**found, **self.own}
+
+    def names(self) -> list[str]:
+        """All registered names, sorted; none is imported."""
+        return sorted(self._homes)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.own or name in self._homes or bool(_DOTTED.fullmatch(name))
+
+    def load(self, name: str) -> Any:
+        """The factory of a name, imported now.
+
+        Args:
+            name: a registered name, or `package.module:attribute`.
+
+        Raises:
+            ConfigError: no such name (the nearest is named), or what it names cannot be imported.
+        """
+        home = self.own.get(name) or (name if _DOTTED.fullmatch(name) else self._homes.get(name))
+        if home is None:
+            near = get_close_matches(name, self.names(), n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(self.names()) or 'none'}"
+            raise ConfigError(
+                f"no {self.kind} {name!r}; {hint} One of another package is named 'package.module:attribute'"
+            )
+        module, _, attribute = home.partition(":")
+        try:
+            found: Any = import_module(module)
+            for part in attribute.split("."):
+                found = getattr(found, part)
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(f"the {self.kind} {name!r} cannot be loaded from {home}: {error}") from error
+        return found
+
+
+VERIFIERS = Registry("verifier", "earl.verifiers")
+BENCHMARKS = Registry("benchmark", "earl.benchmarks")
+SOURCES = Registry("data source", "earl.sources")
+PROMPTS = Registry("prompt source", "earl.prompts")
+MODELS = Registry("model", "earl.models")

@@ -1,0 +1,1 @@
+"""The native engine: sampling on the weights of the policy itself."""

@@ -1,0 +1,155 @@
+"""A vLLM server, on other GPUs or another machine, with the face of `earl.sampling.Engine`.
+
+    VLLM_SERVER_DEV_MODE=1 vllm serve POLICY --tokenizer MODEL --skip-tokenizer-init --enable-scale-out \
+        --logprobs-mode processed_logprobs --generation-config vllm
+
+Ids go in and come out (`/inference/v1/generate`). New weights pass through a folder that both sides
+see: we write it, the server reads it (`/collective_rpc` and `/reset_prefix_cache`, which its
+development mode opens: keep such a server off networks you do not trust).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from earl.errors import EngineError
+from earl.policy import policy_of
+from earl.records import Completion
+from earl.sampling import Request, Sampling
+from earl.sampling.vllm.reading import OnCompletion, OnRow, Sample, grouped, make_samples, refuse_guidance
+from earl.sampling.vllm.weights import write_checkpoint
+from earl.sequence import TextTokenizer
+
+
+class VllmServer:
+    """Samples completions from a vLLM server.
+
+    Args:
+        url: of the server, without a path: `http://host:8000`.
+        policy: the Emu3ForCausalLM that the server is to sample from, with or without LoRA.
+        tokenizer: its text tokenizer.
+        weights: folder that the server sees under the same name, for new weights at each call; None
+            leaves the server's weights as they are.
+        max_batch: most samples asked for at once.
+        timeout: seconds for one answer.
+        key_env: environment variable with the server's key; none is sent without it.
+
+    Raises:
+        EngineError: the server cannot be reached.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        policy: Any,
+        tokenizer: TextTokenizer,
+        *,
+        weights: str | Path | None = None,
+        max_batch: int = 128,
+        timeout: float = 600.0,
+        key_env: str | None = None,
+    ) -> None:
+        self.url = url.rstrip("/").removesuffix("/v1")
+        self._live, self.policy = policy, policy_of(policy)
+        self.tokenizer, self.vocabulary = tokenizer, tokenizer.vocabulary
+        self.weights = Path(weights).absolute() if weights is not None else None
+        self.max_batch, self.timeout, self.key_env = max_batch, timeout, key_env
+        self.max_positions = int(self.policy.config.max_position_embeddings)
+        self._ask("/health")
+
+    def generate(
+        self,
+        requests: Sequence[Request],
+        sampling: Sampling | None = None,
+        on_row: OnRow | None = None,
+        on_completion: OnCompletion | None = None,
+    ) -> list[list[Completion]]:
+        """Complete every request once per seed; see `earl.sampling.Engine.generate`. The rows of an
+        image are reported when it is whole.
+
+        Raises:
+            SequenceError: ids outside the vocabulary, or an image too long for the model's positions.
+            ConfigError: guidance, which vLLM cannot do.
+            EngineError: the server cannot be reached, refuses, or left the grammar.
+        """
+        sampling = sampling or Sampling()
+        refuse_guidance(sampling)
+        samples = list(make_samples(requests, self.tokenizer, self.max_positions, on_row))
+        self.refresh()
+        finished: dict[int, Completion] = {}
+        with ThreadPoolExecutor(min(self.max_batch, max(1, len(samples)))) as pool:
+            asked = {pool.submit(self._complete, sample, sampling): sample for sample in samples}
+            try:
+                for answer in as_completed(asked):
+                    sample = asked[answer]
+                    sample.take(*answer.result())
+                    finished[sample.index] = sample.completion()
+                    if on_completion is not None:
+                        on_completion(sample.index, finished[sample.index])
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return grouped(requests, finished)
+
+    def refresh(self) -> None:
+        """Let the server read the policy's weights as they are now, and forget what it cached.
+
+        Raises:
+            EngineError: it did not. CheckpointError: the folder cannot be written.
+        """
+        if self.weights is None:
+            return
+        write_checkpoint(self._live, self.weights)
+        self._ask(
+            "/collective_rpc",
+            {"method": "reload_weights", "kwargs": {"weights_path": str(self.weights)}},
+        )
+        answer = self._ask("/reset_prefix_cache", {})
+        if isinstance(answer, dict) and not answer.get("success", True):
+            raise EngineError(f"{self.url} kept its prefix cache, which belongs to the weights before")
+
+    def _complete(self, sample: Sample, sampling: Sampling) -> tuple[list[int], list[float]]:
+        parameters = sample.parameters(sampling, self.max_positions)
+        body = {"token_ids": list(sample.request.prompt), "sampling_params": parameters}
+        answer = self._ask("/inference/v1/generate", body)
+        try:
+            choice = answer["choices"][0]
+            ids = [int(token) for token in choice["token_ids"]]
+            logprobs = [float(entry["logprob"]) for entry in choice["logprobs"]["content"]]
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise EngineError(f"{self.url} answered in another form than vLLM 0.32's: {error!r}") from error
+        return ids, logprobs
+
+    def _ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        headers = {"Content-Type": "application/json"}
+        if self.key_env is not None and os.environ.get(self.key_env):
+            headers["Authorization"] = f"Bearer {os.environ[self.key_env]}"
+        data = None if body is None else json.dumps(body).encode()
+        try:
+            question = urllib.request.Request(self.url + path, data=data, headers=headers)
+            with urllib.request.urlopen(question, timeout=self.timeout) as answer:
+                text = answer.read()
+        except urllib.error.HTTPError as error:
+            said = error.read().decode(errors="replace")[:300]
+            raise EngineError(f"{self.url}{path} answered {error.code}: {said}; {_hint(path)}") from error
+        except (OSError, ValueError) as error:
+            raise EngineError(f"no vLLM server at {self.url} ({error}); {_hint(path)}") from error
+        try:
+            return json.loads(text) if text.strip() else None
+        except ValueError as error:
+            raise EngineError(f"{self.url}{path} answered something else than JSON") from error
+
+
+def _hint(path: str) -> str:
+    if path == "/inference/v1/generate":
+        return "it must be started with --enable-scale-out"
+    if path in ("/collective_rpc", "/reset_prefix_cache"):
+        return "it must be started with VLLM_SERVER_DEV_MODE=1"
+    return "start one with `vllm serve`, see docs/vllm.md"

@@ -1,0 +1,169 @@
+"""Reading a chat request: which of a judge's questions it is, its pictures, and the instruction.
+
+The package's own wordings (or those of `--prompts DIR`) are recognised word by word, in both
+orders of the pictures. Of other people's wordings: two pictures are source and edited image in
+that order, and the instruction is what follows the last "instruction:"; one picture is the
+question of perceptual quality.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from PIL.Image import Image
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from earl.errors import ImageError
+from earl.verifiers.questions import Prompts, Question, Slot, Text
+from earl.vision import open_image
+
+PICTURE = "\n\0\n"  # stands for a picture where a question's words are compared
+BLANK = "\x01"  # stands for the instruction
+FOREIGN_INSTRUCTION = re.compile(r"instructions?\s*:[ \t]*(\S.*)", re.I)
+ANSWERS = 128  # to one request
+
+
+class RequestError(Exception):
+    """A request that cannot be answered, and the HTTP status that says so."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class _Lenient(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+
+class TextPart(_Lenient):
+    type: Literal["text"]
+    text: str
+
+
+class ImageUrl(_Lenient):
+    url: str
+
+
+class ImagePart(_Lenient):
+    type: Literal["image_url"]
+    image_url: ImageUrl
+
+
+class Message(_Lenient):
+    role: str
+    content: str | list[Annotated[TextPart | ImagePart, Field(discriminator="type")]] | None = None
+
+
+class ChatRequest(_Lenient):
+    """The fields of a chat completion request that matter here; others are ignored."""
+
+    model: str
+    messages: list[Message] = Field(min_length=1)
+    n: int = Field(default=1, ge=1, le=ANSWERS)
+    stream: bool | None = False
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question: about a pair of pictures, or about the edited one alone (`question` "perceptual")."""
+
+    question: Question
+    pictures: dict[Slot, Image]
+    instruction: str = ""
+    known: bool = True  # its wording is one of ours
+
+
+def read_request(body: bytes) -> ChatRequest:
+    """Raises RequestError (400) for what is not a chat request, or asks for a stream."""
+    try:
+        request = ChatRequest.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(step) for step in first["loc"]) or "the body"
+        raise RequestError(f"{place}: {first['msg']}") from error
+    if request.stream:
+        raise RequestError("a verdict is not streamed; leave out `stream`")
+    return request
+
+
+def read_question(request: ChatRequest, prompts: Prompts) -> Asked:
+    """The question that a request asks.
+
+    Raises:
+        RequestError: no picture or more than two, one that cannot be read, no instruction.
+    """
+    words: list[str] = []
+    images: list[Image] = []
+    for part in _parts(request):
+        if isinstance(part, str):
+            words.append(part.strip())
+        else:
+            images.append(_image(part.image_url.url, len(images) + 1))
+            words.append(PICTURE)
+    text = "".join(word for word in words if word)
+    for question in prompts.templates:
+        for swapped in (False, True):
+            asked = _match(text, images, prompts, question, swapped)
+            if asked is not None:
+                return asked
+    return _foreign(text, images)
+
+
+def _parts(request: ChatRequest) -> list[str | ImagePart]:
+    parts: list[str | ImagePart] = []
+    for message in request.messages:
+        if isinstance(message.content, str):
+            parts.append(message.content)
+        else:
+            parts += [part.text if isinstance(part, TextPart) else part for part in message.content or ()]
+    return parts
+
+
+def _match(
+    text: str, images: list[Image], prompts: Prompts, question: Question, swapped: bool
+) -> Asked | None:
+    """The question, if its words are those of a template."""
+    try:
+        parts = prompts.parts(question, BLANK, swapped=swapped)
+    except ValueError:  # a template without picture lines has no swapped order
+        return None
+    slots: list[Slot] = [part.slot for part in parts if not isinstance(part, Text)]
+    if len(slots) != len(images):
+        return None
+    pattern = re.escape("".join(part.words if isinstance(part, Text) else PICTURE for part in parts))
+    match = re.fullmatch(pattern.replace(re.escape(BLANK), "(.*?)"), text, re.S)
+    if match is None:
+        return None
+    instruction = match[1] if match.groups() else ""
+    return Asked(question, dict(zip(slots, images, strict=True)), instruction)
+
+
+def _foreign(text: str, images: list[Image]) -> Asked:
+    if len(images) == 1:
+        return Asked("perceptual", {"edited": images[0]}, known=False)
+    if len(images) != 2:
+        raise RequestError(f"{len(images)} pictures; a question shows source and edited image, or one alone")
+    found = FOREIGN_INSTRUCTION.findall(text)
+    if not found:
+        raise RequestError('no instruction; write "Editing instruction: ..." on a line of its own')
+    return Asked("semantic", {"source": images[0], "edited": images[1]}, found[-1].strip(), known=False)
+
+
+def _image(url: str, number: int) -> Image:
+    head, comma, data = url.partition(",")
+    if not (comma and head.startswith("data:") and head.endswith(";base64")):
+        raise RequestError(f"picture {number} is not a base64 data URL; nothing is fetched from elsewhere")
+    try:
+        return open_image(base64.b64decode(data, validate=True))
+    except (binascii.Error, ImageError) as error:
+        raise RequestError(f"picture {number} cannot be read: {error}") from error
+
+
+def answer_json(scores: tuple[float, float], why: Any) -> str:
+    """An answer as the VIEScore protocol wants it."""
+    return json.dumps({"score": list(scores), "reasoning": str(why)}, ensure_ascii=False)

@@ -1,0 +1,160 @@
+"""Where a served verifier answers single questions: an edit is judged once, whichever is asked.
+
+A judge asks two questions about an edit, and a verifier of ours answers all of them at once. Both
+questions of `JudgeVerifier` carry the edit's name, so the second is answered from the first's
+verdict; it waits if it came earlier. A question about one picture without a name, or whose other
+half does not come, is answered from that picture alone where the verifier can.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import OrderedDict
+from contextlib import suppress
+from hashlib import sha256
+
+import numpy as np
+from PIL.Image import Image
+
+from earl.records import Attempt, Verdict
+from earl.service.questions import Asked, RequestError
+from earl.verifiers.judge import JudgeVerifier
+from earl.verifiers.protocol import Verifier
+from earl.verifiers.questions import Question
+from earl.world.verifier.perception import perceive
+from earl.world.verifier.scene import ARTIFACTS, NATURALNESS, WEAR, SceneVerifier, residual_measures, score
+
+Answer = tuple[tuple[float, float], str]  # two scores, and why
+KEPT = 4096  # edits whose verdict is remembered
+PATIENCE = 30.0  # seconds that the second question waits for the first to arrive
+
+
+class _Edit:
+    """One edit by name: what it is, once known, and its verdict, once judged."""
+
+    def __init__(self) -> None:
+        self.content: str | None = None
+        self.arrived = asyncio.Event()
+        self.verdict: asyncio.Task[Verdict] | None = None
+
+
+class Desk:
+    """Answers a judge's questions with a verifier. Lives in one event loop."""
+
+    def __init__(self, verifier: Verifier, *, patience: float = PATIENCE) -> None:
+        self.verifier = verifier
+        self.patience = patience
+        # The scene verifier keeps cores busy: first come, first served, so that no one waits for all.
+        at_once = os.cpu_count() or 1 if isinstance(verifier, SceneVerifier) else KEPT
+        self._room = asyncio.Semaphore(at_once)
+        self.pair: Question = verifier.pair if isinstance(verifier, JudgeVerifier) else "semantic"
+        self._edits: OrderedDict[tuple[str, str], _Edit] = OrderedDict()
+
+    async def answer(self, asked: Asked, name: str = "") -> Answer:
+        """Two scores for a question.
+
+        Args:
+            asked: the question.
+            name: of the edit that it is about, "" if it has none.
+
+        Raises:
+            RequestError: the verifier does not answer such a question (422), gave no scores (422),
+                or was not reached (503).
+            EarlError: the verifier does not take the instruction or a picture.
+        """
+        if asked.question == "perceptual":
+            return await self._about_one(asked.pictures["edited"], name)
+        if asked.known and asked.question != self.pair:
+            raise RequestError(
+                f"this verifier answers the {self.pair} question, not the {asked.question} one", 422
+            )
+        verdict = await self._judged(asked, name)
+        assert verdict.edit_success is not None and verdict.over_editing is not None
+        return (verdict.edit_success, verdict.over_editing), _why(verdict)
+
+    async def _judged(self, asked: Asked, name: str) -> Verdict:
+        """The verdict on a pair; that which is asked again (another order, a retry) is not judged again."""
+        pictures = [_hash(image) for image in asked.pictures.values()]
+        content = " ".join([*sorted(pictures), asked.instruction])
+        edit = self._edit(name or content, asked.pictures["edited"])
+        if edit.verdict is None or edit.content != content:
+            edit.content = content
+            first = asked.pictures.get("source") or asked.pictures["target"]
+            target = asked.pictures.get("target", first if self.pair == "ground" else None)
+            attempt = Attempt(first, asked.instruction, asked.pictures["edited"], target)
+            edit.verdict = asyncio.create_task(self._judge(attempt))
+            edit.arrived.set()
+        return await self._verdict(edit)
+
+    async def _judge(self, attempt: Attempt) -> Verdict:
+        async with self._room:
+            return (await self.verifier.judge([attempt]))[0]
+
+    async def _verdict(self, edit: _Edit) -> Verdict:
+        assert edit.verdict is not None
+        task = edit.verdict
+        try:
+            verdict = await asyncio.shield(task)
+        except (
+            Exception
+        ):  # whatever the verifier raised goes on to the caller; only the memory of it is dropped
+            if edit.verdict is task:
+                edit.verdict = None
+            raise
+        if verdict.ok:
+            return verdict
+        if verdict.status == "unreachable" and edit.verdict is task:
+            edit.verdict = None  # asking again may help
+        raise RequestError(
+            f"no scores ({verdict.status}): {_why(verdict)}", 503 if verdict.status == "unreachable" else 422
+        )
+
+    async def _about_one(self, image: Image, name: str) -> Answer:
+        if name:
+            edit = self._edit(name, image)
+            with suppress(TimeoutError, asyncio.TimeoutError):  # one and the same from Python 3.11 on
+                await asyncio.wait_for(edit.arrived.wait(), self.patience)
+            if edit.verdict is not None:
+                verdict = await self._verdict(edit)
+                assert verdict.naturalness is not None and verdict.artifacts is not None
+                return (verdict.naturalness, verdict.artifacts), _why(verdict)
+        return await self._alone(image)
+
+    async def _alone(self, image: Image) -> Answer:
+        """Perceptual quality where nothing is known but the picture."""
+        if isinstance(self.verifier, SceneVerifier):
+            async with self._room:
+                return await asyncio.to_thread(_scene_quality, image)
+        if isinstance(self.verifier, JudgeVerifier):
+            verdict = await self.verifier.look(image)
+            if not verdict.ok:
+                status = 503 if verdict.status == "unreachable" else 422
+                raise RequestError(f"no scores ({verdict.status}): {_why(verdict)}", status)
+            assert verdict.naturalness is not None and verdict.artifacts is not None
+            return (verdict.naturalness, verdict.artifacts), _why(verdict)
+        raise RequestError("this verifier judges edits; ask about source and edited image first", 422)
+
+    def _edit(self, name: str, edited: Image) -> _Edit:
+        key = (name, _hash(edited))
+        edit = self._edits.setdefault(key, _Edit())
+        self._edits.move_to_end(key)
+        while len(self._edits) > KEPT:
+            self._edits.popitem(last=False)
+        return edit
+
+
+def _scene_quality(image: Image) -> Answer:
+    seen = perceive(np.asarray(image.convert("RGB")))
+    everywhere, somewhere = residual_measures(seen.residual)
+    wear = max(seen.wear.values(), default=0.0)
+    scores = score(everywhere, NATURALNESS), min(score(somewhere, ARTIFACTS), score(wear, WEAR))
+    return scores, f"residual {everywhere:.4f}, worst square {somewhere:.4f}, wear {wear:.4f}"
+
+
+def _hash(image: Image) -> str:
+    return sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
+
+
+def _why(verdict: Verdict) -> str:
+    return str(verdict.notes.get("why") or verdict.raw or verdict.status)

@@ -1,0 +1,172 @@
+"""Prompts → completions → images → verdicts, judging while the rest is still being sampled.
+
+As soon as the last rollout of a group ends, its images are decoded together and sent to the
+verifier; the engine goes on with the other groups meanwhile. Equal ones are decoded and judged once
+(`repeats`).
+
+Axes: P prompts, G rollouts of a prompt.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import Any
+
+from earl.config.grpo import Judging
+from earl.config.grpo import Rollouts as Settings
+from earl.pipeline import Verifier
+from earl.records import Attempt, Completion, Verdict
+from earl.sampling import Engine, Request, Sampling
+from earl.sequence import TextTokenizer, completion_kinds, parse_completion
+from earl.training.grpo.batches import Group, Rollout
+from earl.training.grpo.judging import RETRIED, Judge
+from earl.training.grpo.prompts import Prompt
+from earl.training.grpo.repeats import Pictures, once_each
+from earl.training.streams import derive_seed
+
+
+class Sampler:
+    """Makes judged groups out of prompts.
+
+    Args:
+        engine: samples from the policy's current weights.
+        vision: decodes image codes.
+        seed: of the run; with a prompt's number and the rollout's it decides a completion.
+        bf16: decode under bfloat16 autocast (`rollouts.decode`).
+        score_forced: kinds as the release scores (see `earl.sequence.completion_kinds`).
+
+    Attributes:
+        seconds: of the last `collect`: sampling (without decoding), decoding, and judging, which is
+            what was waited for after the last completion.
+        attempts: of the last `collect`, by prompt key.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        vision: Any,
+        tokenizer: TextTokenizer,
+        verifier: Verifier,
+        judge: Judge,
+        *,
+        settings: Settings,
+        judging: Judging,
+        seed: int,
+        bf16: bool = False,
+        score_forced: bool = False,
+    ) -> None:
+        self.engine, self.vision, self.tokenizer, self.bf16 = engine, vision, tokenizer, bf16
+        self.verifier, self.judge = once_each(verifier), judge
+        self.settings, self.judging, self.seed, self.score_forced = settings, judging, seed, score_forced
+        self.seconds = {"sampling": 0.0, "decoding": 0.0, "judging": 0.0}
+        self.attempts: dict[str, list[Attempt]] = {}
+
+    def collect(
+        self, prompts: Sequence[Prompt], group: int | None = None, *, exact: bool = False
+    ) -> list[Group]:
+        """Sample, decode and judge G rollouts of each prompt; verdicts may have failed.
+
+        Args:
+            exact: decode in the tokenizer's own precision, whatever training does.
+        """
+        size = group or self.settings.group
+        pictures = Pictures(self.vision, bf16=self.bf16 and not exact)
+        self.seconds = dict.fromkeys(self.seconds, 0.0)
+        self.attempts = {}
+        if not prompts:
+            return []
+        began = time.monotonic()
+        waiting: list[dict[int, Completion]] = [{} for _ in prompts]
+        asked: dict[int, Future[list[Verdict]]] = {}
+
+        def ended(sample: int, completion: Completion) -> None:
+            place, member = divmod(sample, size)
+            waiting[place][member] = completion
+            if len(waiting[place]) == size:
+                completions = [waiting[place][index] for index in range(size)]
+                attempts = self._attempts(prompts[place], completions, pictures)
+                self.attempts[prompts[place].key] = attempts
+                asked[place] = self.judge.submit(self.verifier, attempts)
+
+        completions_PG = self.engine.generate(
+            [self._request(prompt, size) for prompt in prompts], self.sampling(), on_completion=ended
+        )
+        sampled = time.monotonic()
+        verdicts_PG = [asked[place].result() for place in range(len(prompts))]
+        self.seconds["judging"] = time.monotonic() - sampled
+        self.seconds["sampling"] = sampled - began - self.seconds["decoding"]
+        return [
+            self._group(prompt, completions, verdicts)
+            for prompt, completions, verdicts in zip(prompts, completions_PG, verdicts_PG, strict=True)
+        ]
+
+    def ask_again(self, groups: Sequence[Group]) -> list[Group]:
+        """The groups of the last `collect`, with their failed verdicts asked for once more."""
+        began = time.monotonic()
+        asked = {}
+        for group in groups:
+            again = [index for index, rollout in enumerate(group.rollouts) if failed(rollout)]
+            attempts = [self.attempts[group.key][index] for index in again]
+            asked[group.key] = (again, self.judge.submit(self.verifier, attempts))
+        result = []
+        for group in groups:
+            rollouts = list(group.rollouts)
+            again, future = asked[group.key]
+            for index, verdict in zip(again, future.result(), strict=True):
+                rollouts[index] = replace(rollouts[index], verdict=verdict, reward=self.reward(verdict))
+            result.append(replace(group, rollouts=tuple(rollouts)))
+        self.seconds["judging"] += time.monotonic() - began
+        return result
+
+    def sampling(self) -> Sampling:
+        return Sampling(self.settings.temperature, self.settings.top_k, self.settings.top_p)
+
+    def reward(self, verdict: Verdict) -> float | None:
+        """The overall score; None where there is none: a failure is never turned into a number."""
+        if verdict.status in ("undecodable", "unfinished"):
+            return self.judging.undecodable_reward
+        return verdict.overall if verdict.ok else None
+
+    def _request(self, prompt: Prompt, size: int) -> Request:
+        seeds = [derive_seed(self.seed, "completion", prompt.number, member) for member in range(size)]
+        return Request(
+            prompt.ids,
+            tuple(seeds),
+            grid=prompt.grid if self.settings.prefill == "size" else None,
+            prefill=self.settings.prefill,
+            max_text_tokens=self.settings.max_text_tokens,
+        )
+
+    def _attempts(
+        self, prompt: Prompt, completions: Sequence[Completion], pictures: Pictures
+    ) -> list[Attempt]:
+        began = time.monotonic()
+        codes = [parse_completion(completion.ids, self.tokenizer).codes for completion in completions]
+        attempts = [
+            Attempt(
+                prompt.source, prompt.instruction, edited, prompt.target, completion.finish_reason, prompt.key
+            )
+            for edited, completion in zip(pictures.of(codes), completions, strict=True)
+        ]
+        self.seconds["decoding"] += time.monotonic() - began
+        return attempts
+
+    def _group(self, prompt: Prompt, completions: Sequence[Completion], verdicts: Sequence[Verdict]) -> Group:
+        rollouts = [
+            Rollout(completion, self._kinds(completion), verdict, self.reward(verdict))
+            for completion, verdict in zip(completions, verdicts, strict=True)
+        ]
+        return Group(prompt.key, prompt.instruction, prompt.family, prompt.kind, prompt.ids, tuple(rollouts))
+
+    def _kinds(self, completion: Completion):
+        return completion_kinds(
+            completion.ids, self.tokenizer, self.settings.prefill, score_forced=self.score_forced
+        )
+
+
+def failed(rollout: Rollout) -> bool:
+    """The verifier gave nothing, and asking again may help."""
+    return rollout.verdict.status in RETRIED

@@ -1,0 +1,1 @@
+"""Training of the vision tokenizer: images in, reconstructions out, a codebook between."""

@@ -1,0 +1,256 @@
+"""Teaching the vision tokenizer: images in, reconstruction and losses out.
+
+The stock class gives only codes from `encode`, so training has its own pass (`still.py`, on
+the stock class's own parameters) with a straight-through quantiser, a commitment loss, and a
+codebook that follows moving averages (`codebook.py`). The codebook is written into the stock
+class at every step, so at any moment `learner.model` encodes to the codes seen here.
+Optimiser, schedule, data and checkpoints are others' (`earl.training.sft`).
+
+Axes: B images, C channels, H W rows and columns, D code dimension, K codes.
+
+Source: VQ-VAE (arXiv 1711.00937); the loss is pixels and their differences, no adversary.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import Emu3VQVAE
+
+from earl.errors import ConfigError
+from earl.training.tokenizer.codebook import EMACodebook
+from earl.vision.still import decode_still, encode_still, nearest_rows
+
+
+@dataclass(frozen=True, slots=True)
+class LearnerSettings:
+    """Weights of the losses (dimensionless; pixels are in [-1, 1]) and the codebook's rules."""
+
+    l1: float = 1.0
+    l2: float = 1.0
+    gradient: float = 1.0
+    color: float = 0.0  # of 4 x 4 blocks, see `color_loss`
+    commitment: float = 0.25
+    warmup_steps: int = 0  # forward passes in training before the first quantised one
+    ema_decay: float = 0.99  # in (0, 1)
+    reseed_below: float = 0.03  # share of uniform use
+    reseed_every: int = 20  # updates; 0 never
+    seed: int = 0
+    keep_codes: bool = False  # teach the decoder alone: encoder and codebook stay as they are
+
+    def __post_init__(self) -> None:
+        for name in (
+            "l1",
+            "l2",
+            "gradient",
+            "color",
+            "commitment",
+            "warmup_steps",
+            "reseed_below",
+            "reseed_every",
+        ):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if not 0 < self.ema_decay < 1:
+            raise ConfigError(f"ema_decay must be between 0 and 1, got {self.ema_decay}")
+        if self.l1 + self.l2 == 0:
+            raise ConfigError("l1 and l2 are both 0: nothing would hold the pixels in place")
+
+
+@dataclass(frozen=True, slots=True)
+class LossParts:
+    """Scalars of one batch. All but `total` are detached and unweighted."""
+
+    total: Tensor  # with gradient
+    l1: Tensor
+    l2: Tensor
+    gradient: Tensor
+    color: Tensor
+    commitment: Tensor
+    psnr: Tensor  # dB over the batch, pixels clamped to their range
+
+
+@dataclass(frozen=True, slots=True)
+class Reconstruction:
+    """What a pass gives: images as decoded, the codes between, the losses."""
+
+    recon_BCHW: Tensor  # float, about [-1, 1], with gradient in training
+    codes_BHW: Tensor  # int64; all zeros during the warm-up without quantisation
+    loss: LossParts
+    quantised: bool
+
+
+class TokenizerLearner(nn.Module):
+    """An `Emu3VQVAE` with what it needs to learn.
+
+    `state_dict()` holds the model, the codebook's averages and the step: enough to resume.
+    Give `learner.trainable()` to the optimiser (the codebook is not among them). Run under
+    `torch.autocast` if wanted: latents and codes are handled in float32 either way.
+
+    Args:
+        model: from `create_vision_tokenizer`, or loaded. Its batch norms keep their running
+            statistics and its dropout is off, also in training.
+        settings: see `LearnerSettings`.
+        compile: compile the two 2-D passes with `torch.compile` (needs a C++ compiler on CPU).
+    """
+
+    step: Tensor
+
+    def __init__(
+        self, model: Emu3VQVAE, settings: LearnerSettings | None = None, *, compile: bool = False
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.settings = settings or LearnerSettings()
+        self.codebook = EMACodebook(
+            model.config.codebook_size,
+            model.config.embed_dim,
+            decay=self.settings.ema_decay,
+            reseed_below=self.settings.reseed_below,
+            reseed_every=self.settings.reseed_every,
+            seed=self.settings.seed,
+        )
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+        model.quantize.embedding.weight.requires_grad_(False)
+        if self.settings.keep_codes:
+            for part in (model.encoder, model.quant_conv, model.quantize):
+                part.requires_grad_(False)
+        model.eval()
+        self._encode = torch.compile(encode_still, dynamic=False) if compile else encode_still
+        self._decode = torch.compile(decode_still, dynamic=False) if compile else decode_still
+
+    def train(self, mode: bool = True) -> TokenizerLearner:
+        """Training mode of the learner; the model itself stays in eval mode (batch norm)."""
+        super().train(mode)
+        self.model.eval()
+        return self
+
+    def trainable(self) -> list[nn.Parameter]:
+        """The parameters for the optimiser."""
+        return [p for p in self.model.parameters() if p.requires_grad]
+
+    def use_loaded_codebook(self) -> None:
+        """Go on from the codebook that the model came with, instead of a k-means start."""
+        with torch.no_grad():
+            self.codebook.codes_KD.copy_(self.model.quantize.embedding.weight)
+            self.codebook.use_K.fill_(1.0)
+            self.codebook.sums_KD.copy_(self.codebook.codes_KD)
+            self.codebook.counters[0] = 1
+
+    def forward(self, pixels_BCHW: Tensor, weights_BHW: Tensor | None = None) -> Reconstruction:
+        """One pass. In training mode it also moves the codebook.
+
+        Args:
+            pixels_BCHW: float (B, 3, H, W) in [-1, 1], H and W multiples of the spatial factor.
+            weights_BHW: float (B, H, W), at least 0: how much each pixel counts. Scaled to a
+                mean of 1 over the batch.
+
+        Returns:
+            Reconstruction.
+        """
+        if self.settings.keep_codes and not self.codebook.started:
+            raise ConfigError("keep_codes needs a codebook: call use_loaded_codebook() first")
+        with torch.no_grad() if self.settings.keep_codes else nullcontext():
+            latents_BDHW = self._encode(self.model, pixels_BCHW).float()
+        B, D, H, W = latents_BDHW.shape
+        latents_ND = latents_BDHW.permute(0, 2, 3, 1).reshape(-1, D)
+        quantised = self._ready(latents_ND)
+        if quantised:
+            with torch.no_grad():
+                codes_N = nearest_rows(self.codebook.codes_KD, latents_ND)
+                chosen_BDHW = self.codebook.codes_KD[codes_N].view(B, H, W, D).permute(0, 3, 1, 2)
+            commitment = F.mse_loss(latents_BDHW, chosen_BDHW)
+            passed_BDHW = latents_BDHW + (chosen_BDHW - latents_BDHW).detach()
+        else:
+            codes_N = torch.zeros(B * H * W, dtype=torch.int64, device=latents_ND.device)
+            commitment = latents_BDHW.new_zeros(())
+            passed_BDHW = latents_BDHW
+        recon_BCHW = self._decode(self.model, passed_BDHW).float()
+        loss = self._loss(recon_BCHW, pixels_BCHW, weights_BHW, commitment)
+        if self.training:
+            self._learn(codes_N if quantised else None, latents_ND.detach())
+        return Reconstruction(recon_BCHW, codes_N.view(B, H, W), loss, quantised)
+
+    def _ready(self, latents_ND: Tensor) -> bool:
+        """Whether this pass is quantised; starts the codebook when its time has come."""
+        if not self.codebook.started and self.training and int(self.step) >= self.settings.warmup_steps:
+            self.codebook.remember(latents_ND.detach())
+            self.codebook.start()
+            self._write_codebook()
+        return self.codebook.started
+
+    def _learn(self, codes_N: Tensor | None, latents_ND: Tensor) -> None:
+        self.step += 1
+        if self.settings.keep_codes:
+            return
+        self.codebook.remember(latents_ND)
+        if codes_N is not None:
+            self.codebook.update(codes_N, latents_ND)
+            self._write_codebook()
+
+    def _write_codebook(self) -> None:
+        with torch.no_grad():
+            self.model.quantize.embedding.weight.copy_(self.codebook.codes_KD)
+
+    def _loss(
+        self, recon: Tensor, pixels: Tensor, weights_BHW: Tensor | None, commitment: Tensor
+    ) -> LossParts:
+        error_BCHW = recon - pixels
+        l1, l2, gradient = pixel_losses(error_BCHW, weights_BHW)
+        s = self.settings
+        color = color_loss(error_BCHW, pixels) if s.color else recon.new_zeros(())
+        total = s.l1 * l1 + s.l2 * l2 + s.gradient * gradient + s.color * color + s.commitment * commitment
+        return LossParts(
+            total,
+            l1=l1.detach(),
+            l2=l2.detach(),
+            gradient=gradient.detach(),
+            color=color.detach(),
+            commitment=commitment.detach(),
+            psnr=psnr(recon, pixels),
+        )
+
+
+def pixel_losses(error_BCHW: Tensor, weights_BHW: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean |error|, mean error², and mean |difference of neighbouring errors|: three scalars.
+
+    The third asks for equal edges: it is the L1 distance of finite differences, down and across.
+
+    Args:
+        error_BCHW: reconstruction minus image.
+        weights_BHW: at least 0, scaled to mean 1; a pair of neighbours has their mean weight.
+    """
+    down = (error_BCHW[..., 1:, :] - error_BCHW[..., :-1, :]).abs()
+    across = (error_BCHW[..., :, 1:] - error_BCHW[..., :, :-1]).abs()
+    if weights_BHW is None:
+        return error_BCHW.abs().mean(), error_BCHW.square().mean(), 0.5 * (down.mean() + across.mean())
+    w = (weights_BHW / weights_BHW.mean().clamp(min=1e-8)).unsqueeze(1)
+    w_down, w_across = 0.5 * (w[..., 1:, :] + w[..., :-1, :]), 0.5 * (w[..., :, 1:] + w[..., :, :-1])
+    gradient = 0.5 * ((down * w_down).mean() + (across * w_across).mean())
+    return (error_BCHW.abs() * w).mean(), (error_BCHW.square() * w).mean(), gradient
+
+
+def color_loss(error_BCHW: Tensor, pixels_BCHW: Tensor) -> Tensor:
+    """Mean |error| of 4 x 4 blocks, counted more where the image is vivid, plus half of what of it
+    is not alike in all channels: a scalar that falls when hues come out right.
+
+    Args:
+        error_BCHW: reconstruction minus image, H and W multiples of 4.
+        pixels_BCHW: the image; its blocks' largest minus smallest channel is how vivid they are.
+    """
+    blocks_BChw = F.avg_pool2d(pixels_BCHW, 4)
+    vivid_B1hw = 1 + 3 * (blocks_BChw.amax(1, keepdim=True) - blocks_BChw.amin(1, keepdim=True))
+    error_BChw = F.avg_pool2d(error_BCHW, 4)
+    tinted_BChw = error_BChw - error_BChw.mean(1, keepdim=True)
+    return ((error_BChw.abs() + 0.5 * tinted_BChw.abs()) * vivid_B1hw).mean()
+
+
+@torch.no_grad()
+def psnr(recon_BCHW: Tensor, pixels_BCHW: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio in dB of the whole batch, pixels in [-1, 1] (peak 2): scalar."""
+    error = recon_BCHW.clamp(-1, 1) - pixels_BCHW
+    return 10 * torch.log10(4 / error.square().mean().clamp(min=1e-10))

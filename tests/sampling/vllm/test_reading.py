@@ -1,0 +1,86 @@
+"""What vLLM wrote becomes what our engine would have reported."""
+
+import numpy as np
+import pytest
+
+from earl.errors import EngineError, SequenceError
+from earl.records import Grid
+from earl.sampling import Request, Sampling
+from earl.sampling.vllm.reading import Sample, grouped, make_samples
+from earl.sequence import write_completion
+
+
+def one(tokenizer, request, on_row=None):
+    return next(make_samples([request], tokenizer, 512, on_row))
+
+
+def feed(sample: Sample, ids, step: int = 3):
+    for at in range(0, len(ids), step):
+        part = ids[at : at + step]
+        sample.take(part, [-0.5] * len(part))
+    return sample.completion()
+
+
+def test_forced_ids_have_probability_one_and_rows_are_reported_as_they_end(tokenizer):
+    codes, rows = np.array([[1, 2, 3], [4, 5, 6]]), []
+    request = Request((1,), (7,), Grid(2, 3))
+    ids = write_completion(codes, tokenizer)
+    sample = one(tokenizer, request, lambda index, row, found: rows.append((index, row, found.tolist())))
+    completion = feed(sample, ids)
+    assert completion.ids == tuple(ids)
+    assert completion.finish_reason == "stop"
+    assert completion.seed == 7
+    assert rows == [(0, 0, [1, 2, 3]), (0, 1, [4, 5, 6])]
+    drawn = [logprob for logprob in completion.logprobs if logprob]
+    assert drawn == [-0.5] * 6
+
+
+def test_the_eos_that_closes_a_failed_completion_is_left_out(tokenizer):
+    v = tokenizer.vocabulary
+    failed = [v.boi, *tokenizer.encode("3*"), v.img]
+    completion = feed(one(tokenizer, Request((1,), (0,), prefill="direct")), [*failed, v.eos])
+    assert completion.ids == tuple(failed)
+    assert completion.finish_reason == "stop"
+    running_on = feed(
+        one(tokenizer, Request((1,), (0,), prefill="free", max_text_tokens=4)), [5] * 4 + [v.eos]
+    )
+    assert running_on.ids == (5, 5, 5, 5)
+    assert running_on.finish_reason == "length"
+
+
+def test_a_completion_that_a_bound_cut_says_so(tokenizer):
+    ids = write_completion(np.zeros((2, 2), dtype=int), tokenizer)[:-4]
+    assert feed(one(tokenizer, Request((1,), (0,), Grid(2, 2))), ids).finish_reason == "length"
+
+
+def test_an_id_outside_the_grammar_is_an_error_that_names_the_plugin(tokenizer):
+    with pytest.raises(EngineError, match="install earl into the environment"):
+        feed(one(tokenizer, Request((1,), (0,), Grid(2, 2))), [5])
+
+
+def test_parameters_carry_the_grammar_and_the_bounds(tokenizer):
+    sample = one(tokenizer, Request((1, 2), (9,), Grid(2, 3)))
+    found = sample.parameters(Sampling(temperature=0.5, top_k=7, top_p=0.9), 512)
+    assert found["extra_args"] == {"earl_prefill": "size", "earl_grid": "2*3", "earl_max_text_tokens": 1024}
+    assert (found["temperature"], found["top_k"], found["top_p"], found["seed"]) == (0.5, 7, 0.9, 9)
+    assert found["max_tokens"] == sample.grammar.max_length
+    assert found["stop_token_ids"] == [tokenizer.vocabulary.eos]
+    assert sample.parameters(Sampling(greedy=True), 512)["temperature"] == 0.0
+    free = one(tokenizer, Request((1, 2), (9,), prefill="free"))
+    assert free.parameters(Sampling(), 512)["max_tokens"] == 510
+
+
+def test_samples_are_numbered_through_all_requests_and_grouped_again(tokenizer):
+    requests = [Request((1,), (5, 6), Grid(1, 1)), Request((1,), (7,), Grid(1, 1))]
+    samples = list(make_samples(requests, tokenizer, 512))
+    assert [(sample.index, sample.seed) for sample in samples] == [(0, 5), (1, 6), (2, 7)]
+    ids = write_completion(np.zeros((1, 1), dtype=int), tokenizer)
+    finished = {sample.index: feed(sample, ids) for sample in reversed(samples)}
+    assert [[c.seed for c in group] for group in grouped(requests, finished)] == [[5, 6], [7]]
+
+
+def test_what_cannot_fit_is_refused(tokenizer):
+    with pytest.raises(SequenceError, match="512 positions"):
+        list(make_samples([Request((1,), (0,), Grid(100, 100))], tokenizer, 512))
+    with pytest.raises(SequenceError, match="outside 0 to"):
+        list(make_samples([Request((10**6,), (0,), Grid(1, 1))], tokenizer, 512))

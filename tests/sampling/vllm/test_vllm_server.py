@@ -1,0 +1,127 @@
+"""The client of a vLLM server, against an HTTP server that answers in vLLM's form."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import torch
+
+from earl.errors import ConfigError, EngineError
+from earl.policy import create_policy, load_policy
+from earl.records import Grid
+from earl.sampling import Engine, Request, Sampling
+from earl.sampling.vllm import VllmServer
+
+from .same import SIZE, assert_same
+
+
+@pytest.fixture
+def policy(tokenizer):
+    return create_policy(SIZE, tokenizer.vocabulary, seed=1)
+
+
+@pytest.fixture
+def server(policy, tokenizer):
+    """Answers with what our engine samples; `seen` holds (path, body) of each question."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.answer(None)
+
+        def do_POST(self):
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"null")
+            house.seen.append((self.path, body, self.headers.get("Authorization")))
+            if self.path in house.broken:
+                return self.answer({"error": "no"}, house.broken[self.path])
+            if self.path == "/reset_prefix_cache":
+                return self.answer({"success": house.forgets})
+            if self.path != "/inference/v1/generate":
+                return self.answer({"results": [None]})
+            given = body["sampling_params"]
+            height, width = map(int, given["extra_args"]["earl_grid"].split("*"))
+            request = Request(tuple(body["token_ids"]), (given["seed"],), Grid(height, width))
+            with house.lock:
+                ((done,),) = Engine(policy, tokenizer).generate([request], Sampling())
+            content = [{"logprob": value} for value in done.logprobs]
+            choice = {"token_ids": list(done.ids), "logprobs": {"content": content}}
+            self.answer({"choices": [choice] if house.whole else []})
+
+        def answer(self, content, status=200):
+            text = b"" if content is None else json.dumps(content).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, *_):
+            pass
+
+    house = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    house.seen, house.broken, house.forgets, house.whole = [], {}, True, True
+    house.lock = threading.Lock()
+    house.url = f"http://127.0.0.1:{house.server_address[1]}"
+    thread = threading.Thread(target=house.serve_forever, daemon=True)
+    thread.start()
+    yield house
+    house.shutdown()
+    house.server_close()
+
+
+REQUESTS = [Request((1, 2), (3, 4), Grid(2, 2)), Request((5,), (6,), Grid(1, 3))]
+
+
+def test_completions_are_those_of_the_server_in_order(server, policy, tokenizer):
+    rows = []
+    client = VllmServer(server.url + "/v1/", policy, tokenizer)
+    found = client.generate(REQUESTS, Sampling(), on_row=lambda sample, row, _: rows.append((sample, row)))
+    assert_same(found, Engine(policy, tokenizer).generate(REQUESTS, Sampling()))
+    assert sorted(rows) == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]
+    assert {path for path, *_ in server.seen} == {"/inference/v1/generate"}
+
+
+def test_weights_go_through_the_folder_before_anything_is_asked(server, policy, tokenizer, tmp_path):
+    client = VllmServer(server.url, policy, tokenizer, weights=tmp_path / "pushed")
+    client.generate(REQUESTS)
+    assert [path for path, *_ in server.seen[:2]] == ["/collective_rpc", "/reset_prefix_cache"]
+    kwargs = server.seen[0][1]["kwargs"]
+    assert kwargs == {"weights_path": str(tmp_path / "pushed")}
+    saved = load_policy(kwargs["weights_path"])
+    assert torch.equal(saved.lm_head.weight, policy.lm_head.weight)
+
+
+def test_guidance_is_refused_before_anything_is_asked(server, policy, tokenizer):
+    with pytest.raises(ConfigError, match="vLLM samples without guidance"):
+        VllmServer(server.url, policy, tokenizer).generate(REQUESTS, Sampling(guidance=2.0))
+    assert "/inference/v1/generate" not in {path for path, *_ in server.seen}
+
+
+def test_the_key_is_sent_only_where_one_is_named(server, policy, tokenizer, monkeypatch):
+    monkeypatch.setenv("SOME_KEY", "abc")
+    VllmServer(server.url, policy, tokenizer).generate(REQUESTS[1:])
+    VllmServer(server.url, policy, tokenizer, key_env="SOME_KEY").generate(REQUESTS[1:])
+    assert [key for *_, key in server.seen] == [None, "Bearer abc"]
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [("/inference/v1/generate", "--enable-scale-out"), ("/collective_rpc", "VLLM_SERVER_DEV_MODE=1")],
+)
+def test_a_refusal_says_how_the_server_must_be_started(server, policy, tokenizer, tmp_path, path, said):
+    server.broken[path] = 404
+    with pytest.raises(EngineError, match=said):
+        VllmServer(server.url, policy, tokenizer, weights=tmp_path / "w").generate(REQUESTS)
+
+
+def test_other_troubles_have_a_sentence_each(server, policy, tokenizer, tmp_path):
+    client = VllmServer(server.url, policy, tokenizer, weights=tmp_path / "w")
+    server.whole = False
+    with pytest.raises(EngineError, match="another form"):
+        client.generate(REQUESTS)
+    server.forgets = False
+    with pytest.raises(EngineError, match="prefix cache"):
+        client.generate(REQUESTS)
+    with pytest.raises(EngineError, match="no vLLM server at"):
+        VllmServer("http://127.0.0.1:9", policy, tokenizer)
+    with pytest.raises(EngineError, match="no vLLM server at"):
+        VllmServer("nowhere", policy, tokenizer)

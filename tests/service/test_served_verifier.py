@@ -1,0 +1,251 @@
+"""A verifier behind the chat API: the way over HTTP changes no score, and nothing bad gets an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+import urllib.error
+import urllib.request
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from earl.endpoints.client import JudgeSettings, data_url
+from earl.errors import VerifierError
+from earl.records import Attempt, Verdict
+from earl.verifiers.judge import JudgeVerifier
+from earl.world import render, sample_task
+from earl.world.verifier.scene import SceneVerifier
+
+pytest.importorskip("fastapi")
+pytest.importorskip("openai")
+from earl.service.http import served
+from earl.service.verifier import verifier_app
+
+PARTS = ("edit_success", "over_editing", "naturalness", "artifacts", "overall")
+
+
+def world_attempts(count: int) -> list[Attempt]:
+    """Per task the right edit, the untouched source, and the right edit with damage."""
+    rng = np.random.default_rng(0)
+    attempts = []
+    for seed in range(count):
+        task = sample_task(seed, "test")
+        source, target = render(task.source, 64), render(task.target, 64)
+        damaged = target.copy()
+        damaged[20:32, 20:32] = rng.integers(0, 256, (12, 12, 3))
+        for edited in (target, source, damaged):
+            attempts.append(Attempt(Image.fromarray(source), task.instruction, Image.fromarray(edited)))
+    return attempts
+
+
+class Counting:
+    """A verifier that remembers what it was given and says the same of all."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        self.verdict = verdict
+        self.seen: list[Attempt] = []
+
+    async def judge(self, attempts):
+        self.seen += attempts
+        return [self.verdict] * len(attempts)
+
+
+PICTURE = Image.new("RGB", (64, 64), "red")
+GOOD = Verdict("ok", 1.25, 2, 3, 4, notes={"why": "because"})
+
+
+def judge_at(url: str, **settings) -> JudgeVerifier:
+    return JudgeVerifier(JudgeSettings(url, **({"retries": 0, "timeout": 150, "deadline": 300} | settings)))
+
+
+def test_the_way_over_http_changes_no_score():
+    attempts = world_attempts(2)
+    attempts += [
+        Attempt(attempts[0].source, "remove the chair that is not there", attempts[0].source),
+        Attempt(attempts[0].source, attempts[0].instruction, None),
+        Attempt(attempts[0].source, attempts[0].instruction, None, finish_reason="length"),
+    ]
+    with served(verifier_app(SceneVerifier())) as url:
+        over_http = asyncio.run(judge_at(url).judge(attempts))
+    direct = SceneVerifier().judge_now([a for a in attempts if "chair" not in a.instruction])
+    direct.insert(6, Verdict("unusable"))
+    for here, there in zip(direct, over_http, strict=True):
+        assert here.status == there.status
+        assert [getattr(here, part) for part in PARTS] == [getattr(there, part) for part in PARTS]
+    scores = {verdict.overall for verdict in over_http if verdict.ok}
+    assert len(scores) > 2 and max(scores) > 9.5  # there was something to tell apart
+
+
+@pytest.mark.parametrize(
+    "options", [{"swap": True}, {"samples": 3, "temperature": 0.5}, {"structured": True}]
+)
+def test_the_options_change_no_score_either(options):
+    attempts = [Attempt(PICTURE, "x", PICTURE.rotate(90))]
+    with served(verifier_app(Counting(GOOD))) as url:
+        verdict = asyncio.run(judge_at(url, **options).judge(attempts))[0]
+    assert [getattr(verdict, part) for part in PARTS[:4]] == [1.25, 2, 3, 4]
+
+
+def test_an_edit_is_judged_once_for_all_its_questions():
+    verifier = Counting(GOOD)
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8))
+    attempt = Attempt(picture, "say <edited>: {x}\nand instruction: y", picture.rotate(180))
+    with served(verifier_app(verifier)) as url:
+        verdict = asyncio.run(judge_at(url, swap=True).judge([attempt]))[0]
+    assert len(verifier.seen) == 1
+    assert verifier.seen[0].instruction == attempt.instruction
+    assert verifier.seen[0].source.tobytes() == picture.tobytes()
+    assert verifier.seen[0].edited.tobytes() == attempt.edited.tobytes()
+    assert [getattr(verdict, part) for part in PARTS[:4]] == [1.25, 2, 3, 4]
+    assert "because" in verdict.raw
+
+
+@pytest.mark.parametrize(
+    ("status", "seen"),
+    [("unusable", "unusable"), ("unreachable", "unreachable"), ("undecodable", "unusable")],
+)
+def test_a_failed_verdict_is_no_score_over_http_either(status, seen):
+    verifier = Counting(Verdict(status, notes={"why": "no idea"}))
+    with served(verifier_app(verifier)) as url:
+        verdict = asyncio.run(judge_at(url).judge([Attempt(PICTURE, "x", PICTURE)]))[0]
+    assert verdict.status == seen and verdict.overall is None
+    assert "no idea" in str(verdict.notes["why"])
+
+
+def test_a_judge_can_stand_behind_it():
+    with (
+        served(verifier_app(SceneVerifier())) as scene_url,
+        served(verifier_app(judge_at(scene_url), name="proxy")) as url,
+    ):
+        attempts = world_attempts(1)[2:]
+        verdicts = asyncio.run(judge_at(url, model="proxy").judge(attempts))
+        alone = asyncio.run(judge_at(url, model="proxy").look(attempts[0].edited))
+    direct = SceneVerifier().judge_now(attempts)
+    assert [v.overall for v in verdicts] == [v.overall for v in direct]
+    assert alone.naturalness == direct[0].naturalness and alone.edit_success is None
+
+
+def ask(url: str, content, key: str = "", **more) -> tuple[int, dict]:
+    """A question as another client would ask it."""
+    body = {"model": "earl-scene", "messages": [{"role": "user", "content": content}]} | more
+    data = content if isinstance(content, bytes) else json.dumps(body).encode()
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+    try:
+        with urllib.request.urlopen(
+            urllib.request.Request(f"{url}/chat/completions", data, headers), timeout=150
+        ) as reply:
+            return reply.status, json.load(reply)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def scores_in(reply: dict) -> list[float]:
+    return json.loads(reply["choices"][0]["message"]["content"])["score"]
+
+
+def shown(image: Image.Image) -> dict:
+    return {"type": "image_url", "image_url": {"url": data_url(image)}}
+
+
+def words(text: str) -> dict:
+    return {"type": "text", "text": text}
+
+
+def test_other_peoples_clients():
+    attempt = world_attempts(1)[2]
+    direct = SceneVerifier().judge_now([attempt])[0]
+    text = f"RULES\nTwo images will be given.\n\nEditing instruction: {attempt.instruction}"
+    with served(verifier_app(SceneVerifier())) as url:
+        status, pair = ask(url, [words(text), shown(attempt.source), shown(attempt.edited)], n=2)
+        _, alone = ask(url, [words("How natural is it?"), shown(attempt.edited)])
+    assert status == 200 and len(pair["choices"]) == 2
+    assert scores_in(pair) == [direct.edit_success, direct.over_editing]
+    assert scores_in(alone) == [direct.naturalness, direct.artifacts]
+
+
+@pytest.mark.parametrize(
+    ("content", "more", "status", "what"),
+    [
+        (b"{", {}, 400, "JSON"),
+        ("just words", {}, 400, "0 pictures"),
+        ([shown(PICTURE)] * 3, {}, 400, "3 pictures"),
+        ([shown(PICTURE)] * 2, {}, 400, "instruction"),
+        ([words("instruction: do magic")] + [shown(PICTURE)] * 2, {}, 422, "magic"),
+        ([shown(Image.new("RGB", (64, 40)))], {}, 422, "square"),
+        ([{"type": "image_url", "image_url": {"url": "http://127.0.0.1/x.png"}}], {}, 400, "fetched"),
+        ([{"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}], {}, 400, "fetched"),
+        (
+            [{"type": "image_url", "image_url": {"url": "data:image/png;base64,@@"}}],
+            {},
+            400,
+            "cannot be read",
+        ),
+        (
+            [{"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}}],
+            {},
+            400,
+            "cannot be read",
+        ),
+        ([{"type": "audio"}], {}, 400, "messages"),
+        ([shown(PICTURE)], {"stream": True}, 400, "stream"),
+        ([shown(PICTURE)], {"n": 0}, 400, "n:"),
+        ([shown(PICTURE)], {"model": "gpt"}, 404, "earl-scene"),
+    ],
+)
+def test_requests_that_get_no_answer(content, more, status, what, scene_url):
+    given, reply = ask(scene_url, content, **more)
+    assert given == status
+    assert what in reply["error"]["message"]
+
+
+@pytest.fixture(scope="module")
+def scene_url():
+    with served(verifier_app(SceneVerifier())) as url:
+        yield url
+
+
+def test_a_verifier_that_cannot_judge_one_picture_says_so():
+    with served(verifier_app(Counting(GOOD))) as url:
+        status, reply = ask(url, [shown(PICTURE)])
+    assert status == 422 and "source and edited" in reply["error"]["message"]
+
+
+def test_a_large_request_is_refused(monkeypatch):
+    monkeypatch.setattr("earl.service.verifier.LARGEST", 1000)
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    with served(verifier_app(SceneVerifier())) as url:
+        status, _ = ask(url, [shown(noise)])
+    assert status == 413
+
+
+def test_the_key_is_asked_for():
+    question = [words("instruction: x"), shown(PICTURE), shown(PICTURE)]
+    with served(verifier_app(Counting(GOOD), key="sesame")) as url:
+        assert ask(url, question)[0] == 401
+        assert ask(url, question, key="wrong")[0] == 401
+        assert ask(url, question, key="sesame")[0] == 200
+        with pytest.raises(VerifierError, match="401"):
+            asyncio.run(judge_at(url).check())
+
+
+def test_the_models_are_listed():
+    with served(verifier_app(SceneVerifier(), name="other")) as url:
+        assert asyncio.run(judge_at(url).check()) == "other"
+
+
+def test_a_taken_port_is_a_sentence():
+    app = verifier_app(SceneVerifier())
+    with served(app) as url:
+        port = int(url.split(":")[2].split("/")[0])
+        with pytest.raises(VerifierError, match=f"port {port}"), served(app, port=port):
+            pass
+
+
+def test_pictures_travel_without_loss():
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (33, 17, 3), np.uint8))
+    back = Image.open(io.BytesIO(base64.b64decode(data_url(noise).split(",")[1])))
+    assert back.tobytes() == noise.tobytes() and back.format == "PNG"

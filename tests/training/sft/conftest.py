@@ -1,0 +1,53 @@
+"""A tiny room: 32 px world shards with codes from mean colours, a text tokenizer, a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from earl.config.recipe import check
+from earl.config.stages import STAGES
+from earl.sequence import train_text_tokenizer
+from earl.world import all_texts
+from earl.world.shards import WorldData, prepare_world
+from stage_runs import MeanColour
+
+
+@pytest.fixture(scope="session")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("room")
+    prepare_world(folder / "train", MeanColour(), WorldData(sources=40, resolution=32))
+    prepare_world(
+        folder / "validation", MeanColour(), WorldData(sources=6, resolution=32, split="validation")
+    )
+    texts = all_texts(np.random.default_rng(0), 300)
+    train_text_tokenizer(texts, size=400, codebook_size=64).save(folder / "text")
+    return folder
+
+
+def recipe_table(room: Path, folder: Path, stage: str = "sft") -> dict[str, Any]:
+    """A recipe of six updates of eight sequences, float32, in nested tables."""
+    return {
+        "stage": stage,
+        "run": {"folder": str(folder), "device": "cpu", "tracker": "none", "log_every": 1, "threads": 1},
+        "length": {"steps": 6},
+        "batch": {"sequences": 8, "micro": 4, "pool": 2},
+        "optimiser": {"learning_rate": 1e-3},
+        "precision": {"compute": "float32"},
+        "checkpoint": {"every": 2, "keep": 5},
+        "model": {"size": "tiny", "text_tokenizer": str(room / "text")},
+        "data": {"sources": {"world": {"path": str(room / "train")}}},
+    }
+
+
+def make_recipe(table: dict[str, Any]) -> Any:
+    return check(STAGES[table["stage"]], table)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)

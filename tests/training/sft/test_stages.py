@@ -1,0 +1,411 @@
+"""SFT and the base stage from recipe to model folder: learning, resuming, ranks, stopping."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from earl.config.recipe import load_recipe
+from earl.config.stages import SftRecipe
+from earl.data.shards import load_shards
+from earl.errors import CheckpointError, ConfigError, DataError, TrainingError
+from earl.policy import load_policy
+from earl.training import checkpoint
+from earl.training.loop import Trainer
+from earl.training.sft.base import base_mixture, base_units, train_base
+from earl.training.sft.sft import train_sft
+from stage_runs import largest_difference, records, run_script, weights
+
+from .conftest import make_recipe, recipe_table
+
+NO_CAPTIONS = {"caption_to_image": 0, "image_to_caption": 0}
+
+# Runs a recipe; with DIE_AT the process kills itself in the middle of that update.
+SCRIPT = """
+import os, signal, sys
+from earl.config.recipe import load_recipe
+from earl.config.stages import SftRecipe
+from earl.data.stream import TokenStream
+from earl.training.sft.sft import train_sft
+
+die_at, calls, draw = int(os.environ.get("DIE_AT", 0)), [0], TokenStream.__next__
+def maybe_die(stream):
+    calls[0] += 1
+    if calls[0] == die_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return draw(stream)
+TokenStream.__next__ = maybe_die
+train_sft(load_recipe(SftRecipe, sys.argv[1]))
+"""
+
+
+@pytest.fixture(scope="module")
+def plain_run(room: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six updates of the standard table, uninterrupted, on one rank."""
+    folder = tmp_path_factory.mktemp("plain") / "run"
+    train_sft(make_recipe(recipe_table(room, folder)))
+    return folder
+
+
+def test_a_run_leaves_a_model_a_log_and_its_recipe(plain_run: Path, room: Path) -> None:
+    assert [line["step"] for line in records(plain_run)] == [1, 2, 3, 4, 5, 6]
+    losses = [line["loss"] for line in records(plain_run)]
+    assert losses[-1] < losses[0] - 0.3
+    meta = json.loads((plain_run / "model" / "earl.json").read_text())
+    assert meta["format"] == 1 and meta["vocabulary"]["codebook_size"] == 64
+    assert (plain_run / "model" / "tokenizer.json").is_file()
+    assert load_policy(plain_run / "model").config.vocab_size == meta["vocabulary"]["size"]
+    resolved = load_recipe(SftRecipe, plain_run / "recipe.toml")
+    assert resolved == make_recipe(recipe_table(room, plain_run))
+
+
+def test_a_run_says_what_it_is_trained_on(
+    room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both groups by default; a group and a weight as the recipe has them."""
+    table = recipe_table(room, tmp_path / "run")
+    shards = load_shards(room / "train")
+    rows = Counter(shards[row].group for row in range(len(shards)))
+    both = table["data"]["sources"]["world"]
+    table["data"]["sources"]["few"] = {**both, "group": "simple", "weight": 0.5}
+    train_sft(make_recipe(table))
+    said = capsys.readouterr().err
+    assert f"data source world: {rows['complex']} complex, {rows['simple']} simple edits\n" in said
+    assert f"data source few: {rows['simple']} simple edits, weight 0.5\n" in said
+
+
+def test_kill_and_resume_equals_uninterrupted(plain_run: Path, room: Path, tmp_path: Path) -> None:
+    table = recipe_table(room, tmp_path / "run")
+    assert run_script(tmp_path, SCRIPT, make_recipe(table), die_at=6) == [-9]  # step 5 done, step 4 saved
+    assert [line["step"] for line in records(tmp_path / "run")][-1] == 5
+    train_sft(make_recipe(table))
+    assert largest_difference(weights(tmp_path / "run"), weights(plain_run)) == 0.0
+    again, before = records(tmp_path / "run"), records(plain_run)
+    assert [line["loss"] for line in again] == [line["loss"] for line in before]
+
+
+def test_two_ranks_equal_one(plain_run: Path, room: Path, tmp_path: Path) -> None:
+    recipe = make_recipe(recipe_table(room, tmp_path / "run"))
+    assert run_script(tmp_path, SCRIPT, recipe, ranks=2) == [0, 0]
+    last = checkpoint.load_snapshot(tmp_path / "run" / "checkpoints" / "step-00000006")
+    assert len(last.state["streams"]) == 2, "there were two ranks, not two runs"
+    assert largest_difference(weights(tmp_path / "run"), weights(plain_run)) < 1e-5
+    for two, one in zip(records(tmp_path / "run"), records(plain_run), strict=True):
+        assert two["loss"] == pytest.approx(one["loss"], abs=1e-5)
+        assert two["gradient_norm"] == pytest.approx(one["gradient_norm"], rel=1e-4)
+
+
+def test_ranks_that_share_muons_work_equal_one(room: Path, tmp_path: Path) -> None:
+    tables = [recipe_table(room, tmp_path / name) for name in ("one", "two")]
+    for table in tables:
+        # A low rate for the matrices: where Muon computes in bfloat16, sums of another order show.
+        table["optimiser"] = {"name": "muon", "learning_rate": 1e-3, "muon_learning_rate": 1e-4}
+    train_sft(make_recipe(tables[0]))
+    assert run_script(tmp_path, SCRIPT, make_recipe(tables[1]), ranks=2) == [0, 0]
+    # Six such updates move a matrix's elements by 1e-4; one that no rank moved would show.
+    assert largest_difference(weights(tmp_path / "one"), weights(tmp_path / "two")) < 1e-5
+
+
+def test_micro_batches_do_not_change_the_update(plain_run: Path, room: Path, tmp_path: Path) -> None:
+    table = recipe_table(room, tmp_path)
+    table["batch"]["micro"] = 8
+    train_sft(make_recipe(table))
+    assert largest_difference(weights(tmp_path), weights(plain_run)) < 1e-5
+
+
+def test_everything_at_once_resumes_exactly(room: Path, tmp_path: Path) -> None:
+    """Muon, bf16, averages, shared sources, stitching: interrupted in process, then continued."""
+    tables = []
+    for name in ("whole", "cut"):
+        table = recipe_table(room, tmp_path / name)
+        table["optimiser"] = {"name": "muon", "learning_rate": 1e-3, "muon_learning_rate": 1e-2}
+        table |= {"precision": {"compute": "bf16"}, "ema": {"decay": 0.9}}
+        table["batch"]["share"], table["data"]["stitch"] = 2, True
+        table["data"]["validation"] = str(room / "validation")
+        table["validation"] = {"every": 3, "samples": 16}
+        tables.append(table)
+    train_sft(make_recipe(tables[0]))
+    tables[1]["length"]["steps"] = 3
+    tables[1]["schedule"] = {"steps": 6}
+    train_sft(make_recipe(tables[1]))
+    tables[1]["length"]["steps"] = 6
+    train_sft(make_recipe(tables[1]))
+    assert largest_difference(weights(tmp_path / "whole"), weights(tmp_path / "cut")) == 0.0
+    whole, cut = records(tmp_path / "whole", "validation"), records(tmp_path / "cut", "validation")
+    assert whole == cut and [line["step"] for line in whole] == [3, 6]
+    assert 0 <= whole[-1]["greedy_exact"] <= whole[-1]["hit_kept"] <= 1
+    average = load_file(tmp_path / "cut" / "checkpoints" / "step-00000006" / "average.safetensors")
+    name = "model.norm.weight"
+    assert torch.equal(average[f"policy.{name}"], weights(tmp_path / "cut")[name])
+
+
+def test_full_disk_stops_with_the_last_checkpoint_intact(
+    room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain_run: Path
+) -> None:
+    save, calls = checkpoint.save_file, []
+
+    def fills_up(*arguments: Any, **options: Any) -> None:
+        calls.append(1)
+        if len(calls) > 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(*arguments, **options)
+
+    monkeypatch.setattr(checkpoint, "save_file", fills_up)
+    table = recipe_table(room, tmp_path)
+    with pytest.raises(CheckpointError, match=r"step-00000004.*No space left"):
+        train_sft(make_recipe(table))
+    assert [path.name for path in checkpoint.list_checkpoints(tmp_path / "checkpoints")] == ["step-00000002"]
+    monkeypatch.setattr(checkpoint, "save_file", save)
+    train_sft(make_recipe(table))
+    assert largest_difference(weights(tmp_path), weights(plain_run)) == 0.0
+
+
+def test_full_disk_at_the_end_costs_no_training(
+    room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain_run: Path
+) -> None:
+    replace = os.replace
+
+    def fills_up(source: Any, target: Any) -> None:
+        if Path(target).name == "earl.json":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fills_up)
+    with pytest.raises(CheckpointError, match=r"model.*No space left.*checkpoints are intact"):
+        train_sft(make_recipe(recipe_table(room, tmp_path)))
+    assert not [
+        path
+        for path in (tmp_path / "model").iterdir()
+        if path.name.endswith((".json", ".tmp")) and "earl" in path.name
+    ]
+    monkeypatch.setattr(os, "replace", replace)
+    report = train_sft(make_recipe(recipe_table(room, tmp_path)))
+    assert report.step == 6 and len(records(tmp_path)) == 6, "nothing was trained again"
+    assert (tmp_path / "model" / "earl.json").is_file()
+    assert largest_difference(weights(tmp_path), weights(plain_run)) == 0.0
+
+
+def test_early_stop_publishes_the_best_weights(
+    room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rising = {1: 1.0, 2: 0.5, 3: 0.6, 4: 0.7}
+    monkeypatch.setattr(
+        "earl.training.sft.validation.Validator.__call__", lambda self, step: {"loss": rising[step]}
+    )
+    table = recipe_table(room, tmp_path)
+    table["data"]["validation"] = str(room / "validation")
+    table |= {"validation": {"every": 1, "patience": 2}, "checkpoint": {"every": 100, "keep": 1}}
+    report = train_sft(make_recipe(table))
+    assert (report.step, report.best_step) == (4, 2) and "step 2" in report.reason
+    best = load_file(tmp_path / "checkpoints" / "step-00000002" / "model.safetensors")
+    for name, value in weights(tmp_path).items():
+        assert torch.equal(best[f"policy.{name}"], value)
+
+
+def test_exact_edits_come_from_the_callers_verifier(room: Path, tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def measure(policy: Any, count: int) -> dict[str, float]:
+        asked.append(count)
+        assert not policy.training
+        return {"exact": 0.25}
+
+    table = recipe_table(room, tmp_path)
+    table["validation"] = {"every": 3, "edits": 7}
+    train_sft(make_recipe(table), measure_edits=measure)
+    assert asked == [7, 7] and records(tmp_path, "validation")[0]["exact"] == 0.25
+
+
+def test_a_folded_temperature_goes_on_with_the_training(plain_run: Path, room: Path, tmp_path: Path) -> None:
+    shutil.copytree(plain_run / "model", tmp_path / "start")
+    meta = json.loads((tmp_path / "start" / "earl.json").read_text())
+    assert "temperature" not in meta
+    (tmp_path / "start" / "earl.json").write_text(json.dumps({**meta, "temperature": 0.5}))
+    table = recipe_table(room, tmp_path / "run")
+    table["length"]["steps"] = 1
+    table["model"] = {"start": str(tmp_path / "start")}
+    train_sft(make_recipe(table))
+    assert json.loads((tmp_path / "run" / "model" / "earl.json").read_text())["temperature"] == 0.5
+
+
+def test_lora_leaves_the_base_alone(plain_run: Path, room: Path, tmp_path: Path) -> None:
+    table = recipe_table(room, tmp_path)
+    table["model"] = {"start": str(plain_run / "model")}
+    table["lora"] = {"rank": 2, "targets": ["q_proj", "down_proj"]}
+    table["precision"]["gradient_checkpointing"] = True
+    train_sft(make_recipe(table))
+    saved = load_file(tmp_path / "checkpoints" / "step-00000006" / "model.safetensors")
+    assert saved and all("lora" in name for name in saved)
+    adapted, base = load_policy(tmp_path / "model" / "adapter"), load_policy(plain_run / "model")
+    ids = torch.arange(20)[None]
+    with torch.no_grad():
+        changed = (adapted(input_ids=ids).logits - base(input_ids=ids).logits).abs().max()
+        with adapted.disable_adapter():
+            assert torch.equal(adapted(input_ids=ids).logits, base(input_ids=ids).logits)
+    assert changed > 1e-4
+
+
+def test_gradient_checkpointing_changes_nothing(plain_run: Path, room: Path, tmp_path: Path) -> None:
+    table = recipe_table(room, tmp_path)
+    table["precision"]["gradient_checkpointing"] = True
+    train_sft(make_recipe(table))
+    assert largest_difference(weights(tmp_path), weights(plain_run)) < 1e-6
+
+
+def test_compiled_layers_learn_the_same(
+    plain_run: Path, room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Traced by torch.compile and run as traced: what the inductor would be given, without its minutes."""
+    layers, real = [], torch.compile
+
+    def traced(function: Any, **options: Any) -> Any:
+        layers.append(function)
+        return real(function, **options, backend="aot_eager")
+
+    monkeypatch.setattr(torch, "compile", traced)
+    table = recipe_table(room, tmp_path)
+    table["run"]["compile"] = True
+    train_sft(make_recipe(table))
+    assert len(layers) == 2, "one a layer"
+    assert largest_difference(weights(tmp_path), weights(plain_run)) < 1e-4
+    for fast, slow in zip(records(tmp_path), records(plain_run), strict=True):
+        assert fast["loss"] == pytest.approx(slow["loss"], abs=1e-4)
+
+
+def test_compiling_without_a_compiler_is_refused(
+    room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("earl.training.ranks.shutil.which", lambda name: None)
+    table = recipe_table(room, tmp_path)
+    table["run"]["compile"] = True
+    with pytest.raises(ConfigError, match=r"run\.compile on a CPU needs a C\+\+ compiler"):
+        train_sft(make_recipe(table))
+
+
+def test_base_stage_learns_on_all_tokens(room: Path, tmp_path: Path) -> None:
+    table = recipe_table(room, tmp_path, "base")
+    table["data"]["validation"] = str(room / "validation")
+    table["validation"] = {"every": 6, "samples": 9}
+    train_base(make_recipe(table))
+    first, *_, last = records(tmp_path)
+    assert last["text"] < first["text"] - 0.2 and last["visual"] < first["visual"] - 0.2
+    assert "changed" not in first, "there is no edit in the base stage"
+    assert "greedy_exact/identity" in records(tmp_path, "validation")[0]
+    assert load_policy(tmp_path / "model") is not None
+
+
+def test_base_shares_and_epoch(room: Path, tmp_path: Path) -> None:
+    from earl.data.shards import load_shards
+
+    table = recipe_table(room, tmp_path, "base")
+    table["tasks"] = {"caption_to_image": 0.5, "image_to_caption": 0.0, "identity": 0.5}
+    sources = {"world": load_shards(room / "train")}
+    recipe = make_recipe(table)
+    mixture = base_mixture(recipe, sources, base_units(recipe, sources))
+    assert mixture.names == ["caption_to_image:world", "identity:world"]
+    assert mixture.epoch_size == pytest.approx(len(sources["world"]))
+
+
+def test_base_units_share_a_picture(room: Path, tmp_path: Path) -> None:
+    from earl.data.shards import load_shards
+
+    table = recipe_table(room, tmp_path, "base")
+    table["batch"] = {"sequences": 8, "micro": 8, "share": 4}
+    table["tasks"] = {
+        "caption_to_image": 0,
+        "image_to_caption": 0,
+        "identity": 0.2,
+        "answer": 0.5,
+        "cover": 0.1,
+        "edit": 0.2,
+    }
+    sources = {"world": load_shards(room / "train")}
+    shards, recipe = sources["world"], make_recipe(table)
+    units = base_units(recipe, sources)
+    asked = [part for unit in units["answer:world"] for part in unit]
+    assert sorted(asked) == [(row, number) for row in range(len(shards)) for number in (0, 1)]
+    covers = [part for unit in units["cover:world"] for part in unit]
+    finds = [(row, n) for row, n in sorted(asked) if shards[row].questions[n].startswith("find ")]
+    assert sorted(covers) == finds and 0 < len(finds) < len(asked)
+    for name in ("answer:world", "edit:world"):
+        assert max(map(len, units[name])) == 4
+        for unit in units[name]:
+            assert len({shards[row].source for row, _ in unit}) == 1
+    mixture = base_mixture(recipe, sources, units)
+    assert mixture.epoch_size * 4 == pytest.approx(len(shards)), "an epoch has one sequence for each edit"
+    drawn = [next(mixture)[0] for _ in range(2000)]
+    assert drawn.count("answer:world") / 2000 == pytest.approx(0.5, abs=0.05)
+
+
+def test_base_stage_learns_to_answer(room: Path, tmp_path: Path) -> None:
+    table = recipe_table(room, tmp_path, "base")
+    table["batch"] = {"sequences": 8, "micro": 8, "share": 4}
+    table["tasks"] = NO_CAPTIONS | {"identity": 0, "answer": 0.4, "cover": 0.2, "edit": 0.4}
+    table["data"]["validation"] = str(room / "validation")
+    table["validation"] = {"every": 6, "samples": 9}
+    train_base(make_recipe(table))
+    first, *_, last = records(tmp_path)
+    assert last["text"] < first["text"] - 0.2
+    validation = records(tmp_path, "validation")[0]
+    assert validation["text"] > 0 and {"greedy_exact/cover", "greedy_exact/edit"} <= set(validation)
+
+
+def test_answers_need_questions(room: Path, tmp_path: Path) -> None:
+    from earl.data.shards import load_shards, write_shard
+
+    shards = load_shards(room / "train")
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "shards.json").write_text((room / "train/shards.json").read_text())
+    write_shard(bare, 0, [replace(shards[0], questions=(), answers=())], split="train")
+    assert load_shards(bare).questions() == [[]]
+    table = recipe_table(room, tmp_path, "base")
+    table["data"]["sources"] = {"world": {"path": str(bare)}}
+    for task in ("answer", "cover"):
+        table["tasks"] = NO_CAPTIONS | {"identity": 0.5, task: 0.5}
+        with pytest.raises(DataError, match=rf"has no questions, which tasks\.{task} needs.*--questions"):
+            train_base(make_recipe(table))
+
+
+def test_not_a_number_stops_the_run(room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    update = Trainer._update
+
+    def poisoned(self: Trainer, batches: list[Any]) -> bool:
+        if self.step == 3:
+            with torch.no_grad():
+                next(self.objective.parameters())[:] = float("nan")
+        return update(self, batches)
+
+    monkeypatch.setattr(Trainer, "_update", poisoned)
+    with pytest.raises(TrainingError, match=r"step 3.*learning_rate"):
+        train_sft(make_recipe(recipe_table(room, tmp_path)))
+    assert [path.name for path in checkpoint.list_checkpoints(tmp_path / "checkpoints")] == ["step-00000002"]
+
+
+def test_clear_refusals(plain_run: Path, room: Path, tmp_path: Path) -> None:
+    table = recipe_table(room, plain_run)
+    table["checkpoint"]["resume"] = False
+    with pytest.raises(ConfigError, match=r"run\.folder.*checkpoint\.resume"):
+        train_sft(make_recipe(table))
+    table = recipe_table(room, plain_run)
+    table["length"]["steps"], table["batch"]["pool"] = 8, 4
+    with pytest.raises(ConfigError, match=r"batch\.sequences, micro, share, pool"):
+        train_sft(make_recipe(table))
+    table = recipe_table(room, plain_run)
+    table["length"]["steps"], table["model"]["size"] = 8, "small"
+    with pytest.raises(CheckpointError, match="another model"):
+        train_sft(make_recipe(table))
+    table = recipe_table(room, tmp_path)
+    table["data"]["sources"]["world"]["path"] = str(tmp_path / "none")
+    with pytest.raises(DataError, match="no tokenised shards"):
+        train_sft(make_recipe(table))
