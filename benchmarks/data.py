@@ -2,14 +2,14 @@
 
     python benchmarks/data.py [--images 2000] [--plot out/memory.png] [--json out/memory.json]
 
-Two parts. First `--images` made pictures (two an edit, drawn as they are read) go through
+Two parts. First `--images` made images (two an edit, drawn as they are read) go through
 `earl prepare`'s own stage with a tiny tokenizer; the process's memory is read after every shard.
 Then the same `--samples` edits are prepared in three ways, which take turns, with one tokenizer
 of the release's shape (four frames of time); CPU seconds of the better of `--rounds` count:
 
-    ours     batches, one frame of work for a still picture, shards
-    stock    the same, but pictures are encoded by `Emu3VQVAE.encode` (four equal frames)
-    release  `Emu3VQVAE.encode`, one picture at a time, one file a sample (safetensors; it pickles)
+    ours     batches, one frame of work for a still image, shards
+    stock    the same, but images are encoded by `Emu3VQVAE.encode` (four equal frames)
+    release  `Emu3VQVAE.encode`, one image at a time, one file a sample (safetensors; it pickles)
 
 Codes of all three are checked to be equal but for near-ties (99.9%).
 """
@@ -102,7 +102,7 @@ class StockEncoder:
 
 
 def memory_run(images: int, side: int, folder: Path, *, shard_rows: int) -> list[dict[str, float]]:
-    """Prepare made pictures; one reading (pictures so far, seconds, resident MiB) a shard."""
+    """Prepare made images; one reading (images so far, seconds, resident MiB) a shard."""
     tokenizer = VisionTokenizer(
         create_vision_tokenizer(seed=0, codebook_size=64, channel_multiplier=(1, 1, 1, 1)), area=side * side
     )
@@ -136,7 +136,7 @@ def halves(readings: Sequence[dict[str, float]]) -> list[tuple[float, float]]:
 
 
 def release_way(tokenizer: VisionTokenizer, edits: int, side: int, folder: Path) -> None:
-    """One picture at a time through the stock class, one file a sample."""
+    """One image at a time through the stock class, one file a sample."""
     from safetensors.numpy import save_file
 
     stock = StockEncoder(tokenizer)
@@ -188,7 +188,7 @@ def compare(samples: int, side: int, width: int, rounds: int, folder: Path) -> d
 
 
 def plot(readings: Sequence[dict[str, float]], path: Path) -> None:
-    """Memory over pictures as a PNG, by matplotlib where it is installed."""
+    """Memory over images as a PNG, by matplotlib where it is installed."""
     try:
         import matplotlib
 
@@ -199,7 +199,7 @@ def plot(readings: Sequence[dict[str, float]], path: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(7, 3.2), layout="constrained")
     axes.plot([r["images"] for r in readings], [r["mib"] for r in readings], linewidth=1.5)
     top = 1.2 * max(r["mib"] for r in readings)
-    axes.set(xlabel="pictures prepared", ylabel="resident memory, MiB", ylim=(0, top), xlim=(0, None))
+    axes.set(xlabel="images prepared", ylabel="resident memory, MiB", ylim=(0, top), xlim=(0, None))
     axes.grid(alpha=0.3)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
@@ -207,8 +207,8 @@ def plot(readings: Sequence[dict[str, float]], path: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=2000, help="pictures of the memory run; 0 skips it")
-    parser.add_argument("--side", type=int, default=64, help="px of made pictures")
+    parser.add_argument("--images", type=int, default=2000, help="images of the memory run; 0 skips it")
+    parser.add_argument("--side", type=int, default=64, help="px of made images")
     parser.add_argument("--shard-rows", type=int, default=128)
     parser.add_argument("--samples", type=int, default=16, help="edits of the comparison; 0 skips it")
     parser.add_argument("--width", type=int, default=32, help="base channels there (the release has 256)")
@@ -227,7 +227,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
             found["readings"], found["halves"], last = readings, halves(readings), readings[-1]
             shown = ", then ".join(f"{least:.0f} to {most:.0f}" for least, most in found["halves"])
             print(
-                f"  {last['images']:.0f} made pictures of {options.side} px in {last['seconds']:.0f} s "
+                f"  {last['images']:.0f} made images of {options.side} px in {last['seconds']:.0f} s "
                 f"({last['cpu_seconds']:.0f} CPU-s); MiB after each shard, by halves: {shown}"
             )
         if options.samples:

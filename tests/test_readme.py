@@ -69,7 +69,7 @@ def test_every_command_is_explained(command):
 def test_links_lead_somewhere(page, target):
     path = (page.parent / target).resolve()
     if not (shipped_folder() / "earl.json").exists() and str(path.relative_to(ROOT)) in MADE_WITH_THE_MODEL:
-        return  # the picture is made by the shipped model, and comes with it
+        return  # the image is made by the shipped model, and comes with it
     assert path.exists()
 
 
@@ -91,7 +91,7 @@ def test_python_in_the_pages_is_python(page):
         ast.parse(text)
 
 
-def test_the_readme_opens_with_the_picture_and_the_two_commands():
+def test_the_readme_opens_with_the_image_and_the_two_commands():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     picture, demo, test = (text.index(part) for part in ("docs/images/demo.png", "make demo", "make test"))
     assert picture < demo < test < 500

@@ -31,7 +31,7 @@ def run_part(part: str, folder: Path) -> None:
     if part == "grpo":
         return say("GRPO in the world", lambda: checks.grpo_runs(folder / "run"))
     if part == "edit":
-        return say("earl edit --engine vllm", lambda: checks.a_picture_is_edited(folder))
+        return say("earl edit --engine vllm", lambda: checks.a_image_is_edited(folder))
     tokenizer = make_tokenizer()
     if part == "device":
         return say("device runner, faked", lambda: device.steps_keep_to_the_grammar(tokenizer))

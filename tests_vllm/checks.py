@@ -267,7 +267,7 @@ def grpo_runs(folder: Path, steps: int = 5) -> str:
     )
 
 
-def a_picture_is_edited(folder: Path) -> str:
+def a_image_is_edited(folder: Path) -> str:
     """`earl edit --engine vllm` with the shipped model; greedy codes are our engine's."""
     from PIL import Image
 
@@ -284,4 +284,4 @@ def a_picture_is_edited(folder: Path) -> str:
         assert main([*words, "--greedy", "--dtype", "float32", "--device", "cpu"]) == 0
         pictures.append(np.asarray(Image.open(out)))
     assert np.array_equal(*pictures)
-    return f"{task.instruction!r}: the same picture as our engine's, {pictures[0].shape[1]} px"
+    return f"{task.instruction!r}: the same image as our engine's, {pictures[0].shape[1]} px"

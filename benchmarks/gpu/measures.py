@@ -74,7 +74,7 @@ class Clock:
 
 
 def measure_edits(models: Models) -> list[Row]:
-    """Pictures to pictures: encode, sample, decode, all edits together."""
+    """Images to pictures: encode, sample, decode, all edits together."""
     scale, clock = models.scale, Clock(models.device)
     pipeline = EditPipeline(
         Engine(models.policy, models.tokenizer, max_batch=64), models.vision, models.tokenizer
@@ -84,7 +84,7 @@ def measure_edits(models: Models) -> list[Row]:
     results: list[Any] = []
     with clock.memory() as rows:
         took = clock.seconds(lambda: results.extend(pipeline.edit_many(pairs)))
-    assert all(result.images[0] is not None for result in results), "the grammar makes every edit a picture"
+    assert all(result.images[0] is not None for result in results), "the grammar makes every edit an image"
     what = f"{scale.edits} edits at {scale.side} x {scale.side}, end to end"
     return [Row("edits", took, "s", what), Row("per edit", took / scale.edits, "s", what), *rows]
 
@@ -228,7 +228,7 @@ def measure_sft(models: Models) -> list[Row]:
 
 @torch.inference_mode()
 def measure_vision(models: Models) -> list[Row]:
-    """Pictures a second, ours beside the stock class, on the same weights; equal codes are asserted."""
+    """Images a second, ours beside the stock class, on the same weights; equal codes are asserted."""
     clock, eyes, side = Clock(models.device), models.vision, models.scale.side
     rows = []
     for batch in sorted({1, models.scale.pictures}):
@@ -249,7 +249,7 @@ def measure_vision(models: Models) -> list[Row]:
             for whose, run in (("stock class", stock), ("ours", ours)):
                 run()
                 rate = batch / clock.seconds(run)
-                rows.append(Row(f"{name}, batch {batch}, {whose}", rate, "pictures/s", f"{side} px, float32"))
+                rows.append(Row(f"{name}, batch {batch}, {whose}", rate, "images/s", f"{side} px, float32"))
         rows.append(Row(f"equal codes, batch {batch}", same, "share"))
     return rows
 

@@ -20,7 +20,7 @@ TEXTS = ["make the big cube red", "add a green ball left of the cone", "remove t
 
 @dataclass(frozen=True)
 class Scale:
-    """What is measured at a size: the policy, the width of the vision tokenizer, the picture, counts."""
+    """What is measured at a size: the policy, the width of the vision tokenizer, the image, counts."""
 
     policy: str
     channels: int

@@ -1,6 +1,6 @@
 """Image and instruction in, edited image out: vision → sequence → generation → sequence → vision.
 
-The pictures come out at the size the model works at (its area in px², the source's aspect,
+The images come out at the size the model works at (its area in px², the source's aspect,
 sides multiples of 8). Each sample draws from its own stream, whatever else is in the
 batch; rounding (bfloat16 above all) can still tip a near tie between two codes.
 
@@ -40,10 +40,10 @@ class Verifier(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EditResult:
-    """The edits of one picture, one per seed.
+    """The edits of one image, one per seed.
 
     Attributes:
-        images: RGB pictures; None where the model wrote no whole image (`problems` says why).
+        images: RGB images; None where the model wrote no whole image (`problems` says why).
         completions: what the model wrote.
         seeds: image i came from `seeds[i]`; that seed alone gives it again.
         source: the source as the model saw it.
@@ -68,7 +68,7 @@ class EditResult:
         return self.require_image()
 
     def require_image(self) -> Image.Image:
-        """The first picture there is. Raises SequenceError with the problem where there is none."""
+        """The first image there is. Raises SequenceError with the problem where there is none."""
         for image in self.images:
             if image is not None:
                 return image
@@ -96,10 +96,10 @@ class EditResult:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """One picture on its way through: resized, encoded, written as a prompt."""
+    """One image on its way through: resized, encoded, written as a prompt."""
 
     source: Image.Image
-    size: tuple[int, int]  # px, of the picture that was given
+    size: tuple[int, int]  # px, of the image that was given
     instruction: str
     prompt: tuple[int, ...]
     away: tuple[int, ...] | None
@@ -109,7 +109,7 @@ class _Job:
 
 
 class EditPipeline:
-    """Edits pictures with one policy, one text tokenizer and one vision tokenizer.
+    """Edits images with one policy, one text tokenizer and one vision tokenizer.
 
     Args:
         engine: samples completions; holds the policy and the text tokenizer.
@@ -213,12 +213,12 @@ class EditPipeline:
         Args:
             image: a PIL image, a path, or the bytes of an image file.
             instruction: what to change, 1 to 2,000 characters.
-            seed: picture i is drawn with seed + i; the same seed gives the same picture.
+            seed: image i is drawn with seed + i; the same seed gives the same picture.
             options: keywords of `edit_many`: `num_images`, `temperature`, `top_k`, `top_p`, `greedy`,
                 `guidance`, `away`, `area`, `reasoning`, `restore_size`, `on_row`.
 
         Raises:
-            ImageError: no picture, or one of an aspect that cannot be edited.
+            ImageError: no image, or one of an aspect that cannot be edited.
             InstructionError: empty, or too long for the model.
             ConfigError: sampling settings out of range.
         """
@@ -241,14 +241,14 @@ class EditPipeline:
         restore_size: bool = False,
         on_row: Callable[..., None] | None = None,
     ) -> list[EditResult]:
-        """Edit several pictures together, of any sizes.
+        """Edit several images together, of any sizes.
 
         Args:
             pairs: (image, instruction) of each edit, each as in `__call__`.
             seeds: one for all, or one per pair.
             num_images: how many to draw of each, >= 1.
             temperature, top_k, top_p, greedy, guidance: see `earl.sampling.Sampling`.
-            away: the instruction that guidance above 1 leads away from, asked of the same picture; it
+            away: the instruction that guidance above 1 leads away from, asked of the same image; it
                 doubles the work of sampling.
             area: px² to work at; the model's own when None.
             reasoning: let the model write a chain of thought first.
@@ -357,10 +357,10 @@ class EditPipeline:
 
 
 def best_of(result: EditResult, verifier: Verifier) -> tuple[EditResult, Verdict]:
-    """Keep the picture that a verifier likes best; the first of equals.
+    """Keep the image that a verifier likes best; the first of equals.
 
     Raises:
-        VerifierError: not one of the pictures could be judged.
+        VerifierError: not one of the images could be judged.
     """
     verdicts = asyncio.run(verifier.judge(result.attempts()))
     scores = [-1.0 if v.overall is None else v.overall for v in verdicts]

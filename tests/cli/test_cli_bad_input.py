@@ -44,7 +44,7 @@ def edit(model_folder, picture, out) -> int:
     return main([*words, "--device", "cpu"])
 
 
-def test_a_picture_that_may_not_be_read(model_folder, picture, tmp_path, monkeypatch, capsys):
+def test_a_image_that_may_not_be_read(model_folder, picture, tmp_path, monkeypatch, capsys):
     read = Path.read_bytes
 
     def refused(path):
@@ -59,7 +59,7 @@ def test_a_picture_that_may_not_be_read(model_folder, picture, tmp_path, monkeyp
     assert not (tmp_path / "out.png").exists()
 
 
-def test_a_full_disk_leaves_the_old_picture(model_folder, picture, tmp_path, full_disk, capsys):
+def test_a_full_disk_leaves_the_old_image(model_folder, picture, tmp_path, full_disk, capsys):
     out = tmp_path / "out.png"
     out.write_bytes(b"precious")
     words = ["edit", str(picture), "remove the cone", "-o", str(out), "--model", str(model_folder)]

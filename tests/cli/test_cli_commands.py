@@ -38,7 +38,7 @@ def one_sentence(capsys):
     return said.err
 
 
-def test_edit_writes_a_picture_and_says_so(edit, capsys):
+def test_edit_writes_a_image_and_says_so(edit, capsys):
     code, out = edit("--seed", "4")
     assert code == 0
     assert Image.open(out).size == (64, 64)
@@ -103,7 +103,7 @@ def test_edit_with_reasoning_shows_the_text_and_its_boxes(edit, capsys, monkeypa
     )
     code, out = edit("--reasoning", "--num-images", "2", "--seed", "1")
     said = capsys.readouterr()
-    if code:  # it may write no picture; the text is there all the same
+    if code:  # it may write no image; the text is there all the same
         assert "wrote no image" in said.err
     else:
         assert f"thought: {texts[0]}" in said.out and f"thought: {texts[1]}" in said.out
@@ -141,11 +141,11 @@ def test_edit_does_not_overwrite(edit, capsys):
     [
         (None, "missing.png"),
         (b"", "empty.png"),
-        (b"not a picture at all", "text.png"),
+        (b"not an image at all", "text.png"),
         (b"\x89PNG\r\n", "cut.png"),
     ],
 )
-def test_pictures_that_are_none(edit, tmp_path, capsys, content, name):
+def test_images_that_are_none(edit, tmp_path, capsys, content, name):
     picture = tmp_path / name
     if content is not None:
         picture.write_bytes(content)
@@ -155,13 +155,13 @@ def test_pictures_that_are_none(edit, tmp_path, capsys, content, name):
     assert not out.exists()
 
 
-def test_a_folder_as_picture(edit, tmp_path, capsys):
+def test_a_folder_as_image(edit, tmp_path, capsys):
     code, _ = edit(picture=tmp_path)
     assert code != 0
     one_sentence(capsys)
 
 
-def test_a_truncated_picture(edit, source, capsys):
+def test_a_truncated_image(edit, source, capsys):
     Image.effect_noise((64, 64), 90).save(source)
     source.write_bytes(source.read_bytes()[:700])
     code, _ = edit()
@@ -227,7 +227,7 @@ def test_missing_tokenizer(edit, model_folder, tmp_path, capsys):
     assert "tokenizer" in one_sentence(capsys)
 
 
-def test_best_of_goes_with_one_picture_only(edit, capsys):
+def test_best_of_goes_with_one_image_only(edit, capsys):
     code, _ = edit("--best-of", "3", "--num-images", "2")
     assert code == 2
     one_sentence(capsys)
@@ -282,15 +282,15 @@ def test_prepare_text_and_world(model_folder, tmp_path, capsys):
 
 
 @pytest.fixture(scope="module")
-def world_pictures(tmp_path_factory):
+def world_images(tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
     assert main(["world", "sample", "--num", "2", "--families", "color", "-o", str(folder)]) == 0
     task = json.loads((folder / "tasks.json").read_text())[0]
     return str(folder / task["source"]), str(folder / task["target"]), task["instruction"]
 
 
-def test_verify_a_right_and_a_missing_edit(world_pictures, capsys):
-    source, target, instruction = world_pictures
+def test_verify_a_right_and_a_missing_edit(world_images, capsys):
+    source, target, instruction = world_images
     assert main(["verify", source, target, instruction, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["overall"] >= 9
     assert main(["verify", source, source, instruction]) == 0
@@ -298,16 +298,16 @@ def test_verify_a_right_and_a_missing_edit(world_pictures, capsys):
     assert float(overall.split()[-1]) <= 3
 
 
-def test_verify_what_cannot_be_judged(world_pictures, source, capsys):
-    picture, target, _ = world_pictures
+def test_verify_what_cannot_be_judged(world_images, source, capsys):
+    picture, target, _ = world_images
     assert main(["verify", picture, target, "sing a song"]) == 2
     assert "sing a song" in one_sentence(capsys)
     assert main(["verify", picture, str(source.with_name("none.png")), "make it night"]) == 2
     one_sentence(capsys)
 
 
-def test_best_of_draws_several_and_keeps_one(edit, world_pictures, capsys):
-    picture, _, instruction = world_pictures
+def test_best_of_draws_several_and_keeps_one(edit, world_images, capsys):
+    picture, _, instruction = world_images
     code, out = edit("--best-of", "2", "--json", picture=picture, text=instruction)
     assert code == 0
     record = json.loads(capsys.readouterr().out)
@@ -347,7 +347,7 @@ def test_evaluate_prints_a_table_and_writes_the_same_numbers(model_folder, tmp_p
 def test_demo(model_folder, tmp_path, capsys):
     words = ["demo", "-o", str(tmp_path / "demo.png"), "--model", str(model_folder), "--device", "cpu"]
     assert main(words) == 0
-    assert main(words) == 0  # its own picture is replaced
+    assert main(words) == 0  # its own image is replaced
     assert "verifier's score" in capsys.readouterr().out
     assert Image.open(tmp_path / "demo.png").width > 500
 

@@ -36,26 +36,26 @@ def test_a_file_in_the_way_of_a_folder(tmp_path):
         outputs.claim([tmp_path / "a" / "b.png"], force=False)
 
 
-def test_several_pictures_are_numbered(tmp_path):
-    names = [path.name for path in outputs.claim_pictures(tmp_path / "a.png", 3, force=False)]
+def test_several_images_are_numbered(tmp_path):
+    names = [path.name for path in outputs.claim_images(tmp_path / "a.png", 3, force=False)]
     assert names == ["a-1.png", "a-2.png", "a-3.png"]
     (tmp_path / "a-2.png").write_bytes(b"")
     with pytest.raises(OutputError, match=r"a-2\.png"):
-        outputs.claim_pictures(tmp_path / "a.png", 3, force=False)
+        outputs.claim_images(tmp_path / "a.png", 3, force=False)
 
 
-def test_an_unknown_picture_type(tmp_path):
+def test_an_unknown_image_type(tmp_path):
     with pytest.raises(OutputError, match=r"\.png"):
-        outputs.claim_pictures(tmp_path / "a.gifv", 1, force=False)
+        outputs.claim_images(tmp_path / "a.gifv", 1, force=False)
 
 
-@pytest.mark.parametrize("suffix", outputs.PICTURES)
-def test_every_picture_type_is_written(tmp_path, suffix):
+@pytest.mark.parametrize("suffix", outputs.IMAGES)
+def test_every_image_type_is_written(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
-    outputs.write_picture(Image.new("RGB", (8, 16), "red"), path)
+    outputs.write_image(Image.new("RGB", (8, 16), "red"), path)
     with Image.open(path) as image:
         assert image.size == (8, 16)
-        assert image.format == outputs.PICTURES[suffix]
+        assert image.format == outputs.IMAGES[suffix]
 
 
 def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):

@@ -89,9 +89,9 @@ class Broken:
 
 
 def test_a_users_mistake_is_one_sentence_and_its_exit_code(monkeypatch, capsys):
-    monkeypatch.setattr("earl.cli.parse", Broken(errors.ImageError("a picture\n  is missing")))
+    monkeypatch.setattr("earl.cli.parse", Broken(errors.ImageError("an image\n  is missing")))
     assert main(["edit"]) == errors.ImageError.exit_code == 2
-    assert capsys.readouterr().err == "earl: a picture is missing\n"
+    assert capsys.readouterr().err == "earl: an image is missing\n"
 
 
 def test_our_mistake_keeps_its_traceback(monkeypatch):

@@ -68,12 +68,12 @@ def test_a_model_with_itself_is_itself_and_edits(tmp_path: Path) -> None:
     before, after = (earl.load_policy(name).state_dict() for name in ("world", tmp_path / "out"))
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert before["lm_head.weight"].dtype == torch.bfloat16
-    result = earl.EditPipeline.from_pretrained(tmp_path / "out")(_picture(), "make it night", seed=0)
-    again = earl.EditPipeline.from_pretrained("world")(_picture(), "make it night", seed=0)
+    result = earl.EditPipeline.from_pretrained(tmp_path / "out")(_image(), "make it night", seed=0)
+    again = earl.EditPipeline.from_pretrained("world")(_image(), "make it night", seed=0)
     assert result.image.tobytes() == again.image.tobytes()
 
 
-def _picture():  # type: ignore[no-untyped-def]
+def _image():  # type: ignore[no-untyped-def]
     from PIL import Image
 
     from earl.world import render, sample_task

@@ -19,7 +19,7 @@ COUNT = 5
 
 
 def picture(number: int, *, edited: bool = False, size: tuple[int, int] = (96, 64)) -> Image.Image:
-    """A picture that looks like no other, and its edit: a square more."""
+    """An image that looks like no other, and its edit: a square more."""
     noise = np.random.default_rng(number).integers(0, 255, (6, 8, 3), np.uint8)
     image = Image.fromarray(noise).resize(size, Image.Resampling.NEAREST)
     if edited:
@@ -217,7 +217,7 @@ def own_folder(folder: Path, count: int = COUNT, **more: Any) -> Path:
 
 
 class Marks:
-    """An encoder for which a picture's codes are its mean colour: quick, and different per picture."""
+    """An encoder for which an image's codes are its mean colour: quick, and different per picture."""
 
     codebook_size = 256
 

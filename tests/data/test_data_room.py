@@ -338,7 +338,7 @@ def test_full_disk_while_writing_a_shard(shards: Path, monkeypatch: pytest.Monke
     assert len(load_shards(shards)) == 5
 
 
-def test_world_shards_share_pictures_and_continue(tmp_path: Path) -> None:
+def test_world_shards_share_images_and_continue(tmp_path: Path) -> None:
     settings = WorldData(sources=5, shard_sources=3, resolution=32, group_size=3)
     encoder = FakeEncoder()
     prepare_world(tmp_path / "a", encoder, settings, batch=4)

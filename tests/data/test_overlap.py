@@ -1,4 +1,4 @@
-"""Pictures of one set found in another: by their pixels, and by their look."""
+"""Images of one set found in another: by their pixels, and by their look."""
 
 from __future__ import annotations
 
@@ -90,8 +90,8 @@ def test_nearest_by_hand():
 
 @pytest.fixture
 def two_sets(tmp_path):
-    """Training data with pictures 0-9; a benchmark with copies of 2 (its pixels), of 4 (smaller, as a
-    JPEG), and two pictures of its own."""
+    """Training data with images 0-9; a benchmark with copies of 2 (its pixels), of 4 (smaller, as a
+    JPEG), and two images of its own."""
     train, bench = tmp_path / "train-files", tmp_path / "bench-files"
     rows = []
     for number in range(10):
@@ -126,7 +126,7 @@ def test_the_command_names_them_and_leaves_with_1(two_sets, capsys):
         main(["data", "check-overlap", str(two_sets / "train"), str(two_sets / "bench"), "-o", str(out)]) == 1
     )
     said = capsys.readouterr().out
-    assert "2 of 4 evaluation pictures are among 10 training pictures: 1 with the same pixels" in said
+    assert "2 of 4 evaluation images are among 10 training pictures: 1 with the same pixels" in said
     assert "b-a.bmp (source) is t2 (source), same pixels" in said
     entries = json.loads(out.read_text())
     assert [entry["kind"] for entry in entries] == ["exact", "near"]
@@ -139,9 +139,9 @@ def test_the_command_names_them_and_leaves_with_1(two_sets, capsys):
 
 def test_without_overlap_it_leaves_with_0(two_sets, tmp_path, capsys):
     files.save(smooth(70), tmp_path / "others" / "x.png")
-    (tmp_path / "others" / "torn.png").write_bytes(b"no picture")
+    (tmp_path / "others" / "torn.png").write_bytes(b"no image")
     assert main(["data", "check-overlap", str(two_sets / "train"), str(tmp_path / "others")]) == 0
-    assert "0 of 1 evaluation pictures" in capsys.readouterr().out
+    assert "0 of 1 evaluation images" in capsys.readouterr().out
 
 
 def test_targets_count_too(tmp_path):

@@ -104,7 +104,7 @@ def test_masks_of_every_kind():
     assert mask_box(files.png(files.picture(3)), (96, 64)) == ()
     assert mask_box(files.png(Image.new("L", (8, 8))), (8, 8)) == ()
     assert mask_box(files.png(Image.new("L", (8, 8), 255)), (8, 8)) == ()
-    assert mask_box(b"no picture", (8, 8)) == ()
+    assert mask_box(b"no image", (8, 8)) == ()
 
 
 @pytest.fixture
@@ -199,7 +199,7 @@ def test_nothing_left_is_an_error(tmp_path):
 
 def test_the_holdout_parts_the_sources(tmp_path):
     lines = []
-    for i in range(60):  # two edits of each of 30 pictures
+    for i in range(60):  # two edits of each of 30 images
         files.save(files.picture(i // 2), tmp_path / f"{i // 2}.png")
         lines.append(json.dumps({"id": str(i), "source": f"{i // 2}.png", "instruction": "x"}))
     (tmp_path / "m.jsonl").write_text("\n".join(lines))
@@ -364,7 +364,7 @@ def test_killed_at_any_moment_nothing_is_lost_or_doubled(tmp_path):
 
 
 def test_memory_does_not_grow_with_the_source(tmp_path, monkeypatch):
-    """Only a batch of pictures is alive at once, whatever a shard holds."""
+    """Only a batch of images is alive at once, whatever a shard holds."""
     import weakref
 
     import earl.data.tokenise as module

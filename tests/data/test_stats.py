@@ -99,12 +99,12 @@ def test_the_command_prints_writes_and_draws(prepared, tmp_path, capsys):
     words = ["data", "stats", str(prepared / "out"), "--json", str(report), "--sheet", str(sheet)]
     assert main([*words, "--vision", str(prepared / "vision"), "--num", "4"]) == 0
     said = capsys.readouterr().out
-    assert "6 edits of 6 source pictures" in said
+    assert "6 edits of 6 source images" in said
     assert "families  add 6" in said and "licences  CC0-1.0 6" in said and "splits    train 6" in said
     assert json.loads(report.read_text())["edits"] == 6
     pixels = np.asarray(Image.open(sheet).convert("RGB"), np.int16)
     assert pixels.shape[0] > 2 * 150 and pixels.shape[1] > 2 * 500  # four edits in two columns
-    assert ((pixels[..., 0] != pixels[..., 1]).mean()) > 0.2  # pictures, and not paper alone
+    assert ((pixels[..., 0] != pixels[..., 1]).mean()) > 0.2  # images, and not paper alone
     assert main([*words, "--vision", str(prepared / "vision")]) == 2
     assert "exists already" in capsys.readouterr().err
 

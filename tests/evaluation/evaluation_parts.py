@@ -1,4 +1,4 @@
-"""Editors and verifiers for tests: they do real work on pictures, quickly and predictably."""
+"""Editors and verifiers for tests: they do real work on images, quickly and predictably."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from earl.records import Verdict
 
 
 class Inverter:
-    """Inverts pictures; writes no image for the tasks named, and counts what it made."""
+    """Inverts images; writes no image for the tasks named, and counts what it made."""
 
     def __init__(self, *, no_image: Sequence[str] = (), candidates: int = 1, slow: float = 0.0) -> None:
         self.name = "inverter"
@@ -45,7 +45,7 @@ class Inverter:
 
 
 class Brightness:
-    """Scores an edit by its mean brightness: 0-10 for black to white. No picture, no score."""
+    """Scores an edit by its mean brightness: 0-10 for black to white. No image, no score."""
 
     def __init__(self, *, slow: float = 0.0, fails: Sequence[str] = (), status: str = "unusable") -> None:
         self.slow, self.fails, self.status = slow, set(fails), status
@@ -70,7 +70,7 @@ def judging(verifier=None, **more) -> Judging:
 
 
 def own_data(folder: Path, count: int = 6) -> Path:
-    """Own data with grey pictures of known brightness and their targets, in two families."""
+    """Own data with grey images of known brightness and their targets, in two families."""
     import json
 
     folder.mkdir(parents=True, exist_ok=True)

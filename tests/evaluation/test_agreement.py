@@ -108,7 +108,7 @@ def test_what_has_no_verdict_is_counted(tmp_path):
         ([row(1, "good")], None, "line 2: the rating is 'good'"),
         ([row(1, 1), row(2, "nan")], None, "line 3: the rating is 'nan'"),
         ([row(1, 1), row(2, "")], None, "line 3: the rating is empty"),
-        ([row(99, 1)], None, "no picture at"),
+        ([row(99, 1)], None, "no image at"),
         ([row(1, 1, instruction=" ")], None, "the instruction is empty"),
         ([[*row(1, 1), "more"]], None, "more cells"),
         ([row(1, 1), row(1, 2, "two")], None, "subsets one and two"),
@@ -120,9 +120,9 @@ def test_tables_that_are_refused(tmp_path, rows, columns, what):
         read_ratings(path)
 
 
-def test_a_picture_that_is_none_is_refused(tmp_path):
+def test_a_image_that_is_none_is_refused(tmp_path):
     path = ratings(tmp_path, [row(1, 1)])
-    (tmp_path / "1.png").write_text("no picture")
+    (tmp_path / "1.png").write_text("no image")
     with pytest.raises(DataError, match="line 2"):
         read_ratings(path)
     with pytest.raises(DataError, match="cannot be read"):

@@ -46,7 +46,7 @@ def world_predictions(folder, wrong):
 
 def test_the_world_over_http_two_runs_compared_table_and_page(tmp_path, scene_url, capsys):
     for name, wrong in (("good", (5,)), ("bad", (0, 1, 2, 3, 4, 5))):
-        folder = world_predictions(tmp_path / f"{name}-pictures", wrong)
+        folder = world_predictions(tmp_path / f"{name}-images", wrong)
         words = ["evaluate", "world", "--num", "6", "--seed", "3", "--predictions", str(folder)]
         words += ["--name", name, "--verifier", "judge", "--judge-url", scene_url]
         words += ["--judge-timeout", "150", "--judge-deadline", "300", "-o", str(tmp_path / name)]
@@ -127,7 +127,7 @@ def test_guidance_of_a_run_is_fixed_and_shown(model_folder, tmp_path, capsys):
     assert not {"guidance", "away"} & set(editor)  # so evaluations begun by an earlier version go on
 
 
-def test_a_model_cut_off_between_batches_makes_the_same_pictures(model_folder, tmp_path):
+def test_a_model_cut_off_between_batches_makes_the_same_images(model_folder, tmp_path):
     from earl.evaluation.editors import Drawing, ModelEditor
     from earl.evaluation.run import evaluate
     from earl.pipeline import EditPipeline

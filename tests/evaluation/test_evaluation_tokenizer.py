@@ -21,7 +21,7 @@ from earl.world.scene import STYLES
 
 
 class Perfect:
-    """Gives back what went in; its codes say only how many pictures there were."""
+    """Gives back what went in; its codes say only how many images there were."""
 
     codebook_size = 4
     area = 64 * 64

@@ -93,7 +93,7 @@ def with_noise(levels=(0, 8, 32, 100)) -> list[tuple[Image.Image, Image.Image]]:
     return [(noisy(picture(3), level), picture(3)) for level in levels]
 
 
-def test_lpips_is_0_for_equal_pictures_and_grows_with_noise(hub):
+def test_lpips_is_0_for_equal_images_and_grows_with_noise(hub):
     pytest.importorskip("torchmetrics")
     torch.save(alexnet_weights(), hub / LPIPS_WEIGHTS)
     measure = load_distance("lpips")
@@ -143,7 +143,7 @@ def test_fid_is_0_for_equal_sets_and_grows_with_noise(hub, monkeypatch):
     )
     assert 0 <= same < 1e-4 * much
     assert 10 * same < little < much
-    with pytest.raises(ValueError, match="at least 64 pictures with targets, there are 2"):
+    with pytest.raises(ValueError, match="at least 64 images with targets, there are 2"):
         frechet_distance(list(zip(pictures, pictures, strict=True))[:2])
 
 
@@ -167,7 +167,7 @@ def test_inceptions_stem_agrees_with_torch_fidelitys():
     assert expected.shape == (2, stem.num_features)
 
 
-def test_clip_is_1_for_equal_pictures_and_falls_with_noise(clip_folder):
+def test_clip_is_1_for_equal_images_and_falls_with_noise(clip_folder):
     values = load_distance("clip", clip_model=clip_folder)(with_noise())
     assert values[0] == pytest.approx(1, abs=1e-5)
     assert values == sorted(values, reverse=True)
@@ -184,7 +184,7 @@ def test_an_evaluation_with_all_three(hub, clip_folder, tmp_path):
     assert results["metrics"]["lpips"]["mean"] < 0.05  # inverted greys are what the targets are
     assert results["metrics"]["clip"]["mean"] > 0.9
     assert results["not_measured"] == {
-        "fid": "FID needs at least 64 pictures with targets, there are 6",
+        "fid": "FID needs at least 64 images with targets, there are 6",
     }
     again = run(tmp_path, count=6, extras=extras)
     assert again == results

@@ -34,7 +34,7 @@ def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_pictures_verdicts_and_tables(tmp_path):
+def test_images_verdicts_and_tables(tmp_path):
     results = run(tmp_path)
     folder = tmp_path / "run"
     edits, verdicts = lines(folder / "edits.jsonl"), lines(folder / "verdicts.jsonl")
@@ -107,7 +107,7 @@ def test_stages_one_by_one(tmp_path):
 
 def test_a_row_that_cannot_be_read_is_counted(tmp_path):
     own_benchmark(tmp_path / "data")
-    (tmp_path / "data" / "3.png").write_bytes(b"no picture")
+    (tmp_path / "data" / "3.png").write_bytes(b"no image")
     (tmp_path / "data" / "4.png").unlink()
     from earl.evaluation.benchmarks import open_own
 
@@ -174,7 +174,7 @@ def test_two_processes_do_not_write_into_one_folder(tmp_path):
         run(tmp_path)
 
 
-def test_a_picture_that_is_gone_is_a_sentence(tmp_path):
+def test_a_image_that_is_gone_is_a_sentence(tmp_path):
     benchmark = own_benchmark(tmp_path / "data")
     evaluate(tmp_path / "run", benchmark, Inverter(), None, until="edits")
     (tmp_path / "run" / "edits" / "t1.png").unlink()
@@ -242,7 +242,7 @@ def predictions(folder, **pictures):
     return folder
 
 
-def test_pictures_made_elsewhere(tmp_path):
+def test_images_made_elsewhere(tmp_path):
     folder = predictions(tmp_path / "theirs", t0=255, t1=0, t3=128)
     editor = PredictionsEditor(folder, area=1024)
     results = run(tmp_path, editor=editor)

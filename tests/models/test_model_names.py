@@ -42,7 +42,7 @@ def test_a_released_name_finds_its_parts_in_their_own_homes(hub, model_folder):
     assert "BAAI--Emu3-VisionTokenizer" in str(found.vision_path)
 
 
-def test_it_edits_a_picture_from_a_cache_that_the_environment_names(tmp_path, model_folder, picture):
+def test_it_edits_a_image_from_a_cache_that_the_environment_names(tmp_path, model_folder, picture):
     fake_hub(tmp_path / "home" / "hub", model_folder)
     command = [
         sys.executable,

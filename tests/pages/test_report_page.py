@@ -140,7 +140,7 @@ def test_a_sum_shows_what_each_verifier_said(tmp_path):
     assert "target<b>5</b>" in text and "target<b>0.25</b>" in text
 
 
-def test_the_pictures_are_on_the_page(tmp_path):
+def test_the_images_are_on_the_page(tmp_path):
     run = make_run(tmp_path / "run")
     text = write_page(run, tmp_path / "page.html").read_text()
     assert text.count("<figure class=group>") == 1
@@ -178,8 +178,8 @@ def test_other_stages_have_a_page_too(tmp_path, stage):
         {"step": s, "split": "train", "loss": 1 / s, "visual": 0.5, "psnr": 20.0 + s} for s in range(1, 4)
     ]
     (folder / "log.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    (folder / "pictures").mkdir()
-    Image.new("RGB", (8, 8)).save(folder / "pictures" / "sheet-00000003.png")
+    (folder / "images").mkdir()
+    Image.new("RGB", (8, 8)).save(folder / "images" / "sheet-00000003.png")
     text = write_page(folder, tmp_path / "page.html").read_text()
     assert "1 → 0.333" in text and "Loss by kind" in text and "psnr" in text and "sheet-00000003" in text
     assert "no run.json" in text

@@ -55,7 +55,7 @@ def test_aspects_are_kept(pipeline, size):
     assert 0.4 < image.width * image.height / 64**2 < 2
 
 
-def test_same_seed_same_picture_whatever_else_is_in_the_batch(pipeline):
+def test_same_seed_same_image_whatever_else_is_in_the_batch(pipeline):
     sources = [picture(64, 64, 1), picture(96, 64, 2), picture(64, 64, 3)]
     words = ["remove the cone", "make the red cube blue", "add a green sphere"]
     together = pipeline.edit_many(list(zip(sources, words, strict=True)), seeds=[5, 6, 7], num_images=2)
@@ -67,7 +67,7 @@ def test_same_seed_same_picture_whatever_else_is_in_the_batch(pipeline):
             assert np.abs(apart).max() <= 1  # the decoder's sums are added up in another order
 
 
-def test_other_seeds_other_pictures_but_not_when_greedy(pipeline):
+def test_other_seeds_other_images_but_not_when_greedy(pipeline):
     drawn = pipeline(picture(), "add a green sphere", num_images=3)
     assert drawn.seeds == (0, 1, 2)
     assert len({completion.ids for completion in drawn.completions}) == 3
@@ -75,7 +75,7 @@ def test_other_seeds_other_pictures_but_not_when_greedy(pipeline):
     assert greedy[0].completions[0].ids == greedy[1].completions[0].ids
 
 
-def test_guidance_leads_away_from_the_other_instruction_asked_of_the_same_picture(pipeline):
+def test_guidance_leads_away_from_the_other_instruction_asked_of_the_same_image(pipeline):
     from earl.sequence import AWAY, write_prompt
 
     asked = []
@@ -127,7 +127,7 @@ def test_source_size_and_area(pipeline):
     assert small.image.size == small.source.size
 
 
-def test_reasoning_always_ends_with_or_without_a_picture(pipeline):
+def test_reasoning_always_ends_with_or_without_a_image(pipeline):
     result = pipeline(picture(), "remove the cone", reasoning=True, num_images=2)
     for image, problem in zip(result.images, result.problems, strict=True):
         assert (image is None) == (problem is not None)
@@ -198,7 +198,7 @@ def test_cuda_that_is_not_there(model_folder):
             EditPipeline.from_pretrained(model_folder, device="cuda")
 
 
-def test_a_device_map_gives_the_same_picture(pipeline, model_folder):
+def test_a_device_map_gives_the_same_image(pipeline, model_folder):
     mapped = EditPipeline.from_pretrained(model_folder, device="cpu", device_map={"": "cpu"})
     one, other = (each(picture(), "remove the cone", seed=2) for each in (pipeline, mapped))
     assert one.completions[0].ids == other.completions[0].ids
@@ -227,7 +227,7 @@ def test_best_of_keeps_the_first_of_the_best(pipeline):
         best_of(result, Judge(None, None, None, None))
 
 
-def test_a_result_without_a_picture_says_why(pipeline):
+def test_a_result_without_a_image_says_why(pipeline):
     from dataclasses import replace
 
     result = pipeline(picture(), "remove the cone")

@@ -1,4 +1,4 @@
-"""A small prepared set whose pictures are known."""
+"""A small prepared set whose images are known."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from earl.data.shards import PART, Edit, start_folder, write_shard
 from earl.records import Box
 
 CHAIN = {
-    "source": "The picture shows a grey wall with nothing on it.",
+    "source": "The image shows a grey wall with nothing on it.",
     "object": "The edit is about a new red square.",
     "region": [[8, 8, 24, 24]],
     "change": "A red square appears on the wall",
-    "result": "The picture shows a grey wall with a red square.",
+    "result": "The image shows a grey wall with a red square.",
 }
 
 

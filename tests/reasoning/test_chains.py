@@ -21,9 +21,9 @@ SIZE = (64, 48)
 def test_the_text_has_the_five_steps_of_the_world():
     text = read_chain(chain(), SIZE).text()
     assert text == (
-        "1. The picture shows a grey wall with nothing on it. 2. The edit is about a new red square. "
+        "1. The image shows a grey wall with nothing on it. 2. The edit is about a new red square. "
         "3. The region is [8, 8, 24, 24]. 4. A red square appears on the wall. "
-        "5. The picture shows a grey wall with a red square."
+        "5. The image shows a grey wall with a red square."
     )
     assert find_boxes(text) == [Box(8, 8, 24, 24)]
 
@@ -40,7 +40,7 @@ def test_boxes_are_scaled_wherever_they_stand():
     [
         f"```json\n{chain()}\n```",
         f"<think>maybe {{}} or {chain(source='no no no')}</think>Here it is: {chain()} I hope it helps.",
-        chain(source="1. The picture shows a grey wall\n with nothing on it."),
+        chain(source="1. The image shows a grey wall\n with nothing on it."),
         chain(region=[8, 8, 24, 24]),
         chain(region="[[8, 8, 24, 24]]"),
         '{"other": 1} ' + chain(),
@@ -94,7 +94,7 @@ def test_instructions_are_read_and_checked():
             read_instruction(answer)
 
 
-def test_questions_hold_pictures_where_their_markers_stand():
+def test_questions_hold_images_where_their_markers_stand():
     template = load_template("reasoning")
     parts = template.parts({"instruction": "say <source> and <facts>", "width": "512", "height": "384"})
     assert [part for part in parts if isinstance(part, Picture)] == [Picture("source"), Picture("target")]

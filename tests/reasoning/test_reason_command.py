@@ -32,11 +32,11 @@ def place(tmp_path_factory):
 def test_from_codes_and_from_the_source_to_a_training_example(place, tmp_path, capsys):
     from earl.data.examples import edit_example
 
-    words = train_text_tokenizer(["The picture shows a wall. 1. 2. 3."], size=300, codebook_size=32)
+    words = train_text_tokenizer(["The image shows a wall. 1. 2. 3."], size=300, codebook_size=32)
     with serving(lambda body: (200, completion(CHAIN))) as endpoint:
         for name, more in (
             ("codes", ["--vision", str(place / "vision"), "--device", "cpu"]),
-            ("pictures", ["--source", str(place / "own")]),
+            ("images", ["--source", str(place / "own")]),
         ):
             out = tmp_path / name
             typed = [
@@ -93,7 +93,7 @@ def test_mistakes_are_one_sentence(place, tmp_path, capsys):
         "http://127.0.0.1:9/v1",
     ]
     for more, said in (
-        ([], "which pictures is the model to see"),
+        ([], "which images is the model to see"),
         (["--vision", str(place / "other"), "--device", "cpu"], "give the one that prepared them"),
         (
             ["--source", str(place / "own"), "--retries", "0"],

@@ -28,11 +28,11 @@ from earl.endpoints.client import JudgeSettings
 from earl.errors import DataError, VerifierError
 from earl.reasoning.annotate import ANSWERS, ReasoningData, estimate_boxes, make_reasoning
 from earl.reasoning.asking import Asker
-from earl.reasoning.images import DecodedPictures
+from earl.reasoning.images import DecodedImages
 from earl.reasoning.questions import load_template
 from earl.records import Box
 
-SHOWN = ReasoningData(side=128, max_rejected=0.5)  # twice the size of the pictures
+SHOWN = ReasoningData(side=128, max_rejected=0.5)  # twice the size of the images
 GOOD = chain(region=[[20, 18, 40, 44]])
 
 
@@ -46,7 +46,7 @@ def make(url, prepared, out, settings=SHOWN, **more):
     attempts = more.pop("attempts", 3)
     options = {"timeout": 5.0, "deadline": 10.0, "retries": 1, "concurrency": 4, **more}
     asker = Asker(JudgeSettings(url=url, **options), attempts)
-    pictures = DecodedPictures(Flat(), "flat")
+    pictures = DecodedImages(Flat(), "flat")
     work = make_reasoning(prepared, out, asker, load_template("reasoning"), pictures, settings)
     return asyncio.run(work), asker
 
@@ -64,8 +64,8 @@ def test_good_answers_become_shards_with_reasoning(prepared, tmp_path):
     assert [e.id for e in after] == ["e0", "e1", "e2", "e3", "e4"]
     for old, new in zip(before, after, strict=False):
         assert np.array_equal(old.target_codes, new.target_codes) and old.boxes == new.boxes
-        assert "3. The region is [10, 9, 20, 22]." in new.reasoning  # halved, as the pictures were doubled
-        assert new.reasoning.startswith("1. The picture shows a grey wall")
+        assert "3. The region is [10, 9, 20, 22]." in new.reasoning  # halved, as the images were doubled
+        assert new.reasoning.startswith("1. The image shows a grey wall")
         assert old.reasoning == ""
     assert rejected(tmp_path / "out") == {"e5": "it has no target image"}
     card = read_card(tmp_path / "out")
@@ -74,7 +74,7 @@ def test_good_answers_become_shards_with_reasoning(prepared, tmp_path):
     assert kept == ["shard-00000.jsonl", "shard-00001.jsonl"]
 
 
-def test_a_question_shows_both_pictures_the_boxes_and_the_instruction(prepared, tmp_path):
+def test_a_question_shows_both_images_the_boxes_and_the_instruction(prepared, tmp_path):
     with serving(lambda body: (200, completion(GOOD))) as endpoint:
         make(endpoint.url, prepared, tmp_path / "out", concurrency=1)
     content = endpoint.asked[0]["messages"][0]["content"]
@@ -84,7 +84,7 @@ def test_a_question_shows_both_pictures_the_boxes_and_the_instruction(prepared, 
     assert images[0].getpixel((30, 30)) == (100, 100, 100) and images[1].getpixel((48, 48)) == (200,) * 3
     words = " ".join(part["text"] for part in content if part["type"] == "text")
     assert "The instruction was: add square 0" in words
-    assert "The pictures differ in: [32, 32, 64, 64]" in words
+    assert "The images differ in: [32, 32, 64, 64]" in words
 
 
 def test_bad_answers_are_asked_again_with_the_reason_and_then_rejected(prepared, tmp_path):
@@ -185,7 +185,7 @@ def test_keys_models_and_other_wordings(prepared, tmp_path, monkeypatch):
         assert "hush" not in "".join(p.read_text() for p in (tmp_path / "out").rglob("*.json*"))
         with pytest.raises(VerifierError, match=r"'gone' is not served .*it has: scripted"):
             make(endpoint.url, prepared, tmp_path / "other", model="gone")
-        with pytest.raises(DataError, match="reasoning"):  # made with another size of pictures
+        with pytest.raises(DataError, match="reasoning"):  # made with another size of images
             make(endpoint.url, prepared, tmp_path / "out", ReasoningData(side=64))
     with pytest.raises(VerifierError, match="NO_KEY holds no key for the model"):
         make("http://127.0.0.1:9/v1", prepared, tmp_path / "x", key_env="NO_KEY")
@@ -249,11 +249,11 @@ def test_boxes_are_estimated_where_there_are_none():
     assert estimate_boxes(bare, (before, after)) == (Box(18, 17, 29, 28),)
 
 
-def test_the_source_shows_its_own_pictures(tmp_path):
+def test_the_source_shows_its_own_images(tmp_path):
     from earl.data.prepare import Preparation, prepare_source
     from earl.data.shards import open_shard, read_manifest, shard_folders
     from earl.data.sources import open_source
-    from earl.reasoning.images import SourcePictures
+    from earl.reasoning.images import SourceImages
 
     files.own_folder(tmp_path / "own", 7)
     table = tmp_path / "own" / "metadata.jsonl"
@@ -262,7 +262,7 @@ def test_the_source_shows_its_own_pictures(tmp_path):
     table.write_text("\n".join(lines))
     settings = Preparation(area=96 * 64, shard_rows=3, max_rejected=0.5)
     prepare_source(open_source(str(tmp_path / "own")), tmp_path / "in", files.Marks(), settings)
-    pictures = SourcePictures(open_source(str(tmp_path / "own")))
+    pictures = SourceImages(open_source(str(tmp_path / "own")))
     manifest = read_manifest(tmp_path / "in")
     for shard in reversed(shard_folders(tmp_path / "in")):
         edits = list(open_shard(shard, manifest))

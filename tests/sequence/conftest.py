@@ -18,7 +18,7 @@ INSTRUCTIONS = [
     "change the colour of the cylinder to purple",
     "make the background a beach at night",
     "swap the two yellow pyramids",
-    "turn the picture into a pencil sketch",
+    "turn the image into a pencil sketch",
     "make it exactly three cubes",
 ] * 20
 CODEBOOK = 48

@@ -54,7 +54,7 @@ class Counting:
         return [self.verdict] * len(attempts)
 
 
-PICTURE = Image.new("RGB", (64, 64), "red")
+IMAGE = Image.new("RGB", (64, 64), "red")
 GOOD = Verdict("ok", 1.25, 2, 3, 4, notes={"why": "because"})
 
 
@@ -84,7 +84,7 @@ def test_the_way_over_http_changes_no_score():
     "options", [{"swap": True}, {"samples": 3, "temperature": 0.5}, {"structured": True}]
 )
 def test_the_options_change_no_score_either(options):
-    attempts = [Attempt(PICTURE, "x", PICTURE.rotate(90))]
+    attempts = [Attempt(IMAGE, "x", IMAGE.rotate(90))]
     with served(verifier_app(Counting(GOOD))) as url:
         verdict = asyncio.run(judge_at(url, **options).judge(attempts))[0]
     assert [getattr(verdict, part) for part in PARTS[:4]] == [1.25, 2, 3, 4]
@@ -111,7 +111,7 @@ def test_an_edit_is_judged_once_for_all_its_questions():
 def test_a_failed_verdict_is_no_score_over_http_either(status, seen):
     verifier = Counting(Verdict(status, notes={"why": "no idea"}))
     with served(verifier_app(verifier)) as url:
-        verdict = asyncio.run(judge_at(url).judge([Attempt(PICTURE, "x", PICTURE)]))[0]
+        verdict = asyncio.run(judge_at(url).judge([Attempt(IMAGE, "x", IMAGE)]))[0]
     assert verdict.status == seen and verdict.overall is None
     assert "no idea" in str(verdict.notes["why"])
 
@@ -171,10 +171,10 @@ def test_other_peoples_clients():
     ("content", "more", "status", "what"),
     [
         (b"{", {}, 400, "JSON"),
-        ("just words", {}, 400, "0 pictures"),
-        ([shown(PICTURE)] * 3, {}, 400, "3 pictures"),
-        ([shown(PICTURE)] * 2, {}, 400, "instruction"),
-        ([words("instruction: do magic")] + [shown(PICTURE)] * 2, {}, 422, "magic"),
+        ("just words", {}, 400, "0 images"),
+        ([shown(IMAGE)] * 3, {}, 400, "3 images"),
+        ([shown(IMAGE)] * 2, {}, 400, "instruction"),
+        ([words("instruction: do magic")] + [shown(IMAGE)] * 2, {}, 422, "magic"),
         ([shown(Image.new("RGB", (64, 40)))], {}, 422, "square"),
         ([{"type": "image_url", "image_url": {"url": "http://127.0.0.1/x.png"}}], {}, 400, "fetched"),
         ([{"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}], {}, 400, "fetched"),
@@ -191,9 +191,9 @@ def test_other_peoples_clients():
             "cannot be read",
         ),
         ([{"type": "audio"}], {}, 400, "messages"),
-        ([shown(PICTURE)], {"stream": True}, 400, "stream"),
-        ([shown(PICTURE)], {"n": 0}, 400, "n:"),
-        ([shown(PICTURE)], {"model": "gpt"}, 404, "earl-scene"),
+        ([shown(IMAGE)], {"stream": True}, 400, "stream"),
+        ([shown(IMAGE)], {"n": 0}, 400, "n:"),
+        ([shown(IMAGE)], {"model": "gpt"}, 404, "earl-scene"),
     ],
 )
 def test_requests_that_get_no_answer(content, more, status, what, scene_url):
@@ -208,9 +208,9 @@ def scene_url():
         yield url
 
 
-def test_a_verifier_that_cannot_judge_one_picture_says_so():
+def test_a_verifier_that_cannot_judge_one_image_says_so():
     with served(verifier_app(Counting(GOOD))) as url:
-        status, reply = ask(url, [shown(PICTURE)])
+        status, reply = ask(url, [shown(IMAGE)])
     assert status == 422 and "source and edited" in reply["error"]["message"]
 
 
@@ -223,7 +223,7 @@ def test_a_large_request_is_refused(monkeypatch):
 
 
 def test_the_key_is_asked_for():
-    question = [words("instruction: x"), shown(PICTURE), shown(PICTURE)]
+    question = [words("instruction: x"), shown(IMAGE), shown(IMAGE)]
     with served(verifier_app(Counting(GOOD), key="sesame")) as url:
         assert ask(url, question)[0] == 401
         assert ask(url, question, key="wrong")[0] == 401
@@ -245,7 +245,7 @@ def test_a_taken_port_is_a_sentence():
             pass
 
 
-def test_pictures_travel_without_loss():
+def test_images_travel_without_loss():
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (33, 17, 3), np.uint8))
     back = Image.open(io.BytesIO(base64.b64decode(data_url(noise).split(",")[1])))
     assert back.tobytes() == noise.tobytes() and back.format == "PNG"

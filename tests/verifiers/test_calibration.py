@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from verifier_pictures import like_a_tokenizer, picture
+from verifier_images import like_a_tokenizer, picture
 
 from earl.errors import ConfigError, DataError
 from earl.records import Verdict
@@ -42,7 +42,7 @@ def test_good_and_bad_are_told_apart() -> None:
     assert "after" not in text
 
 
-def test_pictures_go_through_a_pass_and_the_source_does_not() -> None:
+def test_images_go_through_a_pass_and_the_source_does_not() -> None:
     rng, passed = np.random.default_rng(0), []
 
     def through(images):

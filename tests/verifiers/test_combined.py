@@ -13,8 +13,8 @@ from earl.verifiers.combined import Weighted, WeightedSum, scores_by_part
 from earl.verifiers.protocol import Verifier, check
 from earl.world.verifier.scene import SceneVerifier
 
-PICTURE = Image.new("RGB", (8, 8))
-ATTEMPT = Attempt(PICTURE, "x", PICTURE)
+IMAGE = Image.new("RGB", (8, 8))
+ATTEMPT = Attempt(IMAGE, "x", IMAGE)
 
 
 class Fixed:
@@ -84,7 +84,7 @@ def test_the_sum_says_why():
 
 def test_an_edit_that_is_not_there_keeps_its_status():
     good = Fixed(Verdict("ok", 5, 5, 5, 5))
-    missing = [Attempt(PICTURE, "x", None), Attempt(PICTURE, "x", None, finish_reason="length")]
+    missing = [Attempt(IMAGE, "x", None), Attempt(IMAGE, "x", None, finish_reason="length")]
     assert [v.status for v in judged(Weighted("a", good), attempts=missing)] == ["undecodable", "unfinished"]
 
 

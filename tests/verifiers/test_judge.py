@@ -62,7 +62,7 @@ def test_two_questions_make_a_verdict():
     assert verdict.notes["prompts"] == "v1" and len(verdict.notes["prompts_hash"]) == 12
 
 
-def test_the_pictures_arrive_without_loss_and_in_order():
+def test_the_images_arrive_without_loss_and_in_order():
     with serving(lambda body: (200, completion(GOOD))) as endpoint:
         one = attempt(instruction="write <edited> on {the} wall")
         asyncio.run(judge_at(endpoint.url).judge([one]))
@@ -85,7 +85,7 @@ def _open(part: dict) -> Image.Image:
 BAD_ANSWERS = {
     "cut-off JSON": '{"reasoning": "The car is now',
     "cut-off inside the scores": '{"score": [7,',
-    "prose": "A lovely picture of a car.",
+    "prose": "A lovely image of a car.",
     "one score": '{"score": [7]}',
     "three scores": '{"score": [7, 8, 9]}',
     "eleven": '{"score": [11, 5]}',

@@ -46,8 +46,8 @@ def test_the_hash_tells_wordings_apart(tmp_path):
     ("semantic", "what"),
     [
         ("no place for words", "<instruction>"),
-        ("<instruction> <source>", "pictures"),
-        ("<instruction> <source> <edited> <edited>", "pictures"),
+        ("<instruction> <source>", "images"),
+        ("<instruction> <source> <edited> <edited>", "images"),
         ("  ", "empty"),
     ],
 )
@@ -70,7 +70,7 @@ def test_every_template_of_the_package_fits():
         prompts.check(question, swapped=True)
 
 
-def test_swapping_exchanges_pictures_with_their_labels():
+def test_swapping_exchanges_images_with_their_labels():
     prompts = load_prompts()
     plain = prompts.parts("semantic", "x")
     swapped = prompts.parts("semantic", "x", swapped=True)
@@ -97,7 +97,7 @@ def test_the_swapped_order_is_averaged():
     assert (verdict.edit_success, verdict.over_editing, verdict.naturalness) == (5.5, 8.5, 5)
 
 
-def test_swapping_needs_picture_lines(tmp_path):
+def test_swapping_needs_image_lines(tmp_path):
     folder = own_prompts(tmp_path, semantic="<instruction>")
     with pytest.raises(ConfigError, match="own line"):
         judge_at("http://127.0.0.1:9/v1", prompts=folder, swap=True)

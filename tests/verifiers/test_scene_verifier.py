@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from verifier_pictures import like_a_tokenizer, picture
+from verifier_images import like_a_tokenizer, picture
 
 from earl.errors import ImageError, InstructionError
 from earl.records import Attempt

@@ -1,4 +1,4 @@
-"""Makers of pictures for the verifier's tests."""
+"""Makers of images for the verifier's tests."""
 
 import numpy as np
 from PIL import Image

@@ -75,7 +75,7 @@ def test_it_is_applied_once():
     assert near(open_image(once), GREEN)
 
 
-def test_a_given_picture_is_not_changed():
+def test_a_given_image_is_not_changed():
     given = Image.open(io.BytesIO(saved(Image.new("RGB", (8, 8), RED), swapped())))
     assert near(open_image(given), GREEN)
     assert corner(given) == RED and given.info["icc_profile"]

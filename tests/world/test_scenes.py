@@ -17,7 +17,7 @@ def test_same_seed_same_bytes():
     assert np.array_equal(first, second)
 
 
-def test_resolutions_show_the_same_picture():
+def test_resolutions_show_the_same_image():
     scene = sample_scene(np.random.default_rng(1), count=4)
     small = render(scene, 64).astype(float)
     big = render(scene, 256).reshape(64, 4, 64, 4, 3).mean((1, 3))
@@ -68,6 +68,6 @@ def test_what_stood_on_top_comes_down():
     assert [o.place for o in left.objects] == [(1, 0, 0)] and left.objects[0].shape == "sphere"
 
 
-def test_too_small_a_picture_is_refused():
+def test_too_small_a_image_is_refused():
     with pytest.raises(ValueError, match="at least 8 pixels"):
         render(Scene("snow", "day", ()), 4)

@@ -19,7 +19,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=shared.integer(0, 2**31 - 1), default=0, help="of the tasks and of the mistakes")
     add("--families", nargs="+", default=(), metavar="FAMILY", help="only these edit families")
     add("--through", metavar="MODEL", help="judge again after a pass through this vision tokenizer")
-    add("--resolution", type=shared.integer(16, 1024), help="px, side of the pictures (default: the model's)")
+    add("--resolution", type=shared.integer(16, 1024), help="px, side of the images (default: the model's)")
     add("--device", choices=shared.DEVICES, default="auto", help="of the vision tokenizer")
     add("--json", metavar="FILE", help="also write the numbers, and each miss, there")
     add("--force", action="store_true", help="overwrite FILE if it exists")
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _through(name: str, device: str) -> tuple[Pass, int]:
-    """A vision tokenizer's round trip, and the side in px of a square picture of its area."""
+    """A vision tokenizer's round trip, and the side in px of a square image of its area."""
     from earl.pipeline import pick_device
     from earl.vision import load_vision_tokenizer
 

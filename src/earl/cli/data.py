@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from earl.data.stats import Stats
 
 FOUND = 1
-"""Exit code of `check-overlap` where pictures are in both sets."""
+"""Exit code of `check-overlap` where images are in both sets."""
 
 
 def add_options_sources(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +51,7 @@ def add_options_stats(parser: argparse.ArgumentParser) -> None:
     add("folder", metavar="DIR", help="folder of tokenised shards")
     add("--tokenizer", metavar="MODEL", help="count lengths in this model's tokens, not in characters")
     add("--json", metavar="FILE", help="write the numbers to a file")
-    add("--sheet", metavar="FILE", help="write edits as one picture; needs --vision")
+    add("--sheet", metavar="FILE", help="write edits as one image; needs --vision")
     add("--vision", metavar="MODEL", help="vision tokenizer that decodes the codes for --sheet")
     add("--num", type=shared.integer(1, 400), default=16, help="edits on the sheet")
     add("--seed", type=shared.seed, default=0, help="which edits are on the sheet")
@@ -59,7 +59,7 @@ def add_options_stats(parser: argparse.ArgumentParser) -> None:
 
 
 def run_stats(options: argparse.Namespace) -> int:
-    from earl.cli.outputs import claim, claim_pictures, write_json
+    from earl.cli.outputs import claim, claim_images, write_json
     from earl.data.shards import load_shards
     from earl.data.stats import shard_stats
     from earl.errors import ConfigError
@@ -67,7 +67,7 @@ def run_stats(options: argparse.Namespace) -> int:
     if options.sheet and not options.vision:
         raise ConfigError("--sheet needs --vision: the vision tokenizer that made the codes")
     report = claim([options.json], force=options.force)[0] if options.json else None
-    sheet = claim_pictures(options.sheet, 1, force=options.force)[0] if options.sheet else None
+    sheet = claim_images(options.sheet, 1, force=options.force)[0] if options.sheet else None
     tokenizer = None
     if options.tokenizer:
         from earl.models.resolve import resolve_model
@@ -86,7 +86,7 @@ def run_stats(options: argparse.Namespace) -> int:
 
 def _print(stats: Stats) -> None:
     print(
-        f"{stats.edits} edits of {stats.sources} source pictures in {stats.notes['folder']}, "
+        f"{stats.edits} edits of {stats.sources} source images in {stats.notes['folder']}, "
         f"{stats.without_target} without target, {stats.doubled} with an id that came before, "
         f"{stats.with_boxes} with boxes"
     )
@@ -109,7 +109,7 @@ def _print(stats: Stats) -> None:
 def _write_sheet(shards: EditShards, options: argparse.Namespace, path: Path) -> None:
     import numpy as np
 
-    from earl.cli.outputs import write_picture
+    from earl.cli.outputs import write_image
     from earl.cli.sheets import contact_sheet
     from earl.errors import DataError
     from earl.vision import load_vision_tokenizer
@@ -126,7 +126,7 @@ def _write_sheet(shards: EditShards, options: argparse.Namespace, path: Path) ->
         edit = shards[place]
         codes = [edit.source_codes, *([edit.target_codes] if edit.has_target else [])]
         rows.append((f"{edit.family}: {edit.instruction}", vision.decode(codes)))
-    write_picture(contact_sheet(rows), path)
+    write_image(contact_sheet(rows), path)
     print(f"contact sheet in {path}")
 
 
@@ -138,7 +138,7 @@ def add_options_overlap(parser: argparse.ArgumentParser) -> None:
         "--bits",
         type=shared.integer(0, 64),
         default=4,
-        help="of 64 that may differ in pictures that look alike",
+        help="of 64 that may differ in images that look alike",
     )
     add("-o", "--out", metavar="FILE", help="write the matches as JSON")
     add("--force", action="store_true", help="overwrite a file that exists")
@@ -153,7 +153,7 @@ def run_overlap(options: argparse.Namespace) -> int:
     matches = find_overlap(train, evaluation, bits=options.bits)
     exact = sum(match.kind == "exact" for match in matches)
     print(
-        f"{len(matches)} of {len(evaluation)} evaluation pictures are among {len(train)} training pictures: "
+        f"{len(matches)} of {len(evaluation)} evaluation images are among {len(train)} training pictures: "
         f"{exact} with the same pixels, {len(matches) - exact} that look alike (within {options.bits} bits)"
     )
     for match in matches[:20]:

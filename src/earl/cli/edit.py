@@ -14,11 +14,11 @@ from earl.cli import options as shared
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("source", help="the picture to edit")
+    add("source", help="the image to edit")
     add("instruction", help='what to change, e.g. "make the red cube blue"')
     add("-o", "--out", help="where to write (default: SOURCE-edited.png in this folder)")
     add("--force", action="store_true", help="overwrite the output if it exists")
-    add("--num-images", type=shared.integer(1, 64), default=1, help="pictures, of seeds S, S+1, …")
+    add("--num-images", type=shared.integer(1, 64), default=1, help="images, of seeds S, S+1, …")
     add(
         "--best-of",
         type=shared.integer(1, 64),
@@ -39,7 +39,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from earl.cli.outputs import claim, claim_pictures, write_picture
+    from earl.cli.outputs import claim, claim_images, write_image
     from earl.errors import ConfigError
     from earl.pipeline import check_instruction
 
@@ -48,14 +48,14 @@ def run(options: argparse.Namespace) -> int:
     check_instruction(options.instruction)
     sampling = shared.sampling_of(options)
     out = options.out or f"{Path(options.source).stem}-edited.png"
-    paths = claim_pictures(out, options.num_images, force=options.force)
+    paths = claim_images(out, options.num_images, force=options.force)
     boxed = [path.with_stem(f"{path.stem}-boxes") for path in paths] if options.reasoning else []
     claim(boxed, force=options.force)
 
     began = time.perf_counter()
     from earl.vision import open_image
 
-    source = open_image(options.source)  # before the model: a wrong picture costs no waiting
+    source = open_image(options.source)  # before the model: a wrong image costs no waiting
     if options.best_of > 1:
         _check_judgeable(source, options.instruction)
     pipeline = _vllm_pipeline(options) if options.engine == "vllm" else shared.load_pipeline(options)
@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
     written = []
     for path, image in zip(paths, result.images, strict=True):
         if image is not None:
-            write_picture(image, path)
+            write_image(image, path)
             written.append(path)
     drawn = _draw_boxes(result, boxed)
     result.require_image()
@@ -85,8 +85,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _draw_boxes(result: Any, paths: list[Path]) -> list[Path | None]:
-    """The source with the boxes that each picture's reasoning names, None where it names none."""
-    from earl.cli.outputs import write_picture
+    """The source with the boxes that each image's reasoning names, None where it names none."""
+    from earl.cli.outputs import write_image
     from earl.cli.sheets import with_boxes
     from earl.sequence.reasoning import find_boxes
 
@@ -94,7 +94,7 @@ def _draw_boxes(result: Any, paths: list[Path]) -> list[Path | None]:
     for path, text in zip(paths, result.reasoning, strict=bool(paths)):
         boxes = find_boxes(text or "")
         if boxes:
-            write_picture(with_boxes(result.source, boxes), path)
+            write_image(with_boxes(result.source, boxes), path)
         drawn.append(path if boxes else None)
     return drawn
 
@@ -128,7 +128,7 @@ def _vllm_pipeline(options: argparse.Namespace) -> Any:
 
 
 def _check_judgeable(source: Any, instruction: str) -> None:
-    """Raises what the verifier has against the picture or the words, before any sampling."""
+    """Raises what the verifier has against the image or the words, before any sampling."""
     from earl.records import Attempt
     from earl.world.verifier.scene import SceneVerifier
 

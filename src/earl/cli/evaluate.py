@@ -16,7 +16,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--num", type=shared.integer(1), default=500, help="edits to make")
     add("--split", choices=shared.SPLITS[1:], default="test", help="heldout: combinations never trained on")
     add("--families", nargs="+", default=(), metavar="FAMILY", help="only these edit families")
-    add("--resolution", type=shared.integer(16), help="px, side of the pictures (default: the model's)")
+    add("--resolution", type=shared.integer(16), help="px, side of the images (default: the model's)")
     add("--batch", type=shared.integer(1), default=64, help="edits made together")
     add("--results", action="store_true", help="also print what the edits did: nothing, something else, …")
     add("--json", metavar="FILE", help="also write the numbers there")
@@ -25,7 +25,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "-o",
         "--out",
         metavar="FOLDER",
-        help="keep pictures, verdicts and tables there; continued if cut short",
+        help="keep images, verdicts and tables there; continued if cut short",
     )
     shared.add_sampling(parser)
     shared.add_model(parser)
@@ -80,7 +80,7 @@ def _staged(options: argparse.Namespace, benchmark) -> int:
 
 
 def _side(options: argparse.Namespace) -> int | None:
-    """px, of the pictures that the model works at; None (64) where it does not say, or there is none."""
+    """px, of the images that the model works at; None (64) where it does not say, or there is none."""
     if options.predictions:
         return None
     from earl.models.resolve import resolve_model
@@ -100,9 +100,7 @@ def _check_unstaged(options: argparse.Namespace) -> None:
     if options.until != "tables":
         named.append("until")
     if named:
-        raise ConfigError(
-            f"--{named[0].replace('_', '-')} needs -o FOLDER, where its pictures and verdicts go"
-        )
+        raise ConfigError(f"--{named[0].replace('_', '-')} needs -o FOLDER, where its images and verdicts go")
 
 
 def _progress(done: int, total: int, edits) -> None:

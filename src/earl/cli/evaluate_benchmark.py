@@ -49,18 +49,16 @@ def add_stages(parser: argparse.ArgumentParser, *, area: int | None, verifier: s
     """Options that all benchmarks have."""
     group = parser.add_argument_group("editor")
     add = group.add_argument
-    add("--predictions", metavar="DIR", help="score pictures made elsewhere: ID.png, or predictions.jsonl")
+    add("--predictions", metavar="DIR", help="score images made elsewhere: ID.png, or predictions.jsonl")
     add("--name", help="what to call what is evaluated (default: the model, or the folder's name)")
     if area:
         add(
             "--area",
             type=shared.integer(64),
-            help=f"px² of the pictures (default: the model's own; {area:,} with --predictions)",
+            help=f"px² of the images (default: the model's own; {area:,} with --predictions)",
         )
     add("--reasoning", action="store_true", help="let the model write a chain of thought first")
-    add(
-        "--best-of", type=shared.integer(1, 64), default=1, help="pictures drawn for a task, the best is kept"
-    )
+    add("--best-of", type=shared.integer(1, 64), default=1, help="images drawn for a task, the best is kept")
     add_verifier(parser, default=verifier)
     add_verifier(parser, default="", prefix="best-by", flag="best-by")
     group = parser.add_argument_group("stages")
@@ -132,7 +130,7 @@ def run_stages(
         return 0
     print(title(results))
     print(text(results))
-    print(f"tables are in {options.out}; `earl evaluate page {options.out}` shows the pictures")
+    print(f"tables are in {options.out}; `earl evaluate page {options.out}` shows the images")
     return 0
 
 
@@ -145,7 +143,7 @@ def _chooser(options: argparse.Namespace) -> Any:
             raise ConfigError("--best-by picks the best of several: say how many with --best-of")
         return None
     if options.predictions:
-        raise ConfigError("--best-of draws with a model; pictures given with --predictions are one a task")
+        raise ConfigError("--best-of draws with a model; images given with --predictions are one a task")
     if not options.best_by:
         raise ConfigError("--best-of needs --best-by: the verifier that picks (judge, ground or scene)")
     return Judging(*verifier_of(options, prefix="best-by", flag="best-by"))

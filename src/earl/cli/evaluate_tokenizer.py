@@ -15,8 +15,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--num", type=shared.integer(1), default=200, help="scenes, drawn in the five styles in turn")
     add("--seed", type=shared.seed, default=0, help="of the scenes")
     add("--split", choices=shared.SPLITS[1:], default="test", help="heldout: combinations never trained on")
-    add("--resolution", type=shared.integer(16), help="px, side of the pictures (default: the model's)")
-    add("--batch", type=shared.integer(1), default=32, help="pictures encoded together")
+    add("--resolution", type=shared.integer(16), help="px, side of the images (default: the model's)")
+    add("--batch", type=shared.integer(1), default=32, help="images encoded together")
     add("--json", metavar="FILE", help="also write the numbers there")
     add("--force", action="store_true", help="overwrite FILE if it exists")
 
@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
         batch=options.batch,
     )
     eyes = load_vision_tokenizer(options.model, device=pick_device(options.device), revision=options.revision)
-    with progress("pictures", options.num) as on_batch:
+    with progress("images", options.num) as on_batch:
         report = evaluate_tokenizer(eyes, benchmark, name=options.model, on_batch=on_batch)
     if file:
         write_json(report, file)

@@ -24,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
     for row in rows:
         print(_shown(row))
     print(
-        "\nmemory: GiB to edit one picture (weights, the vision tokenizer in float32, one cache of keys and\n"
+        "\nmemory: GiB to edit one image (weights, the vision tokenizer in float32, one cache of keys and\n"
         "values), computed, not measured; the CUDA context and activations come on top.\n"
         "scores: VIEScore overall, 0-10, gpt-4o-mini, as published (arXiv 2508.01119).\n"
         "licence: where none is shown, see the model's page on huggingface.co."
@@ -71,7 +71,7 @@ def _shipped() -> dict[str, Any]:
     sizes = {"float32": edit_bytes(shape, vision, area, "float32")}
     return {
         "name": SHIPPED,
-        "about": f"in the package: edits pictures of the procedural world, {area} px²",
+        "about": f"in the package: edits images of the procedural world, {area} px²",
         "shipped": True,
         "parameters": shape.parameters,
         "layout": "earl",

@@ -70,7 +70,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 def add_sampling(parser: argparse.ArgumentParser) -> None:
     """How the image codes are drawn."""
     group = parser.add_argument_group("sampling")
-    group.add_argument("--seed", type=seed, default=0, help="same seed, same picture")
+    group.add_argument("--seed", type=seed, default=0, help="same seed, same image")
     group.add_argument("--temperature", type=number(0, 100, above=True), default=1.0)
     group.add_argument("--top-k", type=integer(0), default=2048, help="likeliest codes kept; 0 keeps all")
     group.add_argument(

@@ -17,7 +17,7 @@ from earl.errors import OutputError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tiff": "TIFF"}
+IMAGES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tiff": "TIFF"}
 
 
 def claim(paths: Sequence[str | Path], *, force: bool) -> list[Path]:
@@ -42,21 +42,21 @@ def claim(paths: Sequence[str | Path], *, force: bool) -> list[Path]:
     return claimed
 
 
-def claim_pictures(path: str | Path, count: int, *, force: bool) -> list[Path]:
+def claim_images(path: str | Path, count: int, *, force: bool) -> list[Path]:
     """The files of `count` pictures: the path itself for one, else NAME-1.png, NAME-2.png, …
 
     Raises OutputError as `claim` does, and for a file type that is no picture.
     """
     path = Path(path)
-    if path.suffix.lower() not in PICTURES:
-        raise OutputError(f"{path} does not end in a picture type; use one of {', '.join(PICTURES)}")
+    if path.suffix.lower() not in IMAGES:
+        raise OutputError(f"{path} does not end in an image type; use one of {', '.join(IMAGES)}")
     names = [path] if count == 1 else [path.with_stem(f"{path.stem}-{i + 1}") for i in range(count)]
     return claim(names, force=force)
 
 
-def write_picture(image: Image, path: Path) -> None:
-    """Write a picture in the form its name says. Raises OutputError; an older file stays intact."""
-    kind = PICTURES[path.suffix.lower()]
+def write_image(image: Image, path: Path) -> None:
+    """Write an image in the form its name says. Raises OutputError; an older file stays intact."""
+    kind = IMAGES[path.suffix.lower()]
     _write(path, lambda file: image.save(file, format=kind, **({"quality": 95} if kind != "PNG" else {})))
 
 

@@ -15,18 +15,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("-o", "--out", required=True, help="folder of shards; continued if it was cut short")
     add("--vision", required=True, metavar="MODEL", help="vision tokenizer that makes the codes")
-    add("--sources", type=shared.integer(1), default=20_000, help="source pictures")
+    add("--sources", type=shared.integer(1), default=20_000, help="source images")
     add("--edits", type=shared.integer(1, 16), default=4, help="most edits of one source")
     add("--split", choices=shared.SPLITS, default="train")
     add("--families", nargs="+", default=(), metavar="FAMILY", help="only these edit families")
     add("--kinds", choices=("full", "few"), default="full", help="few: plain large solids only")
     add("--first-seed", type=shared.seed, default=0)
     add("--resolution", type=shared.integer(16, 4096), default=64, help="px, a multiple of 8")
-    add("--shard-sources", type=shared.integer(1), default=1024, help="source pictures of a shard")
+    add("--shard-sources", type=shared.integer(1), default=1024, help="source images of a shard")
     add("--questions", type=shared.integer(0, 64), default=2, help="about the source, of each edit")
     add("--margin", type=shared.integer(0, 8), default=0, help="cells around a change that count as changed")
-    add("--batch", type=shared.integer(1), default=64, help="pictures encoded at once")
-    add("--workers", type=shared.integer(0, 1024), default=0, help="processes that draw pictures")
+    add("--batch", type=shared.integer(1), default=64, help="images encoded at once")
+    add("--workers", type=shared.integer(0, 1024), default=0, help="processes that draw images")
     add("--device", choices=shared.DEVICES, default="auto", help="auto: CUDA where there is one")
 
 
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
         options.out, encoder, settings, batch=options.batch, workers=options.workers, on_shard=_progress
     )
     seconds = time.perf_counter() - began
-    print(f"{options.sources} source pictures of the {options.split} split in {folder}, {seconds:.0f} s")
+    print(f"{options.sources} source images of the {options.split} split in {folder}, {seconds:.0f} s")
     return 0
 
 

@@ -28,7 +28,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add("-o", "--out", required=True, help="folder of shards; continued if it was cut short")
     add("--vision", required=True, metavar="MODEL", help="vision tokenizer that makes the codes")
-    add("--area", type=shared.integer(64), help="px² that pictures are brought to; default: the tokenizer's")
+    add("--area", type=shared.integer(64), help="px² that images are brought to; default: the tokenizer's")
     _add_where(parser)
     group = parser.add_argument_group("what goes in")
     group.add_argument("--limit", type=shared.integer(0), default=0, help="rows looked at; 0: all")
@@ -36,7 +36,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--holdout",
         type=shared.number(0, 0.5),
         default=0.0,
-        help="share of source pictures kept for --split validation, and left out of every other split",
+        help="share of source images kept for --split validation, and left out of every other split",
     )
     group.add_argument(
         "--holdout-test",
@@ -72,10 +72,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--ray-address", help="of a Ray cluster; default: RAY_ADDRESS, else this machine")
     group.add_argument("--shard-rows", type=shared.integer(1), default=512, help="rows of a shard")
-    group.add_argument(
-        "--batch", type=shared.integer(1), default=16, help="pairs of pictures encoded at once"
-    )
-    group.add_argument("--readers", type=shared.integer(0, 256), default=0, help="threads that open pictures")
+    group.add_argument("--batch", type=shared.integer(1), default=16, help="pairs of images encoded at once")
+    group.add_argument("--readers", type=shared.integer(0, 256), default=0, help="threads that open images")
     group.add_argument(
         "--device", choices=shared.DEVICES, default="auto", help="auto: CUDA where there is one"
     )

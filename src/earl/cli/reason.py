@@ -13,14 +13,14 @@ from earl.cli.endpoint import add_endpoint, make_asker, watcher
 if TYPE_CHECKING:
     from earl.reasoning.annotate import Totals
     from earl.reasoning.asking import Tally
-    from earl.reasoning.images import Pictures
+    from earl.reasoning.images import Images
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("prepared", metavar="DIR", help="folder of tokenised shards; it is not changed")
     add("-o", "--out", required=True, help="folder of shards with reasoning; continued if it was cut short")
-    shown = parser.add_argument_group("pictures that the model sees").add_argument
+    shown = parser.add_argument_group("images that the model sees").add_argument
     shown("--vision", metavar="MODEL", help="decode the shards' codes with the tokenizer that made them")
     shown("--source", metavar="SOURCE", help="or show those that the shards were prepared from")
     shown("--path", help="files of a built-in source, as given to `earl prepare`")
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
 
     if (options.vision is None) == (options.source is None):
         raise ConfigError(
-            "which pictures is the model to see? Give --vision MODEL, or the --source of the shards"
+            "which images is the model to see? Give --vision MODEL, or the --source of the shards"
         )
     template = load_template("reasoning", options.prompts)
     asker = make_asker(options)
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
 
     began = time.perf_counter()
     work = make_reasoning(
-        options.prepared, options.out, asker, template, _pictures(options), settings, on_progress=progress
+        options.prepared, options.out, asker, template, _images(options), settings, on_progress=progress
     )
     totals = asyncio.run(work)
     seconds = time.perf_counter() - began
@@ -76,10 +76,10 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _pictures(options: argparse.Namespace) -> Pictures:
+def _images(options: argparse.Namespace) -> Images:
     from pathlib import Path
 
-    from earl.reasoning.images import DecodedPictures, SourcePictures
+    from earl.reasoning.images import DecodedImages, SourceImages
 
     if options.vision:
         from earl.data.shards import read_manifest
@@ -88,7 +88,7 @@ def _pictures(options: argparse.Namespace) -> Pictures:
 
         fingerprint = str(read_manifest(Path(options.prepared))["fingerprint"])
         vision = load_vision_tokenizer(options.vision, device=pick_device(options.device))
-        return DecodedPictures(vision, fingerprint, options.vision)
+        return DecodedImages(vision, fingerprint, options.vision)
     from earl.data.sources import open_source, parse_map
 
     source = open_source(
@@ -99,4 +99,4 @@ def _pictures(options: argparse.Namespace) -> Pictures:
         split=options.split,
         instructions={},  # the shards have them
     )
-    return SourcePictures(source)
+    return SourceImages(source)

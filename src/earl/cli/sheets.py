@@ -1,4 +1,4 @@
-"""Pictures for people: before and after side by side, and many of them on one sheet."""
+"""Images for people: before and after side by side, and many of them on one sheet."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from earl.records import Box
 
-SIDE = 288  # px, of a shown picture
+SIDE = 288  # px, of a shown image
 GAP = 12  # px
 FONT_SIZE = 17  # px
 LINE = 22  # px
-BOXED = 512  # px, longer side of a picture with boxes
+BOXED = 512  # px, longer side of an image with boxes
 MARKS = ((220, 38, 38), (37, 99, 235), (22, 163, 74), (202, 138, 4))
 PAPER, INK, FAINT = (255, 255, 255), (24, 24, 27), (113, 113, 122)
 
@@ -21,20 +21,20 @@ Row = tuple[str, Sequence[Image.Image]]
 
 
 def shown_size(image: Image.Image) -> tuple[int, int]:
-    """(width, height) in px at which a picture is shown: its longer side has `SIDE`."""
+    """(width, height) in px at which an image is shown: its longer side has `SIDE`."""
     scale = SIDE / max(image.size)
     return max(1, round(image.width * scale)), max(1, round(image.height * scale))
 
 
 def enlarged(image: Image.Image) -> Image.Image:
-    """A picture scaled to its shown size."""
+    """An image scaled to its shown size."""
     return image.convert("RGB").resize(shown_size(image), Image.Resampling.LANCZOS)
 
 
 def side_by_side(
     title: str, images: Sequence[Image.Image], labels: Sequence[str] = (), *, title_lines: int = 1
 ) -> Image.Image:
-    """Pictures in a row under a title of at least `title_lines` lines, each with its label below."""
+    """Images in a row under a title of at least `title_lines` lines, each with its label below."""
     shown = [enlarged(image) for image in images]
     width = _row_width(images)
     lines = _wrapped(title, width)
@@ -56,7 +56,7 @@ def side_by_side(
 
 
 def with_boxes(image: Image.Image, boxes: Sequence[Box]) -> Image.Image:
-    """A picture, enlarged to `BOXED` where it is smaller, with numbered boxes drawn on it.
+    """An image, enlarged to `BOXED` where it is smaller, with numbered boxes drawn on it.
 
     Boxes are in pixels of `image`; what reaches over its edge is cut.
     """
@@ -74,7 +74,7 @@ def with_boxes(image: Image.Image, boxes: Sequence[Box]) -> Image.Image:
 
 
 def contact_sheet(rows: Sequence[Row], columns: int = 2) -> Image.Image:
-    """One cell per row, its pictures side by side under its title; `columns` cells across."""
+    """One cell per row, its images side by side under its title; `columns` cells across."""
     lines = max(len(_wrapped(title, _row_width(images))) for title, images in rows)
     cells = [side_by_side(title, images, title_lines=lines) for title, images in rows]
     across = min(columns, len(cells))

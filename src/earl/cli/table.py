@@ -31,18 +31,18 @@ class Command:
 
 
 COMMANDS = (
-    Command("demo", "demo", "edit an example picture with the shipped model and show before and after"),
-    Command("edit", "edit", "edit a picture as an instruction says"),
-    Command("verify", "verify", "score an edit of a world picture, four scores 0-10"),
+    Command("demo", "demo", "edit an example image with the shipped model and show before and after"),
+    Command("edit", "edit", "edit an image as an instruction says"),
+    Command("verify", "verify", "score an edit of a world image, four scores 0-10"),
     Command("verifier serve", "verifier", "serve a verifier over HTTP, in the shape of OpenAI's chat API"),
     Command(
         "verifier check", "verifier", "see whether a judge can be reached, and which model it is", "_check"
     ),
     Command("verifier calibrate", "calibrate", "how the scene verifier scores edits known good and bad"),
     Command("verifier agree", "agree", "rank correlation of a verifier with human ratings"),
-    Command("evaluate world", "evaluate", "edit unseen world pictures, score them, print a table by family"),
+    Command("evaluate world", "evaluate", "edit unseen world images, score them, print a table by family"),
     Command(
-        "evaluate tokenizer", "evaluate_tokenizer", "what a vision tokenizer keeps of unseen world pictures"
+        "evaluate tokenizer", "evaluate_tokenizer", "what a vision tokenizer keeps of unseen world images"
     ),
     Command("evaluate compare", "evaluate_compare", "compare two evaluations, task by task"),
     Command("evaluate table", "evaluate_compare", "put evaluations beside the paper's results", "_table"),
@@ -51,12 +51,10 @@ COMMANDS = (
     Command("world sample", "world", "write example tasks of the world as PNG and JSON"),
     Command("prepare world", "prepare", "render, tokenise and store world edits for training"),
     Command("prepare text", "prepare", "learn a small text tokenizer from the world's sentences", "_text"),
-    Command(
-        "prepare", "prepare_source", "tokenise a data set of the paper, a benchmark, or your own pictures"
-    ),
+    Command("prepare", "prepare_source", "tokenise a data set of the paper, a benchmark, or your own images"),
     Command("data sources", "data", "list the built-in data sets and benchmarks", "_sources"),
     Command("data stats", "data", "count what tokenised shards hold, and draw a sheet of it", "_stats"),
-    Command("data check-overlap", "data", "find evaluation pictures among training pictures", "_overlap"),
+    Command("data check-overlap", "data", "find evaluation images among training images", "_overlap"),
     Command("data weights", "data", "weights of a mixture, upsampled or by temperature", "_weights"),
     Command("reason make", "reason", "write chains of thought for prepared edits, by a multimodal model"),
     Command("train tokenizer", "train", "learn a vision tokenizer", "_tokenizer"),

@@ -110,7 +110,7 @@ def _measure_edits(recipe: SftRecipe):
 
     start = recipe.model.vision_tokenizer or recipe.model.start
     if start is None:
-        raise ConfigError("validation.edits needs model.vision_tokenizer: edits are judged as pictures")
+        raise ConfigError("validation.edits needs model.vision_tokenizer: edits are judged as images")
     return _Measure(start, recipe.model.text_tokenizer or recipe.model.start, recipe.model.area)
 
 

@@ -14,8 +14,8 @@ PARTS = ("edit_success", "over_editing", "naturalness", "artifacts")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", help="the world picture before the edit")
-    parser.add_argument("edited", help="the picture after it")
+    parser.add_argument("source", help="the world image before the edit")
+    parser.add_argument("edited", help="the image after it")
     parser.add_argument("instruction", help="what was asked")
     parser.add_argument("--json", action="store_true", help="print the verdict as JSON")
 

@@ -1,4 +1,4 @@
-"""`earl world sample`: example tasks as pictures and JSON, and a contact sheet to look at."""
+"""`earl world sample`: example tasks as images and JSON, and a contact sheet to look at."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=shared.seed, default=0, help="of the first task; the next ones count up")
     add("--split", choices=shared.SPLITS, default="test")
     add("--families", nargs="+", metavar="FAMILY", help="only these edit families")
-    add("--resolution", type=shared.integer(16, 4096), default=64, help="px, side of the pictures")
-    add("--sheet", metavar="FILE", help="also write all tasks as one picture")
+    add("--resolution", type=shared.integer(16, 4096), default=64, help="px, side of the images")
+    add("--sheet", metavar="FILE", help="also write all tasks as one image")
     add("--force", action="store_true", help="overwrite files that exist")
 
 
 def run(options: argparse.Namespace) -> int:
     from PIL import Image
 
-    from earl.cli.outputs import claim, claim_pictures, write_json, write_picture
+    from earl.cli.outputs import claim, claim_images, write_image, write_json
     from earl.cli.sheets import contact_sheet
     from earl.world import render, sample_task
 
@@ -31,13 +31,13 @@ def run(options: argparse.Namespace) -> int:
     names = [f"{options.split}-{options.seed + i}" for i in range(options.num)]
     pictures = [folder / f"{name}-{side}.png" for name in names for side in ("source", "target")]
     claim([*pictures, folder / "tasks.json"], force=options.force)
-    sheet = claim_pictures(options.sheet, 1, force=options.force)[0] if options.sheet else None
+    sheet = claim_images(options.sheet, 1, force=options.force)[0] if options.sheet else None
     tasks = [sample_task(options.seed + i, options.split, options.families) for i in range(options.num)]
     records, rows = [], []
     for name, task in zip(names, tasks, strict=True):
         pair = [Image.fromarray(render(scene, options.resolution)) for scene in (task.source, task.target)]
         for image, side in zip(pair, ("source", "target"), strict=True):
-            write_picture(image, folder / f"{name}-{side}.png")
+            write_image(image, folder / f"{name}-{side}.png")
         rows.append((task.instruction, pair))
         records.append(
             {
@@ -56,6 +56,6 @@ def run(options: argparse.Namespace) -> int:
     write_json(records, folder / "tasks.json")
     print(f"{len(tasks)} tasks in {folder}, described in {folder / 'tasks.json'}")
     if sheet:
-        write_picture(contact_sheet(rows), sheet)
+        write_image(contact_sheet(rows), sheet)
         print(f"contact sheet in {sheet}")
     return 0

@@ -27,7 +27,7 @@ class Rollouts(Section):
     max_text_tokens: Count = Field(default=1024, description="ids of reasoning, at most")
     decode: Literal["float32", "bf16", "auto"] = Field(
         default="float32",
-        description="what sampled pictures are decoded in; auto: bf16 where the device has it natively",
+        description="what sampled images are decoded in; auto: bf16 where the device has it natively",
     )
     engine: Literal["earl", "vllm", "vllm-server"] = Field(
         default="earl", description="who samples: ours, vLLM in this process, or a vLLM server"
@@ -185,8 +185,8 @@ class HeldOut(Section):
 
 
 class Samples(Section):
-    """Pictures of the run for its report, as strips: source, the group's edits, target."""
+    """Images of the run for its report, as strips: source, the group's edits, target."""
 
     every: Steps = Field(default=20, description="steps between them; 0 leaves them out")
     prompts: Count = Field(default=4, description="of a step's prompts, the first")
-    side: int = Field(default=128, ge=16, le=1024, description="px, larger pictures are made smaller")
+    side: int = Field(default=128, ge=16, le=1024, description="px, larger images are made smaller")

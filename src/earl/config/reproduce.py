@@ -24,8 +24,8 @@ def _refuse_targets_alone(section: str, neighbours: int, targets: float) -> None
 class DataBudget(Section):
     """Tokenised shards for the SFT cells, one folder of simple edits and one of complex ones."""
 
-    sources: Count = Field(default=8000, description="source pictures of each, up to 4 edits of each")
-    validation: Count = Field(default=150, description="source pictures of the validation split")
+    sources: Count = Field(default=8000, description="source images of each, up to 4 edits of each")
+    validation: Count = Field(default=150, description="source images of the validation split")
     margin: int = Field(default=0, ge=0, le=8, description="as `earl prepare world --margin`")
 
 
@@ -75,7 +75,7 @@ class RlBudget(Section):
     neighbours: Steps = Field(default=0, description="codes that share gradients; 0: none do")
     targets: Fraction = Field(default=0.0, description="share of what is predicted that they share too")
     decode: Literal["float32", "bf16", "auto"] = Field(
-        default="float32", description="what sampled pictures are decoded in, as rollouts.decode"
+        default="float32", description="what sampled images are decoded in, as rollouts.decode"
     )
     heldout: Steps = Field(default=32, description="held-out prompts, looked at five times")
     max_text_tokens: Count = Field(default=512, description="ids of reasoning, at most")

@@ -56,7 +56,7 @@ class Batch(Section):
     pool: Count = Field(default=16, description="updates drawn ahead and sorted by length (bucketing)")
     share: Count = Field(
         default=1,
-        description="edits that share one computation of their source picture, where they have the same",
+        description="edits that share one computation of their source image, where they have the same",
     )
 
     @model_validator(mode="after")
@@ -209,9 +209,7 @@ class Model(Section):
     size: str | None = Field(default=None, description="name in earl.policy.SIZES, created from scratch")
     text_tokenizer: str | None = Field(default=None, description="folder; default: the start's own")
     vision_tokenizer: str | None = Field(default=None, description="folder or name; default: the start's own")
-    area: int | None = Field(
-        default=None, ge=64, description="px², of the pictures; default: the tokenizer's"
-    )
+    area: int | None = Field(default=None, ge=64, description="px², of the images; default: the tokenizer's")
     warm_start_visual: bool = Field(
         default=False, description="begin the visual embeddings and head from the tokenizer's codebook"
     )

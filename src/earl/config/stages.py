@@ -97,10 +97,10 @@ class BaseTasks(Section):
     image_to_caption: Fraction = 0.2
     identity: Fraction = Field(default=0.4, description="an edit that asks for no change: copying")
     answer: Fraction = Field(
-        default=0.0, description="answers to questions about a picture; the shards must have them"
+        default=0.0, description="answers to questions about an image; the shards must have them"
     )
     cover: Fraction = Field(
-        default=0.0, description="the picture with what a question names covered; needs questions too"
+        default=0.0, description="the image with what a question names covered; needs questions too"
     )
     edit: Fraction = Field(default=0.0, description="edits, as in SFT, so that what is read is put to use")
 
@@ -209,14 +209,14 @@ class TokenizerModel(Section):
     start: str | None = Field(default=None, description="folder or name to continue from")
     keep_codes: bool = Field(
         default=False,
-        description="teach the decoder alone: pictures keep their codes, so policies stay valid; needs start",
+        description="teach the decoder alone: images keep their codes, so policies stay valid; needs start",
     )
     base_channels: int = Field(default=32, ge=32, description="width; a multiple of 32 (GroupNorm)")
     channel_multiplier: tuple[Count, ...] = (1, 1, 2, 4)
     residual_blocks: Count = 1
     codebook_size: int = Field(default=512, ge=2)
     code_dimensions: int = Field(default=4, ge=1, description="of one code")
-    area: int = Field(default=64 * 64, ge=64, description="px² of the pictures it is meant for")
+    area: int = Field(default=64 * 64, ge=64, description="px² of the images it is meant for")
 
     @model_validator(mode="after")
     def _groups(self) -> TokenizerModel:
@@ -228,23 +228,23 @@ class TokenizerModel(Section):
 
 
 class TokenizerImages(Section):
-    """The pictures a tokenizer learns from: the world's, rendered once into a cache, or a folder's."""
+    """The images a tokenizer learns from: the world's, rendered once into a cache, or a folder's."""
 
     origin: Literal["world", "folder"] = "world"
     folder: str | None = Field(default=None, description="of image files, for origin = 'folder'")
-    resolution: int = Field(default=64, ge=16, le=4096, description="px, side of the square pictures")
-    count: Count = Field(default=20_000, description="pictures rendered into the cache")
+    resolution: int = Field(default=64, ge=16, le=4096, description="px, side of the square images")
+    count: Count = Field(default=20_000, description="images rendered into the cache")
     crop: int | None = Field(default=None, ge=16, description="px, side of the crops of the first part")
     crop_steps: Steps = Field(default=0, description="steps trained on crops")
-    crops_per_picture: Count = Field(default=1, description="crops taken from each picture of a batch")
+    crops_per_image: Count = Field(default=1, description="crops taken from each image of a batch")
     even_styles: bool = Field(
         default=False,
-        description="each world picture in the next style in turn; tasks are mostly day and night",
+        description="each world image in the next style in turn; tasks are mostly day and night",
     )
     families: tuple[str, ...] = Field(
         default=(), description="world tasks of these edit families only; none given: of all"
     )
-    cache: str | None = Field(default=None, description="file of drawn pictures; default: in run.folder")
+    cache: str | None = Field(default=None, description="file of drawn images; default: in run.folder")
 
     @model_validator(mode="after")
     def _crops(self) -> TokenizerImages:
@@ -269,7 +269,7 @@ class TokenizerLosses(Section):
     l1: float = Field(default=1.0, ge=0)
     l2: float = Field(default=1.0, ge=0)
     gradient: float = Field(default=1.0, ge=0, description="differences between neighbouring pixels")
-    color: float = Field(default=0.0, ge=0, description="of 4 x 4 blocks, more where the picture is vivid")
+    color: float = Field(default=0.0, ge=0, description="of 4 x 4 blocks, more where the image is vivid")
     commitment: float = Field(default=0.25, ge=0)
     edges: float = Field(default=0.0, ge=0, description="how much more pixels near strong edges count")
     warmup_steps: Steps = Field(default=500, description="steps without quantisation, then k-means start")

@@ -32,7 +32,7 @@ class Asking(Section):
     max_tokens: Count = Field(default=1024, description="of one answer")
     seed: int | None = Field(default=None, description="sent along")
     samples: Count = Field(default=1, description="answers averaged; needs a temperature above 0")
-    swap: bool = Field(default=False, description="ask in both orders of the pictures and average")
+    swap: bool = Field(default=False, description="ask in both orders of the images and average")
     structured: bool = Field(default=False, description="ask for the JSON schema of the answer")
     expected: bool = Field(default=False, description="mean score under the token log-probabilities")
     extra: dict[str, Any] = Field(default_factory=dict, description="into the request's body as it is")

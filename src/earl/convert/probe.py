@@ -33,7 +33,7 @@ def probe_logits(policy: Any) -> Tensor:
 
 @torch.no_grad()
 def probe_vision(tokenizer: VisionTokenizer) -> tuple[Tensor, Tensor]:
-    """Codes of two fixed pictures, (2, 8, 8), and the pixels that they decode to, (2, 3, 64, 64)."""
+    """Codes of two fixed images, (2, 8, 8), and the pixels that they decode to, (2, 3, 64, 64)."""
     generator = torch.Generator().manual_seed(1)
     coarse = torch.rand(2, 3, 8, 8, generator=generator) * 2 - 1
     pixels = torch.nn.functional.interpolate(coarse, size=(64, 64), mode="bicubic").clamp(-1, 1)

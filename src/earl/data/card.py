@@ -139,7 +139,7 @@ def _page(name: str, card: Mapping[str, Any]) -> str:
     if held := card.get("holdout"):
         shares = ", ".join(f"{share:g} to {split}" for split, share in held.items())
         lines += [
-            f"Holdout by the bytes of the source picture: {shares}; all edits of a picture are on one side.",
+            f"Holdout by the bytes of the source picture: {shares}; all edits of an image are on one side.",
             "",
         ]
     lines += [

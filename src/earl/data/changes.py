@@ -14,7 +14,7 @@ CELL = 8
 def changed_cells(
     source: NDArray[np.uint8], target: NDArray[np.uint8], *, tolerance: int = 2, dilate: int = 1
 ) -> NDArray[np.bool_]:
-    """The cells whose pixels differ between two pictures, and their neighbours.
+    """The cells whose pixels differ between two images, and their neighbours.
 
     The vision tokenizer's receptive field reaches past a cell, so a cell beside a change may need
     another code too; farther away only its global operations (normalisation, attention) differ.
@@ -43,7 +43,7 @@ def changed_cells(
 def stitch(
     source_HW: NDArray[np.integer], target_HW: NDArray[np.integer], changed_HW: NDArray[np.bool_]
 ) -> NDArray[np.integer]:
-    """The target's codes where the picture changes, the source's own everywhere else.
+    """The target's codes where the image changes, the source's own everywhere else.
 
     The tokenizer's global operations change about a third of the codes far from an edit, invisibly;
     a stitched target asks the policy to copy there instead of guessing.
@@ -58,7 +58,7 @@ def changed_boxes(
     dilated: int = 1,
     most: int = 4,
 ) -> tuple[Box, ...]:
-    """Boxes around the regions in which two pictures differ, the largest first.
+    """Boxes around the regions in which two images differ, the largest first.
 
     Args:
         changed_HW: `changed_cells` of the pictures.
@@ -69,7 +69,7 @@ def changed_boxes(
 
     Returns:
         Boxes in pixels; none where nothing differs. Specks, of less than 2% of the changed area, are
-        left out. A change of most of the picture is one box around all of it.
+        left out. A change of most of the image is one box around all of it.
     """
     rows, columns = changed_HW.shape
     core_HW = changed_HW.copy()

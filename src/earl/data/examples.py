@@ -34,7 +34,7 @@ KEEP = (
     "keep the picture as it is",
     "keep it",
     "keep the scene",
-    "copy the picture",
+    "copy the image",
     "change nothing",
     "keep the scene in the picture",
     "leave it as it is",
@@ -42,7 +42,7 @@ KEEP = (
     "keep all objects",
     "leave the scene",
     "make it the same",
-    "make the picture the same",
+    "make the image the same",
 )
 """The instructions of an identity edit. They differ in length, as instructions of edits do: where
 the source's cells lie, seen from the copy's, then has to be worked out from the sequence."""
@@ -56,7 +56,7 @@ Task = Literal["caption_to_image", "image_to_caption", "identity"]
 @dataclass(frozen=True, slots=True)
 class Example:
     """One sequence: ids (T,), kinds (T,) with FORCED where there is no loss, which visual tokens
-    lie in a cell that the edit changes (T,), and how many ids BOS and the source picture take:
+    lie in a cell that the edit changes (T,), and how many ids BOS and the source image take:
     edits of one source can share them (0: nothing can be shared)."""
 
     ids: NDArray[np.int32]
@@ -99,10 +99,10 @@ def edit_example(
 
 
 def whole_example(edit: Edit, side: Literal[0, 1], task: Task, tokenizer: TextTokenizer) -> Example:
-    """A picture of an edit as a sequence of the base stage; the loss is on all tokens.
+    """An image of an edit as a sequence of the base stage; the loss is on all tokens.
 
     Args:
-        side: 0 the source picture, 1 the target.
+        side: 0 the source image, 1 the target.
         task: caption_to_image `BOS caption image EOS`, image_to_caption `BOS image caption EOS`,
             identity: the edit that keeps everything.
 
@@ -129,9 +129,9 @@ def whole_example(edit: Edit, side: Literal[0, 1], task: Task, tokenizer: TextTo
 
 
 def answer_example(edit: Edit, number: int, tokenizer: TextTokenizer) -> Example:
-    """A question about the source picture and its answer: `BOS image question answer EOS`.
+    """A question about the source image and its answer: `BOS image question answer EOS`.
 
-    The loss is on the answer and EOS. `prefix` is as in `edit_example`: questions about one picture
+    The loss is on the answer and EOS. `prefix` is as in `edit_example`: questions about one image
     can share it, with each other and with its edits.
     """
     answer = [*tokenizer.encode(" " + edit.answers[number]), tokenizer.vocabulary.eos]
@@ -142,7 +142,7 @@ def answer_example(edit: Edit, number: int, tokenizer: TextTokenizer) -> Example
 def cover_example(edit: Edit, number: int, tokenizer: TextTokenizer) -> Example:
     """A question that names solids, answered by a picture: the source, with `COVER` in their cells.
 
-    Laid out as the edit of the same picture is, with the loss on the completion, but nothing in it is
+    Laid out as the edit of the same image is, with the loss on the completion, but nothing in it is
     a matter of chance, and each cell depends on what the words name.
 
     Raises:
@@ -184,11 +184,11 @@ def _after_source(
     *,
     changed_HW: NDArray[np.bool_] | None = None,
 ) -> Example:
-    """What follows the source picture and some words; the loss is on what follows, as `scored` marks it.
+    """What follows the source image and some words; the loss is on what follows, as `scored` marks it.
 
     Args:
         scored: the kind of each id of the completion.
-        changed_HW: which cells of the picture in the completion the edit changes; None: none.
+        changed_HW: which cells of the image in the completion the edit changes; None: none.
     """
     prompt = write_prompt(edit.source_codes, words, tokenizer)
     ids = np.array([*prompt, *completion], np.int32)

@@ -1,4 +1,4 @@
-"""Whether pictures of one set are in another: the same pixels, or pictures that look the same.
+"""Whether images of one set are in another: the same pixels, or images that look the same.
 
 The exact fingerprint is of the upright RGB pixels, so another file format without loss keeps it.
 The look is a 64-bit perceptual hash (the signs of the low frequencies of a 32x32 grey copy about
@@ -25,14 +25,14 @@ from earl.errors import DataError, ImageError
 from earl.vision import open_image
 
 _SIDE, _LOW = 32, 8  # px of the grey copy; frequencies kept each way
-_FLAT = 2.0  # levels: a picture with less contrast than this looks like any other flat one
+_FLAT = 2.0  # levels: an image with less contrast than this looks like any other flat one
 _CHUNK = 4096
 _IMAGES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """A picture of a set: the id of its sample, which side it is, and its hashes (`look` "" if flat)."""
+    """An image of a set: the id of its sample, which side it is, and its hashes (`look` "" if flat)."""
 
     id: str
     side: Literal["source", "target", "image"]
@@ -42,7 +42,7 @@ class Fingerprint:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A picture of the evaluation set that is in the training set; `distance` in bits of 64."""
+    """An image of the evaluation set that is in the training set; `distance` in bits of 64."""
 
     train: Fingerprint
     evaluation: Fingerprint
@@ -58,7 +58,7 @@ def exact_hash(image: Image.Image) -> str:
 
 
 def look_hash(image: Image.Image) -> str:
-    """16 hex digits, or "" of a picture too flat to look like anything."""
+    """16 hex digits, or "" of an image too flat to look like anything."""
     grey = image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX)
     values = np.asarray(grey, np.float64)
     if values.std() < _FLAT:
@@ -70,7 +70,7 @@ def look_hash(image: Image.Image) -> str:
 
 
 def fingerprints(path: str | Path) -> list[Fingerprint]:
-    """The pictures of prepared shards, or of a folder of image files.
+    """The images of prepared shards, or of a folder of image files.
 
     Raises:
         DataError: neither, or shards without fingerprints (made before there were any, or of the world).
@@ -86,7 +86,7 @@ def fingerprints(path: str | Path) -> list[Fingerprint]:
         try:
             image = open_image(file)
         except ImageError:
-            continue  # what cannot be read is no picture that could be found again
+            continue  # what cannot be read is no image that could be found again
         found.append(Fingerprint(str(file.relative_to(folder)), "image", exact_hash(image), look_hash(image)))
     return found
 
@@ -94,10 +94,10 @@ def fingerprints(path: str | Path) -> list[Fingerprint]:
 def find_overlap(
     train: Sequence[Fingerprint], evaluation: Sequence[Fingerprint], *, bits: int = 4
 ) -> list[Match]:
-    """Evaluation pictures that are in the training pictures, each with its nearest.
+    """Evaluation images that are in the training images, each with its nearest.
 
     Args:
-        bits: differing bits, 0-64, up to which two pictures look the same.
+        bits: differing bits, 0-64, up to which two images look the same.
     """
     by_pixels: dict[str, Fingerprint] = {}
     for picture in train:

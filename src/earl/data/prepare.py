@@ -3,7 +3,7 @@
 Each shard holds the rows from the end of the one before; it appears by one rename, together with
 the list of what was refused among them. So a run that is killed at any moment goes on at the row
 after its last shard, and no sample is lost or doubled. Memory holds one shard's codes and one
-batch of pictures, however large the source is.
+batch of images, however large the source is.
 """
 
 from __future__ import annotations

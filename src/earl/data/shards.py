@@ -57,7 +57,7 @@ EXTRAS = Features(
 )
 """Columns that shards of sources have besides: boxes flat, four numbers each; fingerprints of pixels."""
 QUESTIONS = Features({"questions": Repeated(Value("string")), "answers": Repeated(Value("string"))})
-"""Columns of shards with questions about the source picture, for the base stage."""
+"""Columns of shards with questions about the source image, for the base stage."""
 PART = "part.json"
 """In a shard of a source: which rows it holds."""
 
@@ -68,7 +68,7 @@ class Edit:
     edits with the same `source` have the same source picture. Without a target image
     `target_codes` is (0, 0). Boxes are in pixels of the resized source; hashes are those of
     `earl.data.overlap`, of the images as they came; `split` is empty where the folder's holds.
-    Questions are about the source picture, each with its answer."""
+    Questions are about the source image, each with its answer."""
 
     id: str
     source: str
@@ -152,7 +152,7 @@ class EditShards:
         )
 
     def bundles(self, share: int) -> list[list[int]]:
-        """Rows in bundles of at most `share` that have the same source picture, in order."""
+        """Rows in bundles of at most `share` that have the same source image, in order."""
         if share == 1:
             return [[index] for index in range(len(self))]
         bundles: list[list[int]] = []

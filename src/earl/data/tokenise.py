@@ -1,4 +1,4 @@
-"""Rows to tokenised edits: pictures opened, brought to one size, compared, encoded in one batch.
+"""Rows to tokenised edits: images opened, brought to one size, compared, encoded in one batch.
 
 Whether a row is kept, and what becomes of it, depends on the row and the settings alone: one
 process or many make the same edits of it.
@@ -27,9 +27,9 @@ from earl.vision import open_image, resize_pair, resize_to, target_size
 from earl.world.shards import Encoder
 
 HELD = ("validation", "test")
-"""The splits that the holdouts give their pictures to."""
+"""The splits that the holdouts give their images to."""
 _LEAST_SIDE = 8  # px
-_MOST_STRETCH = 1.5  # a target of another aspect than this times the source's is another picture
+_MOST_STRETCH = 1.5  # a target of another aspect than this times the source's is another image
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Preparation:
     """How a source is prepared.
 
     `area` in px²; `tolerance` in levels (0-255) below which pixels count as unchanged; `margin` cells
-    around a change count as changed too; `batch` pairs of pictures encoded at once; `readers` threads
-    that open pictures; `max_rejected` is a share (0-1). `holdout` is the share of source pictures,
+    around a change count as changed too; `batch` pairs of images encoded at once; `readers` threads
+    that open images; `max_rejected` is a share (0-1). `holdout` is the share of source images,
     chosen by their bytes, that the split "validation" keeps and every other split leaves out;
     `holdout_test` the same for the split "test".
     `limit` rows at most; 0 takes all.
@@ -68,8 +68,8 @@ class Made:
 
 
 @dataclass(frozen=True)
-class _Pictures:
-    """A sample's pictures at one size, and what was read off them at their own."""
+class _Images:
+    """A sample's images at one size, and what was read off them at their own."""
 
     sample: Sample
     source: Image.Image
@@ -94,7 +94,7 @@ def make_edits(
     """
     ours = [read for read in block if _ours(read, settings, split)]
     opened = list((pool.map if pool else map)(partial(_open, settings=settings), ours))
-    edits = list(_encode([item for item in opened if isinstance(item, _Pictures)], encoder, settings))
+    edits = list(_encode([item for item in opened if isinstance(item, _Images)], encoder, settings))
     refused = [
         {"row": read.number, "id": read.id, "reason": result}
         for read, result in zip(ours, opened, strict=True)
@@ -114,7 +114,7 @@ def _ours(read: Read, settings: Preparation, split: str) -> bool:
 
 
 def _lot(sample: Sample) -> float:
-    """A number in [0, 1) that the source picture's file draws, so that its edits stay together."""
+    """A number in [0, 1) that the source image's file draws, so that its edits stay together."""
     try:
         data = sample.source if isinstance(sample.source, bytes) else sample.source.read_bytes()
     except OSError:
@@ -122,8 +122,8 @@ def _lot(sample: Sample) -> float:
     return int.from_bytes(hashlib.blake2b(data, digest_size=6).digest(), "big") / 2**48
 
 
-def _open(read: Read, settings: Preparation) -> _Pictures | str:
-    """A sample's pictures, or the reason why there are none."""
+def _open(read: Read, settings: Preparation) -> _Images | str:
+    """A sample's images, or the reason why there are none."""
     if read.sample is None:
         return read.problem
     sample, part = read.sample, "the source image"
@@ -149,7 +149,7 @@ def _open(read: Read, settings: Preparation) -> _Pictures | str:
         else:
             hashes |= {"target_hash": exact_hash(target), "target_look": look_hash(target)}
             source, target = resize_pair(source, target, settings.area)
-        return _Pictures(sample, source, target, size, boxes, hashes)
+        return _Images(sample, source, target, size, boxes, hashes)
     except EarlError as error:
         return f"{part}: {error}"
 
@@ -159,12 +159,12 @@ def _check_pair(source: Image.Image, target: Image.Image) -> None:
     if max(aspects) > _MOST_STRETCH * min(aspects):
         raise DataError(
             f"{target.width}x{target.height} pixels, the source has {source.width}x{source.height}: "
-            "not the same picture"
+            "not the same image"
         )
 
 
-def _encode(pictures: Sequence[_Pictures], encoder: Encoder, settings: Preparation) -> Iterator[Edit]:
-    """Codes of all pictures of a batch in one call; equal pictures are encoded once."""
+def _encode(pictures: Sequence[_Images], encoder: Encoder, settings: Preparation) -> Iterator[Edit]:
+    """Codes of all images of a batch in one call; equal images are encoded once."""
     images: dict[bytes, Image.Image] = {}
     keys: list[tuple[bytes, bytes | None]] = []
     for item in pictures:
@@ -202,7 +202,7 @@ def _encode(pictures: Sequence[_Pictures], encoder: Encoder, settings: Preparati
 def mask_box(mask: Any, size: tuple[int, int]) -> tuple[Box, ...]:
     """The box around the marked region of a mask image, in pixels of an image of `size`.
 
-    Marked is what is transparent where there is transparency, else what is white in a picture of
+    Marked is what is transparent where there is transparency, else what is white in an image of
     black and white. A mask of another kind, or that marks nothing or everything, gives no box.
     """
     import io

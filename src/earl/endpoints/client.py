@@ -1,6 +1,6 @@
 """Asking a multimodal model behind an OpenAI-compatible endpoint; what goes wrong has a name.
 
-Connections, retries and back-off are the `openai` client's. Here: lossless pictures, a limit on
+Connections, retries and back-off are the `openai` client's. Here: lossless images, a limit on
 questions in flight, a deadline for each, and every way of failing as one `Trouble` with the
 verdict's status. The key comes from an environment variable only, and only if one is named.
 """
@@ -282,7 +282,7 @@ def content_of(parts: Sequence[Part], pictures: dict[str, str]) -> list[dict[str
 
 
 def data_url(image: Image) -> str:
-    """A picture as a lossless PNG in a data URL."""
+    """An image as a lossless PNG in a data URL."""
     buffer = io.BytesIO()
     image.convert("RGB").save(buffer, "PNG", compress_level=1)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -2,11 +2,11 @@
 
 A table of ratings has a row per rating:
 
-    source       picture before the edit: a path, relative to the table     needed
-    edited       picture after it                                           needed
+    source       image before the edit: a path, relative to the table     needed
+    edited       image after it                                           needed
     instruction  what was asked                                             needed
     rating       the person's score, any scale, more is better              needed
-    target       picture that was wanted, for the ground verifier
+    target       image that was wanted, for the ground verifier
     subset       a part of the table that is reported by itself
 
 Several ratings of one edit are averaged. An edit without a verdict is counted, and in no figure.
@@ -38,7 +38,7 @@ COLUMNS = (*NEEDED, "target", "subset")
 
 @dataclass(frozen=True, slots=True)
 class Rated:
-    """One edit with the mean of its ratings. `key` is of its pictures and words."""
+    """One edit with the mean of its ratings. `key` is of its images and words."""
 
     key: str
     source: Path
@@ -54,7 +54,7 @@ def read_ratings(path: str | Path) -> list[Rated]:
 
     Raises:
         DataError: a column is missing or unknown, a cell is empty, a rating is no number, or a
-            picture is not there; says the line.
+            image is not there; says the line.
     """
     path = Path(path).expanduser()
     try:
@@ -242,7 +242,7 @@ def _read_row(path: Path, line: int, row: Mapping[str | None, Any]) -> Rated:
 def _file(table: Path, name: str, where: str) -> Path:
     path = table.parent / Path(name).expanduser()
     if not path.is_file():
-        raise DataError(f"{where}: there is no picture at {path}")
+        raise DataError(f"{where}: there is no image at {path}")
     try:
         open_image(path)
     except EarlError as error:

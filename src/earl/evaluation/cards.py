@@ -1,4 +1,4 @@
-"""One edit on the page: its pictures, what was asked, its scores, and the verifier's own words."""
+"""One edit on the page: its images, what was asked, its scores, and the verifier's own words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from earl.errors import EarlError
 from earl.evaluation.folder import EvaluationFolder
 from earl.evaluation.scores import REASONS, SHORT, Scored
 
-SIDE = 256  # px, of the longer side of a picture on the page
+SIDE = 256  # px, of the longer side of an image on the page
 SMALL = 128  # px; smaller ones are shown with their pixels, without loss
 LOW, HIGH = 3.0, 7.0  # of 10, below and above which a score is coloured
 PARTS = ("edit_success", "over_editing", "naturalness", "artifacts")
@@ -59,7 +59,7 @@ def card(
     return (
         f'<article class="card" data-family="{escape(row["family"])}" data-score="{score}" data-gap="{gap}" '
         f'data-number="{row["number"]}" data-noimage="{int(edit.no_image)}" style="--shape:{width}/{height}">'
-        f'<div class="pictures">{"".join(figures)}</div>'
+        f'<div class="images">{"".join(figures)}</div>'
         f'<p class="words">{escape(row["instruction"])}</p>'
         f'<div class="line">{_score_line(edit, "A " if second else "")}<span>{escape(row["family"])}</span>'
         f"<span>{escape(row['id'])}</span></div>{_words(edit, other)}</article>"
@@ -100,7 +100,7 @@ def _points(edit: Scored) -> str:
 def _missing(edit: Scored) -> str:
     if edit.edit["state"] == "no_image":
         return "no image: " + (edit.edit.get("problem") or "the editor made none")
-    return REASONS.get(edit.edit["state"], "no picture")
+    return REASONS.get(edit.edit["state"], "no image")
 
 
 def _figure(folder: EvaluationFolder, name: str | None, caption: str, missing: str = "") -> str:
@@ -113,7 +113,7 @@ def _figure(folder: EvaluationFolder, name: str | None, caption: str, missing: s
     assert image is not None
     small = ' class="small"' if max(image.size) <= SMALL else ""
     return (
-        f'<figure><img{small} alt="{escape(caption)}" src="{picture_url(image)}">'
+        f'<figure><img{small} alt="{escape(caption)}" src="{image_url(image)}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 
@@ -123,8 +123,8 @@ def _empty(caption: str, why: str) -> str:
     return f"<figure>{inside}</figure>"
 
 
-def picture_url(image: Image.Image) -> str:
-    """A picture as a data URL: PNG where it is small, else WebP of at most 256 px a side."""
+def image_url(image: Image.Image) -> str:
+    """An image as a data URL: PNG where it is small, else WebP of at most 256 px a side."""
     buffer = io.BytesIO()
     if max(image.size) <= SMALL:
         image.save(buffer, "PNG", optimize=True)

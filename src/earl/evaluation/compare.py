@@ -86,7 +86,7 @@ def names_apart(a: EvaluationFolder, b: EvaluationFolder) -> tuple[str, str]:
 def _drawing(folder: EvaluationFolder) -> str:
     editor = folder.plan["editor"]
     if editor["kind"] == "predictions":
-        return "pictures made elsewhere"
+        return "images made elsewhere"
     how = "greedy" if editor.get("greedy") else f"temperature {editor.get('temperature', 1):g}"
     return how if editor.get("candidates", 1) == 1 else f"{how}, best of {editor['candidates']}"
 

@@ -1,4 +1,4 @@
-"""How far an edited picture is from its target, pixel by pixel: L1, PSNR, SSIM. numpy only.
+"""How far an edited image is from its target, pixel by pixel: L1, PSNR, SSIM. numpy only.
 
 Axis letters: H W rows and columns, C channels.
 """
@@ -13,7 +13,7 @@ from PIL import Image
 
 Array = NDArray[np.float64]
 SIGMA, RADIUS = 1.5, 5  # of SSIM's Gaussian window, 11 x 11
-MOST = 100.0  # dB: two equal pictures
+MOST = 100.0  # dB: two equal images
 
 
 def pixels(image: Image.Image) -> Array:

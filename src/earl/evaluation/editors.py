@@ -1,6 +1,6 @@
-"""Who makes the edits: a model of ours, or pictures that were made elsewhere.
+"""Who makes the edits: a model of ours, or images that were made elsewhere.
 
-An editor gets tasks whose pictures have been opened and gives pictures back; what cannot be made
+An editor gets tasks whose images have been opened and gives images back; what cannot be made
 is a reason, never an exception for the whole batch.
 """
 
@@ -25,13 +25,13 @@ from earl.sequence import AWAY
 from earl.vision import open_image, resize_to, target_size
 
 State = Literal["edited", "no_image", "missing", "refused"]
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 LIST = "predictions.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One picture for a task. "no_image": the model wrote none; "missing": nobody made one."""
+    """One image for a task. "no_image": the model wrote none; "missing": nobody made one."""
 
     image: Image.Image | None
     state: State = "edited"
@@ -156,28 +156,28 @@ class ModelEditor:
 
 
 class PredictionsEditor:
-    """Pictures made elsewhere: a folder of ID.png, a `predictions.jsonl`, or another evaluation's folder.
+    """Images made elsewhere: a folder of ID.png, a `predictions.jsonl`, or another evaluation's folder.
 
     Args:
         folder: where they are. `predictions.jsonl` has lines {"id": …, "image": path}; an image of
             null says that the system made none.
         name: what to call the system.
-        area: px² to which sources and pictures are brought.
+        area: px² to which sources and images are brought.
 
     Raises:
-        DataError: no such folder, or no picture in it.
+        DataError: no such folder, or no image in it.
     """
 
     def __init__(self, folder: str | Path, *, name: str = "", area: int = 65_536) -> None:
         self.folder = Path(folder).expanduser()
         if not self.folder.is_dir():
-            raise DataError(f"{folder} is no folder; give one with the edited pictures")
+            raise DataError(f"{folder} is no folder; give one with the edited images")
         self.name = name or self.folder.name
         self.area = area
         self._files = self._find()
         if not self._files:
             raise DataError(
-                f"{folder} has no pictures; name them by the task's id (ID.png), or list them in {LIST}"
+                f"{folder} has no images; name them by the task's id (ID.png), or list them in {LIST}"
             )
 
     def describe(self) -> dict[str, Any]:
@@ -191,14 +191,14 @@ class PredictionsEditor:
         return [self._one(task, image) for task, image in batch]
 
     def matches(self, tasks: Sequence[Task]) -> int:
-        """Tasks that have a picture here."""
+        """Tasks that have an image here."""
         return sum(task.key in self._files for task in tasks)
 
     def _one(self, task: Task, image: Image.Image) -> Edited:
         size = target_size(*image.size, self.area)
         source = resize_to(image, size)
         if task.key not in self._files:
-            missing = Candidate(None, "missing", problem=f"no picture of {task.id!r} in {self.folder}")
+            missing = Candidate(None, "missing", problem=f"no image of {task.id!r} in {self.folder}")
             return Edited(task, source, (missing,))
         path = self._files[task.key]
         if path is None:
@@ -220,10 +220,10 @@ class PredictionsEditor:
             return self._listed()
         found: dict[str, Path | None] = {}
         for path in sorted(self.folder.iterdir()):
-            if path.suffix.lower() in PICTURES:
+            if path.suffix.lower() in IMAGES:
                 key = safe_name(path.stem)
                 if key in found:
-                    raise DataError(f"{found[key]} and {path} are both pictures of {key!r}; remove one")
+                    raise DataError(f"{found[key]} and {path} are both images of {key!r}; remove one")
                 found[key] = path
         return found
 

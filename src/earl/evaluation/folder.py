@@ -1,13 +1,13 @@
-"""The folder of an evaluation: what was asked for, pictures, and three files that grow.
+"""The folder of an evaluation: what was asked for, images, and three files that grow.
 
     evaluation.json   benchmark, editor and verifier; written first, never changed
-    edits.jsonl       a line per task: its picture, or why there is none
+    edits.jsonl       a line per task: its image, or why there is none
     sources/ edits/ targets/   PNG, named by the task's key
     verdicts.jsonl    a line per edit: scores or a status, with the verifier's raw answers
     metrics.jsonl     a line per edit with a target: PSNR and the like
     results.json, table.md, table.tex, table.csv   written last
 
-A picture is there before the line that names it, so a line is never wrong; a picture without a
+An image is there before the line that names it, so a line is never wrong; an image without a
 line is made again, from the same seed.
 """
 
@@ -87,7 +87,7 @@ class EvaluationFolder:
     def finish_edits(self) -> None:
         write_text(self.path / "edits.done", f"{len(self.edits)}\n")
 
-    def save_picture(self, place: str, key: str, image: Image.Image) -> str:
+    def save_image(self, place: str, key: str, image: Image.Image) -> str:
         """Write a PNG; returns its path in the folder."""
         assert place in PLACES
         buffer = io.BytesIO()
@@ -96,7 +96,7 @@ class EvaluationFolder:
         return f"{place}/{key}.png"
 
     def picture(self, name: str | None) -> Image.Image | None:
-        """A picture that a line names. Raises DataError: it is gone or damaged."""
+        """An image that a line names. Raises DataError: it is gone or damaged."""
         if name is None:
             return None
         try:

@@ -41,7 +41,7 @@ def load_distance(name: str, *, clip_model: str | None = None) -> Distance:
 
 
 def frechet_distance(pairs: Iterable[Pair]) -> float:
-    """FID between edited and target pictures, on 64 Inception features (small sets), 0 is best.
+    """FID between edited and target images, on 64 Inception features (small sets), 0 is best.
 
     Raises:
         MissingExtraError: torchmetrics or the Inception weights are not here.
@@ -69,7 +69,7 @@ def frechet_distance(pairs: Iterable[Pair]) -> float:
             metric.update(torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None], real=real)
         count += 1
     if count < FID_LEAST:
-        raise ValueError(f"FID needs at least {FID_LEAST} pictures with targets, there are {count}")
+        raise ValueError(f"FID needs at least {FID_LEAST} images with targets, there are {count}")
     return max(0.0, float(metric.compute()))  # rounding takes it a little below 0 where the sets are equal
 
 

@@ -26,7 +26,7 @@ _BATCH = 16
 def measure(
     folder: EvaluationFolder, *, learned: Sequence[str] = (), clip_model: str | None = None
 ) -> dict[str, str]:
-    """Measure what has a target and a picture, and is not measured yet.
+    """Measure what has a target and an image, and is not measured yet.
 
     Args:
         learned: some of `LEARNED`; "fid" is measured by `summarise_metrics`.

@@ -67,7 +67,7 @@ class Lpips(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """Distances (B,) of pictures (B, 3, H, W), 0 to 1, sides at least `LEAST_SIDE`."""
+        """Distances (B,) of images (B, 3, H, W), 0 to 1, sides at least `LEAST_SIDE`."""
         a, b = ((2 * pictures - 1 - self.shift) / self.scale for pictures in (first, second))
         total = torch.zeros(len(first))
         for stage, weigh in zip(self.stages, self.last, strict=True):
@@ -111,7 +111,7 @@ class InceptionStem(nn.Module):
         return super().train(False)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Features (B, 64) of uint8 pictures (B, 3, H, W), resized to 299 px as `torchmetrics` does."""
+        """Features (B, 64) of uint8 images (B, 3, H, W), resized to 299 px as `torchmetrics` does."""
         side = (_INCEPTION_SIDE, _INCEPTION_SIDE)
         resized = functional.interpolate(pictures.float(), side, mode="bilinear", antialias=True)
         return self.layers((resized - 128) / 128)

@@ -1,4 +1,4 @@
-"""An evaluation as one HTML page that needs nothing else: tables, comparison, pictures worst first."""
+"""An evaluation as one HTML page that needs nothing else: tables, comparison, images worst first."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from earl.evaluation.papertable import NOTE, SystemRow, columns_of, published_ro
 from earl.evaluation.results import RESULTS, compile_results, read_results
 from earl.evaluation.scores import SHORT, scored_edits
 
-PICTURES = 400
+IMAGES = 400
 """Edits shown; of more, three quarters are the worst and one quarter the best."""
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
-def write_page(folder: Path, out: Path, *, other: Path | None = None, pictures: int = PICTURES) -> Path:
+def write_page(folder: Path, out: Path, *, other: Path | None = None, pictures: int = IMAGES) -> Path:
     """Write the page of an evaluation, also of one that is not at its end.
 
     Args:
@@ -75,7 +75,7 @@ def _head(results: Mapping[str, Any]) -> str:
     editor, benchmark = results["editor"], results["benchmark"]
     said = [f"{results['all']['n']} edits", f"judged by {tables.judge_name(results)}"]
     if editor["kind"] == "predictions":
-        said.append("pictures made elsewhere")
+        said.append("images made elsewhere")
     else:
         how = "greedy" if editor.get("greedy") else f"temperature {editor.get('temperature', 1):g}"
         if "guidance" in editor:
@@ -245,7 +245,7 @@ def _gallery(run: EvaluationFolder, second: EvaluationFolder | None, pictures: i
     cards = "\n".join(card(run, edit, second, others.get(edit.key)) for edit in chosen)
     wide = ' class="wide"' if second else ""
     return (
-        f'<h2>Pictures</h2>{left}<div class="tools"><label>family <select id="family">'
+        f'<h2>Images</h2>{left}<div class="tools"><label>family <select id="family">'
         f'<option value="">all</option>{options}</select></label>'
         f'<label>show <select id="show">{_options(shows)}</select></label>'
         f'<label>order <select id="order">{_options(orders)}</select></label><span id="count"></span></div>'

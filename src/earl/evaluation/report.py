@@ -21,7 +21,7 @@ from earl.world.goals import RESULTS
 PARTS = ("edit_success", "over_editing", "naturalness", "artifacts")
 NO_IMAGE = ("undecodable", "unfinished")
 SHOWN_RESULTS = (*RESULTS, "damaged")
-"""What an edit did to the scene, and what was asked but in a picture too damaged to count as exact."""
+"""What an edit did to the scene, and what was asked but in an image too damaged to count as exact."""
 
 
 @dataclass(frozen=True, slots=True)

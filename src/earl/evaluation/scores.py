@@ -34,7 +34,7 @@ REASONS = {
     "unjudged": "not judged yet",
     "unreachable": "the verifier did not answer",
     "unusable": "the verifier's answer could not be used",
-    "missing": "no picture was given",
+    "missing": "no image was given",
     "refused": "the editor cannot take the task",
     "unreadable": "the benchmark's row cannot be read",
 }

@@ -37,7 +37,7 @@ def make_edits(
     chooser: Verifier | None = None,
     on_progress: Progress | None = None,
 ) -> None:
-    """Stage 1: a picture for every task.
+    """Stage 1: an image for every task.
 
     Args:
         batch: edits made together. A group that was cut off is made again as a whole, and what was
@@ -92,7 +92,7 @@ def judge_edits(
 
 
 def attempt_of(folder: EvaluationFolder, edit: dict[str, Any]) -> Attempt:
-    """An edit as a verifier takes it. Raises DataError: a picture is gone."""
+    """An edit as a verifier takes it. Raises DataError: an image is gone."""
     source = folder.picture(edit["source"])
     assert source is not None
     return Attempt(
@@ -162,7 +162,7 @@ def _opened(task: Task) -> Image.Image:
         raise ConfigError(task.problem or "it has no source image")
     check_instruction(task.instruction)
     image = open_image(task.source)
-    target_size(*image.size, 64 * 64)  # refuses pictures that are too long for their width
+    target_size(*image.size, 64 * 64)  # refuses images that are too long for their width
     return image
 
 
@@ -208,7 +208,7 @@ def _score(edits: Sequence[Edited], chooser: Verifier) -> dict[str, list[Verdict
 def choose(candidates: Sequence[Candidate], verdicts: Sequence[Verdict]) -> int:
     """The best candidate's place: the highest overall score, the first of equals.
 
-    Where none has a score, the first with a picture; where none has a picture, the first.
+    Where none has a score, the first with an image; where none has an image, the first.
     """
     if not verdicts:
         return 0
@@ -237,9 +237,9 @@ def _save(folder: EvaluationFolder, edited: Edited, verdicts: Sequence[Verdict])
         task,
         state=chosen.state,
         problem=problem,
-        source=folder.save_picture("sources", task.key, edited.source),
-        edited=folder.save_picture("edits", task.key, chosen.image) if chosen.image else None,
-        target=folder.save_picture("targets", task.key, target) if target else None,
+        source=folder.save_image("sources", task.key, edited.source),
+        edited=folder.save_image("edits", task.key, chosen.image) if chosen.image else None,
+        target=folder.save_image("targets", task.key, target) if target else None,
         size=list(edited.source.size),
         seed=chosen.seed,
         finish_reason=chosen.finish_reason,

@@ -91,7 +91,7 @@ def notes(results: Results) -> list[str]:
         bounds = measured["interval"]
         shown = f" [{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds else ""
         found.append(
-            f"{name.upper()} to the target {measured['mean']:.3f}{shown}, {measured['n']} pictures "
+            f"{name.upper()} to the target {measured['mean']:.3f}{shown}, {measured['n']} images "
             f"({DIRECTION[name]})"
         )
     return [*found, *results.get("not_measured", {}).values()]

@@ -1,4 +1,4 @@
-"""What a vision tokenizer keeps of pictures of the world: decibels, readable scenes, codes in use.
+"""What a vision tokenizer keeps of images of the world: decibels, readable scenes, codes in use.
 
 Scenes of a split that training never touches are drawn in all styles in turn, encoded and decoded.
 What the tokenizer cannot show, no policy can draw: this is the gate before any training of one.
@@ -25,7 +25,7 @@ from earl.world.verifier.perception import perceive
 
 Pixels = NDArray[np.uint8]
 
-MOST_DECIBELS = 100.0  # what a picture that comes back without any error counts
+MOST_DECIBELS = 100.0  # what an image that comes back without any error counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ class TokenizerBenchmark:
         num: scenes, >= 1, in the five styles in turn.
         seed: of the scenes.
         split: where they are drawn from.
-        resolution: side of the pictures in px, a multiple of 8; the tokenizer's own when None.
-        batch: pictures encoded together; changes the speed only.
+        resolution: side of the images in px, a multiple of 8; the tokenizer's own when None.
+        batch: images encoded together; changes the speed only.
     """
 
     num: int = 200
@@ -55,7 +55,7 @@ class TokenizerBenchmark:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """One picture's way through: its style, PSNR in dB, and whether its scene was read exactly."""
+    """One image's way through: its style, PSNR in dB, and whether its scene was read exactly."""
 
     style: str
     psnr: float
@@ -85,11 +85,11 @@ def evaluate_tokenizer(
 
     Args:
         name: what to call the tokenizer in the report.
-        on_batch: called with the number of pictures done.
+        on_batch: called with the number of images done.
 
     Returns:
-        {"n", "psnr" (dB, mean over pictures), "exact_before" and "exact_after" (share 0-1 of scenes that
-        perception reads exactly off the picture and off its reconstruction), each with NAME +
+        {"n", "psnr" (dB, mean over images), "exact_before" and "exact_after" (share 0-1 of scenes that
+        perception reads exactly off the image and off its reconstruction), each with NAME +
         "_interval" [low, high] at 95%, "styles": {style: the same}, "codebook": {"size", "used",
         "perplexity", "codes" (counted)}, "model", "seed", "split", "resolution", "seconds", "versions"}.
     """
@@ -138,7 +138,7 @@ def reads_exactly(scene: Scene, pixels: Pixels) -> bool:
 
 
 def psnr(picture: Pixels, other: Pixels) -> float:
-    """Peak signal-to-noise ratio of two pictures of one size, dB; at most `MOST_DECIBELS`."""
+    """Peak signal-to-noise ratio of two images of one size, dB; at most `MOST_DECIBELS`."""
     error = float(np.mean((picture.astype(np.float64) - other) ** 2))
     least = 255.0**2 / 10 ** (MOST_DECIBELS / 10)
     return 10 * float(np.log10(255.0**2 / max(error, least)))
@@ -153,7 +153,7 @@ def perplexity(uses_K: NDArray[np.integer]) -> float:
 def format_tokenizer(report: dict[str, Any]) -> str:
     """The report as a Markdown table, a row a style, and a line on the codebook."""
     lines = [
-        "| style | pictures | PSNR, dB | read exactly before | read exactly after |",
+        "| style | images | PSNR, dB | read exactly before | read exactly after |",
         "| --- | --- | --- | --- | --- |",
     ]
     for name, part in [*report["styles"].items(), ("**all**", report)]:
@@ -163,7 +163,7 @@ def format_tokenizer(report: dict[str, Any]) -> str:
     book = report["codebook"]
     lines += [
         "",
-        "brackets: 95% bootstrap intervals over pictures",
+        "brackets: 95% bootstrap intervals over images",
         f"{book['used']} of {book['size']} codes in use, perplexity {book['perplexity']:.0f} "
         f"({book['codes']} codes counted)",
     ]
@@ -190,7 +190,7 @@ def _summary(kept: Sequence[Kept], seed: int) -> dict[str, Any]:
     }
     for name, values in columns.items():
         interval = bootstrap_interval(values, seed=seed)
-        assert interval is not None, "a benchmark has pictures"
+        assert interval is not None, "a benchmark has images"
         summary[name] = round(float(np.mean(values)), 4)
         summary[f"{name}_interval"] = [round(bound, 4) for bound in interval]
     return summary

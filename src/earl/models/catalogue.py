@@ -94,10 +94,10 @@ RELEASED = (
 )
 BASES = (
     _base("BAAI/Emu3-Stage1", "the base of SFT", "Emu3", EMU3.parameters, has_text=True),
-    _base("BAAI/Emu3-Gen", "pictures from text", "Emu3", EMU3.parameters, has_text=True),
+    _base("BAAI/Emu3-Gen", "images from text", "Emu3", EMU3.parameters, has_text=True),
     _base(
         "BAAI/Emu3-VisionTokenizer",
-        "pictures to codes and back",
+        "images to codes and back",
         "Emu3 vision",
         EMU3_VISION_PARAMETERS,
         has_text=False,

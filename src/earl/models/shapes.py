@@ -120,7 +120,7 @@ EMU3 = PolicyShape(4096, 32, 32, 8, 14336, 184_622)
 
 
 def image_tokens(area: int) -> int:
-    """Ids of one square picture of `area` px²: rows of codes with their ends, and what stands around."""
+    """Ids of one square image of `area` px²: rows of codes with their ends, and what stands around."""
     side = max(1, round(area**0.5 / 8))
     return side * (side + 1) + IMAGE_MARKS
 
@@ -130,5 +130,5 @@ def edit_bytes(shape: PolicyShape, vision_parameters: int, area: int, dtype: str
 
     Left out: the CUDA context and libraries, the vision tokenizer's activations (about 1 GiB at 256 px).
     """
-    cached = 2 * image_tokens(area) + 64  # the source, the edited picture, the instruction
+    cached = 2 * image_tokens(area) + 64  # the source, the edited image, the instruction
     return shape.weight_bytes(dtype) + vision_parameters * BYTES["float32"] + shape.cache_bytes(cached)

@@ -164,7 +164,7 @@ COMMON = (
     Wanted(
         "Optimisation",
         "Hits",
-        "Share of visual tokens that are the likeliest, and of pictures that greedy sampling writes exactly.",
+        "Share of visual tokens that are the likeliest, and of images that greedy sampling writes exactly.",
         _held("hit_changed", "hit_kept", "greedy_exact"),
         least=0.0,
         most=1.0,

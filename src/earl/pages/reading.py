@@ -95,7 +95,7 @@ def read_run(folder: str | Path) -> RunRecord:
         tuple(read_starts(folder)),
         samples,
         heldout,
-        tuple(sorted((folder / "pictures").glob("*.png"))),
+        tuple(sorted((folder / "images").glob("*.png"))),
     )
 
 

@@ -17,7 +17,7 @@ from earl.pages.wall import group_wall, heldout_wall, inline
 
 TEMPLATE = Path(__file__).with_name("page.html")
 LAST = ("Time", "Other numbers")  # sections that do not come first
-PICTURES = 4  # of a stage that keeps sheets and no strips
+IMAGES = 4  # of a stage that keeps sheets and no strips
 HELD = (
     "One draw each, with the same seed at every step. Below: the verifier's overall score, then the "
     "second's where there is one."
@@ -154,7 +154,7 @@ def _walls(run: RunRecord) -> str:
             f"<figcaption>{escape(path.stem)}</figcaption></figure>"
             for path in _newest(run.pictures)
         )
-        parts.append(_section("Pictures", "", f"<div class=pictures>{images}</div>"))
+        parts.append(_section("Images", "", f"<div class=images>{images}</div>"))
     return "".join(parts)
 
 
@@ -163,7 +163,7 @@ def _section(title: str, note: str, content: str) -> str:
 
 
 def _newest(pictures: Sequence[Path]) -> list[Path]:
-    return sorted(pictures, key=lambda path: path.stem.rpartition("-")[2])[-PICTURES:]
+    return sorted(pictures, key=lambda path: path.stem.rpartition("-")[2])[-IMAGES:]
 
 
 def _recipe(run: RunRecord) -> str:

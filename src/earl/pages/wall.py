@@ -76,14 +76,14 @@ def _cell(strip: str, column: int, label: str = "", why: str = "") -> str:
 
 
 def _shot(strip: str, column: int, columns: int, why: str = "") -> str:
-    """One picture of a strip, by moving the strip under a window. `strip` is a CSS image."""
+    """One image of a strip, by moving the strip under a window. `strip` is a CSS image."""
     at = 100 * column / (columns - 1)
     style = f"background:{strip} {at:.4f}% 0/{columns * 100}% 100%"
     return f'<div class=shot style="{style}" title="{escape(why, quote=True)}"></div>'
 
 
 def _aspect(group: Line) -> str:
-    """The shape of the group's pictures, for the style sheet."""
+    """The shape of the group's images, for the style sheet."""
     width, height = group.get("size", (1, 1))
     return f"--a:{int(width)}/{int(height)}"
 

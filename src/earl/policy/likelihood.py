@@ -26,7 +26,7 @@ FORCED, TEXT, VISUAL = 0, 1, 2  # earl.sequence.Kind
 class Kin:
     """Codes that look alike, and how much of a visual token's gradient is theirs too.
 
-    A picture can be written with many look-alike codes, and which of them stands in a cell is mostly
+    An image can be written with many look-alike codes, and which of them stands in a cell is mostly
     chance. The gradient of log p(code) teaches that chance; the gradient of log sum_k w(code, k) p(k)
     does not: it asks for one of the codes that look like this one, and leaves the choice among them as
     it is. With a share s the gradient is (1 - s) times the first plus s times the second.

@@ -1,6 +1,6 @@
 """Hidden states of sequences that begin alike, with the common beginning computed once.
 
-The prefix (a source picture with several edits, a prompt with its rollouts) goes through the
+The prefix (a source image with several edits, a prompt with its rollouts) goes through the
 transformer once; each sequence then attends to the keys and values it left. Values and gradients
 are those of the plain pass; the work is less by nearly the share of the prefix.
 

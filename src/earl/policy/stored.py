@@ -1,6 +1,6 @@
 """A policy as it lies on disk, for sampling alone: its weights by name, without importing transformers.
 
-Importing transformers' class takes longer than editing a picture, and `earl.sampling` has a forward pass
+Importing transformers' class takes longer than editing an image, and `earl.sampling` has a forward pass
 of its own that reads only weights and a few numbers of the configuration. Files, layouts, names, checks and
 errors are those of `load_policy`, which is also what answers where a folder asks for more than is here.
 """

@@ -35,7 +35,7 @@ from earl.endpoints.client import data_url
 from earl.errors import DataError, VerifierError
 from earl.reasoning.asking import Asker, Outcome, Question, Tally
 from earl.reasoning.chains import Chain, read_chain
-from earl.reasoning.images import Pictures
+from earl.reasoning.images import Images
 from earl.reasoning.questions import Picture, Template
 from earl.reasoning.store import AnswerFile
 from earl.records import Box
@@ -47,7 +47,7 @@ _SURE = 20  # edits from which a share of rejected ones is judged
 
 @dataclass(frozen=True)
 class ReasoningData:
-    """How chains are made. `side` in px of the longer side of the pictures that are shown (smaller ones
+    """How chains are made. `side` in px of the longer side of the images that are shown (smaller ones
     are enlarged to it); `max_rejected` a share (0-1); `limit` edits at most are asked about, 0 takes all,
     and a folder can be continued with another; `tolerance` in levels (0-255) below which pixels count as
     unchanged."""
@@ -82,7 +82,7 @@ async def make_reasoning(
     folder: str | Path,
     asker: Asker,
     template: Template,
-    pictures: Pictures,
+    pictures: Images,
     settings: ReasoningData | None = None,
     *,
     on_progress: Callable[[Totals, Tally], None] | None = None,
@@ -160,7 +160,7 @@ def _done(shard: Path) -> Totals:
 def _questions(
     shard: Path,
     edits: Sequence[Edit],
-    pictures: Pictures,
+    pictures: Images,
     template: Template,
     model: str,
     settings: ReasoningData,
@@ -183,7 +183,7 @@ def _question(
     settings: ReasoningData,
     margin: int,
 ) -> Question[str]:
-    """One edit's question. Boxes are asked for in pixels of the pictures as they are shown."""
+    """One edit's question. Boxes are asked for in pixels of the images as they are shown."""
     height, width = edit.source_codes.shape
     size = width * 8, height * 8
     scale = settings.side / max(size)
@@ -218,7 +218,7 @@ def estimate_boxes(
     """Where an edit is, from the difference of its pixels, in pixels of the prepared picture.
 
     Args:
-        pair: the pictures as they came, for boxes that are tight; else the changed cells, which were
+        pair: the images as they came, for boxes that are tight; else the changed cells, which were
             found from the pixels when the edit was prepared, are boxed.
         margin: cells by which those were grown.
     """
@@ -238,7 +238,7 @@ def estimate_boxes(
 def _facts(edit: Edit, boxes: Sequence[Box]) -> str:
     lines = []
     if boxes:
-        lines.append(f"The pictures differ in: {', '.join(map(format_box, boxes))}")
+        lines.append(f"The images differ in: {', '.join(map(format_box, boxes))}")
     if edit.source_caption and edit.target_caption:
         lines.append(f"Captions: before, {edit.source_caption!r}; after, {edit.target_caption!r}")
     return "\n".join(lines)

@@ -98,7 +98,7 @@ class Asker:
     ) -> dict[int, Outcome[T]]:
         """Outcomes by place; a question that was not reached has none.
 
-        `questions` are drawn in a thread, as places become free, so their pictures are not all in
+        `questions` are drawn in a thread, as places become free, so their images are not all in
         memory at once.
         """
         outcomes: dict[int, Outcome[T]] = {}

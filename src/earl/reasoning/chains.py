@@ -2,7 +2,7 @@
 
 Five steps: the source described, the object named, the region with its boxes, the exact change, the
 expected result (EARL, arXiv 2508.01119). An answer that lacks one, or whose boxes lie outside the
-picture or apart from where the edit is, is `Unfit`, with a sentence that the model can act on.
+image or apart from where the edit is, is `Unfit`, with a sentence that the model can act on.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Unfit(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Five steps; boxes are in pixels of the picture that was shown."""
+    """Five steps; boxes are in pixels of the image that was shown."""
 
     source: str
     object: str
@@ -57,7 +57,7 @@ class Chain:
         )
 
     def scaled(self, shown: tuple[int, int], size: tuple[int, int]) -> str:
-        """The text for a picture of `size`, where the chain is about one of `shown` (width, height)."""
+        """The text for an image of `size`, where the chain is about one of `shown` (width, height)."""
         return clean_reasoning(scale_boxes(self.text(), shown, size))
 
 
@@ -66,7 +66,7 @@ def read_chain(answer: str, size: tuple[int, int], known: Sequence[Box] = ()) ->
 
     Args:
         answer: a JSON object with `STEPS`, perhaps in a code fence or after thinking aloud.
-        size: (width, height) in pixels of the picture that was shown.
+        size: (width, height) in pixels of the image that was shown.
         known: where the edit is; one of the answer's boxes has to touch one of these.
 
     Raises:
@@ -135,7 +135,7 @@ def _region(value: Any, size: tuple[int, int], known: Sequence[Box]) -> tuple[Bo
         _check_inside(box, size)
     if known and not any(_touch(box, other) for box in boxes for other in known):
         shown = ", ".join(map(format_box, known))
-        raise Unfit(f"the region {format_box(boxes[0])} is apart from where the pictures differ, {shown}")
+        raise Unfit(f"the region {format_box(boxes[0])} is apart from where the images differ, {shown}")
     return boxes
 
 

@@ -1,6 +1,6 @@
-"""The two pictures of a prepared edit, to be shown to a model: decoded from codes, or from the source.
+"""The two images of a prepared edit, to be shown to a model: decoded from codes, or from the source.
 
-Prepared shards hold codes. Decoded pictures need nothing else; the source's own pictures are
+Prepared shards hold codes. Decoded images need nothing else; the source's own images are
 sharper, and are found again by going through the source in the order in which it was prepared.
 """
 
@@ -23,7 +23,7 @@ Pair = tuple[Image.Image, Image.Image]
 _TOGETHER = 8  # edits decoded in one call
 
 
-class Pictures(Protocol):
+class Images(Protocol):
     """Source and target of each of a shard's edits, in their order. `exact` says whether the pixels
     are the source's own."""
 
@@ -39,8 +39,8 @@ class Decoder(Protocol):
     def fingerprint(self) -> str: ...
 
 
-class DecodedPictures:
-    """Pictures from the shards' codes.
+class DecodedImages:
+    """Images from the shards' codes.
 
     Args:
         decoder: the vision tokenizer that made the codes.
@@ -69,8 +69,8 @@ class DecodedPictures:
             yield from zip(images[::2], images[1::2], strict=True)
 
 
-class SourcePictures:
-    """Pictures from the files that the shards were prepared from."""
+class SourceImages:
+    """Images from the files that the shards were prepared from."""
 
     exact = True
 
@@ -78,7 +78,7 @@ class SourcePictures:
         self.source = source
 
     def of(self, shard: Path, edits: Sequence[Edit]) -> Iterator[Pair]:
-        """Raises DataError: the source does not hold these edits, or other pictures of them."""
+        """Raises DataError: the source does not hold these edits, or other images of them."""
         self.source.give({edit.id: edit.instruction for edit in edits}, origin="shards")
         reads = self.source.read(_first_row(shard))
         for edit in edits:
@@ -91,10 +91,10 @@ class SourcePictures:
             try:
                 pair = open_image(sample.source), open_image(sample.target)
             except EarlError as error:
-                raise DataError(f"the pictures of {edit.id} cannot be read any more: {error}") from error
+                raise DataError(f"the images of {edit.id} cannot be read any more: {error}") from error
             if edit.source_hash and exact_hash(pair[0]) != edit.source_hash:
                 raise DataError(
-                    f"the source picture of {edit.id} is not the one that {shard} was prepared from"
+                    f"the source image of {edit.id} is not the one that {shard} was prepared from"
                 )
             yield pair
 

@@ -27,13 +27,13 @@ ALLOWED: dict[Kind, tuple[str, ...]] = {
     "reasoning": (*NEEDED["reasoning"], "facts", "characters", "examples"),
     "instruction": (*NEEDED["instruction"], "examples"),
 }
-_PICTURES = ("source", "target")
+_IMAGES = ("source", "target")
 _MARKER = re.compile(r"<([a-z]+)>")
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """The place of a picture in a question."""
+    """The place of an image in a question."""
 
     name: str
 
@@ -53,13 +53,13 @@ class Template:
         return sha256(f"{self.kind}\0{self.text}\0{self.examples}".encode()).hexdigest()[:12]
 
     def parts(self, values: Mapping[str, str]) -> list[str | Picture]:
-        """The question's words and pictures in order; what a value says is never read as a marker."""
+        """The question's words and images in order; what a value says is never read as a marker."""
         filled = {**values, "examples": self.examples}
         parts: list[str | Picture] = [""]
         for place, piece in enumerate(_MARKER.split(self.text)):
             if place % 2 == 0:
                 words = piece
-            elif self.kind == "reasoning" and piece in _PICTURES:
+            elif self.kind == "reasoning" and piece in _IMAGES:
                 parts += [Picture(piece), ""]
                 continue
             else:

@@ -1,6 +1,6 @@
 """Raw answers kept in a file as they come, and found again by what was asked.
 
-One JSON line an answer: `key` (of the question, its pictures and its wording), `id`, `attempt`,
+One JSON line an answer: `key` (of the question, its images and its wording), `id`, `attempt`,
 `text`, and `problem` where it could not be used. A line that a killed run left half-written is cut.
 """
 

@@ -311,7 +311,7 @@ class Matrix:
         settings = self.budget.evaluation.model_dump()
         if job.cell.kind != "best":
             del settings["best_of"]
-        del settings["batch"]  # changes the speed, never the pictures
+        del settings["batch"]  # changes the speed, never the images
         mark = _mark([self._fingerprint(job), settings])
         return job.folder / f"scores-{mark}.json"
 

@@ -27,7 +27,7 @@ class Drawer:
         self.vision, self.name = pipeline.vision, pipeline.name
 
     def edit_many(self, pairs: Sequence[Any], **options: Any) -> list[EditResult]:
-        """As `EditPipeline.edit_many`, with one picture for each pair."""
+        """As `EditPipeline.edit_many`, with one image for each pair."""
         drawn = self.pipeline.edit_many(pairs, num_images=self.count, reasoning=self.reasoning, **options)
         return [self._best(result) for result in drawn] if self.count > 1 else drawn
 
@@ -50,7 +50,7 @@ def evaluate_model(
     """Run the benchmark.
 
     Args:
-        count: pictures drawn of each task, of which the best is kept.
+        count: images drawn of each task, of which the best is kept.
 
     Returns:
         "tasks": by task id "family", "group", "status" and the six measures (None where the verdict

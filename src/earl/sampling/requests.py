@@ -64,7 +64,7 @@ class Request:
         grid: the edited image's latent grid; needed for the prefill "size".
         prefill: how the completion begins (see `earl.sequence.Grammar`).
         max_text_tokens: most ids of text before the image.
-        away: ids of the prompt that guidance leads away from, such as the same picture with another
+        away: ids of the prompt that guidance leads away from, such as the same image with another
             instruction; of any length, computed once for all completions. Without guidance it is not
             looked at.
         draft: codes of an image that the completion's is likely to repeat in many cells, row by row, such

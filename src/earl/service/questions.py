@@ -1,8 +1,8 @@
-"""Reading a chat request: which of a judge's questions it is, its pictures, and the instruction.
+"""Reading a chat request: which of a judge's questions it is, its images, and the instruction.
 
 The package's own wordings (or those of `--prompts DIR`) are recognised word by word, in both
-orders of the pictures. Of other people's wordings: two pictures are source and edited image in
-that order, and the instruction is what follows the last "instruction:"; one picture is the
+orders of the pictures. Of other people's wordings: two images are source and edited image in
+that order, and the instruction is what follows the last "instruction:"; one image is the
 question of perceptual quality.
 """
 
@@ -22,7 +22,7 @@ from earl.errors import ImageError
 from earl.verifiers.questions import Prompts, Question, Slot, Text
 from earl.vision import open_image
 
-PICTURE = "\n\0\n"  # stands for a picture where a question's words are compared
+IMAGE = "\n\0\n"  # stands for an image where a question's words are compared
 BLANK = "\x01"  # stands for the instruction
 FOREIGN_INSTRUCTION = re.compile(r"instructions?\s*:[ \t]*(\S.*)", re.I)
 ANSWERS = 128  # to one request
@@ -70,7 +70,7 @@ class ChatRequest(_Lenient):
 
 @dataclass(frozen=True)
 class Asked:
-    """One question: about a pair of pictures, or about the edited one alone (`question` "perceptual")."""
+    """One question: about a pair of images, or about the edited one alone (`question` "perceptual")."""
 
     question: Question
     pictures: dict[Slot, Image]
@@ -95,7 +95,7 @@ def read_question(request: ChatRequest, prompts: Prompts) -> Asked:
     """The question that a request asks.
 
     Raises:
-        RequestError: no picture or more than two, one that cannot be read, no instruction.
+        RequestError: no image or more than two, one that cannot be read, no instruction.
     """
     words: list[str] = []
     images: list[Image] = []
@@ -104,7 +104,7 @@ def read_question(request: ChatRequest, prompts: Prompts) -> Asked:
             words.append(part.strip())
         else:
             images.append(_image(part.image_url.url, len(images) + 1))
-            words.append(PICTURE)
+            words.append(IMAGE)
     text = "".join(word for word in words if word)
     for question in prompts.templates:
         for swapped in (False, True):
@@ -130,12 +130,12 @@ def _match(
     """The question, if its words are those of a template."""
     try:
         parts = prompts.parts(question, BLANK, swapped=swapped)
-    except ValueError:  # a template without picture lines has no swapped order
+    except ValueError:  # a template without image lines has no swapped order
         return None
     slots: list[Slot] = [part.slot for part in parts if not isinstance(part, Text)]
     if len(slots) != len(images):
         return None
-    pattern = re.escape("".join(part.words if isinstance(part, Text) else PICTURE for part in parts))
+    pattern = re.escape("".join(part.words if isinstance(part, Text) else IMAGE for part in parts))
     match = re.fullmatch(pattern.replace(re.escape(BLANK), "(.*?)"), text, re.S)
     if match is None:
         return None
@@ -147,7 +147,7 @@ def _foreign(text: str, images: list[Image]) -> Asked:
     if len(images) == 1:
         return Asked("perceptual", {"edited": images[0]}, known=False)
     if len(images) != 2:
-        raise RequestError(f"{len(images)} pictures; a question shows source and edited image, or one alone")
+        raise RequestError(f"{len(images)} images; a question shows source and edited image, or one alone")
     found = FOREIGN_INSTRUCTION.findall(text)
     if not found:
         raise RequestError('no instruction; write "Editing instruction: ..." on a line of its own')
@@ -157,11 +157,11 @@ def _foreign(text: str, images: list[Image]) -> Asked:
 def _image(url: str, number: int) -> Image:
     head, comma, data = url.partition(",")
     if not (comma and head.startswith("data:") and head.endswith(";base64")):
-        raise RequestError(f"picture {number} is not a base64 data URL; nothing is fetched from elsewhere")
+        raise RequestError(f"image {number} is not a base64 data URL; nothing is fetched from elsewhere")
     try:
         return open_image(base64.b64decode(data, validate=True))
     except (binascii.Error, ImageError) as error:
-        raise RequestError(f"picture {number} cannot be read: {error}") from error
+        raise RequestError(f"image {number} cannot be read: {error}") from error
 
 
 def answer_json(scores: tuple[float, float], why: Any) -> str:

@@ -2,8 +2,8 @@
 
 A judge asks two questions about an edit, and a verifier of ours answers all of them at once. Both
 questions of `JudgeVerifier` carry the edit's name, so the second is answered from the first's
-verdict; it waits if it came earlier. A question about one picture without a name, or whose other
-half does not come, is answered from that picture alone where the verifier can.
+verdict; it waits if it came earlier. A question about one image without a name, or whose other
+half does not come, is answered from that image alone where the verifier can.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A verifier behind the OpenAI chat API: `/v1/models`, `/v1/chat/completions`.
 
 Our own judge can be pointed at it, so that the whole way over HTTP runs where no model judges, and
-so can other people's VIEScore clients. Pictures are taken from data URLs only; nothing is fetched.
+so can other people's VIEScore clients. Images are taken from data URLs only; nothing is fetched.
 """
 
 from __future__ import annotations

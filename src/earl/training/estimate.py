@@ -133,7 +133,7 @@ def estimate(
 
 
 def lengths_of(recipe: PolicyRecipe) -> Lengths:
-    """Long sequences of this recipe: a square picture of its area, a long instruction."""
+    """Long sequences of this recipe: a square image of its area, a long instruction."""
     picture = image_tokens(recipe.model.area or DEFAULT_AREA)
     if isinstance(recipe, GrpoRecipe):
         reasoning = recipe.rollouts.max_text_tokens if recipe.rollouts.prefill == "reasoning" else 0
@@ -254,7 +254,7 @@ def _add_rollouts(
         * width
         * (4 * shape.hidden + 3 * shape.ffn),
         "sampling's logits": 6 * at_once * codebook * 4,
-        "pictures decoded (estimate)": 6 * group * (recipe.model.area or DEFAULT_AREA) * 256 * 4,
+        "images decoded (estimate)": 6 * group * (recipe.model.area or DEFAULT_AREA) * 256 * 4,
     }
     if sharded:
         sampling["gathered weights"] = shape.parameters * width

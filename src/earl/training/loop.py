@@ -46,7 +46,7 @@ class Losses(NamedTuple):
     """What an objective's forward gives: a sum, not a mean, because only the loop knows all ranks."""
 
     total: Tensor
-    """Scalar, summed over the active tokens (or pictures) of the batch."""
+    """Scalar, summed over the active tokens (or images) of the batch."""
     metrics: dict[str, Tensor]
     """By name: (2,) sum and count, without gradient."""
 
@@ -55,7 +55,7 @@ class MicroBatch(Protocol):
     """The input of one forward pass on one rank."""
 
     active: int
-    """Tokens (or pictures) that the loss is summed over."""
+    """Tokens (or images) that the loss is summed over."""
     sequences: int
 
     def to(self, device: torch.device) -> Any: ...

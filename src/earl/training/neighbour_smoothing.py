@@ -1,7 +1,7 @@
 """Codes that look alike learn together: gradients of their embeddings are shared along the codebook.
 
-A policy from scratch learns every code by itself. Codes of backgrounds come in every picture, those
-of solids in one of a hundred, and what the policy reads in a picture is worst where its codes are
+A policy from scratch learns every code by itself. Codes of backgrounds come in every image, those
+of solids in one of a hundred, and what the policy reads in an image is worst where its codes are
 rare. The codebook knows which codes decode to much the same pixels. So before each update the
 gradients of the visual embeddings are averaged over near codes; AdamW's step for a rare code then
 follows its kin as well. What each code alone has to say stays in, as `own`.

@@ -91,10 +91,10 @@ class Log:
             )
 
     def picture(self, name: str, step: int, image: Any) -> None:
-        """Save a PIL image as `pictures/NAME-STEP.png` and show it in TensorBoard."""
+        """Save a PIL image as `images/NAME-STEP.png` and show it in TensorBoard."""
         if not self.active:
             return
-        folder = self.folder / "pictures"
+        folder = self.folder / "images"
         folder.mkdir(parents=True, exist_ok=True)
         image.save(folder / f"{name}-{step:08d}.png")
         if self._writer is not None:

@@ -19,7 +19,7 @@ from earl.records import REFUSED, Attempt, Verdict
 from earl.verifiers.answers import read_scores
 from earl.verifiers.expected import expected_scores
 from earl.verifiers.protocol import without_image
-from earl.verifiers.questions import PICTURES, Prompts, Question, load_prompts
+from earl.verifiers.questions import IMAGES, Prompts, Question, load_prompts
 
 Scores = tuple[float, ...]
 
@@ -33,7 +33,7 @@ class JudgeVerifier:
         MissingExtraError: the openai package is not installed.
     """
 
-    pair: Question = "semantic"  # the question that shows two pictures
+    pair: Question = "semantic"  # the question that shows two images
 
     def __init__(self, settings: JudgeSettings) -> None:
         self.settings = settings
@@ -68,9 +68,9 @@ class JudgeVerifier:
             return failed
         shown = {"source": attempt.source, "edited": attempt.edited, "target": attempt.target}
         pictures = {
-            str(slot): data_url(image) for slot in PICTURES[self.pair] if (image := shown[slot]) is not None
+            str(slot): data_url(image) for slot in IMAGES[self.pair] if (image := shown[slot]) is not None
         }
-        if len(pictures) < len(PICTURES[self.pair]):
+        if len(pictures) < len(IMAGES[self.pair]):
             return Verdict("unusable", notes={"why": "the attempt has no target image to compare with"})
         edit = sha256("\0".join([attempt.instruction, *pictures.values()]).encode()).hexdigest()[:32]
         questions: list[tuple[Question, bool]] = [(self.pair, False)]

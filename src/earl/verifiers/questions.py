@@ -1,9 +1,9 @@
 """The questions that a judge is asked: versioned template files, or a folder of one's own.
 
-A template is text with markers: `<instruction>`, and at most one line each for the pictures
-`<source>`, `<edited>`, `<target>`; a picture goes where its marker stands. A template without
-picture markers (the original VIEScore wording, say) gets its pictures in front, in the order source
-(or target), edited. In the swapped order the two picture lines change places.
+A template is text with markers: `<instruction>`, and at most one line each for the images
+`<source>`, `<edited>`, `<target>`; an image goes where its marker stands. A template without
+image markers (the original VIEScore wording, say) gets its images in front, in the order source
+(or target), edited. In the swapped order the two image lines change places.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from earl.errors import ConfigError
 Question = Literal["semantic", "perceptual", "ground"]
 Slot = Literal["source", "edited", "target"]
 VERSION = "v1"  # the folder under templates/; a change of wording is a new folder
-PICTURES: dict[Question, tuple[Slot, ...]] = {
+IMAGES: dict[Question, tuple[Slot, ...]] = {
     "semantic": ("source", "edited"),
     "perceptual": ("edited",),
     "ground": ("target", "edited"),
@@ -39,7 +39,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """The place of a picture in a question."""
+    """The place of an image in a question."""
 
     slot: Slot
 
@@ -63,13 +63,13 @@ class Prompts:
         return digest.hexdigest()[:12]
 
     def parts(self, question: Question, instruction: str, *, swapped: bool = False) -> list[Part]:
-        """The question's words and pictures in order.
+        """The question's words and images in order.
 
         Raises:
-            ConfigError: `swapped`, and the template has not two picture lines to exchange.
+            ConfigError: `swapped`, and the template has not two image lines to exchange.
         """
         template = self.templates[question]
-        slots = PICTURES[question]
+        slots = IMAGES[question]
         if swapped:
             template = _swap(template, slots, question)
         if not MARKER.search(template):
@@ -86,11 +86,11 @@ class Prompts:
 
     def check(self, question: Question, *, swapped: bool = False) -> None:
         """Raises ConfigError where a template's markers do not fit its question."""
-        template, slots = self.templates[question], PICTURES[question]
+        template, slots = self.templates[question], IMAGES[question]
         markers = MARKER.findall(template)
         if markers and sorted(markers) != sorted(slots):
             raise ConfigError(
-                f"{question}.txt ({self.version}) has the pictures {markers}; "
+                f"{question}.txt ({self.version}) has the images {markers}; "
                 f"expected each of {list(slots)} once"
             )
         if question != "perceptual" and INSTRUCTION not in template:
@@ -111,13 +111,13 @@ def load_prompts(folder: str | Path | None = None, *, questions: Sequence[Questi
     """
     if folder is None:
         root = files("earl.verifiers") / "templates" / VERSION
-        packaged = {name: (root / f"{name}.txt").read_text(encoding="utf-8") for name in PICTURES}
+        packaged = {name: (root / f"{name}.txt").read_text(encoding="utf-8") for name in IMAGES}
         return Prompts(VERSION, packaged)
     path = Path(folder)
     if not path.is_dir():
         raise ConfigError(f"{path} is no folder; --prompts takes one with semantic.txt and perceptual.txt")
     templates: dict[Question, str] = {}
-    for name in PICTURES:
+    for name in IMAGES:
         file = path / f"{name}.txt"
         if not file.is_file():
             continue

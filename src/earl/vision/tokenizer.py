@@ -88,11 +88,11 @@ class VisionTokenizer:
         return [codes[i] for i in range(len(pictures))]
 
     def decode(self, codes: Sequence[NDArray[np.integer]], *, bf16: bool = False) -> list[Image.Image]:
-        """Pictures from image codes.
+        """Images from image codes.
 
         Args:
             codes: integer arrays (rows, columns) in [0, codebook_size), of any sizes.
-            bf16: compute under bfloat16 autocast: faster, pictures off by a few of 255 levels.
+            bf16: compute under bfloat16 autocast: faster, images off by a few of 255 levels.
 
         Returns:
             PIL images in mode RGB, 8 pixels per code each way.

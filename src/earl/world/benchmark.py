@@ -37,7 +37,7 @@ class WorldBenchmark:
         seed: of the draw of tasks and of the sampling; another seed, other tasks.
         split: "test", or "heldout" for combinations that training never showed.
         families: some of `earl.world.FAMILIES`; all when empty.
-        resolution: side of the pictures in px; the model's own when None.
+        resolution: side of the images in px; the model's own when None.
         temperature, top_k, top_p, greedy, guidance, away: as `EditPipeline.edit_many` takes them.
         batch: edits made together; changes the speed, never the pictures.
     """

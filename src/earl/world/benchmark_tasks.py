@@ -1,6 +1,6 @@
 """The world as a benchmark of the harness: unseen scenes with exact targets, drawn by seed.
 
-`earl.world.benchmark` draws them; here they become tasks whose pictures are rendered when wanted.
+`earl.world.benchmark` draws them; here they become tasks whose images are rendered when wanted.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def check(request: Request, source: Scene, edited: Scene) -> Outcome:
         if best.exact:
             break
     if best is None:
-        raise InstructionError(f"nothing in this picture allows {request.op.replace('_', ' ')!r} as asked")
+        raise InstructionError(f"nothing in this image allows {request.op.replace('_', ' ')!r} as asked")
     return best
 
 
@@ -154,7 +154,7 @@ def resolve(ref: Ref | None, scene: Scene) -> SceneObject:
     if len(found) != 1:
         count = "no" if not found else str(len(found))
         raise InstructionError(
-            f"the picture shows {count} {ref.words(plural=len(found) != 1)}; name exactly one"
+            f"the image shows {count} {ref.words(plural=len(found) != 1)}; name exactly one"
         )
     return found[0]
 
@@ -223,7 +223,7 @@ def _alike(request: Request, scene: Scene) -> list[SceneObject]:
     assert request.kind is not None
     found = [o for o in scene.objects if request.kind.matches(o)]
     if not found:
-        raise InstructionError(f"the picture shows no {request.kind.words()}; name a solid that is there")
+        raise InstructionError(f"the image shows no {request.kind.words()}; name a solid that is there")
     return found
 
 
@@ -249,7 +249,7 @@ def _one_more(request: Request, scene: Scene) -> Iterator[Scene]:
 def _remove_nth(request: Request, scene: Scene) -> Iterator[Scene]:
     old = nth_from(scene, int(request.number or 1), str(request.side))
     if old is None:
-        raise InstructionError("the picture has no single object at that place of the row")
+        raise InstructionError("the image has no single object at that place of the row")
     yield scene.without(old)
 
 

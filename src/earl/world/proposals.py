@@ -1,4 +1,4 @@
-"""A proposal: what is asked of a scene, with the one target picture that we draw for it.
+"""A proposal: what is asked of a scene, with the one target image that we draw for it.
 
 Beside the record, what the makers of proposals share: solids that words can name, free places,
 new solids and moved ones.

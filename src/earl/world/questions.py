@@ -1,8 +1,8 @@
-"""Questions about a picture with answers cell by cell: what a policy must see before it can edit.
+"""Questions about an image with answers cell by cell: what a policy must see before it can edit.
 
 An answer has one word for each latent cell, row by row: the colour, shape, size or texture of the
 solid that covers most of it, or "background". A question that names a solid ("find the red cube")
-is answered with "object" in its cells. Such an answer lies at a fixed distance from the picture, as
+is answered with "object" in its cells. Such an answer lies at a fixed distance from the image, as
 the copy of an edit does, so that reading needs little beyond copying; and finding what words name is
 what an edit of it begins with.
 """
@@ -36,9 +36,9 @@ def questions(
 
     Args:
         count: how many.
-        first: which reading comes first; successive edits of a picture turn on. Read are attributes in
+        first: which reading comes first; successive edits of an image turn on. Read are attributes in
             which the solids differ, the colour where they differ in none.
-        resolution: side of the picture in pixels, a multiple of 8.
+        resolution: side of the image in pixels, a multiple of 8.
 
     Returns:
         (question, answer); an answer has (resolution / 8)² words.

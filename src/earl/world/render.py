@@ -47,7 +47,7 @@ def render(scene: Scene, resolution: int = 64) -> NDArray[np.uint8]:
 
     Args:
         scene: what to draw.
-        resolution: side of the square picture in pixels, at least 8.
+        resolution: side of the square image in pixels, at least 8.
 
     Returns:
         uint8 (resolution, resolution, 3), RGB.
@@ -180,7 +180,7 @@ def shade(obj: SceneObject, normal: Array, stripe: Array, material: NDArray[np.i
 
 
 def apply_style(picture: Array, style: str) -> Array:
-    """Turn a picture by day, float (H, W, 3) in [0, 1], into one of the styles."""
+    """Turn an image by day, float (H, W, 3) in [0, 1], into one of the styles."""
     if style == "day":
         return picture
     if style == "sepia":

@@ -1,8 +1,8 @@
 """The scene record: what is drawn, exactly, with nothing left to chance.
 
-A scene is a background, a style of the whole picture, and up to `MAX_OBJECTS` solids that
+A scene is a background, a style of the whole image, and up to `MAX_OBJECTS` solids that
 stand in a modest set of places: `COLUMNS` columns by two rows, each place possibly carrying
-one more solid on top. Positions are in unit coordinates of the square picture (0 left/top,
+one more solid on top. Positions are in unit coordinates of the square image (0 left/top,
 1 right/bottom), so a scene can be drawn at any resolution.
 """
 
@@ -64,7 +64,7 @@ class SceneObject:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A picture's exact content. Objects are kept sorted by place: back to front, left to right."""
+    """An image's exact content. Objects are kept sorted by place: back to front, left to right."""
 
     background: str
     style: str
@@ -117,5 +117,5 @@ class Scene:
 
 
 def anchor(obj: SceneObject) -> tuple[float, float]:
-    """Where a solid's foot is on the picture's ground, before any stacking: (x, y), unit coordinates."""
+    """Where a solid's foot is on the image's ground, before any stacking: (x, y), unit coordinates."""
     return 0.125 + 0.25 * obj.column + obj.dx, 0.53 + 0.375 * obj.row + obj.dy

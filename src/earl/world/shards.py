@@ -1,6 +1,6 @@
 """The world's tasks as tokenised shards: rendered, encoded in batches, written as they come.
 
-Edits that share a source share its picture and its codes. Shards that are already there are left
+Edits that share a source share its image and its codes. Shards that are already there are left
 alone, so a run that was cut short continues where it stopped.
 """
 
@@ -40,7 +40,7 @@ class Encoder(Protocol):
 class WorldData:
     """What to prepare.
 
-    `sources` pictures with up to `group_size` edits each; seeds count up from `first_seed`.
+    `sources` images with up to `group_size` edits each; seeds count up from `first_seed`.
     `resolution` is the side in pixels, a multiple of 8; `questions` of each edit go with it
     (`earl.world.questions`). `margin` is how many cells around those whose pixels differ count as changed
     too: a stitched target has codes of its own there.
@@ -71,8 +71,8 @@ def prepare_world(
 
     Args:
         encoder: makes codes from pictures.
-        batch: pictures encoded at once.
-        workers: processes that draw pictures; 0 draws in this one.
+        batch: images encoded at once.
+        workers: processes that draw images; 0 draws in this one.
         on_shard: called with (shards done, shards in all).
 
     A folder may be continued with more sources; a last shard that was short stays short.

@@ -1,4 +1,4 @@
-"""Simple edits: one object, attribute or look of the picture changes."""
+"""Simple edits: one object, attribute or look of the image changes."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ _SPLIT_STREAM = {"train": 11, "validation": 23, "test": 37, "heldout": 53}
 
 @dataclass(frozen=True, slots=True)
 class WorldTask:
-    """One editing task. `boxes` bound what changes, in unit coordinates of the picture;
+    """One editing task. `boxes` bound what changes, in unit coordinates of the image;
     `source_key` is equal for tasks that share their source picture."""
 
     id: str
@@ -153,7 +153,7 @@ def object_box(obj: SceneObject, scene: Scene) -> Box:
 
 
 def changed_boxes(scene: Scene, proposal: Proposal) -> tuple[Box, ...]:
-    """Where the picture changes: each solid touched, before and after; the whole for global edits."""
+    """Where the image changes: each solid touched, before and after; the whole for global edits."""
     if scene.background != proposal.target.background or scene.style != proposal.target.style:
         return (Box(0.0, 0.0, 1.0, 1.0),)
     boxes = [object_box(o, scene) for o in proposal.before]
@@ -187,19 +187,19 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
 def reasoning(scene: Scene, proposal: Proposal, boxes: Sequence[Box], resolution: int = 64) -> str:
     """The five steps of the paper: source described, object named, region, exact change, result.
 
-    Box coordinates are whole pixels of a picture of `resolution` pixels a side.
+    Box coordinates are whole pixels of an image of `resolution` pixels a side.
     """
     target = proposal.target
     named = ", ".join(f"the {o.color} {o.shape} {place_words(o)}" for o in proposal.before)
     if not named:
-        named = "a new object" if proposal.after else "the whole picture"
+        named = "a new object" if proposal.after else "the whole image"
     regions = ", ".join(
         f"[{round(b.left * resolution)}, {round(b.top * resolution)}, "
         f"{round(b.right * resolution)}, {round(b.bottom * resolution)}]"
         for b in boxes
     )
     return (
-        f"1. The picture shows {describe(scene)}. 2. The edit is about {named}. 3. The region is {regions}. "
+        f"1. The image shows {describe(scene)}. 2. The edit is about {named}. 3. The region is {regions}. "
         f"4. {_change(scene, proposal)} 5. The result shows {describe(target)}."
     )
 

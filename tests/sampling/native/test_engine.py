@@ -106,7 +106,7 @@ def test_a_size_that_the_model_writes_itself(tokenizer, prompt_of):
     assert len(rows) == 12 and all(np.array_equal(row, codes[at]) for _, at, row in rows)
 
 
-def test_same_seed_same_picture_whatever_else_is_asked(policy, tokenizer, prompt_of):
+def test_same_seed_same_image_whatever_else_is_asked(policy, tokenizer, prompt_of):
     engine = Engine(policy, tokenizer)
     wanted = Request(prompt_of(1), (11,), Grid(5, 5))
     alone = engine.generate([wanted])[0][0]
@@ -135,7 +135,7 @@ def test_logprobs_are_those_that_training_scores(policy, tokenizer, prompt_of):
             assert np.allclose(scored[0, len(request.prompt) :].detach(), completion.logprobs, atol=2e-4)
 
 
-def test_rows_come_in_order_and_add_up_to_the_picture(policy, tokenizer, prompt_of):
+def test_rows_come_in_order_and_add_up_to_the_image(policy, tokenizer, prompt_of):
     rows, ended = {}, {}
 
     def on_row(sample, row, codes):

@@ -134,7 +134,7 @@ def test_twins_count_in_the_batch(policy, tokenizer, prompt_of, monkeypatch, max
     engine = Engine(policy, tokenizer, max_batch=max_batch)
     found = engine.generate(requests, Sampling(guidance=1.5), lambda *row: rows.append(row))
     assert [len(group) for group in found] == [3, 1, 2]
-    assert len(rows) == 3 * 3 + 2 + 2  # rows of pictures; a twin reports none
+    assert len(rows) == 3 * 3 + 2 + 2  # rows of images; a twin reports none
     assert max(slots) <= max_batch and all(count % 2 == 0 for count in slots)
 
 

@@ -17,7 +17,7 @@ from earl.config.stages import load_stage
 from earl.models.resolve import resolve_model
 from earl.records import Attempt
 from earl.training.grpo import stage
-from earl.training.grpo.repeats import OnceEach, Pictures, is_repeatable, once_each
+from earl.training.grpo.repeats import Images, OnceEach, is_repeatable, once_each
 from earl.training.grpo.stage import train_grpo
 from earl.verifiers.combined import Weighted, WeightedSum
 from earl.verifiers.noise import Blind, Noisy
@@ -71,7 +71,7 @@ def test_a_grid_is_decoded_once_and_comes_back_in_its_places():
     flat = grids[0].reshape(2, 8)  # the same bytes, another shape
     asked = [grids[0], None, grids[1], grids[0].astype(np.int64), flat, grids[1]]
     eyes = Eyes()
-    pictures = Pictures(eyes)
+    pictures = Images(eyes)
     found = pictures.of(asked)
     assert eyes.calls == [(3, False)] and pictures.decoded == 3
     plain = [None if grid is None else MeanColour().decode([grid])[0] for grid in asked]
@@ -140,7 +140,7 @@ def test_a_group_of_copies_is_decoded_and_judged_once(room: Path, tmp_path: Path
 # --- bfloat16 ---
 
 
-def test_bf16_pictures_are_near_and_verdicts_stay(scenes):
+def test_bf16_images_are_near_and_verdicts_stay(scenes):
     """The shipped tokenizer: under 1 of 255 levels in the mean, and no edit judged otherwise."""
     folder = resolve_model("world").vision_path
     assert folder is not None

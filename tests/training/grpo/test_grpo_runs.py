@@ -170,7 +170,7 @@ def test_codes_that_look_alike_share_gradients(
     assert 0 < ours[0]["gradient_norm"] < theirs[0]["gradient_norm"]
 
 
-def test_text_only_steps_leave_pictures_alone(room: Path, tmp_path: Path) -> None:
+def test_text_only_steps_leave_images_alone(room: Path, tmp_path: Path) -> None:
     table = recipe_table(room, tmp_path)
     table |= {"length": {"steps": 2}, "grpo": {"cycle": {"tokens": "text", "steps": 1, "period": 2}}}
     train(table)
@@ -378,4 +378,4 @@ def test_held_out_prompts_are_judged_by_a_second_verifier(room: Path, tmp_path: 
         assert line["judged"] == 1.0 and line["second"] == 1.0
         assert line["second_gap"] == pytest.approx(line["overall"] - 1.0)
         assert {"drift", "edit_success", "artifacts"} <= line.keys()
-    assert (tmp_path / "pictures" / "heldout-00000006.png").is_file()
+    assert (tmp_path / "images" / "heldout-00000006.png").is_file()

@@ -30,7 +30,7 @@ from verifier_endpoint import completion, serving
 PARTS = ("edit_success", "over_editing", "naturalness", "artifacts")
 
 
-def pictures_of(body: dict[str, Any]) -> list[np.ndarray]:
+def images_of(body: dict[str, Any]) -> list[np.ndarray]:
     urls = [
         part["image_url"]["url"] for part in body["messages"][0]["content"] if part["type"] == "image_url"
     ]
@@ -46,7 +46,7 @@ class Grounds:
         self.alone: list[tuple[float, float]] = []
 
     def __call__(self, body: dict[str, Any]) -> tuple[int, Any]:
-        pictures = pictures_of(body)
+        pictures = images_of(body)
         if len(pictures) == 2:
             apart = np.abs(pictures[0] - pictures[1])
             scores = (round(10 - apart.mean() / 25.5, 2), round(10 - apart.max() / 25.5, 2))
@@ -93,10 +93,10 @@ def test_rewards_are_the_sum_that_the_recipe_states(tmp_path: Path) -> None:
 
 
 def test_the_part_that_fails_is_named(room: Path, tmp_path: Path) -> None:
-    """The endpoint judges single pictures and refuses pairs: the run stops, and says who it was."""
+    """The endpoint judges single images and refuses pairs: the run stops, and says who it was."""
 
     def script(body: dict[str, Any]) -> tuple[int, Any]:
-        if len(pictures_of(body)) == 2:
+        if len(images_of(body)) == 2:
             return 422, {"error": {"message": "this verifier answers no ground question"}}
         return 200, completion('{"score": [7, 8]}')
 

@@ -1,4 +1,4 @@
-"""A world small enough for tests: 32 px pictures, codes that are mean colours, verifiers of one line."""
+"""A world small enough for tests: 32 px images, codes that are mean colours, verifiers of one line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Bright", "Flaky", "Hanging", "MeanColour", "make_recipe", "recipe_ta
 
 
 class Bright:
-    """The brighter the edited picture, the better; its darkest channel counts as artifacts."""
+    """The brighter the edited image, the better; its darkest channel counts as artifacts."""
 
     def __init__(self) -> None:
         self.calls = 0

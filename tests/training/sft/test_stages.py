@@ -316,7 +316,7 @@ def test_base_shares_and_epoch(room: Path, tmp_path: Path) -> None:
     assert mixture.epoch_size == pytest.approx(len(sources["world"]))
 
 
-def test_base_units_share_a_picture(room: Path, tmp_path: Path) -> None:
+def test_base_units_share_a_image(room: Path, tmp_path: Path) -> None:
     from earl.data.shards import load_shards
 
     table = recipe_table(room, tmp_path, "base")

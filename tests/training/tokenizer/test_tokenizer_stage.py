@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from earl.config.stages import TokenizerImages
 from earl.errors import ConfigError, DataError
-from earl.training.tokenizer.images import PictureStream, edge_weights, load_pictures, to_pixels
+from earl.training.tokenizer.images import ImageStream, edge_weights, load_images, to_pixels
 from earl.training.tokenizer.stage import train_tokenizer
 from earl.vision import load_vision_tokenizer
 from earl.world import render, sample_group
@@ -40,7 +40,7 @@ def table(folder: Path, cache: Path) -> dict[str, Any]:
             "resolution": 32,
             "count": 12,
             "crop": 16,
-            "crops_per_picture": 2,
+            "crops_per_image": 2,
             "crop_steps": 4,
             "cache": str(cache),
         },
@@ -50,7 +50,7 @@ def table(folder: Path, cache: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("pictures") / "pictures.npy"
+    return tmp_path_factory.mktemp("images") / "images.npy"
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_it_learns_and_leaves_a_model(run: Path) -> None:
     assert train[0]["commitment"] == 0 < train[-1]["commitment"]
     assert 1 <= checks[-1]["codes_perplexity"] <= checks[-1]["codes_alive"] <= 16
     assert np.isfinite(checks[-1]["psnr"])
-    with Image.open(run / "pictures" / "reconstructions-00000006.png") as wall:
+    with Image.open(run / "images" / "reconstructions-00000006.png") as wall:
         assert wall.size == (3 * 32, 2 * 32)
     tokenizer = load_vision_tokenizer(run / "model")
     assert tokenizer.codebook_size == 16 and tokenizer.area == 1024
@@ -122,7 +122,7 @@ run("cut", 6)
 def test_two_ranks_hold_the_same_tokenizer_and_resume_exactly(run: Path, cache: Path, tmp_path: Path) -> None:
     both = table(tmp_path, cache)
     both["schedule"] = {"steps": 6}
-    both["validation"]["samples"] = 2  # one batch: the second rank has no pictures to show
+    both["validation"]["samples"] = 2  # one batch: the second rank has no images to show
     assert run_script(tmp_path, RANKS, make_recipe(both), ranks=2) == [0, 0]
     ranks = [load_file(tmp_path / f"rank-{rank}.safetensors") for rank in (0, 1)]
     assert largest_difference(*ranks) == 0.0
@@ -198,56 +198,56 @@ def test_codes_to_keep_come_from_a_start(tmp_path: Path, cache: Path) -> None:
         make_recipe(fresh)
 
 
-def test_pictures_are_the_worlds_and_stay(cache: Path, run: Path) -> None:
+def test_images_are_the_worlds_and_stay(cache: Path, run: Path) -> None:
     images = TokenizerImages(resolution=32)
-    pictures = load_pictures(images, cache, split="train", count=12)
+    pictures = load_images(images, cache, split="train", count=12)
     task = sample_group(2, "train", size=1)[0]
     assert np.array_equal(pictures[4], render(task.source, 32))
     assert np.array_equal(pictures[5], render(task.target, 32))
     with pytest.raises(DataError, match=r"32, 32, 3.*64 px"):
-        load_pictures(TokenizerImages(resolution=64), cache, split="train", count=12)
+        load_images(TokenizerImages(resolution=64), cache, split="train", count=12)
 
 
-def test_pictures_in_every_style_alike(tmp_path: Path) -> None:
+def test_images_in_every_style_alike(tmp_path: Path) -> None:
     images = TokenizerImages(resolution=32, even_styles=True)
-    pictures = load_pictures(images, tmp_path / "e.npy", split="train", count=10)
+    pictures = load_images(images, tmp_path / "e.npy", split="train", count=10)
     for index, picture in enumerate(pictures):
         task = sample_group(index // 2, "train", size=1)[0]
         scene = task.target if index % 2 else task.source
         assert np.array_equal(picture, render(replace(scene, style=STYLES[index % len(STYLES)]), 32))
 
 
-def test_pictures_of_some_families(tmp_path: Path) -> None:
+def test_images_of_some_families(tmp_path: Path) -> None:
     images = TokenizerImages(resolution=32, families=("stack", "topple"))
-    pictures = load_pictures(images, tmp_path / "f.npy", split="train", count=6)
+    pictures = load_images(images, tmp_path / "f.npy", split="train", count=6)
     tasks = [sample_group(index, "train", ["stack", "topple"], size=1)[0] for index in range(3)]
     assert {task.family for task in tasks} <= {"stack", "topple"}
     for index, picture in enumerate(pictures):
         scene = tasks[index // 2].target if index % 2 else tasks[index // 2].source
         assert np.array_equal(picture, render(scene, 32))
     with pytest.raises(DataError, match="unknown edit family"):
-        load_pictures(
+        load_images(
             TokenizerImages(resolution=32, families=("stak",)), tmp_path / "g.npy", split="train", count=1
         )
 
 
-def test_pictures_of_a_folder(tmp_path: Path) -> None:
+def test_images_of_a_folder(tmp_path: Path) -> None:
     for number in range(3):
         Image.new("RGB", (40 + number, 32), (number, 0, 0)).save(tmp_path / f"{number}.png")
     images = TokenizerImages(origin="folder", folder=str(tmp_path), resolution=16)
-    train = load_pictures(images, tmp_path / "t.npy", split="train", count=99)
-    held_back = load_pictures(images, tmp_path / "v.npy", split="validation", count=99)
+    train = load_images(images, tmp_path / "t.npy", split="train", count=99)
+    held_back = load_images(images, tmp_path / "v.npy", split="validation", count=99)
     assert train[:, 0, 0, 0].tolist() == [1, 2] and held_back[:, 0, 0, 0].tolist() == [0]
     images = TokenizerImages(origin="folder", folder=str(tmp_path / "none"), resolution=16)
     with pytest.raises(DataError, match="0 images"):
-        load_pictures(images, tmp_path / "n.npy", split="train", count=1)
+        load_images(images, tmp_path / "n.npy", split="train", count=1)
 
 
 def test_crops_come_first_and_lie_on_the_grid_every_other_time() -> None:
     ramp = np.arange(64, dtype=np.uint8).reshape(8, 8).repeat(4, 0).repeat(4, 1)  # 32 x 32
     column = np.broadcast_to(np.arange(32, dtype=np.uint8)[None, None, :, None], (3, 32, 32, 3))
-    images = TokenizerImages(resolution=32, crop=16, crops_per_picture=2, crop_steps=2)
-    stream = PictureStream(column, images, edges=0.0, sequences=2, micro=1, seed=0)
+    images = TokenizerImages(resolution=32, crop=16, crops_per_image=2, crop_steps=2)
+    stream = ImageStream(column, images, edges=0.0, sequences=2, micro=1, seed=0)
     assert ramp.shape == (32, 32)
     first, second, third = next(stream), next(stream), next(stream)
     assert [len(part.pixels_BCHW) for part in first] == [2, 2] and third[0].pixels_BCHW.shape[-1] == 32

@@ -2,7 +2,7 @@
 
 The names are those of `task` in the publisher's test.json and of `source` on the Hub. Its README has
 four skills: action, reasoning, object and attribute, global; the edits from Emu Edit change style,
-background or the whole picture (their `type` there says so) and are simple, all others are complex.
+background or the whole image (their `type` there says so) and are simple, all others are complex.
 """
 
 from earl.evaluation.benchmark import Declared
@@ -12,7 +12,7 @@ BENCHMARK = Declared(
     title="AURORA-Bench",
     schema="aurora-bench",
     column="AURORA",
-    about="actions, spatial reasoning, objects and whole pictures, 50 edits of each of eight sources",
+    about="actions, spatial reasoning, objects and whole images, 50 edits of each of eight sources",
     kinds={
         "ag": "action",
         "something": "action",

@@ -1,6 +1,6 @@
 """EmuEdit test: 1,000 rows drawn with seed 42 (as the paper did), simple edits, no target images.
 
-Its tasks change a part of the picture (local) or all of it (global). The data set's card names
+Its tasks change a part of the image (local) or all of it (global). The data set's card names
 seven (background, global, style, remove, add, local, texture), the paper's table has "color" for the
 last, and the rows have "text" too; which of them a row has is told as it stands there.
 """

@@ -1,6 +1,6 @@
 """I2EBench: 1,000 rows drawn with seed 42 (as the paper did), in 16 dimensions, no target images.
 
-Its own division is high-level (what a picture shows) and low-level (restoring a damaged picture).
+Its own division is high-level (what an image shows) and low-level (restoring a damaged image).
 The names are those of the folders in the publisher's `EditData/`.
 """
 

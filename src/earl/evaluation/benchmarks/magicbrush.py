@@ -1,4 +1,4 @@
-"""MagicBrush test: real-world requests in up to three turns on one picture, with target images.
+"""MagicBrush test: real-world requests in up to three turns on one image, with target images.
 
 The publisher's folder tells an edit's turn (`ID-output2.png`), which is then its family. Each turn
 is an edit of its own here, made from the turn's own source image.

@@ -30,7 +30,7 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The rollouts of one prompt. Small: pictures are left behind, so that ranks can exchange groups."""
+    """The rollouts of one prompt. Small: images are left behind, so that ranks can exchange groups."""
 
     key: str
     instruction: str

@@ -113,7 +113,7 @@ def _numbers(group: Group, second: Verdict | None) -> dict[str, float]:
 
 
 def sheet(attempts: Sequence[Attempt]) -> Image.Image:
-    """Source, edited picture and target of each attempt, one row each; grey where there is none."""
+    """Source, edited image and target of each attempt, one row each; grey where there is none."""
     side = attempts[0].source.size
     table = Image.new("RGB", (3 * side[0], len(attempts) * side[1]), (128, 128, 128))
     for row, attempt in enumerate(attempts):

@@ -1,6 +1,6 @@
 """What is to be edited: prompts by number, the same on every rank and after every resume.
 
-Either the world's tasks, rendered from seeds, or tokenised shards, whose pictures are decoded from
+Either the world's tasks, rendered from seeds, or tokenised shards, whose images are decoded from
 their codes: what the policy sees, the verifier sees.
 """
 
@@ -26,7 +26,7 @@ Split = Literal["train", "validation", "test", "heldout"]
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """An edit to be made: pictures for the verifier, ids for the policy. `kind` is "simple" or
+    """An edit to be made: images for the verifier, ids for the policy. `kind` is "simple" or
     "complex"; `number` is where it came in the stream, and `key` is no other prompt's."""
 
     number: int
@@ -97,7 +97,7 @@ class ShardPrompts:
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
 
     def make(self, numbers: Sequence[int]) -> list[Prompt]:
-        """The edits of these numbers, their pictures decoded together; not every edit has a target."""
+        """The edits of these numbers, their images decoded together; not every edit has a target."""
         edits = [self._shards[self._row(number)] for number in numbers]
         targets = [edit.target_codes for edit in edits if edit.has_target]
         pictures = self._vision.decode([*(edit.source_codes for edit in edits), *targets])

@@ -1,6 +1,6 @@
 """Work that equal rollouts share: a grid of codes is decoded once, an attempt is judged once.
 
-A policy that copies its source, or has little entropy left, writes the same picture several times in
+A policy that copies its source, or has little entropy left, writes the same image several times in
 a group. What comes out is that of the plain way, rollout by rollout (`tests/grpo/test_grpo_repeats.py`).
 """
 
@@ -21,8 +21,8 @@ from earl.verifiers.protocol import check
 from earl.world.verifier.scene import SceneVerifier
 
 
-class Pictures:
-    """Pictures of codes, each different grid decoded once for as long as this object lives.
+class Images:
+    """Images of codes, each different grid decoded once for as long as this object lives.
 
     Args:
         vision: decodes; with `bf16` its `decode` must take that word (`earl.vision.VisionTokenizer`).
@@ -41,7 +41,7 @@ class Pictures:
         return len(self._known)
 
     def of(self, codes: Sequence[NDArray[np.integer] | None]) -> list[Image | None]:
-        """A picture for each grid, None where there is none; equal grids share one picture.
+        """An image for each grid, None where there is none; equal grids share one picture.
 
         The new grids are decoded together. Raises SequenceError as `VisionTokenizer.decode`.
         """

@@ -24,7 +24,7 @@ from earl.sequence import TextTokenizer, completion_kinds, parse_completion
 from earl.training.grpo.batches import Group, Rollout
 from earl.training.grpo.judging import RETRIED, Judge
 from earl.training.grpo.prompts import Prompt
-from earl.training.grpo.repeats import Pictures, once_each
+from earl.training.grpo.repeats import Images, once_each
 from earl.training.streams import derive_seed
 
 
@@ -73,7 +73,7 @@ class Sampler:
             exact: decode in the tokenizer's own precision, whatever training does.
         """
         size = group or self.settings.group
-        pictures = Pictures(self.vision, bf16=self.bf16 and not exact)
+        pictures = Images(self.vision, bf16=self.bf16 and not exact)
         self.seconds = dict.fromkeys(self.seconds, 0.0)
         self.attempts = {}
         if not prompts:
@@ -140,9 +140,7 @@ class Sampler:
             max_text_tokens=self.settings.max_text_tokens,
         )
 
-    def _attempts(
-        self, prompt: Prompt, completions: Sequence[Completion], pictures: Pictures
-    ) -> list[Attempt]:
+    def _attempts(self, prompt: Prompt, completions: Sequence[Completion], pictures: Images) -> list[Attempt]:
         began = time.monotonic()
         codes = [parse_completion(completion.ids, self.tokenizer).codes for completion in completions]
         attempts = [

@@ -1,4 +1,4 @@
-"""Pictures of a run, kept small, for its report: strips in PNG and what was said of them in JSON.
+"""Images of a run, kept small, for its report: strips in PNG and what was said of them in JSON.
 
 `samples/00000020.json` lists some of step 20's groups, each with a strip: source, the group's
 edits, target. `samples/heldout-00000020.json` does the same for prompts that are never trained on.
@@ -26,7 +26,7 @@ GREY = (128, 128, 128)
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A group with its pictures; `second` has another verifier's verdicts, in the order of the rollouts."""
+    """A group with its images; `second` has another verifier's verdicts, in the order of the rollouts."""
 
     group: Group
     attempts: Sequence[Attempt]
@@ -38,7 +38,7 @@ class SampleBook:
 
     Args:
         folder: of the run.
-        side: px, the longer side of a picture at most.
+        side: px, the longer side of an image at most.
     """
 
     def __init__(self, folder: str | Path, side: int) -> None:

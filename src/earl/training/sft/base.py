@@ -1,7 +1,7 @@
 """The base stage of a model from scratch: what it must know before it is taught to edit.
 
 Emu3 had such a stage too (`BAAI/Emu3-Stage1` is where the published SFT starts): a model that
-knows what the words look like, that can copy a picture and find in it what words name, learns to
+knows what the words look like, that can copy an image and find in it what words name, learns to
 edit from fewer edits.
 """
 
@@ -39,8 +39,8 @@ Unit = Sequence[tuple[int, int]]
 def train_base(recipe: BaseRecipe) -> Report:
     """Run or continue the base stage; leaves `run.folder/model`.
 
-    Both pictures of every edit in the sources are used, with their captions; the loss is on all
-    tokens that the grammar does not force. Questions and edits are about the source picture; the
+    Both images of every edit in the sources are used, with their captions; the loss is on all
+    tokens that the grammar does not force. Questions and edits are about the source image; the
     loss is on what follows the instruction.
 
     Raises:
@@ -82,8 +82,8 @@ def _writer(recipe: BaseRecipe, tokenizer: TextTokenizer) -> Callable[[str, Edit
 def base_units(recipe: BaseRecipe, sources: dict[str, EditShards]) -> dict[str, list[Unit]]:
     """What each task draws from each source, by "task:source"; only tasks with a share.
 
-    A unit has at most `batch.share` sequences. Questions about one source picture, and its edits,
-    come together; a whole picture is followed by the next one.
+    A unit has at most `batch.share` sequences. Questions about one source image, and its edits,
+    come together; a whole image is followed by the next one.
     """
     share = recipe.batch.share
     found: dict[str, list[Unit]] = {}

@@ -50,7 +50,7 @@ class Validator:
 
         `loss`, `visual`, `text`, `changed`, `kept`: nats a token, as in training. `hit_changed`,
         `hit_kept`: share of visual tokens that are the likeliest. `greedy_exact`: share of
-        sequences whose whole picture is what greedy sampling writes, and by label as
+        sequences whose whole image is what greedy sampling writes, and by label as
         `greedy_exact/LABEL`. (Codes, not pixels: a valid edit with other codes does not count.)
         """
         device = self._accelerator.device
@@ -76,10 +76,8 @@ class Validator:
         ):
             table[name] += torch.stack([hits_BT[where_BT].sum(), where_BT.sum()]).double()
         exact_B = (hits_BT | ~visual_BT).all(dim=1)
-        for label, exact, pictured in zip(
-            labels, exact_B.tolist(), visual_BT.any(dim=1).tolist(), strict=True
-        ):
-            if pictured:
+        for label, exact, imaged in zip(labels, exact_B.tolist(), visual_BT.any(dim=1).tolist(), strict=True):
+            if imaged:
                 found = torch.tensor([float(exact), 1.0], dtype=torch.float64, device=batch.ids_BT.device)
                 table["greedy_exact"] += found
                 table[f"greedy_exact/{label}"] += found

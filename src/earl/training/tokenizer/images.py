@@ -1,6 +1,6 @@
-"""Pictures that a vision tokenizer learns from: drawn once into a file, then batches and crops.
+"""Images that a vision tokenizer learns from: drawn once into a file, then batches and crops.
 
-Axes: B pictures, C channels, H W pixels.
+Axes: B images, C channels, H W pixels.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 @dataclass(frozen=True)
-class PictureBatch:
+class ImageBatch:
     """Pixels in [-1, 1], float32 (B, 3, H, W), and how much each counts, (B, H, W) or None."""
 
     pixels_BCHW: Tensor
@@ -41,13 +41,13 @@ class PictureBatch:
     def sequences(self) -> int:
         return len(self.pixels_BCHW)
 
-    def to(self, device: torch.device) -> PictureBatch:
+    def to(self, device: torch.device) -> ImageBatch:
         weights = self.weights_BHW.to(device) if self.weights_BHW is not None else None
         return replace(self, pixels_BCHW=self.pixels_BCHW.to(device), weights_BHW=weights)
 
 
-def load_pictures(images: TokenizerImages, cache: Path, *, split: str, count: int) -> NDArray[np.uint8]:
-    """The pictures, uint8 (N, S, S, 3), memory-mapped; made at the first call.
+def load_images(images: TokenizerImages, cache: Path, *, split: str, count: int) -> NDArray[np.uint8]:
+    """The images, uint8 (N, S, S, 3), memory-mapped; made at the first call.
 
     Sources and targets of world tasks alternate (with `images.even_styles` in each style in turn), or
     every image of a folder is resized.
@@ -72,11 +72,11 @@ def load_pictures(images: TokenizerImages, cache: Path, *, split: str, count: in
             os.replace(partial, cache)
         except OSError as error:
             partial.unlink(missing_ok=True)
-            raise CheckpointError(f"pictures could not be written to {cache}: {error}") from error
+            raise CheckpointError(f"images could not be written to {cache}: {error}") from error
     table = np.load(cache, mmap_mode="r", allow_pickle=False)
     if table.shape[1:] != (side, side, 3):
         raise DataError(
-            f"{cache} holds pictures of {table.shape[1:]}, the recipe asks for {side} px; delete it"
+            f"{cache} holds images of {table.shape[1:]}, the recipe asks for {side} px; delete it"
         )
     return table
 
@@ -108,9 +108,9 @@ def _open(path: Path, side: int) -> NDArray[np.uint8]:
     return np.asarray(ImageOps.fit(open_image(path), (side, side)), np.uint8)
 
 
-def to_pixels(pictures_BHWC: NDArray[np.uint8]) -> Tensor:
+def to_pixels(images_BHWC: NDArray[np.uint8]) -> Tensor:
     """uint8 (B, H, W, 3) -> float32 (B, 3, H, W) in [-1, 1]."""
-    return torch.from_numpy(np.array(pictures_BHWC)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.from_numpy(np.array(images_BHWC)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def edge_weights(pixels_BCHW: Tensor, strength: float) -> Tensor:
@@ -122,10 +122,10 @@ def edge_weights(pixels_BCHW: Tensor, strength: float) -> Tensor:
     return 1 + strength * near.clamp(max=0.5)
 
 
-class PictureStream:
-    """This rank's batches of one update, resumable; crops first, whole pictures later.
+class ImageStream:
+    """This rank's batches of one update, resumable; crops first, whole images later.
 
-    Every other update of the crops is aligned to the 8-pixel grid of cells, as whole pictures
+    Every other update of the crops is aligned to the 8-pixel grid of cells, as whole images
     are; the ones between teach that content may sit anywhere.
     """
 
@@ -144,10 +144,10 @@ class PictureStream:
         self.pictures, self.images, self.edges = pictures, images, edges
         self.sequences, self.micro, self.seed = sequences, micro, seed
         self.rank, self.ranks = rank, ranks
-        self.mixture = Mixture({"pictures": len(pictures)}, {"pictures": 1.0}, seed=seed)
+        self.mixture = Mixture({"images": len(pictures)}, {"images": 1.0}, seed=seed)
         self.step = 0
 
-    def __next__(self) -> list[PictureBatch]:
+    def __next__(self) -> list[ImageBatch]:
         self.step += 1
         drawn = self.pictures[[next(self.mixture)[1] for _ in range(self.sequences)]]
         if self.step <= self.images.crop_steps:
@@ -156,9 +156,9 @@ class PictureStream:
         parts = [drawn[start : start + size] for start in range(0, len(drawn), size)]
         return [self._batch(part) for part in parts[self.rank :: self.ranks]]
 
-    def _batch(self, part: NDArray[np.uint8]) -> PictureBatch:
+    def _batch(self, part: NDArray[np.uint8]) -> ImageBatch:
         pixels = to_pixels(part)
-        return PictureBatch(pixels, edge_weights(pixels, self.edges) if self.edges else None)
+        return ImageBatch(pixels, edge_weights(pixels, self.edges) if self.edges else None)
 
     def _crops(self, drawn: NDArray[np.uint8]) -> NDArray[np.uint8]:
         side = self.images.crop
@@ -166,9 +166,9 @@ class PictureStream:
         rng = np.random.default_rng([self.seed, 3, self.step])
         grid = 8 if self.step % 2 else 1
         places = rng.integers(
-            (self.images.resolution - side) // grid + 1, size=(2, len(drawn) * self.images.crops_per_picture)
+            (self.images.resolution - side) // grid + 1, size=(2, len(drawn) * self.images.crops_per_image)
         )
-        many = np.repeat(np.arange(len(drawn)), self.images.crops_per_picture)
+        many = np.repeat(np.arange(len(drawn)), self.images.crops_per_image)
         return np.stack(
             [
                 drawn[index, top : top + side, left : left + side]

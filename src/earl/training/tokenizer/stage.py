@@ -1,6 +1,6 @@
-"""Learning a vision tokenizer: pictures in, reconstructions out, a codebook between.
+"""Learning a vision tokenizer: images in, reconstructions out, a codebook between.
 
-The model's own training pass is `earl.training.tokenizer.learning`; this gives it pictures, the loop, a wall
+The model's own training pass is `earl.training.tokenizer.learning`; this gives it images, the loop, a wall
 of reconstructions to look at, and a folder in the end. Gate it before any SFT: what the
 tokenizer cannot show, no policy can draw.
 """
@@ -21,11 +21,11 @@ from earl.errors import ConfigError
 from earl.training.loop import Losses, Report, Trainer
 from earl.training.ranks import autocast, create_accelerator
 from earl.training.streams import RandomStreams, derive_seed
-from earl.training.tokenizer.images import PictureBatch, PictureStream, load_pictures, to_pixels
+from earl.training.tokenizer.images import ImageBatch, ImageStream, load_images, to_pixels
 from earl.training.tokenizer.learning import LearnerSettings, Reconstruction, TokenizerLearner
 from earl.vision import create_vision_tokenizer, load_vision_tokenizer, save_vision_tokenizer
 
-_WALL = 12  # pictures shown
+_WALL = 12  # images shown
 
 
 class TokenizerObjective(nn.Module):
@@ -38,11 +38,11 @@ class TokenizerObjective(nn.Module):
         self.learner = learner
         self.precision = precision
 
-    def reconstruct(self, batch: PictureBatch) -> Reconstruction:
+    def reconstruct(self, batch: ImageBatch) -> Reconstruction:
         with autocast(self.precision, batch.pixels_BCHW.device):
             return self.learner(batch.pixels_BCHW, batch.weights_BHW)
 
-    def forward(self, batch: PictureBatch) -> Losses:
+    def forward(self, batch: ImageBatch) -> Losses:
         """Metrics: the parts of the loss, unweighted; psnr in dB."""
         parts, count = self.reconstruct(batch).loss, batch.active
         metrics = {
@@ -57,7 +57,7 @@ def train_tokenizer(recipe: TokenizerRecipe) -> Report:
     """Run or continue learning a vision tokenizer; leaves `run.folder/model`.
 
     Raises:
-        EarlError: see `Trainer`, `load_pictures`.
+        EarlError: see `Trainer`, `load_images`.
     """
     accelerator = create_accelerator(recipe.run, find_unused=True)
     if recipe.batch.sequences % (recipe.batch.micro * accelerator.num_processes):
@@ -69,22 +69,22 @@ def train_tokenizer(recipe: TokenizerRecipe) -> Report:
     folder = Path(recipe.run.folder)
     learner = _learner(recipe)
     objective = TokenizerObjective(learner, recipe.precision)
-    cache = Path(recipe.images.cache) if recipe.images.cache else folder / "pictures.npy"
+    cache = Path(recipe.images.cache) if recipe.images.cache else folder / "images.npy"
     with accelerator.main_process_first():
-        pictures = load_pictures(recipe.images, cache, split="train", count=recipe.images.count)
-        held_back = load_pictures(
+        pictures = load_images(recipe.images, cache, split="train", count=recipe.images.count)
+        held_back = load_images(
             recipe.images,
-            folder / "pictures-validation.npy",
+            folder / "images-validation.npy",
             split="validation",
             count=recipe.validation.samples,
         )
-    stream = PictureStream(
+    stream = ImageStream(
         pictures,
         recipe.images,
         edges=recipe.losses.edges,
         sequences=recipe.batch.sequences,
         micro=recipe.batch.micro,
-        seed=derive_seed(recipe.run.seed, "pictures"),
+        seed=derive_seed(recipe.run.seed, "images"),
         rank=accelerator.process_index,
         ranks=accelerator.num_processes,
     )
@@ -146,9 +146,9 @@ def _learner(recipe: TokenizerRecipe) -> TokenizerLearner:
 def validate_tokenizer(
     objective: TokenizerObjective, pictures: np.ndarray, accelerator: Accelerator, *, micro: int
 ) -> tuple[dict[str, float], Image.Image | None]:
-    """Loss, PSNR (dB, mean over batches), codes in use, and a wall: pictures above, reconstructions below.
+    """Loss, PSNR (dB, mean over batches), codes in use, and a wall: images above, reconstructions below.
 
-    A rank that had no pictures, because there are fewer batches than ranks, has no wall.
+    A rank that had no images, because there are fewer batches than ranks, has no wall.
     """
     sums = torch.zeros(3, dtype=torch.float64)
     used = torch.zeros(objective.learner.model.config.codebook_size, dtype=torch.float64)
@@ -157,7 +157,7 @@ def validate_tokenizer(
     for number, start in enumerate(starts):
         if number % accelerator.num_processes != accelerator.process_index:
             continue
-        batch = PictureBatch(to_pixels(pictures[start : start + micro]), None).to(accelerator.device)
+        batch = ImageBatch(to_pixels(pictures[start : start + micro]), None).to(accelerator.device)
         made = objective.reconstruct(batch)
         sums += torch.tensor([float(made.loss.total), float(made.loss.psnr), 1.0]) * batch.active
         used += torch.bincount(made.codes_BHW.flatten().cpu(), minlength=len(used)).double()

@@ -1,6 +1,6 @@
 """What can be told before any fine looking: background, style, and rough candidates for each place.
 
-Pictures are compared at half the working side, where a little blur or a shift by a pixel does
+Images are compared at half the working side, where a little blur or a shift by a pixel does
 not matter. Axis letters: K kinds (form x colour), D pixels of a place's window.
 """
 
@@ -28,7 +28,7 @@ def _empty_views(side: int) -> Array:
 
 
 def read_look(pixels_CHW: Array) -> tuple[str, str, float]:
-    """Background and style of a picture, solids or not, and by how much the next likely one is worse.
+    """Background and style of an image, solids or not, and by how much the next likely one is worse.
 
     The median over rows and capped differences keep solids from having a say: the sky and the
     gaps between solids decide.
@@ -48,7 +48,7 @@ def read_look(pixels_CHW: Array) -> tuple[str, str, float]:
 
 
 def window(side: int, row: int, column: int) -> Patch:
-    """The pixels around a ground place that its solid may fill, clipped to the picture, even bounds."""
+    """The pixels around a ground place that its solid may fill, clipped to the image, even bounds."""
     x, y = 0.125 + 0.25 * column, 0.53 + 0.375 * row
 
     def even(v: float) -> int:

@@ -1,7 +1,7 @@
 """How far the scene verifier can be trusted: scores of edits known to be good and known to be bad.
 
 `calibrate` makes true targets and every kind of mistake (`damage`) for tasks of all families in
-turn, and judges them: as they are, and after a pass of the edited pictures through something
+turn, and judges them: as they are, and after a pass of the edited images through something
 lossy such as a vision tokenizer. The source is judged as it was given, as in use.
 """
 
@@ -28,7 +28,7 @@ GOOD, BAD = 9.0, 3.0  # overall scores that a good edit must reach and a bad one
 NEAR = 2.0  # points by which a pass may move a true target
 TRUE = "target"
 WASHED_OUT = "noise"  # a tokenizer takes the grain away: what comes out is no mistake any more
-_TOGETHER = 8  # tasks whose pictures go through the pass in one call
+_TOGETHER = 8  # tasks whose images go through the pass in one call
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +218,7 @@ def calibrate(
     Args:
         n: tasks of the test split, the families in turn; at least 1.
         seed: of the tasks and of the mistakes, non-negative.
-        through: what the edited pictures are passed through for a second judgement, e.g. a vision
+        through: what the edited images are passed through for a second judgement, e.g. a vision
             tokenizer's encoder and decoder; they come back in the same size.
         side: pixels.
         families: edit families; all when None.
@@ -238,8 +238,7 @@ def calibrate(
     for start in range(0, n, _TOGETHER):
         tasks = [_draw(seed, index, names) for index in range(start, min(start + _TOGETHER, n))]
         made = [
-            _pictures(task, np.random.default_rng([seed, 77, start + i]), side)
-            for i, task in enumerate(tasks)
+            _images(task, np.random.default_rng([seed, 77, start + i]), side) for i, task in enumerate(tasks)
         ]
         passed: list[list[Image.Image]] = [[] for _ in made]
         if through is not None:
@@ -270,7 +269,7 @@ def _judge(
     return verifier.judge_now([Attempt(source, task.instruction, picture) for picture in pictures])
 
 
-def _pictures(task: WorldTask, rng: np.random.Generator, side: int) -> dict[str, Image.Image]:
+def _images(task: WorldTask, rng: np.random.Generator, side: int) -> dict[str, Image.Image]:
     """By kind: the true target, and the mistakes that this task allows."""
     pictures = {TRUE: Image.fromarray(render(task.target, side))}
     for kind, make in MAKERS.items():

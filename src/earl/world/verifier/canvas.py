@@ -1,7 +1,7 @@
 """One background in one style, on which many candidate solids are drawn and compared at once.
 
 Leaves the sprites to `sprites` and the search to `perception`. Axis letters: N candidates,
-C channels (1 in the styles without hue, whose pictures are compared as gray, else 3), H W pixels
+C channels (1 in the styles without hue, whose images are compared as gray, else 3), H W pixels
 of a patch. Planes come before pixels (C, H, W) because numpy is fastest so.
 """
 
@@ -71,7 +71,7 @@ def foot_of(solid: Solid, below: Solid | None = None) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """A rectangle of picture pixels."""
+    """A rectangle of image pixels."""
 
     top: int
     bottom: int
@@ -93,7 +93,7 @@ class Surroundings:
 
 
 class Stage:
-    """A background in a style at one picture side, by day before the style is laid on."""
+    """A background in a style at one image side, by day before the style is laid on."""
 
     def __init__(self, side: int, background: str, style: str) -> None:
         self.side, self.background, self.style = side, background, style
@@ -107,10 +107,10 @@ class Stage:
             self._gain_CHW, self._mix, self._lift_CHW = _affine(style, side)
         self.full = Patch(0, side, 0, side)
 
-    # -- whole pictures ------------------------------------------------------------------------
+    # -- whole images ------------------------------------------------------------------------
 
     def compose(self, solids: Sequence[Solid]) -> Array:
-        """The picture of some solids, float32 (3, side, side) in [0, 1]."""
+        """The image of some solids, float32 (3, side, side) in [0, 1]."""
         around = self.surroundings(solids, None, self.full)
         return self.finish((around.ground + around.under)[None], self.full, mono=False)[0]
 
@@ -184,7 +184,7 @@ class Stage:
         return self.finish(day[None], patch)
 
     def finish(self, day: Array, patch: Patch, mono: bool | None = None) -> Array:
-        """Lay the style on pictures by day (N, 3, H, W), bring them to picture pixels. May reuse `day`."""
+        """Lay the style on images by day (N, 3, H, W), bring them to image pixels. May reuse `day`."""
         mono = self.mono if mono is None else mono
         if self.pencil:
             gray = halved(pencil_gray(day, patch, self.page.side))[:, None]

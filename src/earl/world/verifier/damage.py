@@ -27,7 +27,7 @@ def _kinds(scene: Scene) -> tuple[object, ...]:
 
 
 def _drawn(task: WorldTask, scene: Scene | None, side: int) -> Pixels | None:
-    """The picture of a wrong scene; None if by chance it is a right one."""
+    """The image of a wrong scene; None if by chance it is a right one."""
     if scene is None or any(_kinds(scene) == _kinds(o) for o in outcomes(task.request, task.source)):
         return None
     return render(scene, side)

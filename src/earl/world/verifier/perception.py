@@ -66,7 +66,7 @@ class Perception:
 
 
 def working_side(side: int) -> int:
-    """The side at which a picture of this side is looked at: 64, or 96 for larger pictures."""
+    """The side at which an image of this side is looked at: 64, or 96 for larger pictures."""
     return 64 if side <= 80 else 96
 
 
@@ -80,7 +80,7 @@ def to_working(pixels: NDArray[np.uint8]) -> Array:
         raise ImageError(f"expected uint8 pixels (R, R, 3), got {pixels.dtype} {pixels.shape}")
     height, width = pixels.shape[:2]
     if height != width or height < 16:
-        raise ImageError(f"the world's pictures are square, at least 16 pixels a side, got {width}x{height}")
+        raise ImageError(f"the world's images are square, at least 16 pixels a side, got {width}x{height}")
     side = working_side(height)
     if height != side:
         filtering = Image.Resampling.BOX if height % side == 0 else Image.Resampling.LANCZOS
@@ -112,12 +112,12 @@ def perceive(pixels: NDArray[np.uint8], *, prior: Scene | None = None) -> Percep
 
 
 class _Search:
-    """The solids of one picture, found by drawing them."""
+    """The solids of one image, found by drawing them."""
 
-    def __init__(self, picture_CHW: Array, scene_stage: Stage) -> None:
+    def __init__(self, image_CHW: Array, scene_stage: Stage) -> None:
         self.stage = scene_stage
         self.side = scene_stage.side
-        self.view = scene_stage.view(picture_CHW)
+        self.view = scene_stage.view(image_CHW)
         self.seen = soften(self.view)
         self.solids: list[Solid] = []
         self.confidence: dict[Place, float] = {}
@@ -168,7 +168,7 @@ class _Search:
                 self._set(Solid(form, color, row, column, 0), (row, column, 0))
 
     def _around(self, place: Place) -> tuple[Solid, ...]:
-        """The solids whose picture may reach into that of a place."""
+        """The solids whose image may reach into that of a place."""
         row, column, level = place
         near = []
         for s in self.solids:
@@ -324,7 +324,7 @@ class _Search:
     def wear(self) -> dict[Place, float]:
         """By place, how much of a solid is missing in the worst of its four halves.
 
-        What the pixels have of a solid is their projection on what it adds to the picture, so
+        What the pixels have of a solid is their projection on what it adds to the image, so
         that grain, which has no direction, does not count.
         """
         found = {}

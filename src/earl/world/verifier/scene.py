@@ -1,7 +1,7 @@
 """The scene verifier: it looks at source and edited pixels, reads the instruction, and scores the edit.
 
-What was asked and what counts as done is `earl.world`'s (`language`, `goals`); what the pictures
-show is `perception`'s. Here both meet, and what the edited picture holds beyond the scene that it
+What was asked and what counts as done is `earl.world`'s (`language`, `goals`); what the images
+show is `perception`'s. Here both meet, and what the edited image holds beyond the scene that it
 shows becomes naturalness (everywhere a little) and artifacts (somewhere a lot). Scores follow the
 VIEScore protocol: four of 0-10; a failed edit keeps at most 0.9 for what came near.
 """
@@ -30,18 +30,18 @@ from earl.world.verifier.perception import Perception, perceive, to_working
 Array = NDArray[np.float32]
 
 # (measure, score) corners, straight lines between; measures are fractions of full scale.
-# A clean picture lies below the first corner, a good tokenizer's below the second.
+# A clean image lies below the first corner, a good tokenizer's below the second.
 NATURALNESS = ((0.016, 10.0), (0.032, 8.5), (0.060, 0.9), (0.090, 0.0))
 ARTIFACTS = ((0.070, 10.0), (0.150, 8.5), (0.210, 0.9), (0.320, 0.0))
 WEAR = ((0.25, 10.0), (0.35, 8.5), (0.50, 0.9), (1.0, 0.0))  # of a solid's worst half
 UNTOUCHED = ((0.030, 10.0), (0.050, 8.5), (0.080, 0.9), (0.120, 0.0))
-BLOB = 5 / 64  # side of the squares in which the worst residual is looked for, of the picture's
+BLOB = 5 / 64  # side of the squares in which the worst residual is looked for, of the image's
 CACHED_SOURCES = 512
-EXACT_LEAST = 5.0  # of 10: below that, in any part, a picture is too damaged to be an exact edit
+EXACT_LEAST = 5.0  # of 10: below that, in any part, an image is too damaged to be an exact edit
 
 
 class SceneVerifier:
-    """Judges edits of the world's pictures from pixels and words alone; the same input, the same verdict."""
+    """Judges edits of the world's images from pixels and words alone; the same input, the same verdict."""
 
     def __init__(self) -> None:
         self._sources: OrderedDict[bytes, Perception] = OrderedDict()
@@ -59,7 +59,7 @@ class SceneVerifier:
 
         Raises:
             InstructionError: an instruction is in none of the world's wordings.
-            ImageError: a source that cannot be one of the world's pictures (not square, too small).
+            ImageError: a source that cannot be one of the world's images (not square, too small).
         """
         return [self._judge_one(a) for a in attempts]
 
@@ -72,7 +72,7 @@ class SceneVerifier:
         try:
             expected = next(iter(outcomes(request, source.scene)), None)
             if expected is None:
-                raise InstructionError("nothing in this picture allows what is asked")
+                raise InstructionError("nothing in this image allows what is asked")
         except InstructionError as problem:
             return Verdict("unusable", notes={"why": str(problem)})
         try:
@@ -139,7 +139,7 @@ def score(measure: float, corners: Sequence[tuple[float, float]]) -> float:
 
 
 def residual_measures(residual_SSC: Array) -> tuple[float, float]:
-    """What a picture holds beyond its scene, of full scale: mean everywhere, and the worst square's.
+    """What an image holds beyond its scene, of full scale: mean everywhere, and the worst square's.
 
     The worst square's is taken after a slight blur, so that the grain of a tokenizer counts
     everywhere and not somewhere.

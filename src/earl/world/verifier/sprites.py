@@ -1,13 +1,13 @@
-"""Pictures of single solids, ready to be put together quickly: what perception compares pixels with.
+"""Images of single solids, ready to be put together quickly: what perception compares pixels with.
 
 The renderer's shading is affine in a solid's colour, so one sprite per shape, pose, size, texture
 and sub-pixel position serves all colours:
 
-    picture = ground * shadow          then for each solid, back to front,
-    picture = picture * (1 - cover) + light * colour + gleam
+    image = ground * shadow          then for each solid, back to front,
+    image = image * (1 - cover) + light * colour + gleam
 
-Axis letters: N candidates, C channels, H W pixels of a patch. A `Sheet` works at one picture
-side: the picture's own for styles that are affine in the pixels, twice that for the pencil,
+Axis letters: N candidates, C channels, H W pixels of a patch. A `Sheet` works at one image
+side: the image's own for styles that are affine in the pixels, twice that for the pencil,
 whose lines are finer than a pixel.
 """
 
@@ -90,7 +90,7 @@ def lift(form: int) -> float:
 
 
 class Sheet:
-    """Sprites for pictures of one side.
+    """Sprites for images of one side.
 
     `phases` sub-pixel positions a pixel and direction; `oversampling` rays a pixel and direction.
     A sprite is float32 (6, H, W): cover, shadow (1 = none), light, gleam (3 channels).
@@ -156,7 +156,7 @@ class Sheet:
 
 @lru_cache(maxsize=8)
 def sheet(side: int, *, pencil: bool = False) -> Sheet:
-    """The shared sprites for pictures of `side` pixels; for the pencil at twice the side."""
+    """The shared sprites for images of `side` pixels; for the pencil at twice the side."""
     return Sheet(2 * side, phases=2, oversampling=1) if pencil else Sheet(side, phases=4, oversampling=2)
 
 
