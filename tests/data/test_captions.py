@@ -5,16 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import sys
-from pathlib import Path
 
 import pytest
 import source_files as files
+from judge_endpoint import completion, serving
 from source_files import Marks
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "verifier"))
-
-from verifier_endpoint import completion, serving
 
 from earl.cli import main
 from earl.data.prepare import REJECTED, Preparation, prepare_source

@@ -87,13 +87,13 @@ def test_wrong_names_say_what_to_do(tmp_path, monkeypatch):
     (tmp_path / "n" / "earl.json").write_text("[1]")
     with pytest.raises(ModelFormatError, match="list"):
         resolve_model(tmp_path / "n")
-    monkeypatch.setattr(models, "shipped_folder", lambda: tmp_path / "gone")
+    monkeypatch.setattr(type(models.MODELS), "load", lambda registry, name: tmp_path / "gone")
     with pytest.raises(ModelNotFoundError, match="reinstall"):
         resolve_model("world")
 
 
 def test_the_shipped_model_is_found_by_its_word(tmp_path, monkeypatch):
-    monkeypatch.setattr(models, "shipped_folder", lambda: ours(tmp_path / "w"))
+    monkeypatch.setattr(type(models.MODELS), "load", lambda registry, name: ours(tmp_path / "w"))
     assert resolve_model("world").policy_path == tmp_path / "w" / "policy"
 
 

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 
 from earl.cli import main
-from earl.config import models
 from earl.config.recipe import check
 from earl.config.stages import SftRecipe
 from earl.errors import ModelFormatError, ModelNotFoundError
+from earl.models import resolve as models
 from earl.models.resolve import resolve_model
 from earl.pipeline import EditPipeline
 from earl.policy import add_lora, load_policy, merged, save_policy
@@ -107,7 +107,7 @@ def test_parts_that_it_lacks_are_its_base_s(model_folder, tmp_path):
 
 def test_the_base_by_name_and_beside_the_adapter(run, model_folder, tmp_path, monkeypatch):
     folder, model = run
-    monkeypatch.setattr(models, "shipped_folder", lambda: model_folder)
+    monkeypatch.setattr(type(models.MODELS), "load", lambda registry, name: model_folder)
     of_the_shipped = adapt(model_folder, tmp_path / "named", named="world")
     config = json.loads((tmp_path / "named" / "adapter" / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == "world"

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1] / room) for room in ("verifier", "data_room")]
-
 
 @pytest.fixture
 def prepared(tmp_path) -> Path:
     """Two shards of three edits; the second has one without a target."""
-    from annotation_set import edit, write_set
+    from reasoning_set import edit, write_set
 
     last = edit(5, target_codes=np.zeros((0, 0), np.int32))
     return write_set(tmp_path / "in", [[edit(i) for i in range(3)], [edit(3), edit(4), last]])

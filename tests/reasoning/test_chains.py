@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from annotation_set import CHAIN, chain
+from reasoning_set import CHAIN, chain
 
 from earl.errors import ConfigError, DataError
 from earl.reasoning.chains import Unfit, read_chain

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import source_files as files
-from annotation_set import chain
-from verifier_endpoint import completion, serving
+from judge_endpoint import completion, serving
+from reasoning_set import chain
 
 from earl.cli import main
 from earl.data.prepare import Preparation, prepare_source

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 import source_files as files
-from annotation_set import chain
-from verifier_endpoint import completion, serving
+from judge_endpoint import completion, serving
+from reasoning_set import chain
 
 from command_kills import contents, kill_at_random, nursery
 from earl.data.prepare import Preparation, prepare_source

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import source_files as files
-from annotation_set import Flat, chain, edit, write_set
+from judge_endpoint import completion, serving
 from PIL import Image
-from verifier_endpoint import completion, serving
+from reasoning_set import Flat, chain, edit, write_set
 
 from command_kills import contents
 from earl.data.card import read_card
@@ -283,22 +283,21 @@ def test_a_killed_run_goes_on(tmp_path):
     prepared = write_set(tmp_path / "many", [[edit(i) for i in range(9)] for _ in range(3)])
     program = (
         "import os, signal, sys\n"
-        "sys.path[:0] = sys.argv[1].split(':')\n"
-        "import earl.reasoning.store as answers\n"
+        "import earl.reasoning.store as store\n"
         "from pathlib import Path\n"
         "import test_reason_make as here\n"
-        "left, real = int(sys.argv[5]), answers.AnswerFile.add\n"
+        "left, real = int(sys.argv[5]), store.AnswerFile.add\n"
         "def add(self, *words):\n"
         "    global left\n"
         "    real(self, *words)\n"
         "    left -= 1\n"
         "    if not left: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "answers.AnswerFile.add = add\n"
+        "store.AnswerFile.add = add\n"
         "here.make(sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]), concurrency=1)\n"
     )
     here = Path(__file__).parent
     with serving(lambda body: (200, completion(GOOD))) as endpoint:
-        rooms = ("", "annotation", "verifier", "data_room")
+        rooms = ("", "reasoning", "support")
         places = ":".join(str(here.parent / room) for room in rooms)
         words = [places, endpoint.url, str(prepared), str(tmp_path / "out")]
         codes = [

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from verifier_images import like_a_tokenizer, picture
+from scene_images import like_a_tokenizer, picture
 
 from earl.errors import ConfigError, DataError
 from earl.records import Verdict

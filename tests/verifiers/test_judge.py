@@ -20,7 +20,7 @@ from earl.verifiers.protocol import Verifier, check
 from earl.verifiers.reference import GroundVerifier
 
 pytest.importorskip("openai")
-from verifier_endpoint import completion, serving
+from judge_endpoint import completion, serving
 
 GOOD = '{"score": [7, 9], "reasoning": "fine"}'
 KEY = "EARL_TEST_JUDGE_KEY"

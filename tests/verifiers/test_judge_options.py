@@ -15,7 +15,7 @@ from earl.verifiers.expected import Token, expected_scores
 from earl.verifiers.questions import Picture, Text, load_prompts
 
 pytest.importorskip("openai")
-from verifier_endpoint import completion, serving
+from judge_endpoint import completion, serving
 
 
 def own_prompts(folder, *, semantic: str, perceptual: str = "Rate it.\n") -> str:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from verifier_images import like_a_tokenizer
+from scene_images import like_a_tokenizer
 
 from earl.errors import ImageError
 from earl.world import render, sample_scene

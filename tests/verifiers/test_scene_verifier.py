@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from verifier_images import like_a_tokenizer, picture
+from scene_images import like_a_tokenizer, picture
 
 from earl.errors import ImageError, InstructionError
 from earl.records import Attempt

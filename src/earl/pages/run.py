@@ -15,7 +15,7 @@ from earl.pages.curves import ends, sections, time_split
 from earl.pages.reading import Line, RunRecord, read_run
 from earl.pages.wall import group_wall, heldout_wall, inline
 
-TEMPLATE = Path(__file__).with_name("page.html")
+TEMPLATE = Path(__file__).with_name("run.html")
 LAST = ("Time", "Other numbers")  # sections that do not come first
 IMAGES = 4  # of a stage that keeps sheets and no strips
 HELD = (

@@ -18,7 +18,7 @@ from earl.errors import ConfigError, SequenceError
 from earl.policy import create_policy
 from earl.records import Grid
 from earl.sampling import Engine, Request, Sampling
-from earl.sampling import engine as engine_module
+from earl.sampling.native import engine as engine_module
 from earl.sampling.native.draw import guided
 from earl.sequence import Grammar
 

@@ -7,7 +7,6 @@ stops with a sentence and a checkpoint. Which status each fault gives is in `tes
 from __future__ import annotations
 
 import socket
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,7 @@ from earl.training.grpo.stage import train_grpo
 from .tiny import MeanColour, make_recipe, recipe_table, records
 
 pytest.importorskip("openai")
-sys.path.append(str(Path(__file__).parents[1] / "verifier"))
-from verifier_endpoint import completion, serving
+from judge_endpoint import completion, serving
 
 GOOD = '{"score": [7, 8]}'
 Fault = Callable[[Any], tuple[int, Any]]

@@ -20,7 +20,7 @@ from earl.service.http import served
 from earl.service.verifier import verifier_app
 from earl.world.verifier.scene import SceneVerifier
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 WORLD = str(ROOT / "recipes" / "world" / "grpo.toml")
 JUDGED = ("reward", "edit_success", "over_editing", "naturalness", "artifacts", "failed", "loss")
 

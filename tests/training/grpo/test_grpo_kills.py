@@ -93,7 +93,7 @@ def test_kills_change_nothing(
             "samples": {"every": 5, "prompts": 1},
         }
         paths.append(save_recipe(make_recipe(table), tmp_path / f"{name}.toml"))
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     environment = {**os.environ, "PYTHONPATH": f"{root / 'src'}{os.pathsep}{root / 'tests'}"}
     environment |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     script = tmp_path / "script.py"

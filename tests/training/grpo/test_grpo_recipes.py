@@ -11,7 +11,7 @@ from earl.config.recipe import load_recipe, save_recipe
 from earl.config.stages import GrpoRecipe, load_stage
 from earl.errors import ConfigError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 WORLD = ROOT / "recipes" / "world" / "grpo.toml"
 
 

@@ -29,7 +29,7 @@ from earl.world.verifier.scene import SceneVerifier
 
 from .tiny import Bright, MeanColour, make_recipe, recipe_table, records
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 class Eyes(MeanColour):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,7 @@ from .test_grpo_http import run_world
 from .tiny import Bright, MeanColour, make_recipe, recipe_table, records
 
 pytest.importorskip("openai")
-sys.path.append(str(Path(__file__).parents[1] / "verifier"))
-from verifier_endpoint import completion, serving
+from judge_endpoint import completion, serving
 
 PARTS = ("edit_success", "over_editing", "naturalness", "artifacts")
 

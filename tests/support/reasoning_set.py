@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "verifier"))
 
 from earl.data.shards import PART, Edit, start_folder, write_shard
 from earl.records import Box

@@ -98,7 +98,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 from earl.config.recipe import load_recipe
 from earl.config.stages import TokenizerRecipe
-from earl.training.sft import tokenizer
+from earl.training.tokenizer import stage as tokenizer
 
 kept, save = {}, tokenizer.TokenizerObjective.__init__
 def remember(self, learner, precision):
