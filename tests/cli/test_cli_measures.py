@@ -46,16 +46,3 @@ def test_the_verifier_is_calibrated_through_a_tokenizer(model_folder, tmp_path, 
     assert "explode" in one_sentence(capsys)
     assert main([*words, "--through", str(tmp_path / "nothing")]) == 2
     assert "nothing" in one_sentence(capsys)
-
-
-def test_a_bar_is_shown_on_a_terminal_only(monkeypatch, capsys):
-    from earl.cli.progress import progress
-
-    with progress("tasks", 3) as on_tasks:
-        on_tasks(3)
-    assert capsys.readouterr().err == ""
-    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes the stream for a terminal
-    with progress("tasks", 3) as on_tasks:
-        on_tasks(3)
-    shown = capsys.readouterr().err
-    assert "tasks" in shown and "3/3" in shown

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 from torch import nn
 
 from earl.config.sections import Ema, Optimiser, Precision, Schedule
+from earl.progress import Progress
 from earl.training import ranks
 from earl.training.ema import WeightAverage
 from earl.training.muon import Muon
@@ -163,14 +163,14 @@ def test_streams_are_independent_and_resume() -> None:
 
 
 def test_log_drops_what_a_killed_run_wrote_past_the_checkpoint(tmp_path: Path) -> None:
-    console = Console(file=io.StringIO())
-    log = Log(tmp_path, total_steps=9, tracker="none", console=console)
+    progress = Progress(io.StringIO())
+    log = Log(tmp_path, total_steps=9, tracker="none", progress=progress)
     log.open(0)
     for step in (1, 2, 3):
         log.record(step, {"loss": 1 / step, "broken": math.nan})
     with (tmp_path / "log.jsonl").open("a") as file:
         file.write('{"step": 4, "lo')
-    log = Log(tmp_path, total_steps=9, tracker="none", console=console)
+    log = Log(tmp_path, total_steps=9, tracker="none", progress=progress)
     log.open(2)
     log.record(3, {"loss": 7.0})
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from earl.cli.judging import add_verifier, verifier_of
+from earl.progress import Progress
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +25,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from earl.cli.evaluate_benchmark import progress
     from earl.cli.outputs import claim, write_json
     from earl.errors import ConfigError
     from earl.evaluation.agreement import agreement, agreement_text, judge_ratings, read_ratings
@@ -38,14 +38,14 @@ def run(options: argparse.Namespace) -> int:
     edits = read_ratings(options.ratings)
     cache = Path(options.cache or Path(options.ratings).with_suffix(".verdicts.jsonl")).expanduser()
     verifier, identity, window = verifier_of(options)
-    with progress() as show:
+    with Progress() as show:
         verdicts = judge_ratings(
             edits,
             verifier,
             cache,
             identity,
             window=window,
-            on_progress=(lambda done, total: show("verdicts", done, total)) if show else None,
+            on_progress=show.task("verdicts"),
         )
     found = agreement(edits, verdicts) | {"verifier": identity}
     if file:

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from earl.cli import options as shared
+from earl.progress import Progress
 
 if TYPE_CHECKING:
     from earl.world.verifier.calibration import Pass
@@ -30,21 +31,20 @@ def run(options: argparse.Namespace) -> int:
 
     import earl
     from earl.cli.outputs import claim, write_json
-    from earl.cli.progress import progress
     from earl.world.verifier.calibration import calibrate, format_report
 
     file = claim([options.json], force=options.force)[0] if options.json else None
     through, side = _through(options.through, options.device) if options.through else (None, 64)
     side = options.resolution or side
     began = time.perf_counter()
-    with progress("tasks", options.num) as on_tasks:
+    with Progress() as show:
         result = calibrate(
             options.num,
             options.seed,
             through,
             side=side,
             families=options.families or None,
-            on_tasks=on_tasks,
+            on_tasks=lambda done: show("tasks", done, options.num),
         )
     report = result.report()
     seconds = time.perf_counter() - began

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from earl.cli import options as shared
+from earl.progress import Progress
 
 if TYPE_CHECKING:
     from earl.reasoning.asking import Asker, Tally
@@ -38,13 +38,11 @@ def make_asker(options: argparse.Namespace) -> Asker:
     return Asker(settings, options.attempts)
 
 
-def watcher(what: str) -> Callable[[Tally], None] | None:
-    """Shows on stderr how asking goes, where a person looks at it."""
-    if not sys.stderr.isatty():
-        return None
+def watcher(show: Progress, what: str) -> Callable[[Tally], None]:
+    """Shows how asking goes."""
 
-    def show(tally: Tally) -> None:
-        line = f"{tally.fit} {what}, {tally.rejected} rejected, {tally.unanswered} without an answer"
-        print(f"\r{line} ({tally.asked} asked)", end="", file=sys.stderr, flush=True)
+    def update(tally: Tally) -> None:
+        note = f"{tally.rejected} rejected, {tally.unanswered} without an answer ({tally.asked} asked)"
+        show(what, tally.fit, None, note)
 
-    return show
+    return update

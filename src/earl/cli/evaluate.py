@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import sys
+from typing import TYPE_CHECKING
 
 from earl.cli import options as shared
 from earl.cli.evaluate_benchmark import add_stages, run_stages
+from earl.progress import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from earl.world.benchmark import Judged
 
 STAGED = ("predictions", "name", "reasoning", "best_by", "ask_again", "metrics", "clip_model")
 
@@ -49,7 +55,13 @@ def run(options: argparse.Namespace) -> int:
         return _staged(options, benchmark)
     _check_unstaged(options)
     file = claim([options.json], force=options.force)[0] if options.json else None
-    report = evaluate_world(shared.load_pipeline(options), benchmark, on_batch=_progress)
+    with Progress() as show:
+
+        def batch_done(done: int, total: int, edits: Sequence[Judged]) -> None:
+            exact = [edit.score("exact") for edit in edits if edit.counts]
+            show("edits", done, total, f"exact {sum(exact) / len(exact):.2f}" if exact else "")
+
+        report = evaluate_world(shared.load_pipeline(options), benchmark, on_batch=batch_done)
     if file:
         write_json(report, file)
     how = "greedy" if options.greedy else f"temperature {options.temperature:g}"
@@ -101,11 +113,3 @@ def _check_unstaged(options: argparse.Namespace) -> None:
         named.append("until")
     if named:
         raise ConfigError(f"--{named[0].replace('_', '-')} needs -o FOLDER, where its images and verdicts go")
-
-
-def _progress(done: int, total: int, edits) -> None:
-    if sys.stderr.isatty():
-        exact = [edit.score("exact") for edit in edits if edit.counts]
-        rate = sum(exact) / len(exact) if exact else 0.0
-        end = "\n" if done == total else ""
-        print(f"\r{done}/{total} edits, exact {rate:.2f}", end=end, file=sys.stderr, flush=True)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from earl.cli import options as shared
 from earl.cli.judging import add_verifier, verifier_of
+from earl.progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from earl.evaluation.benchmark import Benchmark
     from earl.evaluation.editors import Editor
 
@@ -114,7 +112,7 @@ def run_stages(
     extras = Extras(
         chooser=chooser, learned=tuple(options.metrics), clip_model=options.clip_model, versions=versions()
     )
-    with progress() as show:
+    with Progress() as show:
         results = evaluate(
             options.out,
             benchmark,
@@ -185,24 +183,3 @@ def _warn(options: argparse.Namespace, identity: Any) -> None:
     said = warning(resolve_model(options.model, options.revision).path, identity)
     if said:
         print(f"earl: warning: {said}", file=sys.stderr)
-
-
-@contextmanager
-def progress() -> Iterator[Callable[[str, int, int | None], None] | None]:
-    """Bars on stderr where a person looks at them."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns: list[Any] = [TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn()]
-    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bar:
-        bars: dict[str, Any] = {}
-
-        def show(stage: str, done: int, total: int | None) -> None:
-            if stage not in bars:
-                bars[stage] = bar.add_task(stage, total=total)
-            bar.update(bars[stage], completed=done, total=total)
-
-        yield show

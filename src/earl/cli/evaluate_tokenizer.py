@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from earl.cli import options as shared
+from earl.progress import Progress
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +24,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from earl.cli.outputs import claim, write_json
-    from earl.cli.progress import progress
     from earl.evaluation.tokenizer import TokenizerBenchmark, evaluate_tokenizer, format_tokenizer
     from earl.pipeline import pick_device
     from earl.vision import load_vision_tokenizer
@@ -37,8 +37,10 @@ def run(options: argparse.Namespace) -> int:
         batch=options.batch,
     )
     eyes = load_vision_tokenizer(options.model, device=pick_device(options.device), revision=options.revision)
-    with progress("images", options.num) as on_batch:
-        report = evaluate_tokenizer(eyes, benchmark, name=options.model, on_batch=on_batch)
+    with Progress() as show:
+        report = evaluate_tokenizer(
+            eyes, benchmark, name=options.model, on_batch=lambda done: show("images", done, options.num)
+        )
     if file:
         write_json(report, file)
     print(

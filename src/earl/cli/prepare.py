@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 
 from earl.cli import options as shared
+from earl.progress import Progress
 
 _SENTENCES = 91  # stream of the text tokenizer's sentences
 
@@ -53,17 +53,18 @@ def run(options: argparse.Namespace) -> int:
         margin=options.margin,
     )
     began = time.perf_counter()
-    folder = prepare_world(
-        options.out, encoder, settings, batch=options.batch, workers=options.workers, on_shard=_progress
-    )
+    with Progress() as show:
+        folder = prepare_world(
+            options.out,
+            encoder,
+            settings,
+            batch=options.batch,
+            workers=options.workers,
+            on_shard=show.task("shards"),
+        )
     seconds = time.perf_counter() - began
     print(f"{options.sources} source images of the {options.split} split in {folder}, {seconds:.0f} s")
     return 0
-
-
-def _progress(done: int, total: int) -> None:
-    if sys.stderr.isatty():
-        print(f"\r{done}/{total} shards", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
 
 def add_options_text(parser: argparse.ArgumentParser) -> None:

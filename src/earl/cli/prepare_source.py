@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from earl.cli import options as shared
 from earl.cli.endpoint import add_endpoint, make_asker, watcher
+from earl.progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from earl.data.prepare import Counts, Stage
+    from earl.data.prepare import Stage
     from earl.data.sources import OpenedSource
     from earl.world.shards import Encoder
 
@@ -145,8 +145,19 @@ def run(options: argparse.Namespace) -> int:
             limit=options.limit,
         )
         began = time.perf_counter()
-        with _progress(source, options.limit) as show:
-            counts = prepare_source(source, options.out, encoder, settings, stage=stage, on_progress=show)
+        rows = source.count()
+        total = min(rows, options.limit) if rows and options.limit else rows
+        with Progress() as show:
+            counts = prepare_source(
+                source,
+                options.out,
+                encoder,
+                settings,
+                stage=stage,
+                on_progress=lambda counts: show(
+                    source.name, counts.rows, total, f"{counts.rejected} refused"
+                ),
+            )
     seconds = time.perf_counter() - began
     refused = f", {counts.rejected} refused ({options.out}/rejected.jsonl)" if counts.rejected else ""
     print(f"{counts.edits} edits of {source.name} in {options.out}{refused}, {seconds:.0f} s")
@@ -190,8 +201,11 @@ def _ask_for_instructions(source: OpenedSource, options: argparse.Namespace) -> 
     template, asker = load_template("instruction", options.prompts), make_asker(options)
     path = options.instructions_from_captions or Path(options.out) / "instructions.jsonl"
     pairs = islice(source.captions(), options.limit or None)
-    work = instructions_from_captions(pairs, path, asker, template, on_progress=watcher("instructions"))
-    made = asyncio.run(work)
+    with Progress() as show:
+        work = instructions_from_captions(
+            pairs, path, asker, template, on_progress=watcher(show, "instructions")
+        )
+        made = asyncio.run(work)
     source.give(made.texts, origin=made.origin, problems=made.problems)
     print(
         f"{len(made.texts)} instructions by {asker.model} ({asker.tally.asked} questions asked), "
@@ -220,25 +234,3 @@ def read_instructions(path: str) -> dict[str, str]:
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f'{path}:{number} is not {{"id": …, "instruction": …}}: {error}') from error
     return found
-
-
-@contextmanager
-def _progress(source: OpenedSource, limit: int) -> Iterator[Callable[[Counts], None] | None]:
-    """A bar on stderr where a person looks at it."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    total = source.count()
-    columns: list[Any] = [
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[refused]} refused"),
-        TimeRemainingColumn(),
-    ]
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(source.name, total=min(total, limit) if total and limit else total, refused=0)
-        yield lambda counts: bar.update(task, completed=counts.rows, refused=counts.rejected)

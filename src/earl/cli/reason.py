@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 from earl.cli import options as shared
 from earl.cli.endpoint import add_endpoint, make_asker, watcher
+from earl.progress import Progress
 
 if TYPE_CHECKING:
-    from earl.reasoning.annotate import Totals
-    from earl.reasoning.asking import Tally
     from earl.reasoning.images import Images
 
 
@@ -51,17 +50,19 @@ def run(options: argparse.Namespace) -> int:
     template = load_template("reasoning", options.prompts)
     asker = make_asker(options)
     settings = ReasoningData(side=options.side, max_rejected=options.max_rejected, limit=options.limit)
-    show = watcher("chains")
-
-    def progress(totals: Totals, tally: Tally) -> None:
-        if show:
-            show(tally)
-
     began = time.perf_counter()
-    work = make_reasoning(
-        options.prepared, options.out, asker, template, _images(options), settings, on_progress=progress
-    )
-    totals = asyncio.run(work)
+    with Progress() as show:
+        update = watcher(show, "chains")
+        work = make_reasoning(
+            options.prepared,
+            options.out,
+            asker,
+            template,
+            _images(options),
+            settings,
+            on_progress=lambda _, tally: update(tally),
+        )
+        totals = asyncio.run(work)
     seconds = time.perf_counter() - began
     refused = f", {totals.rejected} rejected ({options.out}/rejected.jsonl)" if totals.rejected else ""
     print(

@@ -8,10 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from earl.errors import CheckpointError
+from earl.progress import Progress
 
 
 class Log:
@@ -28,14 +26,13 @@ class Log:
         tracker: Literal["tensorboard", "none"] = "tensorboard",
         active: bool = True,
         title: str = "train",
-        console: Console | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self.folder = folder
         self.active = active
         self._tracker = tracker
         self._writer: Any = None
-        self._progress: Progress | None = None
-        self._console = console or Console(stderr=True)
+        self._progress = progress or Progress()
         self._total = total_steps
         self._title = title
 
@@ -52,17 +49,7 @@ class Log:
             from torch.utils.tensorboard import SummaryWriter
 
             self._writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step + 1)
-        if self._console.is_terminal:
-            self._progress = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
-                console=self._console,
-            )
-            self._progress.start()
-            self._progress.add_task(self._title, total=self._total, completed=step, note="")
+        self._progress(self._title, step, self._total)
 
     def record(self, step: int, values: Mapping[str, float], *, split: str = "train") -> None:
         """Write one record: finite numbers by name, at a step."""
@@ -83,12 +70,10 @@ class Log:
             for name, value in clean.items():
                 self._writer.add_scalar(f"{split}/{name}", value, step)
         text = "  ".join(f"{name} {_short(value)}" for name, value in clean.items())
-        if self._progress is not None and split == "train":
-            self._progress.update(self._progress.task_ids[0], completed=step, note=text)
+        if self._progress.shown and split == "train":
+            self._progress(self._title, step, self._total, text)
         else:
-            self._console.print(
-                f"{self._title} {split} {step}/{self._total}  {text}", highlight=False, soft_wrap=True
-            )
+            self._progress.line(f"{self._title} {split} {step}/{self._total}  {text}")
 
     def picture(self, name: str, step: int, image: Any) -> None:
         """Save a PIL image as `images/NAME-STEP.png` and show it in TensorBoard."""
@@ -105,12 +90,10 @@ class Log:
     def note(self, text: str) -> None:
         """One line for people."""
         if self.active:
-            self._console.print(text, highlight=False, soft_wrap=True)
+            self._progress.line(text)
 
     def close(self) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
+        self._progress.close()
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -118,7 +101,7 @@ class Log:
 
 def _step_of(line: str) -> float:
     try:
-        return json.loads(line)["step"]
+        return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):  # a line that a kill cut in half
         return math.inf
 

@@ -1,0 +1,97 @@
+"""Terminal output on stderr: the progress display of all commands, and text that is safe to print.
+
+Progress is shown only where stderr is a terminal; a pipe or a file gets plain lines and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    import rich.progress
+
+# Control characters except tab and line feed, C1 controls, separators that break lines, marks that
+# reverse the reading direction, and the surrogates that stand for bytes which are not UTF-8.
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    r"""Text of unknown origin (a file name, a model's answer) for a terminal, with `\x1b` for an escape.
+
+    Tabs and line feeds stay; control characters, direction marks and undecodable bytes are escaped.
+    """
+    return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+
+
+class Progress:
+    """One bar for each named task. A context manager, and a function `(task, done, total, note)`.
+
+    Args:
+        stream: a terminal to draw on; standard error when None. On anything else nothing is drawn.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream if stream is not None else sys.stderr
+        self.shown = self._stream.isatty() and os.environ.get("TERM") != "dumb"
+        self._bars: rich.progress.Progress | None = None
+        self._tasks: dict[str, rich.progress.TaskID] = {}
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __call__(self, task: str, done: int, total: int | None = None, note: str = "") -> None:
+        """Show how far a task is.
+
+        Args:
+            task: its name; a new name adds a bar.
+            done: units done; total: units in all, None where that is unknown.
+            note: free text behind the bar.
+        """
+        if not self.shown:
+            return
+        bars = self._open()
+        if task not in self._tasks:
+            self._tasks[task] = bars.add_task(printable(task), total=total, completed=done, note="")
+        bars.update(self._tasks[task], completed=done, total=total, note=printable(note))
+
+    def task(self, name: str) -> Callable[[int, int | None], None]:
+        """The same for one task: a function `(done, total)`."""
+        return lambda done, total: self(name, done, total)
+
+    def line(self, text: str) -> None:
+        """Print one line, above the bars where there are any, also to a pipe or a file."""
+        if self._bars is not None:
+            self._bars.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(printable(text), file=self._stream, flush=True)
+
+    def close(self) -> None:
+        """Leave the bars as they are and give the terminal back."""
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+            self._tasks.clear()
+
+    def _open(self) -> rich.progress.Progress:
+        if self._bars is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bars
+
+            self._bars = Bars(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(elapsed_when_finished=True),
+                TextColumn("{task.fields[note]}", markup=False),
+                console=Console(file=self._stream),
+            )
+            self._bars.start()
+        return self._bars

@@ -1,0 +1,60 @@
+"""The progress display: bars on a terminal, plain lines elsewhere; control characters escaped."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from earl.progress import Progress, printable
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def run(stream: io.StringIO) -> str:
+    with Progress(stream) as progress:
+        progress("images \x1b]0;title\x07", 1, 3, "[red]loss\x1b[2J")
+        progress.line("validation [b]2.5[/b] \x9b1m")
+        progress.task("verdicts")(2, None)
+        progress("images \x1b]0;title\x07", 3, 3, "[red]loss")
+    return stream.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "150")
+
+
+def test_a_terminal_shows_a_bar_a_task_and_lines_above_them() -> None:
+    shown = run(Terminal())
+    for text in ("images", "3/3", "verdicts", "2/?", "[red]loss", "validation [b]2.5[/b]"):
+        assert text in shown
+    for code in ("\x1b]0", "\x1b[2J", "\x9b"):
+        assert code not in shown
+
+
+def test_a_pipe_shows_lines_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert run(io.StringIO()) == "validation [b]2.5[/b] \\x9b1m\n"
+
+
+def test_a_dumb_terminal_is_no_place_for_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    assert run(Terminal()) == "validation [b]2.5[/b] \\x9b1m\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\x1b[31mb", "a\\x1b[31mb"),
+        ("name-\udcff.png", "name-\\udcff.png"),
+        ("two\nlines\tand a tab, é, 图", "two\nlines\tand a tab, é, 图"),
+        ("\r\x7f\x85\u2028\u202e", "\\r\\x7f\\x85\\u2028\\u202e"),
+    ],
+)
+def test_text_of_strangers_is_escaped(text: str, shown: str) -> None:
+    assert printable(text) == shown
