@@ -283,6 +283,7 @@ def test_a_killed_run_goes_on(tmp_path):
     prepared = write_set(tmp_path / "many", [[edit(i) for i in range(9)] for _ in range(3)])
     program = (
         "import os, signal, sys\n"
+        "sys.path[:0] = sys.argv[1].split(':')\n"
         "import earl.reasoning.store as store\n"
         "from pathlib import Path\n"
         "import test_reason_make as here\n"
