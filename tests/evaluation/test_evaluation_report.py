@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from earl.evaluation.intervals import bootstrap_interval
+from earl.evaluation.intervals import Estimate, estimate
 from earl.evaluation.report import Judged, by_family, format_table, summarise
 from earl.records import Verdict
 
@@ -12,18 +12,19 @@ def good(exact=1.0, success=10.0, kept=10.0):
 
 def test_bootstrap_agrees_with_the_normal_interval():
     values = np.random.default_rng(0).normal(5, 2, 400)
-    low, high = bootstrap_interval(values)
+    found = estimate(values)
+    low, high = found.low, found.high
     half = 1.96 * values.std() / 20
     assert low == pytest.approx(values.mean() - half, abs=0.03)
     assert high == pytest.approx(values.mean() + half, abs=0.03)
 
 
 def test_bootstrap_is_reproducible_and_knows_its_ends():
-    assert bootstrap_interval([]) is None
-    assert bootstrap_interval([3.0] * 5) == (3.0, 3.0)
-    assert bootstrap_interval([0, 1, 1, 0, 1], seed=4) == bootstrap_interval([0, 1, 1, 0, 1], seed=4)
+    assert estimate([]) is None and estimate([np.nan]) is None
+    assert estimate([3.0] * 5) == Estimate(3.0, 3.0, 3.0, 5)
+    assert estimate([0, 1, 1, 0, 1], seed=4) == estimate([0, 1, 1, 0, 1], seed=4)
     values = np.random.default_rng(2).random(30)
-    assert bootstrap_interval(values) != bootstrap_interval(values, seed=1)
+    assert estimate(values) != estimate(values, seed=1)
 
 
 def test_means_by_hand():

@@ -8,26 +8,40 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from earl.evaluation.compare import paired_bootstrap, sign_test
+from earl.evaluation.compare import sign_test
 from earl.evaluation.correlation import kendall, spearman
 from earl.evaluation.distances import l1, pixels, psnr, ssim
-from earl.evaluation.intervals import bootstrap_interval, bootstrap_intervals
+from earl.evaluation.intervals import estimate, estimates, paired_estimate
 
 
 def test_several_intervals_agree_with_one():
     values = np.random.default_rng(0).normal([5, 1], [2, 0.1], (300, 2))
-    both = bootstrap_intervals(values)
-    for column in range(2):
-        alone = bootstrap_interval(values[:, column], seed=9)
-        assert both[column] == pytest.approx(alone, abs=0.1 * values[:, column].std())
+    for column, found in enumerate(estimates(values)):
+        assert found.high == pytest.approx(estimate(values[:, column]).high)
+        other = estimate(values[:, column], seed=9)
+        spread = 0.1 * values[:, column].std()
+        assert (found.low, found.high) == pytest.approx((other.low, other.high), abs=spread)
+
+
+def test_seeds_and_tasks_are_drawn_crossed():
+    """Against drawing indices; a NaN is in no mean."""
+    rng = np.random.default_rng(8)
+    values = rng.normal(0, 1, (3, 40)) + rng.normal(0, 1, (3, 1))
+    values[1, 5] = np.nan
+    found = estimate(values, resamples=8000)
+    assert found.mean == pytest.approx(np.nanmean(values)) and found.count == 119
+    drawn = [np.nanmean(values[np.ix_(rng.integers(0, 3, 3), rng.integers(0, 40, 40))]) for _ in range(8000)]
+    assert (found.low, found.high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.06)
+    one = estimate(values[0])
+    assert one.high - one.low < (found.high - found.low) / 2
 
 
 def test_the_interval_covers_the_truth_as_often_as_it_says():
     rng = np.random.default_rng(1)
     inside = 0
     for seed in range(200):
-        low, high = bootstrap_intervals(rng.normal(3, 1, (60, 1)), seed=seed, resamples=400)[0]
-        inside += low <= 3 <= high
+        found = estimate(rng.normal(3, 1, 60), seed=seed, resamples=400)
+        inside += found.low <= 3 <= found.high
     assert 0.90 <= inside / 200 <= 0.985
 
 
@@ -119,14 +133,15 @@ def test_sign_test_by_hand():
 
 def test_paired_bootstrap_knows_a_difference_from_chance():
     rng = np.random.default_rng(5)
-    interval, p = paired_bootstrap(rng.normal(1, 1, 100))
-    assert interval[0] > 0.5 and p < 0.001
-    _, p = paired_bootstrap(rng.normal(0, 1, 100) - 0.01)
+    found, p = paired_estimate(rng.normal(1, 1, 100))
+    assert found.low > 0.5 and p < 0.001
+    _, p = paired_estimate(rng.normal(0, 1, 100) - 0.01)
     assert p > 0.05
-    assert paired_bootstrap(np.zeros(10)) == ((0.0, 0.0), 1.0)
+    found, p = paired_estimate(np.zeros(10))
+    assert (found.low, found.high, p) == (0.0, 0.0, 1.0)
 
 
 def test_p_values_are_even_where_there_is_no_difference():
     rng = np.random.default_rng(6)
-    small = sum(paired_bootstrap(rng.normal(0, 1, 50), resamples=400)[1] < 0.05 for _ in range(200))
+    small = sum(paired_estimate(rng.normal(0, 1, 50), resamples=400)[1] < 0.05 for _ in range(200))
     assert 2 <= small <= 22  # 5% of 200, give or take

@@ -15,7 +15,7 @@ import numpy as np
 
 from earl.errors import ConfigError, DataError
 from earl.evaluation.folder import EvaluationFolder
-from earl.evaluation.intervals import resampled_means
+from earl.evaluation.intervals import paired_estimate
 from earl.evaluation.scores import SHORT, Scored, divide, names_of, scored_edits
 
 Pair = tuple[Scored, Scored]
@@ -125,34 +125,18 @@ def compare_pairs(
     differences_T = np.array([a.score(score) - b.score(score) for a, b in both])
     wins = int((differences_T > tie + 1e-9).sum())
     losses = int((differences_T < -tie - 1e-9).sum())
-    interval, p_bootstrap = paired_bootstrap(differences_T, seed=seed)
+    mean, p_bootstrap = paired_estimate(differences_T, seed=seed)
     p_sign = sign_test(wins, losses)
     return found | {
         "win": wins,
         "tie": len(both) - wins - losses,
         "loss": losses,
-        "difference": round(float(differences_T.mean()), 4),
-        "interval": [round(bound, 4) for bound in interval],
+        "difference": round(mean.mean, 4),
+        "interval": [round(mean.low, 4), round(mean.high, 4)],
         "p_bootstrap": round(p_bootstrap, 6),
         "p_sign": round(p_sign, 6),
         "significant": max(p_bootstrap, p_sign) < LEVEL,
     }
-
-
-def paired_bootstrap(
-    differences_T: np.ndarray, *, seed: int = 0, resamples: int = 10_000
-) -> tuple[tuple[float, float], float]:
-    """The 95% interval of the mean difference, and the two-sided p-value that it is 0.
-
-    The p-value is twice the smaller share of resampled means on the other side of 0, with one
-    added to both counts, so it is never 0.
-    """
-    means_R = resampled_means(np.asarray(differences_T, np.float64)[:, None], seed=seed, resamples=resamples)[
-        :, 0
-    ]
-    low, high = np.quantile(means_R, [0.025, 0.975])
-    other_side = min((means_R <= 0).sum(), (means_R >= 0).sum())
-    return (float(low), float(high)), min(1.0, 2 * float(other_side + 1) / (resamples + 1))
 
 
 def sign_test(wins: int, losses: int) -> float:

@@ -1,66 +1,117 @@
-"""How sure a mean is: percentile bootstrap over tasks."""
+"""Percentile bootstrap over tasks, and over training seeds and tasks: means with 95% intervals.
+
+The package's one bootstrap. `estimate` takes one number a task, (T,), or seeds by tasks, (S, T);
+`estimates` takes several scores of the same tasks at once; `paired_estimate` adds the p-value of a
+mean difference. A NaN is a task without a verdict: it is in no mean.
+
+Axis letters: S seeds of training, T tasks, K scores, R resamples.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+Array = NDArray[np.float64]
 RESAMPLES = 2_000
+CONFIDENCE = 0.95
+_BLOCK = 256  # resamples made at once: 2,000 x 10,000 counts would be 160 MB
 
 
-def bootstrap_interval(
-    values: Sequence[float], *, seed: int = 0, confidence: float = 0.95, resamples: int = RESAMPLES
-) -> tuple[float, float] | None:
-    """The interval that holds the mean with the given confidence; None for no values.
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean and the interval that holds it with 95% confidence, in the unit of the values.
 
-    Tasks are drawn with replacement, `resamples` times. Where all values are equal the bootstrap
-    sees no doubt at all; rates of 0 and 1 should be read with their n.
+    `count` is the number of values that are not NaN.
+    """
+
+    mean: float
+    low: float
+    high: float
+    count: int
+
+    def text(self, digits: int = 2) -> str:
+        """ "0.81 [0.77, 0.84]"; one value has no interval to show."""
+        mean = f"{self.mean:.{digits}f}"
+        return mean if self.count < 2 else f"{mean} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
+
+
+def estimate(values: ArrayLike, *, seed: int = 0, resamples: int = RESAMPLES) -> Estimate | None:
+    """The mean of one score with its interval; None where no value is there.
+
+    Seeds and tasks are both drawn with replacement, crossed. With one seed only tasks are drawn, so
+    the interval leaves out what another training would have changed. Where all values are equal the
+    interval has no width; rates of 0 and 1 should be read with their count.
 
     Args:
-        values: one number per task, any unit.
+        values: (T,) a number a task, or (S, T) a number a training seed and task; NaN where missing.
         seed: of the drawing.
-        confidence: in (0, 1).
     """
-    if not len(values):
-        return None
-    data = np.asarray(values, np.float64)
-    rng = np.random.default_rng(seed)
-    means = np.empty(resamples)
-    for start in range(0, resamples, 256):  # in parts: 2,000 x 10,000 draws would be 160 MB
-        stop = min(start + 256, resamples)
-        means[start:stop] = data[rng.integers(0, len(data), (stop - start, len(data)))].mean(1)
-    edge = (1 - confidence) / 2
-    low, high = np.quantile(means, [edge, 1 - edge])
-    return float(low), float(high)
+    values_ST = np.atleast_2d(np.asarray(values, np.float64))
+    return estimates(values_ST[:, :, None], seed=seed, resamples=resamples)[0]
 
 
-def bootstrap_intervals(
-    values_TK: NDArray[np.float64], *, seed: int = 0, confidence: float = 0.95, resamples: int = RESAMPLES
-) -> NDArray[np.float64]:
-    """`bootstrap_interval` of several numbers per task at once, with the same tasks drawn for all.
+def estimates(values: ArrayLike, *, seed: int = 0, resamples: int = RESAMPLES) -> list[Estimate | None]:
+    """`estimate` of K scores, with the same tasks drawn for all.
 
     Args:
-        values_TK: T tasks (>= 1), K numbers of each.
-
-    Returns:
-        (K, 2), low and high.
+        values: (T, K), or (S, T, K).
     """
-    edge = (1 - confidence) / 2
-    means_RK = resampled_means(values_TK, seed=seed, resamples=resamples)
-    return np.quantile(means_RK, [edge, 1 - edge], axis=0).T
+    values_STK = np.asarray(values, np.float64)
+    values_STK = values_STK[None] if values_STK.ndim == 2 else values_STK
+    counts_K = (~np.isnan(values_STK)).sum((0, 1))
+    if not counts_K.any():
+        return [None] * len(counts_K)
+    means_RK = resampled_means(values_STK, seed=seed, resamples=resamples)
+    edge = (1 - CONFIDENCE) / 2
+    found: list[Estimate | None] = []
+    for column, count in enumerate(counts_K):
+        if not count:
+            found.append(None)
+            continue
+        low, high = np.nanquantile(means_RK[:, column], [edge, 1 - edge])
+        mean = np.nanmean(values_STK[..., column])
+        found.append(Estimate(float(mean), float(low), float(high), int(count)))
+    return found
 
 
-def resampled_means(
-    values_TK: NDArray[np.float64], *, seed: int = 0, resamples: int = RESAMPLES
-) -> NDArray[np.float64]:
-    """(R, K) means of tasks drawn with replacement: how often each was drawn, times its values."""
+def paired_estimate(
+    differences_T: ArrayLike, *, seed: int = 0, resamples: int = 10_000
+) -> tuple[Estimate, float]:
+    """The mean of paired differences (one at least, no NaN), and the two-sided p-value that it is 0.
+
+    The p-value is twice the smaller share of resampled means on the other side of 0, with one added to
+    both counts, so it is never 0.
+    """
+    values_STK = np.asarray(differences_T, np.float64)[None, :, None]
+    means_R = resampled_means(values_STK, seed=seed, resamples=resamples)[:, 0]
+    edge = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(means_R, [edge, 1 - edge])
+    other_side = min((means_R <= 0).sum(), (means_R >= 0).sum())
+    p = min(1.0, 2 * float(other_side + 1) / (resamples + 1))
+    return Estimate(float(values_STK.mean()), float(low), float(high), values_STK.size), p
+
+
+def resampled_means(values_STK: Array, *, seed: int = 0, resamples: int = RESAMPLES) -> Array:
+    """(R, K) means of seeds and tasks drawn with replacement: how often each was drawn, times its values.
+
+    NaN where a resample holds no value.
+    """
     rng = np.random.default_rng(seed)
-    tasks = len(values_TK)
-    even = np.full(tasks, 1 / tasks)
+    seeds, tasks, scores = values_STK.shape
+    present_TX = ~np.isnan(values_STK).transpose(1, 0, 2).reshape(tasks, -1)
+    filled_TX = np.where(present_TX, values_STK.transpose(1, 0, 2).reshape(tasks, -1), 0.0)
     parts = []
-    for start in range(0, resamples, 256):
-        counts = rng.multinomial(tasks, even, size=min(256, resamples - start))
-        parts.append(counts @ values_TK / tasks)
+    for start in range(0, resamples, _BLOCK):
+        size = min(_BLOCK, resamples - start)
+        drawn_RS = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size).astype(np.float64)
+        drawn_RT = rng.multinomial(tasks, np.full(tasks, 1 / tasks), size).astype(np.float64)
+        total_RK, count_RK = (
+            np.einsum("rsk,rs->rk", (drawn_RT @ each_TX).reshape(size, seeds, scores), drawn_RS)
+            for each_TX in (filled_TX, present_TX.astype(np.float64))
+        )
+        with np.errstate(divide="ignore", invalid="ignore"):
+            parts.append(total_RK / count_RK)
     return np.concatenate(parts)

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from earl.errors import MissingExtraError
 from earl.evaluation.distances import l1, pixels, psnr, ssim
 from earl.evaluation.folder import EvaluationFolder
-from earl.evaluation.intervals import bootstrap_intervals
+from earl.evaluation.intervals import estimate
 from earl.evaluation.learned import PAIRWISE, frechet_distance, load_distance
 
 PLAIN = ("psnr", "ssim", "l1")
@@ -79,11 +77,10 @@ def summarise_metrics(
     records = list(folder.metrics)
     found: dict[str, Any] = {}
     for name in (*PLAIN, *PAIRWISE):
-        values = np.array([record[name] for record in records if record.get(name) is not None], np.float64)
-        if len(values):
-            low, high = bootstrap_intervals(values[:, None])[0]
-            interval = [round(float(low), 4), round(float(high), 4)]
-            found[name] = {"mean": round(float(values.mean()), 4), "interval": interval, "n": len(values)}
+        mean = estimate([record[name] for record in records if record.get(name) is not None])
+        if mean:
+            interval = [round(mean.low, 4), round(mean.high, 4)]
+            found[name] = {"mean": round(mean.mean, 4), "interval": interval, "n": mean.count}
     problems: dict[str, str] = {}
     if "fid" in learned and records:
         try:

@@ -12,9 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from earl.evaluation.intervals import bootstrap_interval
+from earl.evaluation.intervals import estimate
 from earl.records import Verdict
 from earl.world.goals import RESULTS
 
@@ -67,9 +65,9 @@ def summarise(edits: Sequence[Judged], *, seed: int = 0) -> dict[str, Any]:
     }
     for name in ("exact", "overall", *PARTS):
         values = [edit.score(name) for edit in counted]
-        interval = bootstrap_interval(values, seed=seed)
-        summary[name] = round(float(np.mean(values)), 4) if values else None
-        summary[f"{name}_interval"] = [round(bound, 4) for bound in interval] if interval else None
+        found = estimate(values, seed=seed)
+        summary[name] = round(found.mean, 4) if found else None
+        summary[f"{name}_interval"] = [round(found.low, 4), round(found.high, 4)] if found else None
     results = Counter(str(edit.verdict.notes["result"]) for edit in counted if "result" in edit.verdict.notes)
     if results:
         summary["results"] = {name: results[name] for name in SHOWN_RESULTS if results[name]}

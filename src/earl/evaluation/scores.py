@@ -11,10 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from earl.evaluation.folder import EvaluationFolder
-from earl.evaluation.intervals import bootstrap_intervals
+from earl.evaluation.intervals import estimates
 from earl.evaluation.report import NO_IMAGE
 from earl.evaluation.stages import verdict_of
 from earl.records import SCORES, Verdict
@@ -117,11 +115,11 @@ def summarise(edits: Sequence[Scored], *, names: Sequence[str] = SCORES, seed: i
     }
     if not counted:
         return summary | {key: None for name in names for key in (name, f"{name}_interval")}
-    values_TK = np.array([[edit.score(name) for name in names] for edit in counted])
-    intervals_K2 = bootstrap_intervals(values_TK, seed=seed)
-    for name, mean, interval in zip(names, values_TK.mean(0), intervals_K2, strict=True):
-        summary[name] = round(float(mean), 4)
-        summary[f"{name}_interval"] = [round(float(bound), 4) for bound in interval]
+    values_TK = [[edit.score(name) for name in names] for edit in counted]
+    for name, found in zip(names, estimates(values_TK, seed=seed), strict=True):
+        assert found is not None
+        summary[name] = round(found.mean, 4)
+        summary[f"{name}_interval"] = [round(found.low, 4), round(found.high, 4)]
     return summary
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earl.errors import ConfigError
-from earl.evaluation.intervals import bootstrap_interval
+from earl.evaluation.intervals import estimate
 from earl.vision import VisionTokenizer
 from earl.vision.images import CELL
 from earl.world import Scene, render, sample_task
@@ -189,10 +189,10 @@ def _summary(kept: Sequence[Kept], seed: int) -> dict[str, Any]:
         "exact_after": [float(k.after) for k in kept],
     }
     for name, values in columns.items():
-        interval = bootstrap_interval(values, seed=seed)
-        assert interval is not None, "a benchmark has images"
-        summary[name] = round(float(np.mean(values)), 4)
-        summary[f"{name}_interval"] = [round(bound, 4) for bound in interval]
+        found = estimate(values, seed=seed)
+        assert found is not None, "a benchmark has images"
+        summary[name] = round(found.mean, 4)
+        summary[f"{name}_interval"] = [round(found.low, 4), round(found.high, 4)]
     return summary
 
 
