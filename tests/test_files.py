@@ -94,7 +94,8 @@ def test_read_only_folders_are_found_before_work(tmp_path: Path) -> None:
     (tmp_path / "shut").mkdir(mode=0o555)
     code = (
         "import sys; from earl import files; from earl.errors import OutputError\n"
-        "for path, folder in ((sys.argv[1], True), (sys.argv[1] + '/a/b', True), (sys.argv[1] + '/a', False)):\n"
+        "at = sys.argv[1]\n"
+        "for path, folder in ((at, True), (at + '/a/b', True), (at + '/a', False)):\n"
         "    try: files.check_writable(path, folder=folder)\n"
         "    except OutputError as error: print(error)\n"
     )
@@ -137,9 +138,9 @@ def test_lines_are_added_and_one_process_works(tmp_path: Path) -> None:
         {"a": 1},
         {"b": "\u2028"},
     ]
-    with files.only_one(tmp_path), pytest.raises(DataError, match="another process"):
-        with files.only_one(tmp_path, error=DataError):
-            pass
+    second = files.only_one(tmp_path, error=DataError)
+    with files.only_one(tmp_path), pytest.raises(DataError, match="another process"), second:
+        pass
 
 
 @pytest.mark.parametrize(
