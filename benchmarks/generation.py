@@ -29,7 +29,6 @@ import transformers
 from PIL import Image
 
 from benchmarks import _vllm
-from earl.evaluation import WorldBenchmark
 from earl.pipeline import EditPipeline
 from earl.policy import create_policy, load_policy
 from earl.policy.devices import native_bf16
@@ -38,7 +37,7 @@ from earl.sampling import Engine, Request, Sampling
 from earl.sampling.native.draw import gumbel_noise, stream_keys
 from earl.sequence import Grammar, train_text_tokenizer, write_prompt
 from earl.world import render
-from earl.world.benchmark import draw_tasks
+from earl.world.benchmark import WorldBenchmark, draw_tasks
 
 TEXTS = ["make the big cube red", "add a green ball left of the cone", "remove the blue ring", "8*8"]
 

@@ -20,6 +20,13 @@ VerdictStatus = Literal["ok", "undecodable", "unfinished", "unreachable", "unusa
 REFUSED = "refused"
 """Note of a verdict that failed because the endpoint will not answer such a question, now or later."""
 
+OUTCOMES = ("exact", "untouched", "elsewhere", "also elsewhere", "wrong", "wrong, also elsewhere")
+"""What an edit did to its source: what was asked; nothing; something else instead; something else too;
+at the right place something else than was asked; that, and something else too."""
+
+FIND, FOUND = "find ", "object"
+"""How a question begins that names things, and the word of its answer in each latent cell where they are."""
+
 SCORES = (
     "overall",
     "semantic_consistency",

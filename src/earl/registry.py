@@ -36,8 +36,7 @@ class Registry:
 
     @cached_property
     def _homes(self) -> dict[str, str]:
-        found = {entry.name: entry.value for entry in entry_points(group=self.group)}
-        return {**found, **self.own}
+        return {**{entry.name: entry.value for entry in entry_points(group=self.group)}, **self.own}
 
     def names(self) -> list[str]:
         """All registered names, sorted; none is imported."""
@@ -55,7 +54,7 @@ class Registry:
         Raises:
             ConfigError: no such name (the nearest is named), or what it names cannot be imported.
         """
-        home = self.own.get(name) or (name if _DOTTED.fullmatch(name) else self._homes.get(name))
+        home = name if _DOTTED.fullmatch(name) else self.own.get(name) or self._homes.get(name)
         if home is None:
             near = get_close_matches(name, self.names(), n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(self.names()) or 'none'}"
@@ -64,12 +63,12 @@ class Registry:
             )
         module, _, attribute = home.partition(":")
         try:
-            found: Any = import_module(module)
+            factory: Any = import_module(module)
             for part in attribute.split("."):
-                found = getattr(found, part)
+                factory = getattr(factory, part)
         except (ImportError, AttributeError) as error:
             raise ConfigError(f"the {self.kind} {name!r} cannot be loaded from {home}: {error}") from error
-        return found
+        return factory
 
 
 VERIFIERS = Registry("verifier", "earl.verifiers")

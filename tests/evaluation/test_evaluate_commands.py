@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from earl.cli import main
-from earl.evaluation.benchmarks import WorldTasks
 from earl.evaluation.selfjudging import trained_by, warning
 from earl.world.benchmark import WorldBenchmark
+from earl.world.benchmark_tasks import WorldTasks
 
 from .evaluation_parts import own_data
 

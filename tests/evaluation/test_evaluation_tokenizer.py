@@ -5,7 +5,10 @@ import pytest
 from PIL import Image
 
 from earl.errors import ConfigError
-from earl.evaluation.tokenizer import (
+from earl.vision import VisionTokenizer, create_vision_tokenizer
+from earl.world import Scene, SceneObject, render
+from earl.world.scene import STYLES
+from earl.world.tokenizer_benchmark import (
     MOST_DECIBELS,
     TokenizerBenchmark,
     draw_scenes,
@@ -15,9 +18,6 @@ from earl.evaluation.tokenizer import (
     psnr,
     reads_exactly,
 )
-from earl.vision import VisionTokenizer, create_vision_tokenizer
-from earl.world import Scene, SceneObject, render
-from earl.world.scene import STYLES
 
 
 class Perfect:

@@ -3,9 +3,9 @@ import pytest
 from PIL import Image
 
 from earl.errors import ConfigError, InstructionError
-from earl.evaluation import WorldBenchmark, draw_tasks, evaluate_world
 from earl.pipeline import EditPipeline
 from earl.records import Verdict
+from earl.world.benchmark import WorldBenchmark, draw_tasks, evaluate_world
 
 
 class Judge:

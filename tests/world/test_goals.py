@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from earl.world.goals import FAILED_CEILING, RESULTS, check, resolve
+from earl.records import OUTCOMES
+from earl.world.goals import FAILED_CEILING, check, resolve
 from earl.world.scene import COLORS
 from earl.world.tasks import sample_task
 
@@ -59,9 +60,9 @@ def test_what_an_edit_did_has_a_name():
         "wrong": repainted,
         "wrong, also elsewhere": repainted.without(other),
     }
-    assert tuple(told) == RESULTS
+    assert tuple(told) == OUTCOMES
     assert {name: check(task.request, source, seen).result for name, seen in told.items()} == {
-        name: name for name in RESULTS
+        name: name for name in OUTCOMES
     }
     empty = check(task.request, source, replace(source, background="other", objects=()))
     assert empty.result == "wrong, also elsewhere"

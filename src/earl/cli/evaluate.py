@@ -40,7 +40,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from earl.cli.outputs import claim, write_json
-    from earl.evaluation import WorldBenchmark, evaluate_world, format_results, format_table
+    from earl.evaluation import format_results, format_table
+    from earl.world.benchmark import WorldBenchmark, evaluate_world
 
     benchmark = WorldBenchmark(
         num=options.num,
@@ -79,7 +80,7 @@ def _staged(options: argparse.Namespace, benchmark) -> int:
     from dataclasses import replace
 
     from earl.errors import ConfigError
-    from earl.evaluation.benchmarks import WorldTasks
+    from earl.world.benchmark_tasks import WorldTasks
 
     if options.json:
         raise ConfigError("--json is for a run without -o; with it the numbers are in FOLDER/results.json")

@@ -24,9 +24,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from earl.cli.outputs import claim, write_json
-    from earl.evaluation.tokenizer import TokenizerBenchmark, evaluate_tokenizer, format_tokenizer
     from earl.pipeline import pick_device
     from earl.vision import load_vision_tokenizer
+    from earl.world.tokenizer_benchmark import TokenizerBenchmark, evaluate_tokenizer, format_tokenizer
 
     file = claim([options.json], force=options.force)[0] if options.json else None
     benchmark = TokenizerBenchmark(

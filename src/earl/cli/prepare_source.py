@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from earl.data.prepare import Stage
     from earl.data.sources import OpenedSource
-    from earl.world.shards import Encoder
+    from earl.data.tokenise import Encoder
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -129,9 +129,9 @@ class _Measure:
         self.vision = load_vision_tokenizer(vision)
 
     def __call__(self, policy: Any, count: int) -> dict[str, float]:
-        from earl.evaluation import WorldBenchmark, evaluate_world
         from earl.pipeline import EditPipeline
         from earl.sampling import Engine
+        from earl.world.benchmark import WorldBenchmark, evaluate_world
 
         training = policy.training
         policy.eval()

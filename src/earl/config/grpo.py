@@ -5,12 +5,13 @@ P prompts a step is batch.sequences / rollouts.group; G rollouts of a prompt is 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from earl.config.recipe import Section
 from earl.config.sections import Count, Fraction, Steps
+from earl.registry import PROMPTS
 
 
 class Rollouts(Section):
@@ -52,17 +53,25 @@ class Rollouts(Section):
 
 
 class Prompts(Section):
-    """Where prompts come from: the world's tasks by seed, or tokenised shards on disk."""
+    """Where prompts come from: tasks that a prompt source draws by seed, or tokenised shards on disk."""
 
-    origin: Literal["world", "shards"] = "world"
+    origin: str = Field(
+        default="world", description="shards, or a prompt source: its name or 'package.module:attribute'"
+    )
     path: str | None = Field(default=None, description="folder of shards, for origin = 'shards'")
     group: Literal["simple", "complex", "all"] = Field(
         default="all", description="S, C or both kinds of edit"
     )
     families: tuple[str, ...] = Field(default=(), description="only these edit families; none given: all")
+    options: dict[str, Any] = Field(default_factory=dict, description="the prompt source's own settings")
 
     @model_validator(mode="after")
     def _path(self) -> Prompts:
+        if self.origin != "shards" and self.origin not in PROMPTS:
+            raise ValueError(
+                f"prompts.origin = {self.origin!r}: expected shards, {', '.join(PROMPTS.names())} or "
+                "'package.module:attribute'"
+            )
         if (self.origin == "shards") != (self.path is not None):
             raise ValueError(
                 f"prompts.origin = {self.origin!r} and prompts.path = {self.path!r} disagree: "
@@ -179,8 +188,10 @@ class HeldOut(Section):
     """Prompts that are never trained on, edited and judged every `validation.every` steps."""
 
     prompts: Steps = Field(default=64, description="how many; 0 leaves that out")
-    split: Literal["validation", "test", "heldout"] = Field(default="validation", description="of the world")
-    path: str | None = Field(default=None, description="folder of shards in place of the world's tasks")
+    split: Literal["validation", "test", "heldout"] = Field(
+        default="validation", description="of the prompt source"
+    )
+    path: str | None = Field(default=None, description="folder of shards in place of the prompt source")
     at_start: bool = Field(default=True, description="also before the first update: where the curve begins")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -32,6 +32,7 @@ from earl.config.sections import (
 )
 from earl.config.verifier import Verifying
 from earl.errors import ConfigError
+from earl.registry import PROMPTS
 
 
 class TrainingRecipe(Section):
@@ -228,28 +229,33 @@ class TokenizerModel(Section):
 
 
 class TokenizerImages(Section):
-    """The images a tokenizer learns from: the world's, rendered once into a cache, or a folder's."""
+    """The images a tokenizer learns from: sources and targets of a prompt source's tasks, drawn once into a
+    cache, or a folder's."""
 
-    origin: Literal["world", "folder"] = "world"
+    origin: str = Field(
+        default="world", description="folder, or a prompt source: its name or 'package.module:attribute'"
+    )
     folder: str | None = Field(default=None, description="of image files, for origin = 'folder'")
     resolution: int = Field(default=64, ge=16, le=4096, description="px, side of the square images")
     count: Count = Field(default=20_000, description="images rendered into the cache")
     crop: int | None = Field(default=None, ge=16, description="px, side of the crops of the first part")
     crop_steps: Steps = Field(default=0, description="steps trained on crops")
     crops_per_image: Count = Field(default=1, description="crops taken from each image of a batch")
-    even_styles: bool = Field(
-        default=False,
-        description="each world image in the next style in turn; tasks are mostly day and night",
-    )
     families: tuple[str, ...] = Field(
-        default=(), description="world tasks of these edit families only; none given: of all"
+        default=(), description="tasks of these edit families only; none given: of all"
     )
+    options: dict[str, Any] = Field(default_factory=dict, description="the prompt source's own settings")
     cache: str | None = Field(default=None, description="file of drawn images; default: in run.folder")
 
     @model_validator(mode="after")
     def _crops(self) -> TokenizerImages:
         if self.resolution % 8:
             raise ValueError(f"images.resolution = {self.resolution} is not a multiple of 8")
+        if self.origin != "folder" and self.origin not in PROMPTS:
+            raise ValueError(
+                f"images.origin = {self.origin!r}: expected folder, {', '.join(PROMPTS.names())} or "
+                "'package.module:attribute'"
+            )
         if (self.origin == "folder") != (self.folder is not None):
             raise ValueError(
                 f"images.origin = {self.origin!r} and images.folder = {self.folder!r} disagree: "

@@ -11,9 +11,11 @@ from pydantic import Field, model_validator
 
 from earl.config.recipe import Section
 from earl.config.sections import Count, Steps
+from earl.registry import VERIFIERS
 
 Part = Literal["edit_success", "over_editing", "naturalness", "artifacts"]
-Kind = Literal["scene", "judge", "ground"]
+OWN = ("judge", "ground", "sum")
+"""The core's kinds of verifier; all others are looked up in `earl.registry.VERIFIERS`."""
 
 
 class Asking(Section):
@@ -51,7 +53,7 @@ class Asking(Section):
 class Weighted(Section):
     """One verifier of a sum."""
 
-    kind: Kind
+    kind: str = Field(description="judge, ground, or a verifier's name or 'package.module:attribute'")
     weight: float = Field(default=1.0, gt=0, description="against the sum of all weights")
     judge: Asking | None = Field(default=None, description="for kind = 'judge' or 'ground'")
 
@@ -62,9 +64,11 @@ class Weighted(Section):
 
 
 class Choice(Section):
-    """A verifier: the world's own, a judge, a judge with the target image, or a weighted sum."""
+    """A verifier: a judge, a judge with the target image, a registered one, or a weighted sum."""
 
-    kind: Literal["scene", "judge", "ground", "sum"] = "scene"
+    kind: str = Field(
+        default="scene", description="judge, ground, sum, or a verifier's name or 'package.module:attribute'"
+    )
     judge: Asking | None = Field(default=None, description="for kind = 'judge' or 'ground'")
     parts: dict[str, Weighted] = Field(default_factory=dict, description="by name, for kind = 'sum'")
 
@@ -96,6 +100,9 @@ class Verifying(Choice):
 
 
 def _check_asked(kind: str, judge: Asking | None) -> None:
+    if kind not in OWN and kind not in VERIFIERS:
+        known = ", ".join([*OWN, *VERIFIERS.names()])
+        raise ValueError(f"kind = {kind!r}: expected one of {known}, or 'package.module:attribute'")
     if (kind in ("judge", "ground")) != (judge is not None):
         raise ValueError(
             f"kind = {kind!r} and judge{' (given)' if judge else ' (missing)'} disagree: give judge.url "

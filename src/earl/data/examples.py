@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from earl.data.changes import stitch
 from earl.data.shards import Edit
 from earl.errors import DataError
+from earl.records import FOUND
 from earl.sequence import (
     Kind,
     Prefill,
@@ -28,7 +29,6 @@ from earl.sequence import (
     write_image,
     write_prompt,
 )
-from earl.world.questions import FOUND
 
 KEEP = (
     "keep the picture as it is",

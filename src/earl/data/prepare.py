@@ -22,9 +22,8 @@ from typing import Any, Protocol
 from earl.data.card import drop_card, write_card
 from earl.data.shards import PART, Edit, only_one, shard_path, start_folder, write_shard
 from earl.data.sources import OpenedSource, Read
-from earl.data.tokenise import Made, Preparation, make_edits, mask_box
+from earl.data.tokenise import Encoder, Made, Preparation, make_edits, mask_box
 from earl.errors import DataError
-from earl.world.shards import Encoder
 
 __all__ = ["REJECTED", "Counts", "Made", "Preparation", "Stage", "make_edits", "mask_box", "prepare_source"]
 

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from earl.data.changes import changed_cells
@@ -24,7 +25,16 @@ from earl.errors import DataError, EarlError
 from earl.records import Box
 from earl.sequence.reasoning import clean_reasoning, scale_box, scale_boxes
 from earl.vision import open_image, resize_pair, resize_to, target_size
-from earl.world.shards import Encoder
+
+
+class Encoder(Protocol):
+    """The part of a `VisionTokenizer` that is needed here."""
+
+    codebook_size: int
+
+    def encode(self, images: Sequence[Any], resize: bool = True) -> list[NDArray[np.int32]]: ...
+    def fingerprint(self) -> str: ...
+
 
 HELD = ("validation", "test")
 """The splits that the holdouts give their images to."""

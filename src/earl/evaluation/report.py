@@ -7,18 +7,20 @@ shown, and takes part in no mean.
 
 from __future__ import annotations
 
+import platform
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
+import earl
 from earl.evaluation.intervals import estimate
-from earl.records import Verdict
-from earl.world.goals import RESULTS
+from earl.records import OUTCOMES, Verdict
 
 PARTS = ("edit_success", "over_editing", "naturalness", "artifacts")
 NO_IMAGE = ("undecodable", "unfinished")
-SHOWN_RESULTS = (*RESULTS, "damaged")
+SHOWN_RESULTS = (*OUTCOMES, "damaged")
 """What an edit did to the scene, and what was asked but in an image too damaged to count as exact."""
 
 
@@ -128,6 +130,12 @@ def format_results(report: dict[str, Any]) -> str:
     if missing := sum(report[group]["no_image"] for group in ("simple", "complex")):
         rows.append(f"{missing} completions held no image; they are in no column")
     return "\n".join(rows)
+
+
+def versions() -> dict[str, str]:
+    """What a number was made with. Reads what is installed, imports nothing."""
+    libraries = {name: version(name) for name in ("torch", "transformers", "numpy")}
+    return {"earl": earl.__version__, "python": platform.python_version(), **libraries}
 
 
 def _row(name: str, summary: dict[str, Any]) -> str:

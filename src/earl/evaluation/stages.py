@@ -18,7 +18,6 @@ from earl.evaluation.folder import EvaluationFolder
 from earl.pipeline import Verifier, check_instruction
 from earl.records import Attempt, Verdict
 from earl.vision import open_image, resize_to, target_size
-from earl.world.benchmark import judge_each
 
 Progress = Callable[[int, int | None], None]
 SILENT = 8
@@ -154,6 +153,16 @@ async def judged(verifier: Verifier, attempt: Attempt) -> Verdict:
         return Verdict("unreachable", raw=str(error), notes={"why": str(error)})
     except EarlError as error:
         return Verdict("unusable", raw=str(error), notes={"why": str(error)})
+
+
+async def judge_each(verifier: Verifier, attempts: Sequence[Attempt]) -> list[Verdict]:
+    """Verdicts of all attempts, where one that the verifier refuses does not cost the others theirs."""
+    try:
+        return await verifier.judge(attempts)
+    except EarlError as error:
+        if len(attempts) == 1:
+            return [Verdict("unusable", raw=str(error))]
+    return [verdict for attempt in attempts for verdict in await judge_each(verifier, [attempt])]
 
 
 def _opened(task: Task) -> Image.Image:

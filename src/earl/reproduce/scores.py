@@ -7,9 +7,9 @@ from typing import Any, cast
 
 from earl.config.reproduce import EvaluationBudget
 from earl.errors import VerifierError
-from earl.evaluation import WorldBenchmark, evaluate_world
 from earl.evaluation.report import Judged
 from earl.pipeline import EditPipeline, EditResult, Verifier, best_of
+from earl.world.benchmark import WorldBenchmark, evaluate_world
 from earl.world.verifier.scene import SceneVerifier
 
 MEASURES = ("overall", "edit_success", "over_editing", "naturalness", "artifacts", "exact")

@@ -14,16 +14,13 @@ from collections import OrderedDict
 from contextlib import suppress
 from hashlib import sha256
 
-import numpy as np
 from PIL.Image import Image
 
 from earl.records import Attempt, Verdict
 from earl.service.questions import Asked, RequestError
 from earl.verifiers.judge import JudgeVerifier
-from earl.verifiers.protocol import Verifier
+from earl.verifiers.protocol import Looking, Verifier
 from earl.verifiers.questions import Question
-from earl.world.verifier.perception import perceive
-from earl.world.verifier.scene import ARTIFACTS, NATURALNESS, WEAR, SceneVerifier, residual_measures, score
 
 Answer = tuple[tuple[float, float], str]  # two scores, and why
 KEPT = 4096  # edits whose verdict is remembered
@@ -45,8 +42,8 @@ class Desk:
     def __init__(self, verifier: Verifier, *, patience: float = PATIENCE) -> None:
         self.verifier = verifier
         self.patience = patience
-        # The scene verifier keeps cores busy: first come, first served, so that no one waits for all.
-        at_once = os.cpu_count() or 1 if isinstance(verifier, SceneVerifier) else KEPT
+        # A verifier that keeps cores busy serves first come, first served, so that no one waits for all.
+        at_once = os.cpu_count() or 1 if getattr(verifier, "uses_cores", False) else KEPT
         self._room = asyncio.Semaphore(at_once)
         self.pair: Question = verifier.pair if isinstance(verifier, JudgeVerifier) else "semantic"
         self._edits: OrderedDict[tuple[str, str], _Edit] = OrderedDict()
@@ -123,11 +120,9 @@ class Desk:
 
     async def _alone(self, image: Image) -> Answer:
         """Perceptual quality where nothing is known but the picture."""
-        if isinstance(self.verifier, SceneVerifier):
+        if isinstance(self.verifier, Looking):
             async with self._room:
-                return await asyncio.to_thread(_scene_quality, image)
-        if isinstance(self.verifier, JudgeVerifier):
-            verdict = await self.verifier.look(image)
+                verdict = await self.verifier.look(image)
             if not verdict.ok:
                 status = 503 if verdict.status == "unreachable" else 422
                 raise RequestError(f"no scores ({verdict.status}): {_why(verdict)}", status)
@@ -142,14 +137,6 @@ class Desk:
         while len(self._edits) > KEPT:
             self._edits.popitem(last=False)
         return edit
-
-
-def _scene_quality(image: Image) -> Answer:
-    seen = perceive(np.asarray(image.convert("RGB")))
-    everywhere, somewhere = residual_measures(seen.residual)
-    wear = max(seen.wear.values(), default=0.0)
-    scores = score(everywhere, NATURALNESS), min(score(somewhere, ARTIFACTS), score(wear, WEAR))
-    return scores, f"residual {everywhere:.4f}, worst square {somewhere:.4f}, wear {wear:.4f}"
 
 
 def _hash(image: Image) -> str:

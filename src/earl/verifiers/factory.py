@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from earl.config.verifier import Asking, Choice, Verifying
+from earl.registry import VERIFIERS
 from earl.verifiers.combined import Weighted, WeightedSum
 from earl.verifiers.noise import Blind, Noisy
 from earl.verifiers.protocol import Verifier
@@ -32,10 +33,9 @@ def create_verifier(choice: Choice) -> Verifier:
 
 
 def _one(kind: str, asking: Asking | None) -> Verifier:
-    if kind == "scene":
-        from earl.world.verifier.scene import SceneVerifier
-
-        return SceneVerifier()
+    if kind not in ("judge", "ground"):
+        verifier: Verifier = VERIFIERS.load(kind)()
+        return verifier
     assert asking is not None, "the recipe's check guarantees it"
     from earl.endpoints.client import JudgeSettings
     from earl.verifiers.judge import JudgeVerifier

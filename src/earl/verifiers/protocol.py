@@ -9,12 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+from PIL.Image import Image
+
 from earl.records import Attempt, Verdict
 
 
 @runtime_checkable
 class Verifier(Protocol):
-    """Scores edits."""
+    """Scores edits.
+
+    A verifier whose verdict depends on the attempt alone may set `deterministic = True`, and is then asked
+    once for equal attempts; one that computes in this process may set `uses_cores = True`.
+    """
 
     async def judge(self, attempts: Sequence[Attempt]) -> list[Verdict]:
         """One verdict for each attempt, in their order; what failed has a status and no scores."""
@@ -27,6 +33,15 @@ class Checkable(Protocol):
 
     async def check(self) -> str:
         """What will judge, in a few words. Raises VerifierError where nothing will."""
+        ...
+
+
+@runtime_checkable
+class Looking(Protocol):
+    """A verifier that can judge an image's quality without knowing what it was edited from."""
+
+    async def look(self, image: Image) -> Verdict:
+        """Of the verdict only naturalness and artifacts are scored."""
         ...
 
 

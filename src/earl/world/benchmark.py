@@ -7,25 +7,22 @@ instruction and the edited picture. Tasks are drawn from a split that training n
 from __future__ import annotations
 
 import asyncio
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-import earl
-from earl.errors import ConfigError, EarlError
-from earl.evaluation.report import Judged, by_family
+from earl.data.tasks import Split
+from earl.errors import ConfigError
+from earl.evaluation.report import Judged, by_family, versions
+from earl.evaluation.stages import judge_each
 from earl.pipeline import EditPipeline, Verifier
-from earl.records import Attempt, Verdict
+from earl.records import Attempt
 from earl.sequence import AWAY
 from earl.world import FAMILIES, WorldTask, render, sample_task
-
-Split = Literal["train", "validation", "test", "heldout"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,19 +133,3 @@ def _edit(
     )
     seconds["edit"] += time.perf_counter() - began
     return [result.attempts(key=task.id)[0] for task, result in zip(batch, results, strict=True)]
-
-
-async def judge_each(verifier: Verifier, attempts: Sequence[Attempt]) -> list[Verdict]:
-    """Verdicts of all attempts, where one that the verifier refuses does not cost the others theirs."""
-    try:
-        return await verifier.judge(attempts)
-    except EarlError as error:
-        if len(attempts) == 1:
-            return [Verdict("unusable", raw=str(error))]
-    return [verdict for attempt in attempts for verdict in await judge_each(verifier, [attempt])]
-
-
-def versions() -> dict[str, str]:
-    """What a number was made with. Reads what is installed, imports nothing."""
-    libraries = {name: version(name) for name in ("torch", "transformers", "numpy")}
-    return {"earl": earl.__version__, "python": platform.python_version(), **libraries}

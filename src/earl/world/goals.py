@@ -18,9 +18,6 @@ from earl.world.relations import related
 from earl.world.sampling import can_carry
 from earl.world.scene import COLUMNS, ROWS, SIZES, Scene, SceneObject
 
-RESULTS = ("exact", "untouched", "elsewhere", "also elsewhere", "wrong", "wrong, also elsewhere")
-"""What an edit did to a scene: what was asked; nothing; something else instead; something else too;
-at the right place something else than was asked; that, and something else too."""
 FAILED_CEILING = 0.9  # an edit that failed, or damage, scores at most this much of 10
 
 
@@ -32,7 +29,7 @@ class Outcome:
     something is wrong they lie in [0, 0.9], rising steeply with how near it came: half of an edit
     is cheap (taking a solid away is half of moving it), and must not pay. `exact`: both are 10.
     Over-editing is 0 where no other solid is left as it was, or the background or style changed
-    too: else it would pay to erase everything to be sure of a removal. `result` is one of `RESULTS`.
+    too: else it would pay to erase everything to be sure of a removal. `result` is one of `OUTCOMES`.
     """
 
     edit_success: float
@@ -342,4 +339,4 @@ _OUTCOMES = {
     "color_related": _color_related,
 }
 
-__all__ = ["FAILED_CEILING", "RESULTS", "Outcome", "check", "likeness", "outcomes", "resolve"]
+__all__ = ["FAILED_CEILING", "Outcome", "check", "likeness", "outcomes", "resolve"]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from earl.records import FIND, FOUND
 from earl.world.counting import nth_from
 from earl.world.language import NTHS, RELATIONS, SIDES, Ref
 from earl.world.proposals import unique
@@ -21,9 +22,7 @@ from earl.world.sampling import choose
 from earl.world.scene import Scene, SceneObject
 
 READINGS = ("color", "shape", "size", "texture")
-FIND = "find "
-"""How a question that names solids begins."""
-NOTHING, FOUND = "background", "object"
+NOTHING = "background"
 CELL = 8
 """Pixels of a latent cell, down and across."""
 _LEAST = 0.25  # of a cell that a solid covers, to be what the cell shows

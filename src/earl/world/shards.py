@@ -12,7 +12,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,19 +20,11 @@ from PIL import Image
 from earl.data.card import drop_card, write_card
 from earl.data.changes import changed_cells
 from earl.data.shards import Edit, only_one, shard_path, start_folder, write_shard
+from earl.data.tokenise import Encoder
 from earl.world import Scene, WorldTask, caption, questions, render, sample_group
 
 _CAPTIONS = 71  # stream of the caption wordings
 _QUESTIONS = 73
-
-
-class Encoder(Protocol):
-    """The part of a `VisionTokenizer` that is needed here."""
-
-    codebook_size: int
-
-    def encode(self, images: Sequence[Any], resize: bool = True) -> list[NDArray[np.int32]]: ...
-    def fingerprint(self) -> str: ...
 
 
 @dataclass(frozen=True)

@@ -209,7 +209,7 @@ def test_images_are_the_worlds_and_stay(cache: Path, run: Path) -> None:
 
 
 def test_images_in_every_style_alike(tmp_path: Path) -> None:
-    images = TokenizerImages(resolution=32, even_styles=True)
+    images = TokenizerImages(resolution=32, options={"even_styles": True})
     pictures = load_images(images, tmp_path / "e.npy", split="train", count=10)
     for index, picture in enumerate(pictures):
         task = sample_group(index // 2, "train", size=1)[0]
@@ -225,7 +225,7 @@ def test_images_of_some_families(tmp_path: Path) -> None:
     for index, picture in enumerate(pictures):
         scene = tasks[index // 2].target if index % 2 else tasks[index // 2].source
         assert np.array_equal(picture, render(scene, 32))
-    with pytest.raises(DataError, match="unknown edit family"):
+    with pytest.raises(ConfigError, match="unknown edit family"):
         load_images(
             TokenizerImages(resolution=32, families=("stak",)), tmp_path / "g.npy", split="train", count=1
         )

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from earl.evaluation.benchmark import Declared, plain_name
 from earl.evaluation.benchmarks import aurora, emuedit, i2ebench, magicbrush, omniedit, vismin
 from earl.evaluation.benchmarks.own import open_own
-from earl.world.benchmark_tasks import WorldTasks
+from earl.registry import BENCHMARKS
 
 DECLARED: dict[str, Declared] = {
     module.BENCHMARK.name: module.BENCHMARK
@@ -19,7 +19,7 @@ DECLARED: dict[str, Declared] = {
 
 def unknown(name: str) -> str:
     """The sentence for a name that is neither a benchmark nor a path."""
-    known = ["world", *DECLARED]
+    known = [*BENCHMARKS.names(), *DECLARED]
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"benchmarks are {', '.join(known)}"
     return f"{name!r} is no benchmark, and no file or folder of own data; {hint}"
@@ -31,4 +31,4 @@ def strangers(name: str, families: Iterable[str]) -> list[str]:
     return [family for family in families if family and kinds and plain_name(family) not in kinds]
 
 
-__all__ = ["DECLARED", "WorldTasks", "open_own", "strangers", "unknown"]
+__all__ = ["DECLARED", "open_own", "strangers", "unknown"]

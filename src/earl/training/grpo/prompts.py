@@ -1,27 +1,25 @@
 """What is to be edited: prompts by number, the same on every rank and after every resume.
 
-Either the world's tasks, rendered from seeds, or tokenised shards, whose images are decoded from
-their codes: what the policy sees, the verifier sees.
+Either tasks that a source draws from seeds (`earl.data.tasks`), or tokenised shards, whose images are
+decoded from their codes: what the policy sees, the verifier sees.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
 
-from earl.config.grpo import Prompts as PromptSettings
 from earl.data.shards import EditShards
+from earl.data.tasks import Split, TaskSource
 from earl.errors import ConfigError
 from earl.records import Grid
 from earl.sequence import TextTokenizer, write_prompt
 from earl.training.streams import derive_seed
-from earl.world import FAMILIES, render, sample_task
-
-Split = Literal["train", "validation", "test", "heldout"]
+from earl.vision import resize_to, target_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,41 +44,45 @@ class PromptSource(Protocol):
     def make(self, numbers: Sequence[int]) -> list[Prompt]: ...
 
 
-class WorldPrompts:
-    """Tasks of the world.
+class TaskPrompts:
+    """Tasks of a source.
 
     Args:
-        vision: encodes the rendered sources.
-        seed: of the run; with the number it decides the task.
-        families: of `earl.world.FAMILIES`, at least one.
+        vision: encodes the sources.
+        seed: of the run; with the split and the number it decides the task.
     """
 
     def __init__(
-        self, vision: Any, tokenizer: TextTokenizer, *, seed: int, split: Split, families: Sequence[str]
+        self, vision: Any, tokenizer: TextTokenizer, tasks: TaskSource, *, seed: int, split: Split
     ) -> None:
-        self._vision, self._tokenizer = vision, tokenizer
-        self._seed, self._split, self._families = seed, split, tuple(families)
-        self._side = round(vision.area**0.5 / 8) * 8
+        self._vision, self._tokenizer, self._tasks = vision, tokenizer, tasks
+        self._seed, self._split = seed, split
 
     def make(self, numbers: Sequence[int]) -> list[Prompt]:
         """The tasks of these numbers, sources encoded together."""
         seeds = [derive_seed(self._seed, "prompts", self._split, number) for number in numbers]
-        tasks = [sample_task(seed, self._split, self._families) for seed in seeds]
-        sources = [Image.fromarray(render(task.source, self._side)) for task in tasks]
+        tasks = [self._tasks.draw(seed) for seed in seeds]
+        sizes = [target_size(*task.source.size, self._vision.area) for task in tasks]
+        sources = [resize_to(task.source, size) for task, size in zip(tasks, sizes, strict=True)]
+        targets = [
+            task.target and resize_to(task.target, size) for task, size in zip(tasks, sizes, strict=True)
+        ]
         codes = self._vision.encode(sources, resize=False) if sources else []
         return [
             Prompt(
                 number,
-                task.id,
+                task.key,
                 source,
-                Image.fromarray(render(task.target, self._side)),
+                target,
                 task.instruction,
                 task.family,
                 task.group,
                 tuple(write_prompt(codes_HW, task.instruction, self._tokenizer)),
                 Grid(*map(int, codes_HW.shape)),
             )
-            for number, task, source, codes_HW in zip(numbers, tasks, sources, codes, strict=True)
+            for number, task, source, target, codes_HW in zip(
+                numbers, tasks, sources, targets, codes, strict=True
+            )
         ]
 
 
@@ -123,20 +125,3 @@ class ShardPrompts:
             rng = np.random.default_rng(derive_seed(self._seed, "order", turn))
             self._order = (turn, rng.permutation(len(self._shards)))
         return int(self._order[1][place])
-
-
-def chosen_families(settings: PromptSettings) -> tuple[str, ...]:
-    """The families that a recipe asks for. Raises ConfigError where there are none."""
-    if unknown := sorted(set(settings.families) - set(FAMILIES)):
-        raise ConfigError(f"prompts.families: unknown {unknown[0]!r}; there are {', '.join(FAMILIES)}")
-    names = [
-        name
-        for name, kind in FAMILIES.items()
-        if settings.group in ("all", kind) and (not settings.families or name in settings.families)
-    ]
-    if not names:
-        raise ConfigError(
-            f"prompts.group = {settings.group!r} and prompts.families = {list(settings.families)} "
-            "leave no family"
-        )
-    return tuple(names)

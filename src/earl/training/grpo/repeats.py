@@ -18,7 +18,6 @@ from earl.records import Attempt, Verdict
 from earl.verifiers.combined import WeightedSum
 from earl.verifiers.noise import Blind, Noisy
 from earl.verifiers.protocol import check
-from earl.world.verifier.scene import SceneVerifier
 
 
 class Images:
@@ -83,13 +82,13 @@ class OnceEach:
 
 
 def is_repeatable(verifier: Verifier) -> bool:
-    """It runs in this process and gives equal attempts equal verdicts: the scene verifier, made worse
-    on purpose or not, and sums of nothing else."""
+    """It gives equal attempts equal verdicts: verifiers that say so (`deterministic`), wrapped or not, and
+    sums of nothing else."""
     if isinstance(verifier, Noisy | Blind):
         return is_repeatable(verifier.verifier)
     if isinstance(verifier, WeightedSum):
         return all(is_repeatable(part.verifier) for part in verifier.parts)
-    return isinstance(verifier, SceneVerifier)
+    return bool(getattr(verifier, "deterministic", False))
 
 
 def once_each(verifier: Verifier) -> Verifier:

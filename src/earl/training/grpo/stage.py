@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from earl.config.grpo import Rollouts, importance_cap
+from earl.config.grpo import Prompts, Rollouts, importance_cap
 from earl.config.stages import GrpoRecipe
 from earl.config.verifier import Choice
 from earl.data.shards import EditShards, load_shards
+from earl.data.tasks import Split, TaskSettings, open_tasks
 from earl.errors import ConfigError
 from earl.pipeline import Verifier
 from earl.policy.devices import native_bf16
@@ -24,7 +25,7 @@ from earl.training.grpo.heldout import HeldOut
 from earl.training.grpo.judging import Judge
 from earl.training.grpo.logprobs import GrpoObjective, Reference, Sharing
 from earl.training.grpo.loss import LossSettings
-from earl.training.grpo.prompts import PromptSource, ShardPrompts, WorldPrompts, chosen_families
+from earl.training.grpo.prompts import PromptSource, ShardPrompts, TaskPrompts
 from earl.training.grpo.rollouts import Sampler
 from earl.training.grpo.trainer import GrpoTrainer
 from earl.training.loop import Report
@@ -123,8 +124,7 @@ def training_prompts(recipe: GrpoRecipe, vision: Any, tokenizer: TextTokenizer) 
     """What `[prompts]` asks for. Raises ConfigError, DataError."""
     settings, seed = recipe.prompts, recipe.run.seed
     if settings.path is None:
-        families = chosen_families(settings)
-        return WorldPrompts(vision, tokenizer, seed=seed, split="train", families=families)
+        return _task_prompts(settings, vision, tokenizer, seed=seed, split="train")
     shards = load_shards(settings.path).select(group=settings.group, families=settings.families)
     _check_targets(shards, recipe.verifier)
     return ShardPrompts(vision, tokenizer, fitting(shards, tokenizer), seed=seed)
@@ -133,11 +133,20 @@ def training_prompts(recipe: GrpoRecipe, vision: Any, tokenizer: TextTokenizer) 
 def heldout_prompts(recipe: GrpoRecipe, vision: Any, tokenizer: TextTokenizer) -> PromptSource:
     """What `[heldout]` asks for: all families, whatever is trained on; the same for every seed."""
     if recipe.heldout.path is None:
-        families = chosen_families(recipe.prompts.model_copy(update={"group": "all", "families": ()}))
-        return WorldPrompts(vision, tokenizer, seed=0, split=recipe.heldout.split, families=families)
+        every = recipe.prompts.model_copy(update={"group": "all", "families": ()})
+        return _task_prompts(every, vision, tokenizer, seed=0, split=recipe.heldout.split)
     shards = load_shards(recipe.heldout.path)
     _check_targets(shards, recipe.verifier, recipe.verifier.second)
     return ShardPrompts(vision, tokenizer, fitting(shards, tokenizer), seed=0)
+
+
+def _task_prompts(
+    settings: Prompts, vision: Any, tokenizer: TextTokenizer, *, seed: int, split: Split
+) -> TaskPrompts:
+    side = round(vision.area**0.5 / 8) * 8
+    wanted = TaskSettings(split, side, settings.group, settings.families, settings.options)
+    tasks = open_tasks(settings.origin, wanted)
+    return TaskPrompts(vision, tokenizer, tasks, seed=seed, split=split)
 
 
 def _check_targets(shards: EditShards, *verifiers: Choice | None) -> None:

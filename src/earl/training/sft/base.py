@@ -22,11 +22,11 @@ from earl.data.examples import (
 from earl.data.mixture import Mixture
 from earl.data.shards import Edit, EditShards
 from earl.errors import DataError
+from earl.records import FIND
 from earl.sequence import TextTokenizer
 from earl.training.loop import Report
 from earl.training.sft.stage import PolicyStage
 from earl.training.streams import derive_seed
-from earl.world.questions import FIND
 
 TASKS = tuple(BaseTasks.model_fields)
 ASKED = ("answer", "cover")

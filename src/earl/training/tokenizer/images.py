@@ -6,7 +6,7 @@ Axes: B images, C channels, H W pixels.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from earl.config.stages import TokenizerImages
 from earl.data.mixture import Mixture
+from earl.data.tasks import Split, TaskSettings, open_tasks
 from earl.errors import CheckpointError, DataError
-from earl.world import render, sample_group
-from earl.world.scene import STYLES
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -46,11 +46,10 @@ class ImageBatch:
         return replace(self, pixels_BCHW=self.pixels_BCHW.to(device), weights_BHW=weights)
 
 
-def load_images(images: TokenizerImages, cache: Path, *, split: str, count: int) -> NDArray[np.uint8]:
+def load_images(images: TokenizerImages, cache: Path, *, split: Split, count: int) -> NDArray[np.uint8]:
     """The images, uint8 (N, S, S, 3), memory-mapped; made at the first call.
 
-    Sources and targets of world tasks alternate (with `images.even_styles` in each style in turn), or
-    every image of a folder is resized.
+    Sources and targets of a prompt source's tasks alternate, or every image of a folder is resized.
 
     Raises:
         DataError: the folder has no images, or the file there holds others.
@@ -66,8 +65,9 @@ def load_images(images: TokenizerImages, cache: Path, *, split: str, count: int)
             table = np.lib.format.open_memmap(
                 partial, mode="w+", dtype=np.uint8, shape=(total, side, side, 3)
             )
-            for index in range(total):
-                table[index] = _world(index, split, images) if paths is None else _open(paths[index], side)
+            drawn = _drawn(images, split, total) if paths is None else (_open(path, side) for path in paths)
+            for index, pixels in enumerate(drawn):
+                table[index] = pixels
             table.flush()
             os.replace(partial, cache)
         except OSError as error:
@@ -81,16 +81,19 @@ def load_images(images: TokenizerImages, cache: Path, *, split: str, count: int)
     return table
 
 
-def _world(index: int, split: str, images: TokenizerImages) -> NDArray[np.uint8]:
-    task = sample_group(index // 2, split, images.families or None, size=1)[0]  # type: ignore[arg-type]
-    scene = task.target if index % 2 else task.source
-    if images.even_styles:
-        scene = replace(scene, style=STYLES[index % len(STYLES)])
-    return render(scene, images.resolution)
+def _drawn(images: TokenizerImages, split: Split, count: int) -> Iterator[NDArray[np.uint8]]:
+    side = images.resolution
+    tasks = open_tasks(
+        images.origin, TaskSettings(split, side, families=images.families, options=images.options)
+    )
+    for seed in range(-(-count // 2)):
+        task = tasks.draw(seed)
+        for image in (task.source, task.target or task.source)[: count - 2 * seed]:
+            yield np.asarray(_fitted(image, side), np.uint8)
 
 
 def _image_paths(images: TokenizerImages, split: str) -> list[Path] | None:
-    """None for the world. Every twentieth file of a folder is for validation."""
+    """None for a prompt source. Every twentieth file of a folder is for validation."""
     if images.folder is None:
         return None
     paths = sorted(p for p in Path(images.folder).rglob("*") if p.suffix.lower() in _SUFFIXES)
@@ -101,11 +104,13 @@ def _image_paths(images: TokenizerImages, split: str) -> list[Path] | None:
 
 
 def _open(path: Path, side: int) -> NDArray[np.uint8]:
-    from PIL import ImageOps
-
     from earl.vision import open_image
 
-    return np.asarray(ImageOps.fit(open_image(path), (side, side)), np.uint8)
+    return np.asarray(_fitted(open_image(path), side), np.uint8)
+
+
+def _fitted(image: Image.Image, side: int) -> Image.Image:
+    return image if image.size == (side, side) else ImageOps.fit(image, (side, side))
 
 
 def to_pixels(images_BHWC: NDArray[np.uint8]) -> Tensor:

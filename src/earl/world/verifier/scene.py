@@ -43,6 +43,9 @@ EXACT_LEAST = 5.0  # of 10: below that, in any part, an image is too damaged to 
 class SceneVerifier:
     """Judges edits of the world's images from pixels and words alone; the same input, the same verdict."""
 
+    deterministic = True
+    uses_cores = True
+
     def __init__(self) -> None:
         self._sources: OrderedDict[bytes, Perception] = OrderedDict()
         self._lock = Lock()
@@ -62,6 +65,10 @@ class SceneVerifier:
             ImageError: a source that cannot be one of the world's images (not square, too small).
         """
         return [self._judge_one(a) for a in attempts]
+
+    async def look(self, image: Image) -> Verdict:
+        """Naturalness and artifacts of an image of which nothing else is known. Raises ImageError."""
+        return await asyncio.to_thread(_quality, image)
 
     def _judge_one(self, attempt: Attempt) -> Verdict:
         request = parse(attempt.instruction)
@@ -109,18 +116,13 @@ def _verdict(
     if before.shape == after.shape:
         drift = untouched_difference(before, after, source.scene, edited.scene, outcome.expected)
         over_editing = min(over_editing, score(drift, UNTOUCHED))
-    everywhere, somewhere = residual_measures(edited.residual)
-    natural = score(everywhere, NATURALNESS)
-    wear = max(edited.wear.values(), default=0.0)
-    unharmed = min(score(somewhere, ARTIFACTS), score(wear, WEAR))
+    natural, unharmed, measures = _unharmed(edited)
     exact = outcome.exact and min(over_editing, natural, unharmed) >= EXACT_LEAST
     notes: dict[str, float | str] = {
         "exact": float(exact),
         "result": "damaged" if outcome.exact and not exact else outcome.result,
         "why": outcome.why,
-        "residual": round(everywhere, 4),
-        "worst_blob": round(somewhere, 4),
-        "wear": round(wear, 4),
+        **measures,
     }
     return Verdict(
         "ok",
@@ -130,6 +132,26 @@ def _verdict(
         artifacts=unharmed,
         notes=notes,
     )
+
+
+def _unharmed(seen: Perception) -> tuple[float, float, dict[str, float]]:
+    """Naturalness, artifacts, and the measures behind them."""
+    everywhere, somewhere = residual_measures(seen.residual)
+    wear = max(seen.wear.values(), default=0.0)
+    artifacts = min(score(somewhere, ARTIFACTS), score(wear, WEAR))
+    measures = {"residual": round(everywhere, 4), "worst_blob": round(somewhere, 4), "wear": round(wear, 4)}
+    return score(everywhere, NATURALNESS), artifacts, measures
+
+
+def _quality(image: Image) -> Verdict:
+    naturalness, artifacts, measures = _unharmed(perceive(_pixels(image)))
+    return Verdict(
+        "ok", naturalness=naturalness, artifacts=artifacts, notes=measures | {"why": _listed(measures)}
+    )
+
+
+def _listed(measures: dict[str, float]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in measures.items())
 
 
 def score(measure: float, corners: Sequence[tuple[float, float]]) -> float:

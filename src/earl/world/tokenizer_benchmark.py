@@ -9,19 +9,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from earl.data.tasks import Split
 from earl.errors import ConfigError
 from earl.evaluation.intervals import estimate
-from earl.vision import VisionTokenizer
+from earl.evaluation.report import versions
 from earl.vision.images import CELL
 from earl.world import Scene, render, sample_task
-from earl.world.benchmark import Split, versions
 from earl.world.scene import STYLES
 from earl.world.verifier.perception import perceive
+
+if TYPE_CHECKING:
+    from earl.vision import VisionTokenizer
 
 Pixels = NDArray[np.uint8]
 
