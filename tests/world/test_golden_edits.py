@@ -12,7 +12,7 @@ import pytest
 from earl.world import FAMILIES, SPLITS, sample_group, sample_task
 
 GOLDEN = {
-    "families": "4d1b55a61e6e0bad",
+    "families": "88a5a455675de006",
     "groups": "1623a34191a9f19a",
 }
 
