@@ -1,4 +1,4 @@
-"""Image files as people have them, and the one rule by which they are resized.
+"""Image files as people have them, and the two rules by which they are resized.
 
 Whatever comes in (phone photographs lying on their side, cut-outs with alpha, palettes, CMYK,
 16 bits a channel, colours in a profile of their own) goes on as `PIL.Image` in mode RGB, sRGB.
@@ -12,14 +12,23 @@ import math
 import os
 import warnings
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from earl.errors import ImageError
+from earl.records import Grid
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image"
+
+SizeRule: TypeAlias = Literal["snap", "release"]
+"""How a model resizes images; kept in its `earl.json`.
+
+"snap": sides are multiples of 8, so that every pixel belongs to a cell. "release": as EARL's released
+models were trained, an area alone; the encoder drops what is left over of a cell at the right and bottom.
+"""
+SIZE_RULES: tuple[SizeRule, ...] = get_args(SizeRule)
 
 CELL = 8  # pixels per image code, each way
 MAX_ASPECT = 5.0  # longer side over shorter side; the release's own limit
@@ -63,32 +72,45 @@ def open_image(source: ImageSource) -> Image.Image:
         return _convert(image, name)
 
 
-def target_size(width: int, height: int, area: int) -> tuple[int, int]:
+def target_size(width: int, height: int, area: int, rule: SizeRule = "snap") -> tuple[int, int]:
     """The size at which an image of `width` x `height` pixels is tokenised.
 
-    The nearest multiples of 8 (each side at least 8) to the size that has `area` pixels and the
-    image's own aspect ratio. One rule for sources, targets, training and inference.
+    The size of `area` pixels with the image's own aspect ratio: its sides rounded to multiples of 8
+    ("snap"), or to whole pixels ("release": `int(round(side * sqrt(area / (width * height))))`).
 
     Args:
         width, height: pixels, at least 1.
         area: pixels², at least 64.
+        rule: the model's own, "snap" or "release".
 
     Returns:
-        (width, height) in pixels.
+        (width, height) in pixels, each at least 8. The grid is `grid_of` it.
 
     Raises:
-        ImageError: an aspect ratio past 5:1, an empty image, or an area under one cell.
+        ImageError: an empty image, an area under one cell, and with "snap" an aspect ratio past 5:1.
+
+    Source: the release's training data (arXiv 2508.01119); 4:3 gives 27 x 36 or 37 cells at 65,536 px².
     """
     if width < 1 or height < 1:
         raise ImageError(f"an image of {width}x{height} pixels is empty; give one with pixels")
     if area < CELL * CELL:
         raise ImageError(f"an area of {area} px² is below one cell of {CELL}x{CELL} pixels; give 64 or more")
+    scale = math.sqrt(area / (width * height))
+    if rule == "release":
+        sides = round(width * scale), round(height * scale)
+        if min(sides) >= CELL:
+            return sides
+        raise ImageError(f"an image of {width}x{height} pixels leaves less than one cell across; crop it")
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise ImageError(
             f"an image of {width}x{height} pixels is more than {MAX_ASPECT:g} times as long as wide; crop it"
         )
-    scale = math.sqrt(area / (width * height))
     return _to_cells(width * scale), _to_cells(height * scale)
+
+
+def grid_of(size: tuple[int, int]) -> Grid:
+    """The grid of an image of (width, height) pixels: whole cells only, as the encoder makes them."""
+    return Grid(size[1] // CELL, size[0] // CELL)
 
 
 def resize_to(image: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -96,14 +118,22 @@ def resize_to(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return image if image.size == size else image.resize(size, Image.Resampling.BICUBIC)
 
 
-def resize_pair(source: Image.Image, target: Image.Image, area: int) -> tuple[Image.Image, Image.Image]:
-    """Source and target of an edit at one size, the one that the source gets: equal grids.
+def resize_pair(
+    source: Image.Image, target: Image.Image, area: int, rule: SizeRule = "snap"
+) -> tuple[Image.Image, Image.Image]:
+    """Source and target of an edit, resized so that they have equal grids.
+
+    Both at the size that the source gets; with "release" the target keeps its own where its grid is the same.
 
     Raises:
         ImageError: as `target_size`, of the source.
     """
-    size = target_size(*source.size, area)
-    return resize_to(source, size), resize_to(target, size)
+    size = target_size(*source.size, area, rule)
+    own = size
+    if rule == "release":
+        own = target_size(*target.size, area, rule)
+        own = own if grid_of(own) == grid_of(size) else size
+    return resize_to(source, size), resize_to(target, own)
 
 
 def _to_cells(side: float) -> int:

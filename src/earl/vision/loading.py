@@ -25,6 +25,7 @@ from torch import Tensor
 from earl.errors import CheckpointError, ConfigError, ModelFormatError, ModelNotFoundError
 from earl.models.resolve import read_json, resolve_model
 from earl.models.weight_files import weight_files
+from earl.vision.images import SIZE_RULES, SizeRule
 from earl.vision.parts import VisionConfig, VisionParts
 from earl.vision.tokenizer import DEFAULT_AREA, VisionTokenizer
 
@@ -97,7 +98,8 @@ def load_vision_tokenizer(
     model = _fill(config, weights, folder)
     torch.nn.Module.to(model, device=torch.device(device), dtype=wanted)
     area = found.meta.get("area") or _read_area(folder)
-    return VisionTokenizer(model, area=int(area))
+    rule = _check_rule(found.meta.get("size") or _read_rule(folder, released), found.path)
+    return VisionTokenizer(model, area=int(area), rule=rule)
 
 
 def save_vision_tokenizer(
@@ -105,6 +107,7 @@ def save_vision_tokenizer(
     folder: str | Path,
     *,
     area: int | None = None,
+    rule: SizeRule | None = None,
     dtype: str | torch.dtype = "auto",
 ) -> Path:
     """Write `config.json`, `model.safetensors`, `preprocessor_config.json`, each whole or not at all.
@@ -113,6 +116,7 @@ def save_vision_tokenizer(
         tokenizer: a VisionTokenizer, or the model of a learner.
         folder: made where absent.
         area: px² at which images are tokenised; the tokenizer's own, else 65,536.
+        rule: how images are resized, "snap" or "release"; the tokenizer's own, else "snap".
         dtype: of the stored weights. "auto" keeps what the model has.
 
     Returns:
@@ -124,6 +128,8 @@ def save_vision_tokenizer(
     model = tokenizer.parts if isinstance(tokenizer, VisionTokenizer) else tokenizer
     if area is None:
         area = tokenizer.area if isinstance(tokenizer, VisionTokenizer) else DEFAULT_AREA
+    if rule is None:
+        rule = tokenizer.rule if isinstance(tokenizer, VisionTokenizer) else "snap"
     stored = None if dtype == "auto" else _dtype(dtype)
     weights = {
         name: (tensor.to(stored) if stored and tensor.is_floating_point() else tensor)
@@ -139,7 +145,10 @@ def save_vision_tokenizer(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _whole(folder / "model.safetensors", lambda path: save_file(weights, path, metadata={"format": "pt"}))
-        for name, content in (("config.json", config), ("preprocessor_config.json", _preprocessor(area))):
+        for name, content in (
+            ("config.json", config),
+            ("preprocessor_config.json", _preprocessor(area, rule)),
+        ):
             text = json.dumps(content, indent=2, sort_keys=True) + "\n"
             _whole(folder / name, lambda path, text=text: Path(path).write_text(text, encoding="utf-8"))
     except (OSError, SafetensorError) as error:
@@ -256,10 +265,25 @@ def _read_area(folder: Path) -> int:
     return area
 
 
-def _preprocessor(area: int) -> dict[str, Any]:
+def _read_rule(folder: Path, released: bool) -> Any:
+    """The size rule: the released layout has the release's, ours names its own."""
+    path = folder / "preprocessor_config.json"
+    own = read_json(path).get("size_rule") if path.is_file() else None
+    return own if isinstance(own, str) else "release" if released else "snap"
+
+
+def _check_rule(rule: Any, where: Path) -> SizeRule:
+    for known in SIZE_RULES:
+        if rule == known:
+            return known
+    raise ModelFormatError(f"{where}: the size rule is {rule!r}, expected one of {', '.join(SIZE_RULES)}")
+
+
+def _preprocessor(area: int, rule: SizeRule) -> dict[str, Any]:
     return {
         "image_processor_type": "Emu3VisionVQImageProcessor",
         "area": area,
+        "size_rule": rule,
         "do_convert_rgb": True,
         "do_normalize": True,
         "do_rescale": True,

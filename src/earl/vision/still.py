@@ -42,10 +42,10 @@ def encode_still(model: Model, pixels_BCHW: Tensor) -> Tensor:
 
     Args:
         model: the stock class or its parts; its temporal factor may be 1 or more.
-        pixels_BCHW: (B, 3, H, W) in [-1, 1]; H and W multiples of the spatial factor (8).
+        pixels_BCHW: (B, 3, H, W) in [-1, 1]; H and W at least the spatial factor (8).
 
     Returns:
-        (B, D, H/8, W/8), of the dtype that the model computes in.
+        (B, D, H // 8, W // 8), of the dtype that the model computes in.
     """
     encoder: Module = model.encoder
     x = encoder.conv_in(pixels_BCHW)

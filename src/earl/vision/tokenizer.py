@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from earl.errors import ImageError, SequenceError
-from earl.vision.images import ImageSource, open_image, resize_to, target_size
+from earl.vision.images import ImageSource, SizeRule, open_image, resize_to, target_size
 from earl.vision.parts import VisionParts
 from earl.vision.still import decode_still, encode_still, nearest_codes
 
@@ -35,14 +35,18 @@ class VisionTokenizer:
     Args:
         model: the stock class or its parts; put in eval mode.
         area: px² to which `encode` resizes images.
+        rule: how sides follow from the area, "snap" or "release".
 
     Attributes:
         parts: what computes: the stock class, or its layers alone as they are loaded.
     """
 
-    def __init__(self, model: Emu3VQVAE | VisionParts, *, area: int = DEFAULT_AREA) -> None:
+    def __init__(
+        self, model: Emu3VQVAE | VisionParts, *, area: int = DEFAULT_AREA, rule: SizeRule = "snap"
+    ) -> None:
         self.parts = model.eval()
         self.area = area
+        self.rule: SizeRule = rule
         self.codebook_size = int(model.config.codebook_size)
         self.cell = int(model.spatial_scale_factor)  # pixels per code, each way
 
@@ -64,22 +68,23 @@ class VisionTokenizer:
 
         Args:
             images: PIL images, paths or bytes, of any sizes.
-            resize: bring each to `self.area` (`target_size`); else sides must be multiples of 8.
+            resize: bring each to `self.area` (`target_size`); else they are taken as they are.
 
         Returns:
-            For each image int32 (rows, columns) in [0, codebook_size).
+            For each image int32 (rows, columns) in [0, codebook_size): `height // 8` rows, `width // 8`
+            columns. Of sides that are not multiples of 8 the encoder drops the rest, as the release's.
 
         Raises:
-            ImageError: an image that cannot be read or is past 5:1, or a side that does not fit.
+            ImageError: an image that cannot be read, is past 5:1, or has a side below 8 pixels.
         """
         pictures = [open_image(image) for image in images]
         if resize:
-            pictures = [resize_to(p, target_size(*p.size, self.area)) for p in pictures]
+            pictures = [resize_to(p, target_size(*p.size, self.area, self.rule)) for p in pictures]
         for picture in pictures:
-            if picture.width % self.cell or picture.height % self.cell:
+            if min(picture.size) < self.cell:
                 raise ImageError(
-                    f"an image of {picture.width}x{picture.height} pixels does not divide into cells of "
-                    f"{self.cell}; resize it to multiples of {self.cell}, or leave resize on"
+                    f"an image of {picture.width}x{picture.height} pixels is smaller than one cell of "
+                    f"{self.cell}x{self.cell}; give a larger one, or leave resize on"
                 )
         codes: dict[int, NDArray[np.int32]] = {}
         for places in self._chunks([(p.height, p.width) for p in pictures], pixels_per_item=1):
@@ -109,7 +114,7 @@ class VisionTokenizer:
 
     @torch.inference_mode()
     def encode_pixels(self, pixels_BCHW: Tensor) -> Tensor:
-        """int64 codes (B, H/8, W/8) of pixels (B, 3, H, W) in [-1, 1]; all in one batch."""
+        """int64 codes (B, H // 8, W // 8) of pixels (B, 3, H, W) in [-1, 1]; all in one batch."""
         pixels_BCHW = pixels_BCHW.to(device=self.device, dtype=self.parts.dtype)
         latents_BDHW = encode_still(self.parts, pixels_BCHW)
         # the nearest code is looked up in float32, whatever the model computes in
