@@ -1,7 +1,7 @@
 """Edit tasks by seed: what a prompt source gives, and the settings that it is asked with.
 
 Reinforcement learning takes its prompts from such a source, and the vision tokenizer's stage its images.
-A source is registered under a name (`earl.registry.PROMPTS`); the world's is `earl.world.prompts`.
+A source is registered under a name (`earl.registry.PROMPTS`), or named as `package.module:attribute`.
 """
 
 from __future__ import annotations
