@@ -59,7 +59,9 @@ GOOD = Verdict("ok", 1.25, 2, 3, 4, notes={"why": "because"})
 
 
 def judge_at(url: str, **settings) -> JudgeVerifier:
-    return JudgeVerifier(JudgeSettings(url, **({"retries": 0, "timeout": 150, "deadline": 300} | settings)))
+    return JudgeVerifier(
+        JudgeSettings(url=url, **({"retries": 0, "timeout": 150, "deadline": 300} | settings))
+    )
 
 
 def test_the_way_over_http_changes_no_score():

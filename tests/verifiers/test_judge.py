@@ -35,7 +35,9 @@ def attempt(number: int = 0, **more) -> Attempt:
 
 
 def judge_at(url: str, **settings) -> JudgeVerifier:
-    return JudgeVerifier(JudgeSettings(url, **({"retries": 2, "timeout": 100, "deadline": 200} | settings)))
+    return JudgeVerifier(
+        JudgeSettings(url=url, **({"retries": 2, "timeout": 100, "deadline": 200} | settings))
+    )
 
 
 def verdict_of(script, *, one: Attempt | None = None, **settings):
@@ -250,7 +252,7 @@ def test_settings_that_do_not_fit():
 def test_ground_compares_with_the_target():
     target = noise(3)
     with serving(by_question('{"score": [5, 6]}', '{"score": [7, 8]}')) as endpoint:
-        ground = GroundVerifier(JudgeSettings(endpoint.url))
+        ground = GroundVerifier(JudgeSettings(url=endpoint.url))
         assert isinstance(ground, Verifier)
         verdicts = asyncio.run(ground.judge([attempt(target=target), attempt()]))
         body = next(body for body in endpoint.asked if is_semantic(body))

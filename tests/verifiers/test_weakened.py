@@ -11,7 +11,7 @@ from PIL import Image
 
 from earl.config.recipe import check as check_section
 from earl.config.recipe import load_recipe, save_recipe
-from earl.config.verifier import Verifying
+from earl.config.verifier import RewardSettings
 from earl.errors import ConfigError
 from earl.records import Attempt, Verdict
 from earl.verifiers.combined import WeightedSum
@@ -79,8 +79,10 @@ def test_settings_that_are_none():
 
 
 def test_recipes_make_verifiers():
-    assert isinstance(create_verifier(Verifying()), SceneVerifier)
-    weak = create_verifier(check_section(Verifying, {"noise": 2.0, "blind": "artifacts", "noise_seed": 5}))
+    assert isinstance(create_verifier(RewardSettings(kind="scene")), SceneVerifier)
+    weak = create_verifier(
+        check_section(RewardSettings, {"kind": "scene", "noise": 2.0, "blind": "artifacts", "noise_seed": 5})
+    )
     assert isinstance(weak, Noisy) and (weak.std, weak.seed) == (2.0, 5)
     assert isinstance(weak.verifier, Blind) and weak.verifier.part == "artifacts"
     assert asyncio.run(check(weak)) == "SceneVerifier, blind to artifacts with noise of 2 points"
@@ -99,11 +101,11 @@ def test_a_judge_gets_every_setting(tmp_path):
     asked |= {"temperature": 0.7, "max_tokens": 99, "seed": 4, "samples": 2, "swap": True, "structured": True}
     asked |= {"extra": {"top_k": 5, "stop": [{"a": 1}]}}
     section = check_section(
-        Verifying,
+        RewardSettings,
         {
             "kind": "sum",
             "parts": {"a": {"kind": "judge", "weight": 3.0, "judge": asked}, "b": {"kind": "scene"}},
-            "second": {"kind": "ground", "judge": {"url": "http://x/v1", "server_temperature": True}},
+            "second": {"kind": "reference", "judge": {"url": "http://x/v1", "temperature": "server"}},
         },
     )
     verifier = create_verifier(section)
@@ -111,5 +113,5 @@ def test_a_judge_gets_every_setting(tmp_path):
     settings = verifier.parts[0].verifier.settings
     assert {name: getattr(settings, name) for name in asked} == asked
     second = create_verifier(section.second)
-    assert second.pair == "ground" and second.settings.temperature is None
-    assert load_recipe(Verifying, save_recipe(section, tmp_path / "v.toml")) == section
+    assert second.pair == "ground" and second.settings.temperature == "server"
+    assert load_recipe(RewardSettings, save_recipe(section, tmp_path / "v.toml")) == section

@@ -59,7 +59,7 @@ def test_rewards_are_the_sum_that_the_recipe_states(tmp_path: Path) -> None:
     grounds, here = Grounds(), ["heldout.prompts=0", "samples.every=1", "samples.prompts=2"]
     with serving(grounds) as endpoint:
         parts = ["verifier.kind=sum", "verifier.parts.world.kind=scene", "verifier.parts.world.weight=3"]
-        parts += ["verifier.parts.target.kind=ground", f"verifier.parts.target.judge.url={endpoint.url}"]
+        parts += ["verifier.parts.target.kind=reference", f"verifier.parts.target.judge.url={endpoint.url}"]
         assert run_world(tmp_path / "sum", *here, *parts) == 0
     lines = records(tmp_path / "sum")
     assert [line["step"] for line in lines] == [1, 2] and len(grounds.pairs) == len(grounds.alone) == 16
@@ -104,8 +104,8 @@ def test_the_part_that_fails_is_named(room: Path, tmp_path: Path) -> None:
         table["verifier"] = {
             "kind": "sum",
             "parts": {
-                "target": {"kind": "ground", "judge": judge},
-                "same": {"kind": "ground", "judge": judge},
+                "target": {"kind": "reference", "judge": judge},
+                "same": {"kind": "reference", "judge": judge},
             },
         }
         said = r"unusable: target: ground: HTTP 422: this verifier answers no ground question; same: "
@@ -142,8 +142,8 @@ def test_a_ground_verifier_wants_targets_before_anything_is_sampled(room: Path, 
     shards = str(shards_without_targets(room, tmp_path / "shards"))
     table = recipe_table(room, tmp_path / "run") | {"prompts": {"origin": "shards", "path": shards}}
     with serving(Grounds()) as endpoint:
-        ground = {"kind": "ground", "judge": {"url": endpoint.url}}
+        ground = {"kind": "reference", "judge": {"url": endpoint.url}}
         table["verifier"] = {"kind": "sum", "parts": {"world": {"kind": "scene"}, "target": ground}}
-        with pytest.raises(ConfigError, match=r"3 of 6 edits.*shards.*no target.*'ground'"):
+        with pytest.raises(ConfigError, match=r"3 of 6 edits.*shards.*no target.*'reference'"):
             train_grpo(make_recipe(table), vision=MeanColour())
         assert not endpoint.asked and not (tmp_path / "run" / "log.jsonl").exists()
