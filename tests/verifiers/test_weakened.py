@@ -80,9 +80,7 @@ def test_settings_that_are_none():
 
 def test_recipes_make_verifiers():
     assert isinstance(create_verifier(RewardSettings(kind="scene")), SceneVerifier)
-    weak = create_verifier(
-        check_section(RewardSettings, {"kind": "scene", "noise": 2.0, "blind": "artifacts", "noise_seed": 5})
-    )
+    weak = create_verifier(RewardSettings(kind="scene", noise=2.0, blind="artifacts", noise_seed=5))
     assert isinstance(weak, Noisy) and (weak.std, weak.seed) == (2.0, 5)
     assert isinstance(weak.verifier, Blind) and weak.verifier.part == "artifacts"
     assert asyncio.run(check(weak)) == "SceneVerifier, blind to artifacts with noise of 2 points"

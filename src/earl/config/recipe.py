@@ -1,7 +1,7 @@
 """Read a recipe (TOML), apply `key.sub=value` overrides, check it strictly, save what was resolved.
 
 A key that no section knows is an error that names the nearest real one: a misspelt key that
-is silently ignored costs a training run. What the sections hold is in `sections.py`, the
+is silently ignored costs a training run. Sections are in `sections.py`, the
 recipe of each stage in `stages.py`.
 """
 
@@ -56,7 +56,7 @@ def read_recipe_table(path: str | Path, overrides: Sequence[str] = ()) -> dict[s
 
 def apply_overrides(table: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """The table with the overrides laid over it; see `read_recipe_table`. Raises ConfigError."""
-    found = json.loads(json.dumps(table, default=str))
+    found: dict[str, Any] = json.loads(json.dumps(table, default=str))
     for override in overrides:
         _apply_override(found, override)
     return found

@@ -55,8 +55,8 @@ class VerifierSettings(OneVerifier):
     def _sum(self) -> VerifierSettings:
         if (self.kind == "sum") != bool(self.parts):
             raise ValueError(
-                f"kind = {self.kind!r} and {len(self.parts)} parts disagree: give parts exactly when the kind "
-                "is 'sum'"
+                f"kind = {self.kind!r} and {len(self.parts)} parts disagree: give parts exactly when "
+                "the kind is 'sum'"
             )
         return self
 
