@@ -10,8 +10,8 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from earl.config.sections import Count, Fraction, Steps
-from earl.registry import PROMPTS
 from earl.config.settings import Settings
+from earl.registry import PROMPTS
 
 
 class Rollouts(Settings):
