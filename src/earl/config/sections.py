@@ -246,6 +246,10 @@ class Data(Settings):
     )
     max_tokens: int = Field(default=4096, ge=8, description="tokens; longer sequences are left out")
     reasoning: bool = Field(default=False, description="the completion begins with the reasoning text")
+    wordings: str | None = Field(
+        default=None,
+        description="words instructions anew each time: 'world', or module:function (request, rng) -> str",
+    )
 
     @model_validator(mode="after")
     def _something_weighs(self) -> Data:
