@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, model_validator
 
 from earl.config.endpoint import JudgeSettings
 from earl.config.settings import Seed, Settings
+from earl.records import ScorePart
 from earl.registry import VERIFIERS
 
-Part = Literal["edit_success", "over_editing", "naturalness", "artifacts"]
 JUDGED = ("judge", "reference")
 """Kinds that ask a model behind an endpoint."""
 
@@ -71,7 +71,7 @@ class RewardSettings(VerifierSettings):
 
     noise: float = Field(default=0.0, ge=0, le=10, description="points, std of noise on each of the 4 scores")
     noise_seed: Seed = Field(default=0, description="of that noise")
-    blind: Part | None = Field(default=None, description="a score that is always 10")
+    blind: ScorePart | None = Field(default=None, description="a score that is always 10")
     second: VerifierSettings | None = Field(
         default=None, description="another verifier, which scores held-out prompts only"
     )

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from earl.pages.charts import Chart, Series, smooth
 from earl.pages.reading import RunRecord
+from earl.records import SCORE_PARTS
 
-PARTS = ("edit_success", "over_editing", "naturalness", "artifacts")
 TIMES = ("sampling", "decoding", "judging", "updating")
 
 
@@ -48,7 +48,7 @@ GRPO = (
             ("train", "reward_complex", "complex"),
         ),
     ),
-    Wanted("Reward", "Its four parts", "Each 0-10, 10 is best in all four.", _train(*PARTS)),
+    Wanted("Reward", "Its four parts", "Each 0-10, 10 is best in all four.", _train(*SCORE_PARTS)),
     Wanted(
         "Reward",
         "What the rollouts did",
@@ -67,7 +67,7 @@ GRPO = (
             ("validation", "overall_complex", "complex"),
         ),
     ),
-    Wanted("Held out", "Held out, by part", "The verifier's four scores, 0-10.", _held(*PARTS)),
+    Wanted("Held out", "Held out, by part", "The verifier's four scores, 0-10.", _held(*SCORE_PARTS)),
     Wanted(
         "Held out",
         "What the held-out edits did",
@@ -242,7 +242,7 @@ def _of_sums(run: RunRecord) -> list[Wanted]:
                 section,
                 f"{name}: its four scores{where}",
                 "Each 0-10, 10 is best in all four.",
-                tuple((split, f"{name}.{part}", part.replace("_", " ")) for part in PARTS),
+                tuple((split, f"{name}.{part}", part.replace("_", " ")) for part in SCORE_PARTS),
             )
             for name in names
         ]

@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 
 from earl.pages.reading import Line, SampleStep
+from earl.records import SCORE_PARTS
 
 COLUMNS = 9  # of held-out edits through time
 STEPS = 8  # of training groups
@@ -97,8 +98,7 @@ def _scores(rollout: Line) -> str:
 
 
 def _why(rollout: Line) -> str:
-    names = ("edit_success", "over_editing", "naturalness", "artifacts")
-    parts = [f"{name.replace('_', ' ')} {rollout[name]:.1f}" for name in names if name in rollout]
+    parts = [f"{name.replace('_', ' ')} {rollout[name]:.1f}" for name in SCORE_PARTS if name in rollout]
     parts += [f"{name}: {value:.1f}" for name, value in rollout.get("parts", {}).items()]
     return "; ".join([*parts, str(rollout.get("why", ""))]).strip("; ")
 

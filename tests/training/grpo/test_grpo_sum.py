@@ -15,6 +15,7 @@ from PIL import Image
 
 from earl.data.shards import load_shards, start_folder, write_shard
 from earl.errors import ConfigError, TrainingError
+from earl.records import SCORE_PARTS
 from earl.sequence import TextTokenizer
 from earl.training.grpo.prompts import ShardPrompts
 from earl.training.grpo.stage import train_grpo
@@ -24,8 +25,6 @@ from .tiny import Bright, MeanColour, make_recipe, recipe_table, records
 
 pytest.importorskip("openai")
 from judge_endpoint import completion, serving
-
-PARTS = ("edit_success", "over_editing", "naturalness", "artifacts")
 
 
 def images_of(body: dict[str, Any]) -> list[np.ndarray]:
@@ -66,14 +65,14 @@ def test_rewards_are_the_sum_that_the_recipe_states(tmp_path: Path) -> None:
     for step, line in enumerate(lines):
         asked = slice(8 * step, 8 * step + 8)
         answers = np.hstack([grounds.pairs[asked], np.array(grounds.alone[asked])]).mean(0)
-        for part, answered in zip(PARTS, answers, strict=True):
+        for part, answered in zip(SCORE_PARTS, answers, strict=True):
             assert line[f"target.{part}"] == pytest.approx(answered)
             assert line[part] == pytest.approx(0.75 * line[f"world.{part}"] + 0.25 * line[f"target.{part}"])
         assert line["world.failed"] == line["target.failed"] == line["failed"] == 0
         told = json.loads((tmp_path / "sum" / "samples" / f"{step + 1:08d}.json").read_text())
         rollouts = [rollout for group in told["groups"] for rollout in group["rollouts"]]
         for one in rollouts:
-            pair, alone = ([one[name] for name in names] for names in (PARTS[:2], PARTS[2:]))
+            pair, alone = ([one[name] for name in names] for names in (SCORE_PARTS[:2], SCORE_PARTS[2:]))
             assert one["reward"] == pytest.approx((min(pair) * min(alone)) ** 0.5)
             assert one["why"].startswith("world: ")
         for name in ("world", "target"):
