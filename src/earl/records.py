@@ -8,9 +8,8 @@ values in [0, codebook size).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -18,9 +17,8 @@ if TYPE_CHECKING:
 FinishReason = Literal["stop", "length"]
 VerdictStatus = Literal["ok", "undecodable", "unfinished", "unreachable", "unusable"]
 
-ScorePart = Literal["edit_success", "over_editing", "naturalness", "artifacts"]
-SCORE_PARTS: tuple[ScorePart, ...] = ("edit_success", "over_editing", "naturalness", "artifacts")
-"""The four scores that a verifier gives, 0-10; 10 is best in all of them."""
+REFUSED = "refused"
+"""Note of a verdict that failed because the endpoint will not answer such a question, now or later."""
 
 OUTCOMES = ("exact", "untouched", "elsewhere", "also elsewhere", "wrong", "wrong, also elsewhere")
 """What an edit did to its source: what was asked; nothing; something else instead; something else too;
@@ -29,8 +27,16 @@ at the right place something else than was asked; that, and something else too."
 FIND, FOUND = "find ", "object"
 """How a question begins that names things, and the word of its answer in each latent cell where they are."""
 
-SCORES = ("overall", "semantic_consistency", "perceptual_quality", *SCORE_PARTS)
-"""The four scores and the three that follow from them (`Verdict`), each 0-10."""
+SCORES = (
+    "overall",
+    "semantic_consistency",
+    "perceptual_quality",
+    "edit_success",
+    "over_editing",
+    "naturalness",
+    "artifacts",
+)
+"""Of every verdict, 0-10; 10 is best in all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +96,6 @@ class Verdict:
 
     SC = min(edit success, over-editing), PQ = min(naturalness, artifacts),
     overall = sqrt(SC * PQ) (VIEScore protocol). All are None unless the status is "ok".
-
-    Attributes:
-        outcome: the verifier's word for what the edit did ("exact", "untouched"); "" if it has none.
-        exact: whether the edit is exactly what was asked; None if the verifier does not say.
-        why: the reason for a failure, or what a verifier says about its scores.
-        refused: the endpoint understood the question and will not answer it, now or later.
-        raw: the judge's answers as it wrote them.
-        members: of a weighted sum, the verdict of each of its verifiers by name.
-        notes: for the log alone; nothing reads them back.
     """
 
     status: VerdictStatus
@@ -106,13 +103,8 @@ class Verdict:
     over_editing: float | None = None
     naturalness: float | None = None
     artifacts: float | None = None
-    outcome: str = ""
-    exact: bool | None = None
-    why: str = ""
-    refused: bool = False
     raw: str = ""
-    members: Mapping[str, Verdict] = field(default_factory=dict)
-    notes: Mapping[str, float | str] = field(default_factory=dict)
+    notes: dict[str, float | str] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -137,23 +129,24 @@ class Verdict:
             return None
         return math.sqrt(sc * pq)
 
-    @property
-    def reason(self) -> str:
-        """Why it is as it is, in one line: `why`, or the raw answer, or the status."""
-        return " ".join((self.why or self.raw).split()) or self.status
 
-    def score(self, name: str) -> float | None:
-        """One of `SCORES`, or "exact" as 0 or 1."""
-        value = getattr(self, name)
-        return None if value is None else float(value)
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean and the interval that holds it with 95% confidence, in the unit of the values.
 
-    def to_json(self) -> dict[str, Any]:
-        """The fields as plain JSON types."""
-        return asdict(self)
+    `count` is the number of values that it is of.
+    """
 
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Verdict:
-        """The verdict that `to_json` wrote; other keys of the record are passed over."""
-        known = {name.name: record[name.name] for name in fields(cls) if name.name in record}
-        members = {name: cls.from_json(member) for name, member in known.get("members", {}).items()}
-        return cls(**{**known, "members": members})
+    mean: float
+    low: float
+    high: float
+    count: int
+
+    def text(self, digits: int = 2, *, interval: bool = True, signed: bool = False) -> str:
+        """ "0.81 [0.77, 0.84]"; one value has no interval to show."""
+        sign = "+" if signed else ""
+        # + 0.0: a small negative number would be rounded to "-0.00"
+        mean, low, high = (
+            f"{round(x, digits) + 0.0:{sign}.{digits}f}" for x in (self.mean, self.low, self.high)
+        )
+        return f"{mean} [{low}, {high}]" if interval and self.count > 1 else mean

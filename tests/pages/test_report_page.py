@@ -14,9 +14,11 @@ from PIL import Image
 
 from earl.cli import main
 from earl.errors import DataError
-from earl.pages import read_run, write_page
-from earl.pages.charts import Chart, Series, axis_numbers, line_chart, smooth, thinned, ticks
+from earl.pages import read_run, write_run_page
+from earl.pages.charts import Chart, Series, draw, ticks
 from earl.pages.curves import ends, sections
+from earl.pages.rendering import axis_numbers
+from earl.pages.smoothing import smooth, thinned
 from earl.records import Attempt, Completion, Verdict
 from earl.training.grpo.batches import Group, Rollout
 from earl.training.grpo.samples import SampleBook, Shown, strip
@@ -32,7 +34,7 @@ def shown(key: str, seed: int, count: int) -> Shown:
     attempts = [
         Attempt(pictures[0], "paint it <b>", picture, pictures[-1], key=key) for picture in pictures[1:-1]
     ]
-    verdicts = [Verdict("ok", 8.0, 7.0, 6.0, 9.0, why="close")] * (count - 1)
+    verdicts = [Verdict("ok", 8.0, 7.0, 6.0, 9.0, notes={"why": "close"})] * (count - 1)
     verdicts.append(Verdict("unusable", raw="no idea"))
     rollouts = tuple(
         Rollout(Completion((1,), (0.0,), "stop"), np.zeros(1, np.int8), verdict, verdict.overall)
@@ -93,7 +95,7 @@ class Balanced(HTMLParser):
 
 def test_a_page_has_everything_and_needs_nothing(tmp_path):
     run = make_run(tmp_path / "run")
-    text = write_page(run, tmp_path / "page.html").read_text()
+    text = write_run_page(run, tmp_path / "page.html").read_text()
     found = Balanced()
     found.feed(text)
     assert not found.open
@@ -120,7 +122,7 @@ def test_a_run_without_a_second_verifier_has_no_chart_of_two(tmp_path):
     log = run / "log.jsonl"
     lines = [json.loads(line) for line in log.read_text().splitlines()[:-1]]
     log.write_text("".join(json.dumps({k: v for k, v in x.items() if k != "second"}) + "\n" for x in lines))
-    text = write_page(run, tmp_path / "page.html").read_text()
+    text = write_run_page(run, tmp_path / "page.html").read_text()
     assert "Two verifiers" not in text and "Prompts never trained on" in text
     assert "begun 2026-11-21 09:00 UTC" in text and "verifiers of the sum" not in text
 
@@ -136,15 +138,15 @@ def test_a_sum_shows_what_each_verifier_said(tmp_path):
     for title in ("The verifiers of the sum", "target: its four scores, held out", "Who gave no scores"):
         assert titles.count(title) == 1
     assert not any("." in title for title in titles), "no number is drawn a second time by itself"
-    assert ">target</span>" not in (text := write_page(run, tmp_path / "p.html").read_text())
+    assert ">target</span>" not in (text := write_run_page(run, tmp_path / "p.html").read_text())
     assert "target<b>5</b>" in text and "target<b>0.25</b>" in text
 
 
 def test_the_images_are_on_the_page(tmp_path):
     run = make_run(tmp_path / "run")
-    text = write_page(run, tmp_path / "page.html").read_text()
-    assert text.count("<figure class=group>") == 1
-    assert text.count("class=shot") == (2 + 2) + (4 + 2)  # source, two steps, target; the group of four
+    text = write_run_page(run, tmp_path / "page.html").read_text()
+    assert text.count('<figure class="group">') == 1
+    assert text.count('class="shot"') == (2 + 2) + (4 + 2)  # source, two steps, target; the group of four
     record = read_run(run)
     assert [step.step for step in record.heldout] == [0, 20] and len(record.samples) == 1
     strip_file = run / "samples" / record.samples[0].groups[0]["strip"]
@@ -180,7 +182,7 @@ def test_other_stages_have_a_page_too(tmp_path, stage):
     (folder / "log.jsonl").write_text("\n".join(map(json.dumps, lines)))
     (folder / "images").mkdir()
     Image.new("RGB", (8, 8)).save(folder / "images" / "sheet-00000003.png")
-    text = write_page(folder, tmp_path / "page.html").read_text()
+    text = write_run_page(folder, tmp_path / "page.html").read_text()
     assert "1 → 0.333" in text and "Loss by kind" in text and "psnr" in text and "sheet-00000003" in text
     assert "no run.json" in text
 
@@ -235,8 +237,9 @@ def test_an_axis_writes_its_numbers_in_one_way():
 
 def test_a_schedule_is_drawn_as_it_is():
     points = [(float(x), min(1.0, x / 5)) for x in range(60)]
-    exact, faint = (line_chart(Chart("x", "", [Series("a", points, 0)], exact=e)) for e in (True, False))
-    assert exact.count("<path") == 1 and faint.count("<path") == 2
+    exact, faint = (draw(Chart("x", "", [Series("a", points, 0)], exact=e)) for e in (True, False))
+    assert [path.kind for path in exact.paths] == ["line"]
+    assert [path.kind for path in faint.paths] == ["faint", "line"]
 
 
 def test_smoothing_keeps_straight_lines_and_thinning_the_ends():
@@ -256,6 +259,7 @@ def test_smoothing_keeps_straight_lines_and_thinning_the_ends():
 
 @pytest.mark.parametrize("points", [[(5.0, 1.0)], [(1.0, 0.0), (2.0, 0.0)], [(1.0, -1e9), (2.0, 1e9)]])
 def test_charts_of_odd_curves_stay_in_their_frame(points):
-    svg = line_chart(Chart("x", "", [Series("a", points, 0)]))
-    numbers = [float(value) for value in re.findall(r"(?<=[ML ])-?[\d.]+(?=[ L\"])", svg.split("<path")[1])]
-    assert numbers and all(0 <= value <= 560 for value in numbers)
+    drawn = draw(Chart("x", "", [Series("a", points, 0)]))
+    places = [tuple(map(float, place.split())) for place in drawn.paths[0].d[1:].split("L")]
+    assert len(places) == len(points)
+    assert all(drawn.left <= x <= drawn.right and drawn.top <= y <= drawn.bottom for x, y in places)

@@ -27,8 +27,8 @@ def run(options: argparse.Namespace) -> int:
 
         write_evaluation(folder, out)
     else:
-        from earl.pages import write_page
+        from earl.pages import write_run_page
 
-        write_page(folder, out)
+        write_run_page(folder, out)
     print(f"{out}, {out.stat().st_size / 2**20:.1f} MiB")
     return 0

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from earl.config.recipe import Section
 from earl.config.sections import Count, Fraction, Kinship, Rate, Steps
-from earl.config.settings import Settings
 
 
 def _kinship(neighbours: int, targets: float) -> Kinship | None:
@@ -21,7 +21,7 @@ def _refuse_targets_alone(section: str, neighbours: int, targets: float) -> None
         )
 
 
-class DataBudget(Settings):
+class DataBudget(Section):
     """Tokenised shards for the SFT cells, one folder of simple edits and one of complex ones."""
 
     sources: Count = Field(default=8000, description="source images of each, up to 4 edits of each")
@@ -29,7 +29,7 @@ class DataBudget(Settings):
     margin: int = Field(default=0, ge=0, le=8, description="as `earl prepare world --margin`")
 
 
-class SftBudget(Settings):
+class SftBudget(Section):
     """One SFT cell, from its start. `neighbours` and `targets` as in [kinship] of its recipe."""
 
     steps: Count = 1500
@@ -58,7 +58,7 @@ class SftBudget(Settings):
         return self
 
 
-class RlBudget(Settings):
+class RlBudget(Section):
     """One RL cell, from its start. A step is `prompts` x `group` rollouts and one update."""
 
     steps: Count = 150
@@ -97,7 +97,7 @@ class RlBudget(Settings):
         return self
 
 
-class EvaluationBudget(Settings):
+class EvaluationBudget(Section):
     """The world benchmark on every cell: the same tasks and the same draws for all of them."""
 
     num: Count = Field(default=500, description="tasks of the test split, all families")
@@ -106,7 +106,7 @@ class EvaluationBudget(Settings):
     best_of: int = Field(default=5, ge=2, description="N of the best-of-N cells")
 
 
-class Budget(Settings):
+class Budget(Section):
     """All of it."""
 
     data: DataBudget = DataBudget()

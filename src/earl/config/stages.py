@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from earl.config.grpo import Grpo, HeldOut, Judging, Prompts, Rollouts, Samples, Stops
-from earl.config.recipe import check, read_recipe_table
+from earl.config.recipe import Section, check, read_recipe_table
 from earl.config.sections import (
     Batch,
     Checkpoint,
@@ -30,13 +30,12 @@ from earl.config.sections import (
     Steps,
     Validation,
 )
-from earl.config.settings import Settings
-from earl.config.verifier import RewardSettings
+from earl.config.verifier import Verifying
 from earl.errors import ConfigError
 from earl.registry import PROMPTS
 
 
-class TrainingRecipe(Settings):
+class TrainingRecipe(Section):
     """What every gradient-trained stage has."""
 
     title: str = Field(default="", description="one line for people")
@@ -92,7 +91,7 @@ class TrainingRecipe(Settings):
         return self
 
 
-class BaseTasks(Settings):
+class BaseTasks(Section):
     """Shares of the base stage's sequences; they add up to 1."""
 
     caption_to_image: Fraction = 0.4
@@ -164,7 +163,7 @@ class GrpoRecipe(TrainingRecipe):
     prompts: Prompts = Prompts()
     rollouts: Rollouts = Rollouts()
     grpo: Grpo = Grpo()
-    verifier: RewardSettings
+    verifier: Verifying = Verifying()
     judging: Judging = Judging()
     stops: Stops = Stops()
     heldout: HeldOut = HeldOut()
@@ -205,7 +204,7 @@ class GrpoRecipe(TrainingRecipe):
         return self
 
 
-class TokenizerModel(Settings):
+class TokenizerModel(Section):
     """A vision tokenizer to create, or to continue from."""
 
     start: str | None = Field(default=None, description="folder or name to continue from")
@@ -229,7 +228,7 @@ class TokenizerModel(Settings):
         return self
 
 
-class TokenizerImages(Settings):
+class TokenizerImages(Section):
     """The images a tokenizer learns from: sources and targets of a prompt source's tasks, drawn once into a
     cache, or a folder's."""
 
@@ -270,7 +269,7 @@ class TokenizerImages(Settings):
         return self
 
 
-class TokenizerLosses(Settings):
+class TokenizerLosses(Section):
     """Weights of the parts of the loss, and when quantisation starts."""
 
     l1: float = Field(default=1.0, ge=0)

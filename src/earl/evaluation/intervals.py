@@ -9,33 +9,15 @@ Axis letters: S seeds of training, T tasks, K scores, R resamples.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from earl.records import Estimate
 
 Array = NDArray[np.float64]
 RESAMPLES = 2_000
 CONFIDENCE = 0.95
 _BLOCK = 256  # resamples made at once: 2,000 x 10,000 counts would be 160 MB
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A mean and the interval that holds it with 95% confidence, in the unit of the values.
-
-    `count` is the number of values that are not NaN.
-    """
-
-    mean: float
-    low: float
-    high: float
-    count: int
-
-    def text(self, digits: int = 2) -> str:
-        """ "0.81 [0.77, 0.84]"; one value has no interval to show."""
-        mean = f"{self.mean:.{digits}f}"
-        return mean if self.count < 2 else f"{mean} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
 
 
 def estimate(values: ArrayLike, *, seed: int = 0, resamples: int = RESAMPLES) -> Estimate | None:

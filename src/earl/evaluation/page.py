@@ -60,7 +60,9 @@ def write_page(folder: Path, out: Path, *, other: Path | None = None, pictures: 
 
 
 def _whole(title: str, sections: Sequence[str]) -> str:
-    style, script = (files("earl.evaluation").joinpath(f"templates/page.{kind}") for kind in ("css", "js"))
+    style, script = (
+        files("earl.pages").joinpath(f"templates/{name}") for name in ("style.css", "evaluation.js")
+    )
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
@@ -122,7 +124,7 @@ def _scores(results: Mapping[str, Any]) -> str:
         rows.append(f'<tr class="{kinds}"><td>{escape(tables.label(part, name))}</td>{counts}{cells}</tr>')
     notes = "".join(f"<li>{escape(note)}</li>" for note in tables.notes(results))
     return (
-        '<h2>Scores</h2><div class="scroll"><table><thead><tr><th>family</th><th>n</th><th>judged</th>'
+        '<h2>Scores</h2><div class="scroll"><table class=scores><tr><th>family<th>n</th><th>judged</th>'
         f'{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div><ul class="notes">{notes}</ul>'
     )
 
@@ -164,7 +166,7 @@ def _beside(runs: Sequence[Mapping[str, Any]], column: str) -> str:
             f'<td class="left">{escape(row.judge)}</td></tr>'
         )
     return (
-        '<h2>Beside the paper</h2><div class="scroll"><table><thead><tr><th>model</th>'
+        '<h2>Beside the paper</h2><div class="scroll"><table class=scores><tr><th>model</th>'
         f'{head}<th>mean</th><th class="left">judge</th></tr></thead>'
         f"<tbody>{''.join(body)}</tbody></table></div>"
         f'<ul class="notes"><li>{escape(NOTE)}</li></ul>'
@@ -215,7 +217,7 @@ def _comparison(comparison: Mapping[str, Any]) -> str:
     notes = "".join(f"<li>{escape(note)}</li>" for note in comparison_notes(comparison))
     return (
         f'<h2>Compared, task by task</h2><p>{names}</p><div class="split">{shares}</div>'
-        '<div class="scroll"><table><thead><tr><th>family</th><th>n</th><th>A wins</th><th>ties</th>'
+        '<div class="scroll"><table class=scores><tr><th>family<th>n</th><th>A wins</th><th>ties</th>'
         f"<th>B wins</th><th>{SHORT[comparison['score']]}, A - B</th><th>p</th></tr></thead>"
         f'<tbody>{"".join(body)}</tbody></table></div><ul class="notes">{notes}</ul>'
     )

@@ -26,7 +26,6 @@ from earl.records import FIND
 from earl.sequence import TextTokenizer
 from earl.training.loop import Report
 from earl.training.sft.stage import PolicyStage
-from earl.training.sft.wordings import Rewording
 from earl.training.streams import derive_seed
 
 TASKS = tuple(BaseTasks.model_fields)
@@ -52,15 +51,9 @@ def train_base(recipe: BaseRecipe) -> Report:
     units = base_units(recipe, stage.sources)
     write = _writer(recipe, stage.tokenizer)
 
-    rewording = Rewording(recipe.data.wordings, derive_seed(recipe.run.seed, "wordings"))
-
     def encode(name: str, index: int) -> list[Example]:
         task, _, source = name.partition(":")
-        examples = []
-        for number, (row, part) in enumerate(units[name][index]):
-            edit = rewording(stage.sources[source][row], part=number, questions=task in ASKED)
-            examples.append(write(task, edit, part))
-        return examples
+        return [write(task, stage.sources[source][row], part) for row, part in units[name][index]]
 
     asked = [task for task in TASKS if getattr(recipe.tasks, task) > 0]
 
@@ -70,8 +63,7 @@ def train_base(recipe: BaseRecipe) -> Report:
         task = able[index % len(able)]
         return task, write(task, edit, parts[task][index // len(able) % len(parts[task])])
 
-    mixture = rewording.mixture = base_mixture(recipe, stage.sources, units)
-    return stage.train(mixture, encode, stage.validator(held_back))
+    return stage.train(base_mixture(recipe, stage.sources, units), encode, stage.validator(held_back))
 
 
 def _writer(recipe: BaseRecipe, tokenizer: TextTokenizer) -> Callable[[str, Edit, int], Example]:

@@ -1,4 +1,3 @@
-"use strict";
 const cards = [...document.querySelectorAll(".card")];
 const place = document.getElementById("cards");
 const family = document.getElementById("family");

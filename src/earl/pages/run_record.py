@@ -1,4 +1,4 @@
-"""A run's folder as a record: its log, recipe, starts and samples."""
+"""A training run's folder as a record: its log, recipe, starts and samples."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from earl.errors import DataError
-from earl.training.provenance import read_starts
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -21,7 +20,7 @@ Line = dict[str, Any]
 
 @dataclass(frozen=True)
 class SampleStep:
-    """What was kept of one step: groups as `earl.training.grpo.samples` writes them, strips beside them."""
+    """What was kept of one step: groups as GRPO writes them, each with a strip of images beside them."""
 
     step: int
     groups: tuple[Line, ...]
@@ -39,7 +38,7 @@ class RunRecord:
     starts: tuple[Line, ...]
     samples: tuple[SampleStep, ...]
     heldout: tuple[SampleStep, ...]
-    pictures: tuple[Path, ...]
+    sheets: tuple[Path, ...]
 
     @property
     def stage(self) -> str:
@@ -92,17 +91,26 @@ def read_run(folder: str | Path) -> RunRecord:
         text,
         _toml(text),
         log,
-        tuple(read_starts(folder)),
+        _read_starts(folder / "run.json"),
         samples,
         heldout,
         tuple(sorted((folder / "images").glob("*.png"))),
     )
 
 
+def _read_starts(path: Path) -> tuple[Line, ...]:
+    """The times that the run was started, oldest first; none where the file is missing or not ours."""
+    try:
+        starts = json.loads(path.read_text(encoding="utf-8"))["starts"]
+        return tuple(start for start in starts if isinstance(start, dict))
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()
+
+
 def _read_log(path: Path) -> dict[str, tuple[Line, ...]]:
     """By split. A step that was logged twice, by a run that was killed and went on, counts once."""
     found: dict[str, dict[int, Line]] = {}
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             line = json.loads(text)
             found.setdefault(str(line.get("split", "train")), {})[int(line["step"])] = line
