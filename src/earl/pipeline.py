@@ -368,7 +368,7 @@ def best_of(result: EditResult, verifier: Verifier) -> tuple[EditResult, Verdict
     if scores[best] < 0:
         first = verdicts[0]
         raise VerifierError(
-            f"none of the {len(verdicts)} edits could be judged ({first.status}): {first.raw}"
+            f"none of the {len(verdicts)} edits could be judged ({first.status}): {first.reason}"
         )
     return result.only(best), verdicts[best]
 

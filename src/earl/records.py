@@ -8,8 +8,9 @@ values in [0, codebook size).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
 FinishReason = Literal["stop", "length"]
 VerdictStatus = Literal["ok", "undecodable", "unfinished", "unreachable", "unusable"]
 
-REFUSED = "refused"
-"""Note of a verdict that failed because the endpoint will not answer such a question, now or later."""
+ScorePart = Literal["edit_success", "over_editing", "naturalness", "artifacts"]
+SCORE_PARTS: tuple[ScorePart, ...] = ("edit_success", "over_editing", "naturalness", "artifacts")
+"""The four scores that a verifier gives, 0-10; 10 is best in all of them."""
 
 OUTCOMES = ("exact", "untouched", "elsewhere", "also elsewhere", "wrong", "wrong, also elsewhere")
 """What an edit did to its source: what was asked; nothing; something else instead; something else too;
@@ -27,16 +29,8 @@ at the right place something else than was asked; that, and something else too."
 FIND, FOUND = "find ", "object"
 """How a question begins that names things, and the word of its answer in each latent cell where they are."""
 
-SCORES = (
-    "overall",
-    "semantic_consistency",
-    "perceptual_quality",
-    "edit_success",
-    "over_editing",
-    "naturalness",
-    "artifacts",
-)
-"""Of every verdict, 0-10; 10 is best in all of them."""
+SCORES = ("overall", "semantic_consistency", "perceptual_quality", *SCORE_PARTS)
+"""The four scores and the three that follow from them (`Verdict`), each 0-10."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +90,15 @@ class Verdict:
 
     SC = min(edit success, over-editing), PQ = min(naturalness, artifacts),
     overall = sqrt(SC * PQ) (VIEScore protocol). All are None unless the status is "ok".
+
+    Attributes:
+        outcome: the verifier's word for what the edit did ("exact", "untouched"); "" if it has none.
+        exact: whether the edit is exactly what was asked; None if the verifier does not say.
+        why: the reason for a failure, or what a verifier says about its scores.
+        refused: the endpoint understood the question and will not answer it, now or later.
+        raw: the judge's answers as it wrote them.
+        members: of a weighted sum, the verdict of each of its verifiers by name.
+        notes: for the log alone; nothing reads them back.
     """
 
     status: VerdictStatus
@@ -103,8 +106,13 @@ class Verdict:
     over_editing: float | None = None
     naturalness: float | None = None
     artifacts: float | None = None
+    outcome: str = ""
+    exact: bool | None = None
+    why: str = ""
+    refused: bool = False
     raw: str = ""
-    notes: dict[str, float | str] = field(default_factory=dict)
+    members: Mapping[str, Verdict] = field(default_factory=dict)
+    notes: Mapping[str, float | str] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -128,6 +136,27 @@ class Verdict:
         if sc is None or pq is None:
             return None
         return math.sqrt(sc * pq)
+
+    @property
+    def reason(self) -> str:
+        """Why it is as it is, in one line: `why`, or the raw answer, or the status."""
+        return " ".join((self.why or self.raw).split()) or self.status
+
+    def score(self, name: str) -> float | None:
+        """One of `SCORES`, or "exact" as 0 or 1."""
+        value = getattr(self, name)
+        return None if value is None else float(value)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Verdict:
+        """The verdict that `to_json` wrote; other keys of the record are passed over."""
+        known = {name.name: record[name.name] for name in fields(cls) if name.name in record}
+        members = {name: cls.from_json(member) for name, member in known.get("members", {}).items()}
+        return cls(**{**known, "members": members})
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ class Brightness:
         if attempt.edited is None:
             return Verdict("unfinished" if attempt.finish_reason == "length" else "undecodable")
         if attempt.instruction in self.fails:
-            return Verdict(self.status, raw="hm", notes={"why": "cannot tell"})
+            return Verdict(self.status, raw="hm", why="cannot tell")
         value = round(float(np.asarray(attempt.edited).mean()) / 25.5, 4)
         return Verdict("ok", value, value, 10.0, 9.0, raw=f"seen {value}")
 

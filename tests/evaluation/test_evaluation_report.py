@@ -7,7 +7,7 @@ from earl.records import Verdict
 
 
 def good(exact=1.0, success=10.0, kept=10.0):
-    return Verdict("ok", success, kept, 9.0, 9.0, notes={"exact": exact})
+    return Verdict("ok", success, kept, 9.0, 9.0, exact=bool(exact))
 
 
 def test_bootstrap_agrees_with_the_normal_interval():
@@ -80,6 +80,6 @@ def test_families_are_grouped_simple_first():
     ]
 
 
-def test_an_ok_verdict_without_the_exact_note_is_our_mistake():
-    with pytest.raises(KeyError):
+def test_an_ok_verdict_without_the_exactness_is_our_mistake():
+    with pytest.raises(AssertionError):
         summarise([Judged("a", "color", "simple", Verdict("ok", 9.0, 9.0, 9.0, 9.0))])

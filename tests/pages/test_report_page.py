@@ -34,7 +34,7 @@ def shown(key: str, seed: int, count: int) -> Shown:
     attempts = [
         Attempt(pictures[0], "paint it <b>", picture, pictures[-1], key=key) for picture in pictures[1:-1]
     ]
-    verdicts = [Verdict("ok", 8.0, 7.0, 6.0, 9.0, notes={"why": "close"})] * (count - 1)
+    verdicts = [Verdict("ok", 8.0, 7.0, 6.0, 9.0, why="close")] * (count - 1)
     verdicts.append(Verdict("unusable", raw="no idea"))
     rollouts = tuple(
         Rollout(Completion((1,), (0.0,), "stop"), np.zeros(1, np.int8), verdict, verdict.overall)

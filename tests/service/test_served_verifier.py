@@ -55,11 +55,13 @@ class Counting:
 
 
 IMAGE = Image.new("RGB", (64, 64), "red")
-GOOD = Verdict("ok", 1.25, 2, 3, 4, notes={"why": "because"})
+GOOD = Verdict("ok", 1.25, 2, 3, 4, why="because")
 
 
 def judge_at(url: str, **settings) -> JudgeVerifier:
-    return JudgeVerifier(JudgeSettings(url, **({"retries": 0, "timeout": 150, "deadline": 300} | settings)))
+    return JudgeVerifier(
+        JudgeSettings(url=url, **({"retries": 0, "timeout": 150, "deadline": 300} | settings))
+    )
 
 
 def test_the_way_over_http_changes_no_score():
@@ -109,11 +111,11 @@ def test_an_edit_is_judged_once_for_all_its_questions():
     [("unusable", "unusable"), ("unreachable", "unreachable"), ("undecodable", "unusable")],
 )
 def test_a_failed_verdict_is_no_score_over_http_either(status, seen):
-    verifier = Counting(Verdict(status, notes={"why": "no idea"}))
+    verifier = Counting(Verdict(status, why="no idea"))
     with served(verifier_app(verifier)) as url:
         verdict = asyncio.run(judge_at(url).judge([Attempt(IMAGE, "x", IMAGE)]))[0]
     assert verdict.status == seen and verdict.overall is None
-    assert "no idea" in str(verdict.notes["why"])
+    assert "no idea" in verdict.why
 
 
 def test_a_judge_can_stand_behind_it():

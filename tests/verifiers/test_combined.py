@@ -9,7 +9,7 @@ from PIL import Image
 
 from earl.errors import ConfigError, VerifierError
 from earl.records import Attempt, Verdict
-from earl.verifiers.combined import Weighted, WeightedSum, scores_by_part
+from earl.verifiers.combined import Weighted, WeightedSum, scores_by_member
 from earl.verifiers.protocol import Verifier, check
 from earl.world.verifier.scene import SceneVerifier
 
@@ -45,12 +45,12 @@ def test_scores_are_weighted_means():
     verdict = judged(Weighted("a", a, 3), Weighted("b", b, 1))[0]
     assert (verdict.edit_success, verdict.over_editing) == (8, 7)
     assert (verdict.naturalness, verdict.artifacts) == (6, 5)
-    assert verdict.notes["a.model"] == "m" and verdict.notes["b.overall"] == pytest.approx((2 * 6) ** 0.5)
+    assert verdict.members["a"].notes == {"model": "m"} and verdict.members["b"].overall == (2 * 6) ** 0.5
     assert verdict.raw == "[a] A\n[b] B"
-    said = scores_by_part([verdict, verdict])
+    said = scores_by_member([verdict, verdict])
     assert said["a.edit_success"] == [10, 10] and said["b.artifacts"] == [8, 8]
     assert said["a.overall"] == pytest.approx([(8 * 4) ** 0.5] * 2) and said["b.failed"] == [0, 0]
-    assert "why" not in verdict.notes and scores_by_part([Verdict("ok", 1, 1, 1, 1)]) == {}
+    assert not verdict.why and scores_by_member([Verdict("ok", 1, 1, 1, 1)]) == {}
 
 
 def test_full_marks_stay_within_ten():
@@ -67,19 +67,19 @@ def test_one_failed_part_fails_the_sum(status):
     )
     assert verdicts[0].overall == 5
     assert verdicts[1].status == status and verdicts[1].overall is None
-    assert verdicts[1].notes["b.status"] == status and verdicts[1].notes["a.overall"] == 5
-    said = scores_by_part(verdicts)
+    assert verdicts[1].members["b"].status == status and verdicts[1].members["a"].overall == 5
+    said = scores_by_member(verdicts)
     assert (said["a.failed"], said["b.failed"]) == ([0, 0], [0, 1])
     assert said["a.overall"] == said["b.overall"] == [5], "as in the sum: only where all have scores"
 
 
 def test_the_sum_says_why():
-    near = Fixed(Verdict("ok", 5, 5, 5, 5, notes={"why": "moved"}))
+    near = Fixed(Verdict("ok", 5, 5, 5, 5, why="moved"))
     silent = Fixed(Verdict("unusable", raw="no idea"))
-    away = Fixed(Verdict("unreachable", notes={"why": "HTTP 503"}))
-    assert judged(Weighted("a", near), Weighted("b", near, 2))[0].notes["why"] == "a: moved; b: moved"
+    away = Fixed(Verdict("unreachable", why="HTTP 503"))
+    assert judged(Weighted("a", near), Weighted("b", near, 2))[0].why == "a: moved; b: moved"
     failed = judged(Weighted("a", near), Weighted("b", silent), Weighted("c", away))[0]
-    assert failed.notes["why"] == "b: no idea; c: HTTP 503", "of those that failed, not of the others"
+    assert failed.why == "b: no idea; c: HTTP 503", "of those that failed, not of the others"
 
 
 def test_an_edit_that_is_not_there_keeps_its_status():

@@ -35,7 +35,9 @@ def attempt(number: int = 0, **more) -> Attempt:
 
 
 def judge_at(url: str, **settings) -> JudgeVerifier:
-    return JudgeVerifier(JudgeSettings(url, **({"retries": 2, "timeout": 100, "deadline": 200} | settings)))
+    return JudgeVerifier(
+        JudgeSettings(url=url, **({"retries": 2, "timeout": 100, "deadline": 200} | settings))
+    )
 
 
 def verdict_of(script, *, one: Attempt | None = None, **settings):
@@ -102,7 +104,7 @@ def test_an_unusable_answer_is_a_status(answer, question):
     verdict = verdict_of(script)
     assert verdict.status == "unusable"
     assert verdict.overall is None and verdict.edit_success is None and verdict.naturalness is None
-    assert str(verdict.notes["why"]).startswith(question)
+    assert verdict.why.startswith(question)
     assert answer in verdict.raw
 
 
@@ -131,7 +133,7 @@ def test_http_troubles(reply, status, times):
     assert verdict.status == status and verdict.overall is None
     assert asked == 2 * times
     if reply[0] != 200:
-        assert str(reply[0]) in str(verdict.notes["why"])
+        assert str(reply[0]) in verdict.why
 
 
 @pytest.mark.parametrize("first", [429, 500, 503])
@@ -162,7 +164,7 @@ def test_hanging_endpoint(limit):
         began = time.monotonic()
         verdict = asyncio.run(judge_at(endpoint.url, model="m", **limit).judge([attempt()]))[0]
         assert time.monotonic() - began < 60
-    assert verdict.status == "unreachable" and "within" in str(verdict.notes["why"])
+    assert verdict.status == "unreachable" and "within" in verdict.why
 
 
 def test_one_bad_attempt_leaves_the_others():
@@ -250,7 +252,7 @@ def test_settings_that_do_not_fit():
 def test_ground_compares_with_the_target():
     target = noise(3)
     with serving(by_question('{"score": [5, 6]}', '{"score": [7, 8]}')) as endpoint:
-        ground = GroundVerifier(JudgeSettings(endpoint.url))
+        ground = GroundVerifier(JudgeSettings(url=endpoint.url))
         assert isinstance(ground, Verifier)
         verdicts = asyncio.run(ground.judge([attempt(target=target), attempt()]))
         body = next(body for body in endpoint.asked if is_semantic(body))
@@ -258,4 +260,4 @@ def test_ground_compares_with_the_target():
     sent = [_open(part) for part in body["messages"][0]["content"] if part["type"] == "image_url"]
     assert [picture.tobytes() for picture in sent] == [target.tobytes(), noise(2).tobytes()]
     assert (verdicts[0].edit_success, verdicts[0].over_editing, verdicts[0].artifacts) == (5, 6, 8)
-    assert verdicts[1].status == "unusable" and "target" in str(verdicts[1].notes["why"])
+    assert verdicts[1].status == "unusable" and "target" in verdicts[1].why

@@ -172,7 +172,7 @@ def test_expected_scores_come_from_the_distribution():
 
 def test_without_log_probabilities_there_is_no_expected_score():
     verdict = verdict_of(lambda body: (200, completion(GOOD)), expected=True)
-    assert verdict.status == "unusable" and "log-probabilities" in str(verdict.notes["why"])
+    assert verdict.status == "unusable" and "log-probabilities" in verdict.why
 
 
 def token(text: str, **shares: float) -> Token:

@@ -11,12 +11,12 @@ from PIL import Image
 
 from earl.config.recipe import check as check_section
 from earl.config.recipe import load_recipe, save_recipe
-from earl.config.verifier import Verifying
+from earl.config.verifier import RewardSettings
 from earl.errors import ConfigError
-from earl.records import Attempt, Verdict
+from earl.records import SCORE_PARTS, Attempt, Verdict
 from earl.verifiers.combined import WeightedSum
 from earl.verifiers.factory import create_verifier
-from earl.verifiers.noise import PARTS, Blind, Noisy
+from earl.verifiers.noise import Blind, Noisy
 from earl.verifiers.protocol import check
 from earl.world.verifier.scene import SceneVerifier
 
@@ -31,7 +31,7 @@ class Same:
         return [self.verdict] * len(attempts)
 
 
-GOOD = Verdict("ok", 5.0, 4.0, 6.0, 5.0, notes={"exact": 1.0})
+GOOD = Verdict("ok", 5.0, 4.0, 6.0, 5.0, exact=True)
 
 
 def attempts(count: int) -> list[Attempt]:
@@ -47,28 +47,28 @@ def judge(verifier, shown) -> list[Verdict]:
 def test_noise_has_the_std_that_was_asked_for_and_is_the_edits_own():
     shown = attempts(400)
     found = judge(Noisy(Same(GOOD), 1.0), shown)
-    for part in PARTS:
+    for part in SCORE_PARTS:
         values = np.array([getattr(verdict, part) for verdict in found])
         assert values.mean() == pytest.approx(getattr(GOOD, part), abs=0.2)
         assert values.std() == pytest.approx(1.0, abs=0.1)
     assert judge(Noisy(Same(GOOD), 1.0), shown[::-1])[::-1] == found, "the order does not matter"
     assert judge(Noisy(Same(GOOD), 1.0, seed=1), shown)[0] != found[0]
-    assert found[0].notes == {"unweakened": GOOD.overall, "exact": 1.0}
+    assert found[0].notes == {"unweakened": GOOD.overall} and found[0].exact
 
 
 def test_noise_stays_in_range_and_leaves_failures_alone():
     for verdict in judge(Noisy(Same(GOOD), 10.0), attempts(50)):
-        assert all(0 <= getattr(verdict, part) <= 10 for part in PARTS)
+        assert all(0 <= getattr(verdict, part) <= 10 for part in SCORE_PARTS)
     lost = Verdict("unreachable", raw="HTTP 503")
     assert judge(Noisy(Same(lost), 3.0), attempts(2)) == [lost, lost]
     assert judge(Blind(Same(lost), "artifacts"), attempts(1)) == [lost]
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", SCORE_PARTS)
 def test_blind_to_one_part(part: str):
     verdict = judge(Blind(Same(GOOD), part), attempts(1))[0]
     assert getattr(verdict, part) == 10.0
-    assert all(getattr(verdict, other) == getattr(GOOD, other) for other in PARTS if other != part)
+    assert all(getattr(verdict, other) == getattr(GOOD, other) for other in SCORE_PARTS if other != part)
 
 
 def test_settings_that_are_none():
@@ -79,8 +79,8 @@ def test_settings_that_are_none():
 
 
 def test_recipes_make_verifiers():
-    assert isinstance(create_verifier(Verifying()), SceneVerifier)
-    weak = create_verifier(check_section(Verifying, {"noise": 2.0, "blind": "artifacts", "noise_seed": 5}))
+    assert isinstance(create_verifier(RewardSettings(kind="scene")), SceneVerifier)
+    weak = create_verifier(RewardSettings(kind="scene", noise=2.0, blind="artifacts", noise_seed=5))
     assert isinstance(weak, Noisy) and (weak.std, weak.seed) == (2.0, 5)
     assert isinstance(weak.verifier, Blind) and weak.verifier.part == "artifacts"
     assert asyncio.run(check(weak)) == "SceneVerifier, blind to artifacts with noise of 2 points"
@@ -99,11 +99,11 @@ def test_a_judge_gets_every_setting(tmp_path):
     asked |= {"temperature": 0.7, "max_tokens": 99, "seed": 4, "samples": 2, "swap": True, "structured": True}
     asked |= {"extra": {"top_k": 5, "stop": [{"a": 1}]}}
     section = check_section(
-        Verifying,
+        RewardSettings,
         {
             "kind": "sum",
             "parts": {"a": {"kind": "judge", "weight": 3.0, "judge": asked}, "b": {"kind": "scene"}},
-            "second": {"kind": "ground", "judge": {"url": "http://x/v1", "server_temperature": True}},
+            "second": {"kind": "reference", "judge": {"url": "http://x/v1", "temperature": "server"}},
         },
     )
     verifier = create_verifier(section)
@@ -111,5 +111,5 @@ def test_a_judge_gets_every_setting(tmp_path):
     settings = verifier.parts[0].verifier.settings
     assert {name: getattr(settings, name) for name in asked} == asked
     second = create_verifier(section.second)
-    assert second.pair == "ground" and second.settings.temperature is None
-    assert load_recipe(Verifying, save_recipe(section, tmp_path / "v.toml")) == section
+    assert second.pair == "ground" and second.settings.temperature == "server"
+    assert load_recipe(RewardSettings, save_recipe(section, tmp_path / "v.toml")) == section

@@ -19,7 +19,7 @@ class Judge:
         self.seen += attempts
         if self.status != "ok":
             return [Verdict(self.status) for _ in attempts]
-        return [Verdict("ok", 8.0, 8.0, 2.0, 2.0, notes={"exact": 0.0}) for _ in attempts]
+        return [Verdict("ok", 8.0, 8.0, 2.0, 2.0, exact=False) for _ in attempts]
 
 
 def test_tasks_depend_on_the_seed_and_extend():

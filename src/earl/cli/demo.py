@@ -51,7 +51,7 @@ def _edit(pipeline, source, instruction: str):
     verifier = SceneVerifier()
     result = pipeline(source, instruction, greedy=True)
     verdict = asyncio.run(verifier.judge(result.attempts()))[0]
-    if not verdict.ok or verdict.notes.get("exact") == 1.0:
+    if not verdict.ok or verdict.exact:
         return result, verdict, "one greedy sample"
     result, verdict = best_of(pipeline(source, instruction, num_images=DRAWS), verifier)
     return result, verdict, f"best of {DRAWS} samples"

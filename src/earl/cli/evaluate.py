@@ -17,10 +17,14 @@ if TYPE_CHECKING:
 STAGED = ("predictions", "name", "reasoning", "best_by", "ask_again", "metrics", "clip_model")
 
 
+_WORDINGS = ("own", "mixed", "heldout", "pairs", "constructions", "unseen", "other")
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--num", type=shared.integer(1), default=500, help="edits to make")
     add("--split", choices=shared.SPLITS[1:], default="test", help="heldout: combinations never trained on")
+    add("--wordings", choices=_WORDINGS, default="own", help="the language in which the edits are asked for")
     add("--families", nargs="+", default=(), metavar="FAMILY", help="only these edit families")
     add("--resolution", type=shared.integer(16), help="px, side of the images (default: the model's)")
     add("--batch", type=shared.integer(1), default=64, help="edits made together")
@@ -48,6 +52,7 @@ def run(options: argparse.Namespace) -> int:
         seed=options.seed,
         split=options.split,
         families=tuple(options.families),
+        wordings=options.wordings,
         resolution=options.resolution,
         batch=options.batch,
         **shared.sampling_of(options),

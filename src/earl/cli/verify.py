@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from earl.records import Verdict
 
-PARTS = ("edit_success", "over_editing", "naturalness", "artifacts")
-
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", help="the world image before the edit")
@@ -23,7 +21,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from earl.errors import VerifierError
     from earl.pipeline import check_instruction
-    from earl.records import Attempt
+    from earl.records import SCORE_PARTS, Attempt
     from earl.vision import open_image
     from earl.world.verifier.scene import SceneVerifier
 
@@ -34,22 +32,22 @@ def run(options: argparse.Namespace) -> int:
     )
     verdict = asyncio.run(SceneVerifier().judge([attempt]))[0]
     if not verdict.ok:
-        raise VerifierError(f"no scores ({verdict.status}): {verdict.raw or 'the verifier gave no reason'}")
+        raise VerifierError(f"no scores ({verdict.status}): {verdict.reason}")
     scores = scores_of(verdict)
     if options.json:
         print(json.dumps(scores, ensure_ascii=False))
         return 0
-    for name in (*PARTS, "semantic_consistency", "perceptual_quality", "overall"):
+    for name in (*SCORE_PARTS, "semantic_consistency", "perceptual_quality", "overall"):
         print(f"{name.replace('_', ' '):<22}{scores[name]:5.2f}")
-    if verdict.raw:
-        print(verdict.raw)
+    if verdict.why:
+        print(verdict.why)
     return 0
 
 
 def scores_of(verdict: Verdict) -> dict[str, Any]:
     """A verdict as plain JSON types."""
-    scores: dict[str, Any] = {name: getattr(verdict, name) for name in PARTS}
+    scores = verdict.to_json()
     scores["semantic_consistency"] = verdict.semantic_consistency
     scores["perceptual_quality"] = verdict.perceptual_quality
     scores["overall"] = verdict.overall
-    return scores | {"status": verdict.status, "notes": dict(verdict.notes)}
+    return scores

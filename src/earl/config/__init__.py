@@ -1,1 +1,21 @@
-"""Configuration: which model, which recipe, checked before anything heavy is imported."""
+"""Settings, each declared once with its unit and range, and recipes that hold them."""
+
+from earl.config.endpoint import EndpointSettings, JudgeSettings, WriterSettings
+from earl.config.evaluation import EvaluationSettings
+from earl.config.model import ModelSettings
+from earl.config.sampling import DrawSettings, SamplingSettings
+from earl.config.settings import Settings
+from earl.config.verifier import RewardSettings, VerifierSettings
+
+__all__ = [
+    "DrawSettings",
+    "EndpointSettings",
+    "EvaluationSettings",
+    "JudgeSettings",
+    "ModelSettings",
+    "RewardSettings",
+    "SamplingSettings",
+    "Settings",
+    "VerifierSettings",
+    "WriterSettings",
+]

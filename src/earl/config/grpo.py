@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from earl.config.recipe import Section
 from earl.config.sections import Count, Fraction, Steps
+from earl.config.settings import Settings
 from earl.registry import PROMPTS
 
 
-class Rollouts(Section):
+class Rollouts(Settings):
     """How completions are sampled from the policy."""
 
     group: int = Field(default=8, ge=2, description="G, rollouts of a prompt")
@@ -52,7 +52,7 @@ class Rollouts(Section):
         return self
 
 
-class Prompts(Section):
+class Prompts(Settings):
     """Where prompts come from: tasks that a prompt source draws by seed, or tokenised shards on disk."""
 
     origin: str = Field(
@@ -80,7 +80,7 @@ class Prompts(Section):
         return self
 
 
-class Cycle(Section):
+class Cycle(Settings):
     """Train on some tokens only, in `steps` of every `period` steps; on all tokens in the others."""
 
     tokens: Literal["text", "visual"]
@@ -98,14 +98,22 @@ class Cycle(Section):
         return self.tokens if (step - 1) % self.period < self.steps else "all"
 
 
-class Grpo(Section):
-    """The algorithm. Defaults are EARL's (arXiv 2508.01119): fully online, one update a step."""
+class LossSettings(Settings):
+    """The loss of GRPO. Defaults are EARL's (arXiv 2508.01119)."""
 
     kl_coefficient: float = Field(default=3e-4, ge=0, description="of the k3 estimate against the reference")
-    updates: Count = Field(default=1, description="mu, updates of the weights on the rollouts of a step")
     clip_low: float = Field(default=0.2, gt=0, lt=1, description="epsilon: ratios below 1 - this are clipped")
     clip_high: float = Field(default=0.2, gt=0, description="ratios above 1 + this are clipped (DAPO: 0.28)")
     ratio: Literal["token", "sequence"] = Field(default="token", description="sequence: GSPO's")
+    mirror_release: bool = Field(
+        default=False, description="loss and scored tokens as in the release, for comparison"
+    )
+
+
+class Grpo(LossSettings):
+    """The algorithm. Defaults are EARL's (arXiv 2508.01119): fully online, one update a step."""
+
+    updates: Count = Field(default=1, description="mu, updates of the weights on the rollouts of a step")
     divide_by_std: bool = Field(default=True, description="false: Dr. GRPO's advantage, r - mean")
     advantage_eps: float = Field(default=1e-4, gt=0, le=1, description="reward points, added to the std")
     drop_equal: bool = Field(default=False, description="leave out groups of equal rewards and refill (DAPO)")
@@ -119,9 +127,6 @@ class Grpo(Section):
     share_prompt: bool = Field(default=True, description="compute a prompt once for its rollouts")
     reference_device: Literal["same", "cpu"] = Field(
         default="same", description="where a frozen copy rests between uses; not asked for with lora"
-    )
-    mirror_release: bool = Field(
-        default=False, description="loss and scored tokens as in the release, for comparison"
     )
     cycle: Cycle | None = None
 
@@ -159,7 +164,7 @@ def importance_cap(grpo: Grpo, rollouts: Rollouts) -> float | None:
     return SAMPLER_CAP
 
 
-class Judging(Section):
+class Judging(Settings):
     """How long to bear with a verifier that fails."""
 
     failed_share: Fraction = Field(
@@ -173,7 +178,7 @@ class Judging(Section):
     deadline: float = Field(default=600.0, gt=0, description="seconds for the verdicts of one group")
 
 
-class Stops(Section):
+class Stops(Settings):
     """What ends a run before length.steps; none of them unless set."""
 
     window: Count = Field(default=20, description="steps that the watched reward is averaged over")
@@ -184,7 +189,7 @@ class Stops(Section):
     max_entropy: float | None = Field(default=None, gt=0, description="nats a visual token")
 
 
-class HeldOut(Section):
+class HeldOut(Settings):
     """Prompts that are never trained on, edited and judged every `validation.every` steps."""
 
     prompts: Steps = Field(default=64, description="how many; 0 leaves that out")
@@ -195,7 +200,7 @@ class HeldOut(Section):
     at_start: bool = Field(default=True, description="also before the first update: where the curve begins")
 
 
-class Samples(Section):
+class Samples(Settings):
     """Images of the run for its report, as strips: source, the group's edits, target."""
 
     every: Steps = Field(default=20, description="steps between them; 0 leaves them out")

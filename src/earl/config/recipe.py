@@ -1,21 +1,22 @@
 """Read a recipe (TOML), apply `key.sub=value` overrides, check it strictly, save what was resolved.
 
 A key that no section knows is an error that names the nearest real one: a misspelt key that
-is silently ignored costs a training run. What the sections hold is in `sections.py`, the
+is silently ignored costs a training run. Sections are in `sections.py`, the
 recipe of each stage in `stages.py`.
 """
 
 from __future__ import annotations
 
-import difflib
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+import tomli_w
+from pydantic import ValidationError
 
+from earl.config.settings import Settings, explain
 from earl.errors import ConfigError
 
 if sys.version_info >= (3, 11):
@@ -23,14 +24,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-RecipeT = TypeVar("RecipeT", bound="Section")
-_BARE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
-
-
-class Section(BaseModel):
-    """A group of settings: frozen, no unknown keys, no silent conversions between types."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+RecipeT = TypeVar("RecipeT", bound="Settings")
 
 
 def read_recipe_table(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -62,7 +56,7 @@ def read_recipe_table(path: str | Path, overrides: Sequence[str] = ()) -> dict[s
 
 def apply_overrides(table: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """The table with the overrides laid over it; see `read_recipe_table`. Raises ConfigError."""
-    found = json.loads(json.dumps(table, default=str))
+    found: dict[str, Any] = json.loads(json.dumps(table, default=str))
     for override in overrides:
         _apply_override(found, override)
     return found
@@ -82,7 +76,7 @@ def check(schema: type[RecipeT], table: Mapping[str, Any], *, origin: str = "rec
         payload = json.dumps(table, default=str)  # JSON mode: lists may become tuples, text paths
         return schema.model_validate_json(payload, strict=True)
     except ValidationError as error:
-        raise ConfigError(f"{origin}: {_explain(schema, error)}") from error
+        raise ConfigError(f"{origin}: {explain(schema, error)}") from error
 
 
 def load_recipe(schema: type[RecipeT], path: str | Path, overrides: Sequence[str] = ()) -> RecipeT:
@@ -90,7 +84,7 @@ def load_recipe(schema: type[RecipeT], path: str | Path, overrides: Sequence[str
     return check(schema, read_recipe_table(path, overrides), origin=str(path))
 
 
-def save_recipe(recipe: Section, path: str | Path) -> Path:
+def save_recipe(recipe: Settings, path: str | Path) -> Path:
     """Write the resolved recipe, every default spelt out, as TOML that `load_recipe` reads back."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -98,11 +92,15 @@ def save_recipe(recipe: Section, path: str | Path) -> Path:
     return path
 
 
-def recipe_toml(recipe: Section) -> str:
+def recipe_toml(recipe: Settings) -> str:
     """The resolved recipe as TOML text. Fields that are None are left out (None is their default)."""
-    lines: list[str] = []
-    _write_table(recipe.model_dump(mode="json"), (), lines)
-    return "\n".join(lines).strip() + "\n"
+    return tomli_w.dumps(_without_none(recipe.model_dump(mode="json")))
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(inner) for key, inner in value.items() if inner is not None}
+    return [_without_none(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _apply_override(table: dict[str, Any], override: str) -> None:
@@ -123,72 +121,3 @@ def _apply_override(table: dict[str, Any], override: str) -> None:
             )
         node = child
     node[parts[-1]] = value
-
-
-def _explain(schema: type[Section], error: ValidationError) -> str:
-    # An unknown key first: a missing or default field next to it is often only its consequence.
-    problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-    problem = problems[0]
-    where = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        return f"unknown key {where!r}; {_nearest(schema, where)}"
-    if problem["type"] == "missing":
-        return f"key {where!r} is missing and has no default"
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "value_error":
-        return f"{where}: {message}" if where else message
-    return f"{where} = {problem['input']!r}: {message}"
-
-
-def _nearest(schema: type[Section], key: str) -> str:
-    names = list(_dotted_names(schema))
-    close = difflib.get_close_matches(key, names, n=1, cutoff=0.6)
-    if not close:  # the right name in the wrong section, or a section left out
-        leaf = key.rpartition(".")[2]
-        leaves = {name.rpartition(".")[2]: name for name in reversed(names)}
-        close = [leaves[name] for name in difflib.get_close_matches(leaf, leaves, n=1, cutoff=0.6)]
-    if close:
-        return f"did you mean {close[0]!r}?"
-    parent = key.rpartition(".")[0]
-    siblings = [name for name in names if name.rpartition(".")[0] == parent] or [
-        name for name in names if "." not in name
-    ]
-    return f"known keys there: {', '.join(siblings)}"
-
-
-def _dotted_names(schema: type[BaseModel], prefix: str = "") -> Iterable[str]:
-    for name, field in schema.model_fields.items():
-        yield prefix + name
-        named = "<name>." if get_origin(field.annotation) is dict else ""
-        for inner in (field.annotation, *get_args(field.annotation)):
-            if isinstance(inner, type) and issubclass(inner, BaseModel):
-                yield from _dotted_names(inner, f"{prefix}{name}.{named}")
-
-
-def _write_table(table: Mapping[str, Any], path: tuple[str, ...], lines: list[str]) -> None:
-    if path:
-        lines += ["", f"[{'.'.join(map(_key, path))}]"]
-    for key, value in table.items():
-        if value is not None and not isinstance(value, dict):
-            lines.append(f"{_key(key)} = {_value(value)}")
-    for key, value in table.items():
-        if isinstance(value, dict):
-            _write_table(value, (*path, key), lines)
-
-
-def _key(name: str) -> str:
-    return name if name and set(name) <= _BARE else json.dumps(name)
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
-    if isinstance(value, list):
-        return "[" + ", ".join(_value(item) for item in value) + "]"
-    if isinstance(value, dict):  # in a list; elsewhere a dict is a table
-        return "{" + ", ".join(f"{_key(k)} = {_value(v)}" for k, v in value.items() if v is not None) + "}"
-    raise TypeError(f"{type(value).__name__} has no place in a recipe")

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from earl.config.recipe import Section
 from earl.config.sections import Count, Fraction, Kinship, Rate, Steps
+from earl.config.settings import Settings
 
 
 def _kinship(neighbours: int, targets: float) -> Kinship | None:
@@ -21,7 +21,7 @@ def _refuse_targets_alone(section: str, neighbours: int, targets: float) -> None
         )
 
 
-class DataBudget(Section):
+class DataBudget(Settings):
     """Tokenised shards for the SFT cells, one folder of simple edits and one of complex ones."""
 
     sources: Count = Field(default=8000, description="source images of each, up to 4 edits of each")
@@ -29,7 +29,7 @@ class DataBudget(Section):
     margin: int = Field(default=0, ge=0, le=8, description="as `earl prepare world --margin`")
 
 
-class SftBudget(Section):
+class SftBudget(Settings):
     """One SFT cell, from its start. `neighbours` and `targets` as in [kinship] of its recipe."""
 
     steps: Count = 1500
@@ -58,7 +58,7 @@ class SftBudget(Section):
         return self
 
 
-class RlBudget(Section):
+class RlBudget(Settings):
     """One RL cell, from its start. A step is `prompts` x `group` rollouts and one update."""
 
     steps: Count = 150
@@ -97,7 +97,7 @@ class RlBudget(Section):
         return self
 
 
-class EvaluationBudget(Section):
+class EvaluationBudget(Settings):
     """The world benchmark on every cell: the same tasks and the same draws for all of them."""
 
     num: Count = Field(default=500, description="tasks of the test split, all families")
@@ -106,7 +106,7 @@ class EvaluationBudget(Section):
     best_of: int = Field(default=5, ge=2, description="N of the best-of-N cells")
 
 
-class Budget(Section):
+class Budget(Settings):
     """All of it."""
 
     data: DataBudget = DataBudget()

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from earl.config.recipe import Section
+from earl.config.settings import Settings
 
 Rate = Annotated[float, Field(gt=0, le=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -18,7 +18,7 @@ Count = Annotated[int, Field(ge=1)]
 Steps = Annotated[int, Field(ge=0)]
 
 
-class Run(Section):
+class Run(Settings):
     """Where a run lives and what it runs on."""
 
     folder: str = Field(description="folder of the run: recipe, logs, checkpoints, final model")
@@ -35,7 +35,7 @@ class Run(Section):
     log_every: Count = Field(default=20, description="steps between lines in the log")
 
 
-class Length(Section):
+class Length(Settings):
     """How long to train; whichever limit comes first ends it. At least one is given."""
 
     steps: Count | None = Field(default=None, description="updates of the weights")
@@ -48,7 +48,7 @@ class Length(Section):
         return self
 
 
-class Batch(Section):
+class Batch(Settings):
     """Sequences per update, over all ranks and forward passes: `sequences` = ranks x micro x passes."""
 
     sequences: Count = Field(description="sequences of one update, all ranks together")
@@ -70,7 +70,7 @@ class Batch(Section):
         return self
 
 
-class Optimiser(Section):
+class Optimiser(Settings):
     """AdamW, or Muon on the hidden matrices with AdamW on the rest (embeddings, head, norms)."""
 
     name: Literal["adamw", "muon"] = "adamw"
@@ -95,7 +95,7 @@ class Optimiser(Section):
         return self
 
 
-class Schedule(Section):
+class Schedule(Settings):
     """The learning rate over the steps: a linear warm-up from 0, then a cosine or a constant."""
 
     name: Literal["cosine", "constant"] = "cosine"
@@ -104,7 +104,7 @@ class Schedule(Section):
     steps: Count | None = Field(default=None, description="where the cosine ends; default: the run's length")
 
 
-class Precision(Section):
+class Precision(Settings):
     """Numbers. `bf16` keeps float32 weights and computes in bfloat16 (autocast)."""
 
     compute: Literal["float32", "bf16", "auto"] = Field(
@@ -119,7 +119,7 @@ class Precision(Section):
     )
 
 
-class Ranks(Section):
+class Ranks(Settings):
     """How a policy lies on several devices. Ranks come from `accelerate launch`."""
 
     sharding: Literal["none", "fsdp2"] = Field(
@@ -130,7 +130,7 @@ class Ranks(Section):
     )
 
 
-class Checkpoint(Section):
+class Checkpoint(Settings):
     """When the state is saved, and what is kept. The newest `keep` stay, and every `milestone`-th step."""
 
     every: Count = Field(default=500, description="steps between checkpoints")
@@ -139,7 +139,7 @@ class Checkpoint(Section):
     resume: bool = Field(default=True, description="continue from the newest checkpoint in the folder")
 
 
-class Validation(Section):
+class Validation(Settings):
     """Loss on held-back data, and the rate of edits that a verifier finds exact."""
 
     every: Count = Field(default=500, description="steps between validations")
@@ -149,14 +149,14 @@ class Validation(Section):
     min_delta: float = Field(default=0.0, ge=0, description="nats a token that count as better")
 
 
-class Ema(Section):
+class Ema(Settings):
     """A moving average of the weights, saved as the model in place of the last ones."""
 
     decay: float = Field(default=0.999, gt=0, lt=1, description="of the average, per step")
     warmup: bool = Field(default=True, description="decay at step n is at most (1 + n) / (10 + n)")
 
 
-class Hiding(Section):
+class Hiding(Settings):
     """Word dropout (Bowman et al. 2016, arXiv 1511.06349) on what a policy is taught to write.
 
     What has been written so far often tells what comes next, whatever the instruction says. Where it
@@ -176,7 +176,7 @@ class Hiding(Section):
         return self
 
 
-class Kinship(Section):
+class Kinship(Settings):
     """Gradients shared among codes that lie near each other in the codebook."""
 
     embeddings: bool = Field(default=True, description="share gradients of the codes' embeddings")
@@ -192,7 +192,7 @@ class Kinship(Section):
     )
 
 
-class Lora(Section):
+class Lora(Settings):
     """Low-rank adapters through `peft`; the base weights stay frozen."""
 
     rank: int = Field(default=16, ge=1, le=4096)
@@ -201,7 +201,7 @@ class Lora(Section):
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
-class Model(Section):
+class Model(Settings):
     """The policy: a start to load, or a size to create from scratch."""
 
     start: str | None = Field(default=None, description="name, folder or hub id to load")
@@ -227,7 +227,7 @@ class Model(Section):
         return self
 
 
-class Source(Section):
+class Source(Settings):
     """One source of a mixture: shards on disk."""
 
     path: str = Field(description="folder of tokenised shards, as `earl prepare` writes it")
@@ -236,7 +236,7 @@ class Source(Section):
     families: tuple[str, ...] = Field(default=(), description="only these edit families; none given: all")
 
 
-class Data(Section):
+class Data(Settings):
     """What is trained on. An epoch draws every source `weight` times over."""
 
     sources: dict[str, Source] = Field(description="by name")
@@ -246,6 +246,10 @@ class Data(Section):
     )
     max_tokens: int = Field(default=4096, ge=8, description="tokens; longer sequences are left out")
     reasoning: bool = Field(default=False, description="the completion begins with the reasoning text")
+    wordings: str | None = Field(
+        default=None,
+        description="words instructions anew each time: 'world', or module:function (request, rng) -> str",
+    )
 
     @model_validator(mode="after")
     def _something_weighs(self) -> Data:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from earl.config.grpo import Grpo, HeldOut, Judging, Prompts, Rollouts, Samples, Stops
-from earl.config.recipe import Section, check, read_recipe_table
+from earl.config.recipe import check, read_recipe_table
 from earl.config.sections import (
     Batch,
     Checkpoint,
@@ -30,12 +30,13 @@ from earl.config.sections import (
     Steps,
     Validation,
 )
-from earl.config.verifier import Verifying
+from earl.config.settings import Settings
+from earl.config.verifier import RewardSettings
 from earl.errors import ConfigError
 from earl.registry import PROMPTS
 
 
-class TrainingRecipe(Section):
+class TrainingRecipe(Settings):
     """What every gradient-trained stage has."""
 
     title: str = Field(default="", description="one line for people")
@@ -91,7 +92,7 @@ class TrainingRecipe(Section):
         return self
 
 
-class BaseTasks(Section):
+class BaseTasks(Settings):
     """Shares of the base stage's sequences; they add up to 1."""
 
     caption_to_image: Fraction = 0.4
@@ -163,7 +164,7 @@ class GrpoRecipe(TrainingRecipe):
     prompts: Prompts = Prompts()
     rollouts: Rollouts = Rollouts()
     grpo: Grpo = Grpo()
-    verifier: Verifying = Verifying()
+    verifier: RewardSettings
     judging: Judging = Judging()
     stops: Stops = Stops()
     heldout: HeldOut = HeldOut()
@@ -204,7 +205,7 @@ class GrpoRecipe(TrainingRecipe):
         return self
 
 
-class TokenizerModel(Section):
+class TokenizerModel(Settings):
     """A vision tokenizer to create, or to continue from."""
 
     start: str | None = Field(default=None, description="folder or name to continue from")
@@ -228,7 +229,7 @@ class TokenizerModel(Section):
         return self
 
 
-class TokenizerImages(Section):
+class TokenizerImages(Settings):
     """The images a tokenizer learns from: sources and targets of a prompt source's tasks, drawn once into a
     cache, or a folder's."""
 
@@ -269,7 +270,7 @@ class TokenizerImages(Section):
         return self
 
 
-class TokenizerLosses(Section):
+class TokenizerLosses(Settings):
     """Weights of the parts of the loss, and when quantisation starts."""
 
     l1: float = Field(default=1.0, ge=0)

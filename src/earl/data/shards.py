@@ -58,6 +58,8 @@ EXTRAS = Features(
 """Columns that shards of sources have besides: boxes flat, four numbers each; fingerprints of pixels."""
 QUESTIONS = Features({"questions": Repeated(Value("string")), "answers": Repeated(Value("string"))})
 """Columns of shards with questions about the source image, for the base stage."""
+REQUEST = Features({"request": Value("string")})
+"""Column of shards whose instructions can be worded anew: what the edit asks for, as JSON."""
 PART = "part.json"
 """In a shard of a source: which rows it holds."""
 
@@ -68,7 +70,8 @@ class Edit:
     edits with the same `source` have the same source picture. Without a target image
     `target_codes` is (0, 0). Boxes are in pixels of the resized source; hashes are those of
     `earl.data.overlap`, of the images as they came; `split` is empty where the folder's holds.
-    Questions are about the source image, each with its answer."""
+    Questions are about the source image, each with its answer. `request` says what is asked for, as JSON
+    that a `data.wordings` function understands; it may be empty."""
 
     id: str
     source: str
@@ -90,6 +93,7 @@ class Edit:
     target_look: str = ""
     questions: tuple[str, ...] = ()
     answers: tuple[str, ...] = ()
+    request: str = ""
 
     @property
     def has_target(self) -> bool:
@@ -148,6 +152,7 @@ class EditShards:
             split=str(row["split"]),
             questions=tuple(map(str, _listed(row, "questions"))),
             answers=tuple(map(str, _listed(row, "answers"))),
+            request=str(row.get("request", "")),
             **extras,
         )
 
@@ -347,6 +352,7 @@ def write_shard(
             "boxes": [side for box in edit.boxes for side in (box.left, box.top, box.right, box.bottom)],
             "questions": list(edit.questions),
             "answers": list(edit.answers),
+            "request": edit.request,
             **{name: getattr(edit, name) for name in EXTRAS if name != "boxes"},
         }
         for edit in edits
@@ -354,6 +360,8 @@ def write_shard(
     features = COLUMNS if attached is None else Features({**COLUMNS, **EXTRAS})
     if any(edit.questions for edit in edits):
         features = Features({**features, **QUESTIONS})
+    if any(edit.request for edit in edits):
+        features = Features({**features, **REQUEST})
     columns = {name: [row[name] for row in rows] for name in features}
     disable_progress_bars()
     try:

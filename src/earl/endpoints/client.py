@@ -12,11 +12,12 @@ import base64
 import io
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from earl.errors import ConfigError, MissingExtraError, VerifierError
+from earl.config.endpoint import JudgeSettings
+from earl.errors import MissingExtraError, VerifierError
 from earl.records import VerdictStatus
 from earl.verifiers.expected import Token
 from earl.verifiers.questions import Part, Text
@@ -41,51 +42,6 @@ SCHEMA = {
     "required": ["score", "reasoning"],
     "additionalProperties": False,
 }
-
-
-@dataclass(frozen=True)
-class JudgeSettings:
-    """Which model judges, and how it is asked.
-
-    `url` is the base of the API, ending in /v1. `key_env` names the environment variable with the
-    key; without it none is sent, so that a key meant for one host never reaches another. Times are
-    in seconds: `timeout` of one request, `deadline` of one question with its retries and waits
-    between them (waiting for a free place of the `concurrency` is not counted).
-    `temperature` None leaves the server's own. `extra` goes into the request's body as it is.
-    """
-
-    url: str
-    model: str | None = None
-    key_env: str | None = None
-    prompts: str | None = None
-    concurrency: int = 32
-    timeout: float = 60.0
-    deadline: float = 180.0
-    retries: int = 4
-    temperature: float | None = 0.0
-    max_tokens: int = 1024
-    seed: int | None = None
-    samples: int = 1
-    swap: bool = False
-    structured: bool = False
-    expected: bool = False
-    extra: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if not self.url.startswith(("http://", "https://")):
-            raise ConfigError(f"a judge's url begins with http:// or https://, got {self.url!r}")
-        for name, least in (("concurrency", 1), ("samples", 1), ("max_tokens", 1), ("retries", 0)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"the judge's {name} = {getattr(self, name)}; expected at least {least}")
-        for name in ("timeout", "deadline"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ConfigError(f"the judge's {name} = {getattr(self, name)}; expected seconds above 0")
-        if self.temperature is not None and not 0 <= self.temperature <= 2:
-            raise ConfigError(f"the judge's temperature = {self.temperature}; expected 0 to 2")
-        if self.samples > 1 and self.temperature == 0:
-            raise ConfigError(
-                "the judge's samples > 1 with temperature = 0 would be the same answer each time"
-            )
 
 
 class Trouble(Exception):
@@ -215,8 +171,10 @@ class ChatClient:
 
     def _options(self, count: int, already: int) -> dict[str, Any]:
         settings = self.settings
-        options: dict[str, Any] = {"max_completion_tokens": settings.max_tokens}
-        if settings.temperature is not None:
+        options: dict[str, Any] = {}
+        if settings.max_tokens:
+            options[settings.max_tokens_name] = settings.max_tokens
+        if settings.temperature != "server":
             options["temperature"] = settings.temperature
         if count > 1:
             options["n"] = count

@@ -20,14 +20,14 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from earl.errors import DataError, EarlError, VerifierError
 from earl.evaluation.correlation import kendall, spearman
 from earl.evaluation.ledger import Ledger
-from earl.evaluation.stages import SILENT, judged, verdict_of
+from earl.evaluation.stages import SILENT, judged
 from earl.pipeline import Verifier
 from earl.records import SCORES, Attempt, Verdict
 from earl.vision import open_image
@@ -98,7 +98,7 @@ def judge_ratings(
     kept.drop([name for name in names.values() if name in kept and kept[name]["status"] == "unreachable"])
     waiting = [edit for edit in edits if names[edit.key] not in kept]
     asyncio.run(_ask(waiting, verifier, kept, names, window, len(edits), on_progress))
-    return {edit.key: verdict_of(kept[names[edit.key]]) for edit in edits}
+    return {edit.key: Verdict.from_json(kept[names[edit.key]]) for edit in edits}
 
 
 def agreement(edits: Sequence[Rated], verdicts: Mapping[str, Verdict], *, seed: int = 0) -> dict[str, Any]:
@@ -177,14 +177,13 @@ async def _ask(
                 open_image(edit.source), edit.instruction, open_image(edit.edited), target, key=edit.key
             )
             verdict = await judged(verifier, attempt)
-            kept.append({"key": names[edit.key], **asdict(verdict)})
+            kept.append({"key": names[edit.key], **verdict.to_json()})
             done, silent = done + 1, silent + 1 if verdict.status == "unreachable" else 0
             if on_progress:
                 on_progress(done, total)
             if silent >= SILENT:
-                why = verdict.notes.get("why") or verdict.raw
                 raise VerifierError(
-                    f"the verifier stopped answering ({why}); its verdicts are in {kept.path}, "
+                    f"the verifier stopped answering ({verdict.reason}); its verdicts are in {kept.path}, "
                     "run the same command again to go on"
                 )
 

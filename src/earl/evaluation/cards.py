@@ -12,11 +12,11 @@ from PIL import Image
 from earl.errors import EarlError
 from earl.evaluation.folder import EvaluationFolder
 from earl.evaluation.scores import REASONS, SHORT, Scored
+from earl.records import SCORE_PARTS
 
 SIDE = 256  # px, of the longer side of an image on the page
 SMALL = 128  # px; smaller ones are shown with their pixels, without loss
 LOW, HIGH = 3.0, 7.0  # of 10, below and above which a score is coloured
-PARTS = ("edit_success", "over_editing", "naturalness", "artifacts")
 
 
 def chosen_cards(edits: Sequence[Scored], most: int) -> list[Scored]:
@@ -72,7 +72,7 @@ def _score_line(edit: Scored, whose: str) -> str:
         return f'<span class="score">{whose}no score</span><span>{escape(REASONS[edit.reason])}{why}</span>'
     value = edit.score("overall")
     kind = " low" if value < LOW else " high" if value > HIGH else ""
-    parts = "".join(f"<span>{SHORT[name]} {edit.score(name):.1f}</span>" for name in PARTS)
+    parts = "".join(f"<span>{SHORT[name]} {edit.score(name):.1f}</span>" for name in SCORE_PARTS)
     return f'<span class="score{kind}">{whose}{value:.2f}</span>{parts}'
 
 
@@ -89,8 +89,7 @@ def _words(edit: Scored, other: Scored | None) -> str:
 def _said(edit: Scored) -> str:
     if edit.verdict is None:
         return ""
-    why = edit.verdict.notes.get("why")
-    return edit.verdict.raw or (str(why) if why else "")
+    return edit.verdict.raw or edit.verdict.why
 
 
 def _points(edit: Scored) -> str:

@@ -16,9 +16,8 @@ from typing import Any
 
 import earl
 from earl.evaluation.intervals import estimate
-from earl.records import OUTCOMES, Verdict
+from earl.records import OUTCOMES, SCORE_PARTS, Verdict
 
-PARTS = ("edit_success", "over_editing", "naturalness", "artifacts")
 NO_IMAGE = ("undecodable", "unfinished")
 SHOWN_RESULTS = (*OUTCOMES, "damaged")
 """What an edit did to the scene, and what was asked but in an image too damaged to count as exact."""
@@ -42,11 +41,9 @@ class Judged:
         """A part, "overall" (0-10) or "exact" (0 or 1); 0 where the model wrote no image."""
         if not self.verdict.ok:
             return 0.0
-        if name == "exact":
-            return float(self.verdict.notes["exact"])
-        value = getattr(self.verdict, name)
+        value = self.verdict.score(name)
         assert value is not None, "a verdict that is ok has all its scores"
-        return float(value)
+        return value
 
 
 def summarise(edits: Sequence[Judged], *, seed: int = 0) -> dict[str, Any]:
@@ -65,12 +62,12 @@ def summarise(edits: Sequence[Judged], *, seed: int = 0) -> dict[str, Any]:
         "no_image": sum(not edit.verdict.ok for edit in counted),
         "failed": len(edits) - len(counted),
     }
-    for name in ("exact", "overall", *PARTS):
+    for name in ("exact", "overall", *SCORE_PARTS):
         values = [edit.score(name) for edit in counted]
         found = estimate(values, seed=seed)
         summary[name] = round(found.mean, 4) if found else None
         summary[f"{name}_interval"] = [round(found.low, 4), round(found.high, 4)] if found else None
-    results = Counter(str(edit.verdict.notes["result"]) for edit in counted if "result" in edit.verdict.notes)
+    results = Counter(edit.verdict.outcome for edit in counted if edit.verdict.outcome)
     if results:
         summary["results"] = {name: results[name] for name in SHOWN_RESULTS if results[name]}
     return summary
@@ -140,7 +137,7 @@ def versions() -> dict[str, str]:
 
 def _row(name: str, summary: dict[str, Any]) -> str:
     exact, overall = (_with_interval(summary, key) for key in ("exact", "overall"))
-    parts = [("-" if summary[p] is None else f"{summary[p]:.1f}") for p in PARTS]
+    parts = [("-" if summary[p] is None else f"{summary[p]:.1f}") for p in SCORE_PARTS]
     return (
         f"{name:<14}{summary['n']:>5}  {exact:<20}{overall:<20}"
         f"{parts[0]:>8}{parts[1]:>6}{parts[2]:>9}{parts[3]:>7}"

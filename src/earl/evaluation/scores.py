@@ -14,7 +14,6 @@ from typing import Any
 from earl.evaluation.folder import EvaluationFolder
 from earl.evaluation.intervals import estimates
 from earl.evaluation.report import NO_IMAGE
-from earl.evaluation.stages import verdict_of
 from earl.records import SCORES, Verdict
 
 SHORT = {
@@ -73,16 +72,16 @@ class Scored:
         """The reason in the words of who gave it."""
         if self.verdict is None:
             return self.edit.get("problem", "")
-        return str(self.verdict.notes.get("why") or self.edit.get("problem") or "")
+        return str(self.verdict.why or self.edit.get("problem") or "")
 
     def score(self, name: str) -> float:
         """One of `earl.records.SCORES`, or "exact"; 0 where the editor made no image."""
         assert self.counts and self.verdict is not None
         if self.no_image:
             return 0.0
-        value = self.verdict.notes["exact"] if name == "exact" else getattr(self.verdict, name)
+        value = self.verdict.score(name)
         assert value is not None, "a verdict that is ok has all its scores"
-        return float(value)
+        return value
 
 
 def scored_edits(folder: EvaluationFolder) -> list[Scored]:
@@ -94,7 +93,7 @@ def scored_edits(folder: EvaluationFolder) -> list[Scored]:
 def names_of(edits: Iterable[Scored]) -> tuple[str, ...]:
     """The scores that there are: `earl.records.SCORES`, and "exact" where the verifier is the world's."""
     ok = [edit.verdict for edit in edits if edit.verdict is not None and edit.verdict.ok]
-    exact = bool(ok) and all("exact" in verdict.notes for verdict in ok)
+    exact = bool(ok) and all(verdict.exact is not None for verdict in ok)
     return (*SCORES, "exact") if exact else SCORES
 
 
@@ -136,4 +135,4 @@ def divide(edits: Sequence[Scored]) -> dict[str, dict[str, list[Scored]]]:
 
 def _verdict(folder: EvaluationFolder, key: str) -> Verdict | None:
     record = folder.verdicts.get(key)
-    return verdict_of(record) if record else None
+    return Verdict.from_json(record) if record else None

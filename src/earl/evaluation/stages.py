@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
@@ -104,12 +103,6 @@ def attempt_of(folder: EvaluationFolder, edit: dict[str, Any]) -> Attempt:
     )
 
 
-def verdict_of(record: dict[str, Any]) -> Verdict:
-    """A verdict as it was recorded."""
-    names = ("status", "edit_success", "over_editing", "naturalness", "artifacts", "raw", "notes")
-    return Verdict(**{name: record[name] for name in names})
-
-
 async def _judge(
     folder: EvaluationFolder,
     verifier: Verifier,
@@ -125,15 +118,15 @@ async def _judge(
         nonlocal silent
         for edit in edits:
             verdict = await judged(verifier, attempt_of(folder, edit))
-            folder.verdicts.append({"key": edit["key"], **asdict(verdict)})
+            folder.verdicts.append({"key": edit["key"], **verdict.to_json()})
             silent = silent + 1 if verdict.status == "unreachable" else 0
             if on_progress:
                 on_progress(len(folder.verdicts), total)
             if silent >= SILENT:
-                why = verdict.notes.get("why") or verdict.raw
+                kept = len(folder.verdicts) - silent
                 raise VerifierError(
-                    f"the verifier stopped answering ({why}); {len(folder.verdicts) - silent} verdicts are "
-                    f"in {folder.path}, run the same command again to go on"
+                    f"the verifier stopped answering ({verdict.reason}); {kept} verdicts are in "
+                    f"{folder.path}, run the same command again to go on"
                 )
 
     workers = [asyncio.create_task(work()) for _ in range(min(window, len(waiting)))]
@@ -150,9 +143,9 @@ async def judged(verifier: Verifier, attempt: Attempt) -> Verdict:
     try:
         return (await verifier.judge([attempt]))[0]
     except VerifierError as error:
-        return Verdict("unreachable", raw=str(error), notes={"why": str(error)})
+        return Verdict("unreachable", why=str(error))
     except EarlError as error:
-        return Verdict("unusable", raw=str(error), notes={"why": str(error)})
+        return Verdict("unusable", why=str(error))
 
 
 async def judge_each(verifier: Verifier, attempts: Sequence[Attempt]) -> list[Verdict]:
@@ -161,7 +154,7 @@ async def judge_each(verifier: Verifier, attempts: Sequence[Attempt]) -> list[Ve
         return await verifier.judge(attempts)
     except EarlError as error:
         if len(attempts) == 1:
-            return [Verdict("unusable", raw=str(error))]
+            return [Verdict("unusable", why=str(error))]
     return [verdict for attempt in attempts for verdict in await judge_each(verifier, [attempt])]
 
 
@@ -208,7 +201,7 @@ def _score(edits: Sequence[Edited], chooser: Verifier) -> dict[str, list[Verdict
     if lost:
         raise VerifierError(
             f"the verifier that picks the best of several did not answer for {len(lost)} of {len(attempts)} "
-            f"candidates ({lost[0].notes.get('why') or lost[0].raw}); run the same command again to go on"
+            f"candidates ({lost[0].reason}); run the same command again to go on"
         )
     found = iter(verdicts)
     return {e.task.key: [next(found) for _ in e.candidates] for e in edits}

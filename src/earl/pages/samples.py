@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 from earl.pages.rendering import file_url
 from earl.pages.run_record import Line, SampleStep
-from earl.records import SCORES
+from earl.records import SCORE_PARTS
 
 COLUMNS = 9  # of held-out edits through time
 STEPS = 8  # of training groups
 GROUPS = 4  # of one step
-PARTS = SCORES[3:]
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ def _row(step: SampleStep, group: Line, shots: Sequence[Shot | None]) -> Row:
 
 def _why(rollout: Line) -> str:
     """The parts of a verdict and the verifier's reason."""
-    parts = [f"{name.replace('_', ' ')} {rollout[name]:.1f}" for name in PARTS if name in rollout]
+    parts = [f"{name.replace('_', ' ')} {rollout[name]:.1f}" for name in SCORE_PARTS if name in rollout]
     parts += [f"{name}: {value:.1f}" for name, value in rollout.get("parts", {}).items()]
     return "; ".join([*parts, str(rollout.get("why", ""))]).strip("; ")
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from earl.errors import ConfigError
+from earl.records import SCORE_PARTS
 
 Edits = Literal["simple", "complex", "all"]
 
@@ -53,7 +54,7 @@ def _cells() -> dict[str, Cell]:
         Cell("rl-sc-best", "SFT S → RL S+C, best of N", "best", "rl-sc", table="best"),
         Cell("rl-sc-noise", "RL S+C, noisy verifier", "grpo", "sft-s", table="weak", noisy=True),
     ]
-    for part in ("edit_success", "over_editing", "naturalness", "artifacts"):
+    for part in SCORE_PARTS:
         label = f"RL S+C, verifier blind to {part.replace('_', ' ')}"
         name = f"rl-sc-blind-{part.replace('_', '-')}"
         cells.append(Cell(name, label, "grpo", "sft-s", table="weak", blind=part))

@@ -9,10 +9,11 @@ from earl.config.reproduce import EvaluationBudget
 from earl.errors import VerifierError
 from earl.evaluation.report import Judged
 from earl.pipeline import EditPipeline, EditResult, Verifier, best_of
+from earl.records import SCORE_PARTS
 from earl.world.benchmark import WorldBenchmark, evaluate_world
 from earl.world.verifier.scene import SceneVerifier
 
-MEASURES = ("overall", "edit_success", "over_editing", "naturalness", "artifacts", "exact")
+MEASURES = ("overall", *SCORE_PARTS, "exact")
 
 
 class Drawer:

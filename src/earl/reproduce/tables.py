@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from earl.records import SCORE_PARTS
 from earl.reproduce.bootstrap import Estimate, estimate
 from earl.reproduce.cells import CELLS, Cell
 from earl.reproduce.claims import MARGIN, Scores, judge_claims, table
 from earl.world import FAMILIES
 
-PARTS = ("edit_success", "over_editing", "naturalness", "artifacts")
 TITLES = {
     "direct": "SFT and RL",
     "reasoning": "With a chain of thought",
@@ -71,10 +71,10 @@ def _families(scores: Scores, cells: Sequence[Cell]) -> list[str]:
 
 
 def _parts(scores: Scores, cells: Sequence[Cell]) -> list[str]:
-    heads = ["model", *(part.replace("_", " ") for part in PARTS), "overall", "exact"]
+    heads = ["model", *(part.replace("_", " ") for part in SCORE_PARTS), "overall", "exact"]
     rows = [
         [_label(scores, cell)]
-        + [_interval(_mean(scores, cell.name, m)) for m in (*PARTS, "overall", "exact")]
+        + [_interval(_mean(scores, cell.name, m)) for m in (*SCORE_PARTS, "overall", "exact")]
         for cell in cells
     ]
     return _table(heads, rows)
@@ -98,7 +98,7 @@ def _evidence(one: dict[str, Any]) -> str:
 
 def _cell_results(scores: Scores, name: str) -> dict[str, Any]:
     groups = {"all": None, "simple": "simple", "complex": "complex"}
-    measures = ("overall", *PARTS, "exact")
+    measures = ("overall", *SCORE_PARTS, "exact")
     found: dict[str, Any] = {"label": CELLS[name].label, "seeds": len(scores[name])}
     for shown, group in groups.items():
         found[shown] = {m: _plain(_mean(scores, name, m, group=group)) for m in measures}

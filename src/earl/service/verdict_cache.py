@@ -144,4 +144,4 @@ def _hash(image: Image) -> str:
 
 
 def _why(verdict: Verdict) -> str:
-    return str(verdict.notes.get("why") or verdict.raw or verdict.status)
+    return verdict.reason

@@ -7,12 +7,11 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from earl.errors import ConfigError, VerifierError
-from earl.records import REFUSED, Attempt, Verdict
+from earl.records import SCORE_PARTS, Attempt, Verdict
 from earl.verifiers.protocol import Verifier, check, without_image
-
-PARTS = ("edit_success", "over_editing", "naturalness", "artifacts")
 
 
 @dataclass(frozen=True)
@@ -28,8 +27,7 @@ class WeightedSum:
     """Each of the four scores is the weighted mean of the verifiers' scores, so it stays 0-10.
 
     Where one verifier gives no scores, the sum has none: its verdict has that status and says whose
-    it is. Several verifiers look at once. A verdict's notes keep those of each verifier, with its own
-    scores, as `NAME.edit_success` and so on.
+    it is. The verifiers judge concurrently. A verdict's `members` are those of each verifier.
 
     Raises (on making one):
         ConfigError: no verifier, two of one name, or a weight that is not above 0.
@@ -72,54 +70,38 @@ class WeightedSum:
         return list(zip(self.parts, self.shares, strict=True))
 
     def _sum(self, verdicts: Sequence[Verdict]) -> Verdict:
-        notes: dict[str, float | str] = {}
-        raw = []
-        failed: Verdict | None = None
-        whys = []
-        any_failed = not all(verdict.ok for verdict in verdicts)
-        for part, verdict in zip(self.parts, verdicts, strict=True):
-            why = str(verdict.notes.get("why") or ("" if verdict.ok else verdict.raw))
-            if why and not (verdict.ok and any_failed):
-                whys.append(f"{part.name}: {why}")
-            notes |= {f"{part.name}.{key}": value for key, value in verdict.notes.items()}
-            if verdict.raw:
-                raw.append(f"[{part.name}] {verdict.raw}")
-            if verdict.ok:
-                assert verdict.overall is not None, f"verifier {part.name}: a verdict that is ok has scores"
-                notes[f"{part.name}.overall"] = verdict.overall
-                notes |= {f"{part.name}.{name}": float(getattr(verdict, name)) for name in PARTS}
-            else:
-                notes[f"{part.name}.status"] = verdict.status
-                if REFUSED in verdict.notes:
-                    notes[REFUSED] = verdict.notes[REFUSED]
-                failed = failed or verdict
-        if whys:
-            notes["why"] = "; ".join(whys)
-        text = "\n".join(raw)
-        if failed is not None:
-            return Verdict(failed.status, raw=text, notes=notes)
-        scores = [
-            sum(share * getattr(verdict, name) for share, verdict in zip(self.shares, verdicts, strict=True))
-            for name in PARTS
-        ]
-        success, restraint, naturalness, artifacts = (min(10.0, score) for score in scores)
-        return Verdict("ok", success, restraint, naturalness, artifacts, raw=text, notes=notes)
+        members = {part.name: verdict for part, verdict in zip(self.parts, verdicts, strict=True)}
+        failed = {name: verdict for name, verdict in members.items() if not verdict.ok}
+        why = "; ".join(
+            f"{name}: {verdict.why or verdict.reason}"
+            for name, verdict in (failed or members).items()
+            if failed or verdict.why
+        )
+        raw = "\n".join(f"[{name}] {verdict.raw}" for name, verdict in members.items() if verdict.raw)
+        if failed:
+            first = next(iter(failed.values()))
+            refused = any(verdict.refused for verdict in failed.values())
+            return Verdict(first.status, why=why, refused=refused, raw=raw, members=members)
+        scores: dict[str, Any] = {}
+        for name in SCORE_PARTS:
+            values = [verdict.score(name) for verdict in verdicts]
+            total = sum(share * (value or 0.0) for share, value in zip(self.shares, values, strict=True))
+            scores[name] = min(10.0, total)
+        return Verdict("ok", **scores, why=why, raw=raw, members=members)
 
 
-def scores_by_part(verdicts: Iterable[Verdict]) -> dict[str, list[float]]:
-    """What each verifier of a sum said, by name; empty for verdicts of other verifiers.
+def scores_by_member(verdicts: Iterable[Verdict]) -> dict[str, list[float]]:
+    """The scores of each verifier of a sum, by name; empty for verdicts of other verifiers.
 
     `NAME.overall`, `NAME.edit_success` and so on are of the verdicts that are ok, as the sum's own scores
     are; `NAME.failed` is 1 for each of all verdicts that `NAME` gave no scores for, else 0.
     """
-    found: dict[str, list[float]] = defaultdict(list)
+    scores: dict[str, list[float]] = defaultdict(list)
     for verdict in verdicts:
-        for key, value in verdict.notes.items():
-            part, _, name = key.rpartition(".")
-            if not part or name not in ("status", "overall", *PARTS):
-                continue
-            if name in ("status", "overall"):
-                found[f"{part}.failed"].append(float(name == "status"))
-            if name != "status" and verdict.ok:
-                found[key].append(float(value))
-    return dict(found)
+        for member, own in verdict.members.items():
+            scores[f"{member}.failed"].append(float(not own.ok))
+            for name in ("overall", *SCORE_PARTS):
+                value = own.score(name)
+                if verdict.ok and value is not None:
+                    scores[f"{member}.{name}"].append(value)
+    return dict(scores)

@@ -15,7 +15,7 @@ from hashlib import sha256
 from PIL.Image import Image
 
 from earl.endpoints.client import Answer, ChatClient, JudgeSettings, Trouble, content_of, data_url
-from earl.records import REFUSED, Attempt, Verdict
+from earl.records import Attempt, Verdict
 from earl.verifiers.answers import read_scores
 from earl.verifiers.expected import expected_scores
 from earl.verifiers.protocol import without_image
@@ -58,7 +58,7 @@ class JudgeVerifier:
         notes: dict[str, float | str] = {"model": self.client.model, "prompts_hash": self.prompts.hash}
         raw = "\n".join(result.texts)
         if result.failed is not None:
-            return Verdict(result.failed.status, raw=raw, notes=notes | {"why": result.failed.why})
+            return Verdict(result.failed.status, why=result.failed.why, raw=raw, notes=notes)
         naturalness, artifacts = result.scores
         return Verdict("ok", naturalness=naturalness, artifacts=artifacts, raw=raw, notes=notes)
 
@@ -71,7 +71,7 @@ class JudgeVerifier:
             str(slot): data_url(image) for slot in IMAGES[self.pair] if (image := shown[slot]) is not None
         }
         if len(pictures) < len(IMAGES[self.pair]):
-            return Verdict("unusable", notes={"why": "the attempt has no target image to compare with"})
+            return Verdict("unusable", why="the attempt has no target image to compare with")
         edit = sha256("\0".join([attempt.instruction, *pictures.values()]).encode()).hexdigest()[:32]
         questions: list[tuple[Question, bool]] = [(self.pair, False)]
         if self.settings.swap:
@@ -114,9 +114,8 @@ class JudgeVerifier:
         if problems:
             # Of two troubles the endpoint's is told first: it is the one that asking again may cure.
             why, status = min(problems, key=lambda problem: problem[1] != "unreachable")
-            if any(result.failed is not None and result.failed.refused for result in results):
-                notes[REFUSED] = 1.0
-            return Verdict(status, raw=raw, notes=notes | {"why": why})
+            refused = any(result.failed is not None and result.failed.refused for result in results)
+            return Verdict(status, why=why, refused=refused, raw=raw, notes=notes)
         pair = _mean([result.scores for result in results[:-1]])
         alone = results[-1].scores
         return Verdict("ok", pair[0], pair[1], alone[0], alone[1], raw=raw, notes=notes)

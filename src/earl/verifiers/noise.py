@@ -14,10 +14,8 @@ from typing import Any
 import numpy as np
 
 from earl.errors import ConfigError
-from earl.records import Attempt, Verdict
+from earl.records import SCORE_PARTS, Attempt, Verdict
 from earl.verifiers.protocol import Verifier, check
-
-PARTS = ("edit_success", "over_editing", "naturalness", "artifacts")
 
 
 class Noisy:
@@ -48,10 +46,10 @@ class Noisy:
         return [self._shaken(a, v) if v.ok else v for a, v in zip(attempts, verdicts, strict=True)]
 
     def _shaken(self, attempt: Attempt, verdict: Verdict) -> Verdict:
-        noise = np.random.default_rng(self._seed_of(attempt)).normal(0.0, self.std, len(PARTS))
-        scores = {
+        noise = np.random.default_rng(self._seed_of(attempt)).normal(0.0, self.std, len(SCORE_PARTS))
+        scores: dict[str, Any] = {
             part: float(np.clip(getattr(verdict, part) + extra, 0.0, 10.0))
-            for part, extra in zip(PARTS, noise, strict=True)
+            for part, extra in zip(SCORE_PARTS, noise, strict=True)
         }
         return _rescored(verdict, scores)
 
@@ -71,8 +69,8 @@ class Blind:
     """
 
     def __init__(self, verifier: Verifier, part: str) -> None:
-        if part not in PARTS:
-            raise ConfigError(f"a verifier cannot be blind to {part!r}; there are {', '.join(PARTS)}")
+        if part not in SCORE_PARTS:
+            raise ConfigError(f"a verifier cannot be blind to {part!r}; there are {', '.join(SCORE_PARTS)}")
         self.verifier, self.part = verifier, part
 
     async def check(self) -> str:

@@ -23,6 +23,7 @@ from earl.pipeline import EditPipeline, Verifier
 from earl.records import Attempt
 from earl.sequence import AWAY
 from earl.world import FAMILIES, WorldTask, render, sample_task
+from earl.world.wordings import Wordings, reword
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class WorldBenchmark:
         families: some of `earl.world.FAMILIES`; all when empty.
         resolution: side of the images in px; the model's own when None.
         temperature, top_k, top_p, greedy, guidance, away: as `EditPipeline.edit_many` takes them.
+        wordings: how the tasks are asked for, see `earl.world.wordings`.
         batch: edits made together; changes the speed, never the pictures.
     """
 
@@ -51,6 +53,7 @@ class WorldBenchmark:
     guidance: float = 1.0
     away: str = AWAY
     batch: int = 64
+    wordings: Wordings = "own"
 
     def __post_init__(self) -> None:
         if self.num < 1 or self.batch < 1:
@@ -64,7 +67,8 @@ def draw_tasks(benchmark: WorldBenchmark) -> list[WorldTask]:
     """The tasks of a benchmark; a smaller `num` gives the first of them."""
     numbers = np.random.SeedSequence(benchmark.seed).generate_state(benchmark.num, np.uint64)
     families = benchmark.families or None
-    return [sample_task(int(number >> np.uint64(1)), benchmark.split, families) for number in numbers]
+    tasks = [sample_task(int(number >> np.uint64(1)), benchmark.split, families) for number in numbers]
+    return [reword(task, benchmark.wordings, benchmark.seed) for task in tasks]
 
 
 def evaluate_world(

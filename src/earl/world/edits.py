@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from earl.world import actions, counting, relations, simple, spatial
+from earl.world.language import OTHER, Request
 from earl.world.proposals import Proposal, Proposer
 from earl.world.sampling import Kinds
 from earl.world.scene import COLORS, SHAPES, Scene
@@ -61,6 +62,15 @@ COMPLEX: dict[str, Proposer] = {
 }
 PROPOSERS: dict[str, Proposer] = {**SIMPLE, **COMPLEX}
 FAMILIES: dict[str, str] = {**dict.fromkeys(SIMPLE, "simple"), **dict.fromkeys(COMPLEX, "complex")}
+
+
+def nothing(scene: Scene, rng: np.random.Generator, kinds: Kinds) -> Proposal | None:
+    """What a sentence asks for that asks for nothing of this world: the scene stays as it is."""
+    return Proposal(Request(OTHER), scene)
+
+
+REFUSED: dict[str, Proposer] = {OTHER: nothing}
+"""Drawn only where it is asked for by name; not among the families of edits."""
 
 
 def held_out(edit: str) -> frozenset[tuple[str, str]]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from earl.errors import InstructionError
 from earl.world.counting import nth_from
-from earl.world.language import Ref, Request
+from earl.world.language import OTHER, Ref, Request
 from earl.world.relations import related
 from earl.world.sampling import can_carry
 from earl.world.scene import COLUMNS, ROWS, SIZES, Scene, SceneObject
@@ -147,7 +147,7 @@ def outcomes(request: Request, scene: Scene) -> Iterator[Scene]:
 def resolve(ref: Ref | None, scene: Scene) -> SceneObject:
     """The one solid that words name. Raises InstructionError when there is none, or more than one."""
     assert ref is not None
-    found = [o for o in scene.objects if ref.matches(o)]
+    found = ref.find(scene)
     if len(found) != 1:
         count = "no" if not found else str(len(found))
         raise InstructionError(
@@ -313,7 +313,12 @@ def _color_related(request: Request, scene: Scene) -> Iterator[Scene]:
     yield scene.swapped_for(old, replace(old, color=str(request.value)))
 
 
+def _other(request: Request, scene: Scene) -> Iterator[Scene]:
+    yield scene
+
+
 _OUTCOMES = {
+    OTHER: _other,
     "add": _add,
     "remove": _remove,
     "replace": _replace,

@@ -22,6 +22,7 @@ from earl.data.changes import changed_cells
 from earl.data.shards import Edit, only_one, shard_path, start_folder, write_shard
 from earl.data.tokenise import Encoder
 from earl.world import Scene, WorldTask, caption, questions, render, sample_group
+from earl.world.language.naming import name_solids, to_json
 
 _CAPTIONS = 71  # stream of the caption wordings
 _QUESTIONS = 73
@@ -125,6 +126,7 @@ def _shard_edits(
             target_caption=caption(task.target, rng),
             questions=tuple(question for question, _ in asked),
             answers=tuple(answer for _, answer in asked),
+            request=to_json(name_solids(task.request, task.source, task.target)),
         )
 
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from earl.errors import DataError
 from earl.records import Box
-from earl.world.edits import FAMILIES, PROPOSERS, uses_held_out
-from earl.world.language import BACKGROUND_WORDS, Request, phrase, place_words
+from earl.world.edits import FAMILIES, PROPOSERS, REFUSED, uses_held_out
+from earl.world.language import BACKGROUND_WORDS, Request, place_words, plain_phrase
 from earl.world.proposals import Proposal, covered
 from earl.world.render import foot
 from earl.world.sampling import Kinds, choose, sample_scene
@@ -69,7 +69,8 @@ def sample_group(
     if split not in _SPLIT_STREAM:
         raise DataError(f"unknown split {split!r}; expected one of {', '.join(_SPLIT_STREAM)}")
     names = list(families if families is not None else PROPOSERS)
-    unknown = [n for n in names if n not in PROPOSERS]
+    proposers = PROPOSERS | REFUSED
+    unknown = [n for n in names if n not in proposers]
     if unknown or not names:
         raise DataError(f"unknown edit family {unknown!r}; expected some of {', '.join(PROPOSERS)}")
     rng = np.random.default_rng([_SPLIT_STREAM[split], seed])
@@ -82,7 +83,7 @@ def sample_group(
         scene = _scene_for(lead, rng, kinds)
         order = [lead, *(names[int(i)] for i in rng.permutation(len(names)) if names[int(i)] != lead)]
         for family in order:
-            proposal = PROPOSERS[family](scene, rng, kinds)
+            proposal = proposers[family](scene, rng, kinds)
             if proposal is None or uses_held_out(proposal) != (split == "heldout"):
                 if family == lead:
                     break
@@ -120,7 +121,7 @@ def _with_copies(scene: Scene, rng: np.random.Generator) -> Scene:
 def _task(
     task_id: str, source_key: str, scene: Scene, family: str, proposal: Proposal, rng: np.random.Generator
 ) -> WorldTask:
-    instruction = phrase(proposal.request, rng)
+    instruction = plain_phrase(proposal.request, rng)
     boxes = changed_boxes(scene, proposal)
     text = reasoning(scene, proposal, boxes)
     return WorldTask(
@@ -130,7 +131,7 @@ def _task(
         proposal.request,
         instruction,
         family,
-        FAMILIES[family],
+        FAMILIES.get(family, family),
         boxes,
         text,
         source_key,

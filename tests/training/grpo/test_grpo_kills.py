@@ -25,7 +25,7 @@ torch.set_num_threads(1)
 from earl.config.recipe import load_recipe
 from earl.config.stages import GrpoRecipe
 from earl.training.grpo.stage import train_grpo
-from grpo.tiny import Bright, MeanColour
+from training.grpo.tiny import Bright, MeanColour
 
 def start(path):
     child = os.fork()

@@ -162,8 +162,8 @@ def test_bf16_images_are_near_and_verdicts_stay(scenes):
     for one, other in zip(*verdicts, strict=True):
         assert one.status == other.status == "ok"
         assert other.overall == pytest.approx(one.overall, abs=0.1)
-        assert (other.edit_success, other.notes["exact"]) == (one.edit_success, one.notes["exact"])
-    assert sum(v.notes["exact"] for v in verdicts[0]) >= 4, "clean targets are mostly exact edits"
+        assert (other.edit_success, other.exact) == (one.edit_success, one.exact)
+    assert sum(v.exact for v in verdicts[0]) >= 4, "clean targets are mostly exact edits"
 
 
 @pytest.mark.parametrize(("native", "expected"), [(True, [False, True, True]), (False, [False, True, False])])

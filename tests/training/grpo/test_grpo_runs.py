@@ -28,7 +28,7 @@ from earl.config.recipe import load_recipe
 from earl.config.stages import GrpoRecipe
 from earl.training.grpo.stage import train_grpo
 from earl.training.grpo.trainer import GrpoTrainer
-from grpo.tiny import Bright, MeanColour
+from training.grpo.tiny import Bright, MeanColour
 
 die_at, batches = int(os.environ.get("DIE_AT", 0)), GrpoTrainer._batches
 def maybe_die(trainer, groups):

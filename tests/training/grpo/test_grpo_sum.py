@@ -15,6 +15,7 @@ from PIL import Image
 
 from earl.data.shards import load_shards, start_folder, write_shard
 from earl.errors import ConfigError, TrainingError
+from earl.records import SCORE_PARTS
 from earl.sequence import TextTokenizer
 from earl.training.grpo.prompts import ShardPrompts
 from earl.training.grpo.stage import train_grpo
@@ -24,8 +25,6 @@ from .tiny import Bright, MeanColour, make_recipe, recipe_table, records
 
 pytest.importorskip("openai")
 from judge_endpoint import completion, serving
-
-PARTS = ("edit_success", "over_editing", "naturalness", "artifacts")
 
 
 def images_of(body: dict[str, Any]) -> list[np.ndarray]:
@@ -59,21 +58,21 @@ def test_rewards_are_the_sum_that_the_recipe_states(tmp_path: Path) -> None:
     grounds, here = Grounds(), ["heldout.prompts=0", "samples.every=1", "samples.prompts=2"]
     with serving(grounds) as endpoint:
         parts = ["verifier.kind=sum", "verifier.parts.world.kind=scene", "verifier.parts.world.weight=3"]
-        parts += ["verifier.parts.target.kind=ground", f"verifier.parts.target.judge.url={endpoint.url}"]
+        parts += ["verifier.parts.target.kind=reference", f"verifier.parts.target.judge.url={endpoint.url}"]
         assert run_world(tmp_path / "sum", *here, *parts) == 0
     lines = records(tmp_path / "sum")
     assert [line["step"] for line in lines] == [1, 2] and len(grounds.pairs) == len(grounds.alone) == 16
     for step, line in enumerate(lines):
         asked = slice(8 * step, 8 * step + 8)
         answers = np.hstack([grounds.pairs[asked], np.array(grounds.alone[asked])]).mean(0)
-        for part, answered in zip(PARTS, answers, strict=True):
+        for part, answered in zip(SCORE_PARTS, answers, strict=True):
             assert line[f"target.{part}"] == pytest.approx(answered)
             assert line[part] == pytest.approx(0.75 * line[f"world.{part}"] + 0.25 * line[f"target.{part}"])
         assert line["world.failed"] == line["target.failed"] == line["failed"] == 0
         told = json.loads((tmp_path / "sum" / "samples" / f"{step + 1:08d}.json").read_text())
         rollouts = [rollout for group in told["groups"] for rollout in group["rollouts"]]
         for one in rollouts:
-            pair, alone = ([one[name] for name in names] for names in (PARTS[:2], PARTS[2:]))
+            pair, alone = ([one[name] for name in names] for names in (SCORE_PARTS[:2], SCORE_PARTS[2:]))
             assert one["reward"] == pytest.approx((min(pair) * min(alone)) ** 0.5)
             assert one["why"].startswith("world: ")
         for name in ("world", "target"):
@@ -104,8 +103,8 @@ def test_the_part_that_fails_is_named(room: Path, tmp_path: Path) -> None:
         table["verifier"] = {
             "kind": "sum",
             "parts": {
-                "target": {"kind": "ground", "judge": judge},
-                "same": {"kind": "ground", "judge": judge},
+                "target": {"kind": "reference", "judge": judge},
+                "same": {"kind": "reference", "judge": judge},
             },
         }
         said = r"unusable: target: ground: HTTP 422: this verifier answers no ground question; same: "
@@ -142,8 +141,8 @@ def test_a_ground_verifier_wants_targets_before_anything_is_sampled(room: Path, 
     shards = str(shards_without_targets(room, tmp_path / "shards"))
     table = recipe_table(room, tmp_path / "run") | {"prompts": {"origin": "shards", "path": shards}}
     with serving(Grounds()) as endpoint:
-        ground = {"kind": "ground", "judge": {"url": endpoint.url}}
+        ground = {"kind": "reference", "judge": {"url": endpoint.url}}
         table["verifier"] = {"kind": "sum", "parts": {"world": {"kind": "scene"}, "target": ground}}
-        with pytest.raises(ConfigError, match=r"3 of 6 edits.*shards.*no target.*'ground'"):
+        with pytest.raises(ConfigError, match=r"3 of 6 edits.*shards.*no target.*'reference'"):
             train_grpo(make_recipe(table), vision=MeanColour())
         assert not endpoint.asked and not (tmp_path / "run" / "log.jsonl").exists()

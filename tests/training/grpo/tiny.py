@@ -65,6 +65,7 @@ def recipe_table(room: Path, folder: Path) -> dict[str, Any]:
         "checkpoint": {"every": 2, "keep": 5},
         "model": {"start": str(room / "model")},
         "rollouts": {"group": 4},
+        "verifier": {"kind": "scene"},
         "judging": {"wait": 0.0, "retries": 2},
         "heldout": {"prompts": 0},
     }

@@ -29,18 +29,18 @@ def recolored(yard: Scene) -> Scene:
 
 def test_right_and_wrong_recolouring(yard: Scene) -> None:
     right = judge(yard, RECOLOR, recolored(yard))
-    assert right.overall == 10.0 and right.notes["exact"] == 1.0 and right.notes["result"] == "exact"
+    assert right.overall == 10.0 and right.exact is True and right.outcome == "exact"
     wrongs = {"untouched": yard, "also elsewhere": recolored(yard).without(yard.objects[0])}
     for result, wrong in wrongs.items():
         verdict = judge(yard, RECOLOR, wrong)
-        assert verdict.notes["result"] == result
-        assert verdict.ok and verdict.overall <= 3.0 and verdict.notes["exact"] == 0.0
+        assert verdict.outcome == result
+        assert verdict.ok and verdict.overall <= 3.0 and verdict.exact is False
 
 
 def test_any_free_place_counts_for_an_addition(yard: Scene) -> None:
     for row, column in ((0, 0), (1, 1), (0, 3)):
         added = yard.with_object(SceneObject("cylinder", "purple", column, row))
-        assert judge(yard, "add a purple cylinder", added).notes["exact"] == 1.0
+        assert judge(yard, "add a purple cylinder", added).exact is True
     twice = added.with_object(SceneObject("cylinder", "purple", 1, 0))
     assert judge(yard, "add a purple cylinder", twice).overall <= 3.0
 
@@ -64,8 +64,8 @@ def test_statuses() -> None:
 def test_unfit_edited_image_scores_nothing_and_unfit_source_is_an_error(yard: Scene) -> None:
     source, oblong = picture(render(yard, 64)), picture(render(yard, 64)[:, :48])
     verdict = SceneVerifier().judge_now([Attempt(source, RECOLOR, oblong)])[0]
-    assert verdict.ok and verdict.overall == 0.0 and "square" in str(verdict.notes["why"])
-    assert verdict.notes["result"] == "damaged"
+    assert verdict.ok and verdict.overall == 0.0 and "square" in verdict.why
+    assert verdict.outcome == "damaged"
     with pytest.raises(ImageError, match="square"):
         SceneVerifier().judge_now([Attempt(oblong, RECOLOR, source)])
 
@@ -74,13 +74,13 @@ def test_words_not_understood(yard: Scene) -> None:
     with pytest.raises(InstructionError):
         judge(yard, "please do something nice", yard)
     verdict = judge(yard, "remove the purple chest", yard)
-    assert verdict.status == "unusable" and "purple chest" in str(verdict.notes["why"])
+    assert verdict.status == "unusable" and "purple chest" in verdict.why
 
 
 def test_scores_stay_under_what_a_tokenizer_does(yard: Scene) -> None:
     pixels = like_a_tokenizer(render(recolored(yard), 64), np.random.default_rng(0))
     verdict = judge(yard, RECOLOR, pixels)
-    assert verdict.notes["exact"] == 1.0
+    assert verdict.exact is True
     assert verdict.naturalness >= 8.5 and verdict.artifacts >= 8.5 and verdict.overall >= 8.5
 
 

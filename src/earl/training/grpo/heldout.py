@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from PIL import Image
 
 from earl.pipeline import Verifier
-from earl.records import Attempt, Verdict
+from earl.records import SCORE_PARTS, Attempt, Verdict
 from earl.training.grpo.batches import Group, make_batch
 from earl.training.grpo.judging import shares_of_results
 from earl.training.grpo.logprobs import GrpoObjective, Reference
@@ -22,9 +22,8 @@ from earl.training.grpo.rollouts import Sampler
 from earl.training.grpo.samples import SampleBook, Shown
 from earl.training.ranks import gather_objects
 from earl.training.trackers import Log
-from earl.verifiers.combined import scores_by_part
+from earl.verifiers.combined import scores_by_member
 
-PARTS = ("edit_success", "over_editing", "naturalness", "artifacts")
 SHOWN = 8
 
 
@@ -101,10 +100,10 @@ class HeldOut:
 def _numbers(group: Group, second: Verdict | None) -> dict[str, float]:
     verdict = group.rollouts[0].verdict
     found = {"judged": float(verdict.ok)}
-    found |= {name: value for name, (value,) in scores_by_part([verdict]).items()}
+    found |= {name: value for name, (value,) in scores_by_member([verdict]).items()}
     if verdict.ok and verdict.overall is not None:
         found["overall"] = found[f"overall_{group.kind}"] = verdict.overall
-        found |= {part: float(getattr(verdict, part)) for part in PARTS}
+        found |= {part: float(getattr(verdict, part)) for part in SCORE_PARTS}
         found |= {name: value for name, (value,) in shares_of_results([verdict]).items()}
         if second is not None and second.overall is not None:
             found["second"] = second.overall

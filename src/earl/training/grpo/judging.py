@@ -18,11 +18,11 @@ RETRIED = ("unreachable", "unusable")
 def shares_of_results(verdicts: Iterable[Verdict]) -> dict[str, list[float]]:
     """Of the verdicts that tell what an edit did (the scene verifier's), each 0 or 1: `exact`;
     `untouched`, nothing was changed; `elsewhere`, something that was not to change, alone or as well."""
-    results = [str(verdict.notes["result"]) for verdict in verdicts if "result" in verdict.notes]
+    outcomes = [verdict.outcome for verdict in verdicts if verdict.outcome]
     told = {
-        "exact": [result == "exact" for result in results],
-        "untouched": [result == "untouched" for result in results],
-        "elsewhere": [result.endswith("elsewhere") for result in results],
+        "exact": [outcome == "exact" for outcome in outcomes],
+        "untouched": [outcome == "untouched" for outcome in outcomes],
+        "elsewhere": [outcome.endswith("elsewhere") for outcome in outcomes],
     }
     return {name: [float(one) for one in found] for name, found in told.items() if found}
 
@@ -54,7 +54,7 @@ class Judge:
         try:
             answered = await asyncio.wait_for(_ask(verifier, sent), self._deadline) if sent else []
         except asyncio.TimeoutError:
-            answered = [Verdict("unreachable", raw=f"no answer in {self._deadline:g} s")] * len(sent)
+            answered = [Verdict("unreachable", why=f"no answer in {self._deadline:g} s")] * len(sent)
         found = iter(answered)
         return [
             next(found)
@@ -68,10 +68,10 @@ async def _ask(verifier: Verifier, attempts: list[Attempt]) -> list[Verdict]:
     try:
         verdicts = await verifier.judge(attempts)
     except VerifierError as error:
-        return [Verdict("unreachable", raw=str(error))] * len(attempts)
+        return [Verdict("unreachable", why=str(error))] * len(attempts)
     except EarlError as error:  # one attempt that the verifier refuses does not cost the others theirs
         if len(attempts) == 1:
-            return [Verdict("unusable", raw=str(error))]
+            return [Verdict("unusable", why=str(error))]
         return [verdict for attempt in attempts for verdict in await _ask(verifier, [attempt])]
     if len(verdicts) != len(attempts):
         raise VerifierError(f"the verifier gave {len(verdicts)} verdicts for {len(attempts)} attempts")

@@ -6,23 +6,11 @@ Axes: B rollouts, T tokens.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-Ratio = Literal["token", "sequence"]
-
-
-@dataclass(frozen=True)
-class LossSettings:
-    """Constants of the loss; see `earl.config.grpo.Grpo`."""
-
-    kl_coefficient: float = 3e-4
-    clip_low: float = 0.2
-    clip_high: float = 0.2
-    ratio: Ratio = "token"
-    mirror_release: bool = False
+from earl.config.grpo import LossSettings
 
 
 @dataclass(frozen=True)

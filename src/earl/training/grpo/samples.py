@@ -16,11 +16,9 @@ from typing import Any
 from PIL import Image
 
 from earl.errors import CheckpointError
-from earl.records import Attempt, Verdict
+from earl.records import SCORE_PARTS, Attempt, Verdict
 from earl.training.grpo.batches import Group
-from earl.verifiers.combined import scores_by_part
 
-PARTS = ("edit_success", "over_editing", "naturalness", "artifacts")
 GREY = (128, 128, 128)
 
 
@@ -99,13 +97,8 @@ def _described(shown: Shown) -> dict[str, Any]:
 
 
 def _scores(verdict: Verdict) -> dict[str, Any]:
-    scores: dict[str, Any] = {part: getattr(verdict, part) for part in PARTS} if verdict.ok else {}
-    parts = {
-        name.removesuffix(".overall"): values[0]
-        for name, values in scores_by_part([verdict]).items()
-        if name.endswith(".overall")
-    }
-    if parts:  # what the verifiers of a sum said
-        scores["parts"] = parts
-    why = str(verdict.notes.get("why", "") or ("" if verdict.ok else verdict.raw))
+    scores: dict[str, Any] = {part: getattr(verdict, part) for part in SCORE_PARTS} if verdict.ok else {}
+    if verdict.ok and verdict.members:
+        scores["parts"] = {name: member.overall for name, member in verdict.members.items()}
+    why = verdict.why if verdict.ok else verdict.reason
     return {"status": verdict.status, "overall": verdict.overall, **scores, "why": why[:300]}

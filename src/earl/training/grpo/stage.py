@@ -11,7 +11,7 @@ from accelerate import Accelerator
 
 from earl.config.grpo import Prompts, Rollouts, importance_cap
 from earl.config.stages import GrpoRecipe
-from earl.config.verifier import Choice
+from earl.config.verifier import VerifierSettings
 from earl.data.shards import EditShards, load_shards
 from earl.data.tasks import Split, TaskSettings, open_tasks
 from earl.errors import ConfigError
@@ -24,7 +24,6 @@ from earl.training.export import save_model
 from earl.training.grpo.heldout import HeldOut
 from earl.training.grpo.judging import Judge
 from earl.training.grpo.logprobs import GrpoObjective, Reference, Sharing
-from earl.training.grpo.loss import LossSettings
 from earl.training.grpo.prompts import PromptSource, ShardPrompts, TaskPrompts
 from earl.training.grpo.rollouts import Sampler
 from earl.training.grpo.trainer import GrpoTrainer
@@ -149,13 +148,13 @@ def _task_prompts(
     return TaskPrompts(vision, tokenizer, tasks, seed=seed, split=split)
 
 
-def _check_targets(shards: EditShards, *verifiers: Choice | None) -> None:
+def _check_targets(shards: EditShards, *verifiers: VerifierSettings | None) -> None:
     if not any(verifier.needs_target for verifier in verifiers if verifier is not None):
         return
     if lacking := shards.without_target():
         raise ConfigError(
             f"{lacking} of {len(shards)} edits of {shards.name} have no target image, and a verifier of kind "
-            "'ground' compares with it; take edits with targets, or another verifier"
+            "'reference' compares with it; take edits with targets, or another verifier"
         )
 
 
@@ -171,13 +170,7 @@ def _objective(recipe: GrpoRecipe, parts: Parts) -> GrpoObjective:
         parts.policy,
         parts.tokenizer.vocabulary,
         recipe.precision,
-        LossSettings(
-            settings.kl_coefficient,
-            settings.clip_low,
-            settings.clip_high,
-            settings.ratio,
-            settings.mirror_release,
-        ),
+        settings,
         temperature=recipe.rollouts.temperature,
         importance_cap=importance_cap(settings, recipe.rollouts),
         importance_range=settings.importance_range,

@@ -17,7 +17,7 @@ from accelerate import Accelerator
 
 from earl.config.stages import GrpoRecipe
 from earl.errors import RewardError, TrainingError
-from earl.records import REFUSED
+from earl.records import SCORE_PARTS
 from earl.training.grpo.advantages import group_advantages
 from earl.training.grpo.batches import Group, RolloutBatch, make_batch, without_weight
 from earl.training.grpo.early_stopping import Progress
@@ -30,9 +30,8 @@ from earl.training.loop import Report, Trainer
 from earl.training.ranks import gather_objects
 from earl.training.sharding import gathered
 from earl.training.streams import RandomStreams
-from earl.verifiers.combined import scores_by_part
+from earl.verifiers.combined import scores_by_member
 
-PARTS = ("edit_success", "over_editing", "naturalness", "artifacts")
 LOST = "{failed} of {all} rollouts have no verdict after asking {times} times (last: {why})"
 
 
@@ -149,9 +148,9 @@ class GrpoTrainer(Trainer):
             if len(lost) <= self.rl.judging.failed_share * len(rollouts):
                 break
             last = lost[-1].verdict
-            why = f"{last.status}: {' '.join(str(last.notes.get('why') or last.raw).split())}"
+            why = f"{last.status}: {last.reason}"
             text = LOST.format(failed=len(lost), all=len(rollouts), times=turn + 1, why=why.rstrip(": "))
-            if len(lost) == len(rollouts) and all(REFUSED in one.verdict.notes for one in lost):
+            if len(lost) == len(rollouts) and all(one.verdict.refused for one in lost):
                 raise TrainingError(f"{text}; it refuses every one, and asking again would not change that")
             if turn == self.rl.judging.retries:
                 raise TrainingError(f"{text}; judging.failed_share is {self.rl.judging.failed_share:g}")
@@ -225,9 +224,9 @@ class GrpoTrainer(Trainer):
         for kind in ("simple", "complex"):
             rewards = [value for group in drawn if group.kind == kind for value in group.rewards]
             self._note(f"reward_{kind}", rewards)
-        for part in PARTS:
+        for part in SCORE_PARTS:
             self._note(part, [getattr(verdict, part) for verdict in verdicts])
-        for name, values in scores_by_part(rollout.verdict for rollout in rollouts).items():
+        for name, values in scores_by_member(rollout.verdict for rollout in rollouts).items():
             self._note(name, values)
         for name, values in shares_of_results(verdicts).items():
             self._note(name, values)

@@ -26,6 +26,7 @@ from earl.records import FIND
 from earl.sequence import TextTokenizer
 from earl.training.loop import Report
 from earl.training.sft.stage import PolicyStage
+from earl.training.sft.wordings import Rewording
 from earl.training.streams import derive_seed
 
 TASKS = tuple(BaseTasks.model_fields)
@@ -51,9 +52,15 @@ def train_base(recipe: BaseRecipe) -> Report:
     units = base_units(recipe, stage.sources)
     write = _writer(recipe, stage.tokenizer)
 
+    rewording = Rewording(recipe.data.wordings, derive_seed(recipe.run.seed, "wordings"))
+
     def encode(name: str, index: int) -> list[Example]:
         task, _, source = name.partition(":")
-        return [write(task, stage.sources[source][row], part) for row, part in units[name][index]]
+        examples = []
+        for number, (row, part) in enumerate(units[name][index]):
+            edit = rewording(stage.sources[source][row], part=number, questions=task in ASKED)
+            examples.append(write(task, edit, part))
+        return examples
 
     asked = [task for task in TASKS if getattr(recipe.tasks, task) > 0]
 
@@ -63,7 +70,8 @@ def train_base(recipe: BaseRecipe) -> Report:
         task = able[index % len(able)]
         return task, write(task, edit, parts[task][index // len(able) % len(parts[task])])
 
-    return stage.train(base_mixture(recipe, stage.sources, units), encode, stage.validator(held_back))
+    mixture = rewording.mixture = base_mixture(recipe, stage.sources, units)
+    return stage.train(mixture, encode, stage.validator(held_back))
 
 
 def _writer(recipe: BaseRecipe, tokenizer: TextTokenizer) -> Callable[[str, Edit, int], Example]:

@@ -12,6 +12,7 @@ from earl.data.shards import Edit
 from earl.sequence import Prefill
 from earl.training.loop import Report
 from earl.training.sft.stage import PolicyStage
+from earl.training.sft.wordings import Rewording
 from earl.training.streams import derive_seed
 
 MeasureEdits = Callable[[Any, int], dict[str, float]]
@@ -41,8 +42,12 @@ def train_sft(recipe: SftRecipe, *, measure_edits: MeasureEdits | None = None) -
             score_forced=recipe.score_forced,
         )
 
+    rewording = Rewording(recipe.data.wordings, derive_seed(recipe.run.seed, "wordings"))
+
     def encode(name: str, index: int) -> list[Example]:
-        return [example(stage.sources[name][row]) for row in bundles[name][index]]
+        rows = bundles[name][index]
+        edits = [rewording(stage.sources[name][row], part=number) for number, row in enumerate(rows)]
+        return [example(edit) for edit in edits]
 
     validator = stage.validator(lambda _, edit: (edit.family, example(edit)))
     edits = recipe.validation.edits if measure_edits else 0
@@ -60,6 +65,7 @@ def train_sft(recipe: SftRecipe, *, measure_edits: MeasureEdits | None = None) -
         {name: recipe.data.sources[name].weight for name in bundles},
         seed=derive_seed(recipe.run.seed, "mixture"),
     )
+    rewording.mixture = mixture
     return stage.train(mixture, encode, validate if validator or edits else None)
 
 

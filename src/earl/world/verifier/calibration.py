@@ -104,6 +104,8 @@ class Calibration:
                         "after": after,
                         "overall": round(case.score(after=after), 3),
                         "status": verdict.status,
+                        "outcome": verdict.outcome,
+                        "why": verdict.why,
                         "notes": dict(verdict.notes),
                     }
                 )

@@ -58,7 +58,7 @@ class SceneVerifier:
         """Verdicts in the order of the attempts.
 
         An instruction that speaks of something that its source does not show gives the status
-        "unusable", with a note why: that is one attempt's trouble, not the batch's.
+        "unusable" and says why: that is one attempt's trouble, not the batch's.
 
         Raises:
             InstructionError: an instruction is in none of the world's wordings.
@@ -81,16 +81,12 @@ class SceneVerifier:
             if expected is None:
                 raise InstructionError("nothing in this image allows what is asked")
         except InstructionError as problem:
-            return Verdict("unusable", notes={"why": str(problem)})
+            return Verdict("unusable", why=str(problem))
         try:
             edited = perceive(edited_pixels, prior=expected)
         except ImageError as problem:
-            notes: dict[str, float | str] = {
-                "exact": 0.0,
-                "result": "damaged",
-                "why": f"the edited image is unfit: {problem}",
-            }
-            return Verdict("ok", 0.0, 0.0, 0.0, 0.0, notes=notes)
+            why = f"the edited image cannot be judged: {problem}"
+            return Verdict("ok", 0.0, 0.0, 0.0, 0.0, outcome="damaged", exact=False, why=why)
         return _verdict(request, source, edited, to_working(source_pixels), to_working(edited_pixels))
 
     def _source(self, pixels: NDArray[np.uint8]) -> Perception:
@@ -118,40 +114,36 @@ def _verdict(
         over_editing = min(over_editing, score(drift, UNTOUCHED))
     natural, unharmed, measures = _unharmed(edited)
     exact = outcome.exact and min(over_editing, natural, unharmed) >= EXACT_LEAST
-    notes: dict[str, float | str] = {
-        "exact": float(exact),
-        "result": "damaged" if outcome.exact and not exact else outcome.result,
-        "why": outcome.why,
-        **measures,
-    }
     return Verdict(
         "ok",
         edit_success=outcome.edit_success,
         over_editing=over_editing,
         naturalness=natural,
         artifacts=unharmed,
-        notes=notes,
+        outcome="damaged" if outcome.exact and not exact else outcome.result,
+        exact=exact,
+        why=outcome.why,
+        notes=measures,
     )
 
 
-def _unharmed(seen: Perception) -> tuple[float, float, dict[str, float]]:
+def _unharmed(seen: Perception) -> tuple[float, float, dict[str, float | str]]:
     """Naturalness, artifacts, and the measures behind them."""
     everywhere, somewhere = residual_measures(seen.residual)
     wear = max(seen.wear.values(), default=0.0)
     artifacts = min(score(somewhere, ARTIFACTS), score(wear, WEAR))
-    measures = {"residual": round(everywhere, 4), "worst_blob": round(somewhere, 4), "wear": round(wear, 4)}
+    measures: dict[str, float | str] = {
+        "residual": round(everywhere, 4),
+        "worst_blob": round(somewhere, 4),
+        "wear": round(wear, 4),
+    }
     return score(everywhere, NATURALNESS), artifacts, measures
 
 
 def _quality(image: Image) -> Verdict:
     naturalness, artifacts, measures = _unharmed(perceive(_pixels(image)))
-    return Verdict(
-        "ok", naturalness=naturalness, artifacts=artifacts, notes=measures | {"why": _listed(measures)}
-    )
-
-
-def _listed(measures: dict[str, float]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in measures.items())
+    why = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in measures.items())
+    return Verdict("ok", naturalness=naturalness, artifacts=artifacts, why=why, notes=measures)
 
 
 def score(measure: float, corners: Sequence[tuple[float, float]]) -> float:

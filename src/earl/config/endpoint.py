@@ -1,0 +1,69 @@
+"""Models behind OpenAI-compatible endpoints: judges, and writers of reasoning."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from earl.config.settings import Count, Seconds, Settings, Steps
+
+
+class EndpointSettings(Settings):
+    """A model behind an OpenAI-compatible endpoint, and how it is asked."""
+
+    url: str = Field(description="base of the API, as http://host:8000/v1")
+    model: str | None = Field(default=None, description="the model's name there (default: the only one)")
+    key_env: str | None = Field(
+        default=None, description="environment variable that holds the key; none is sent without"
+    )
+    concurrency: Count = Field(default=32, description="questions in flight")
+    timeout: Seconds = Field(default=60.0, description="seconds for one request")
+    deadline: Seconds = Field(default=180.0, description="seconds for one question with all its retries")
+    retries: Steps = Field(default=4, description="after HTTP 429, 5xx and time-outs")
+    temperature: Literal["server"] | float = Field(
+        default=0.0, description="of the model, 0 to 2; server: send none and leave the server's own"
+    )
+    max_tokens: Steps = Field(default=1024, description="ids of one answer, at most; 0 sends no limit")
+    max_tokens_name: Literal["max_completion_tokens", "max_tokens"] = Field(
+        default="max_completion_tokens", description="what the server calls that limit"
+    )
+    seed: int | None = Field(default=None, description="sent along")
+    extra: dict[str, Any] = Field(
+        default_factory=dict, description="more fields of the request's body, as they are"
+    )
+
+    @model_validator(mode="after")
+    def _endpoint(self) -> EndpointSettings:
+        if not self.url.startswith(("http://", "https://")):
+            raise ValueError(f"url = {self.url!r}: expected http:// or https://")
+        if self.temperature != "server" and not 0 <= self.temperature <= 2:
+            raise ValueError(f"temperature = {self.temperature:g}: expected 0 to 2, or 'server'")
+        return self
+
+
+class JudgeSettings(EndpointSettings):
+    """A multimodal model that scores edits, and how it is asked."""
+
+    prompts: str | None = Field(default=None, description="folder of own questions")
+    samples: Count = Field(default=1, description="answers averaged; needs a temperature above 0")
+    swap: bool = Field(default=False, description="ask in both orders of the images and average")
+    structured: bool = Field(default=False, description="ask for the JSON schema of the answer")
+    expected: bool = Field(
+        default=False, description="mean score under the token log-probabilities in place of the one written"
+    )
+
+    @model_validator(mode="after")
+    def _answers_differ(self) -> JudgeSettings:
+        if self.samples > 1 and self.temperature == 0:
+            raise ValueError(f"samples = {self.samples} with temperature = 0 gives the same answer each time")
+        return self
+
+
+class WriterSettings(EndpointSettings):
+    """A multimodal model that writes chains of thought or instructions."""
+
+    prompts: str | None = Field(default=None, description="folder of own wording")
+    attempts: int = Field(default=3, ge=1, le=20, description="answers to one question, at most")
+    timeout: Seconds = Field(default=120.0, description="seconds for one request")
+    deadline: Seconds = Field(default=300.0, description="seconds for one question with all its retries")

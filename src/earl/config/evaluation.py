@@ -1,0 +1,38 @@
+"""How an evaluation runs: stages, best of N, metrics."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from earl.config.settings import Count, Settings
+
+Stage = Literal["edits", "verdicts", "tables"]
+LearnedMetric = Literal["lpips", "clip", "fid"]
+
+
+class EvaluationSettings(Settings):
+    """What is made of each task of a benchmark, and how far an evaluation goes."""
+
+    name: str | None = Field(
+        default=None, description="what is evaluated, in tables (default: the model or the folder)"
+    )
+    area: int | None = Field(default=None, ge=64, description="px² of the images (default: the model's own)")
+    best_of: int = Field(default=1, ge=1, le=64, description="images drawn for a task; the best is kept")
+    batch: Count = Field(default=16, description="edits made together; changes speed, never the images")
+    until: Stage = Field(default="tables", description="last stage of this run")
+    ask_again: bool = Field(
+        default=False, description="ask again where the verifier's answer could not be used"
+    )
+    metrics: tuple[LearnedMetric, ...] = Field(
+        default=(), description="learned metrics beside PSNR, SSIM and L1 to the target"
+    )
+    clip_model: str | None = Field(default=None, description="folder or cached hub id, for the metric clip")
+    confidence: float = Field(default=0.95, gt=0, lt=1, description="of the intervals")
+
+    @model_validator(mode="after")
+    def _clip(self) -> EvaluationSettings:
+        if self.clip_model is not None and "clip" not in self.metrics:
+            raise ValueError("clip_model is for the metric clip: name it in metrics, or leave both out")
+        return self

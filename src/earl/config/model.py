@@ -1,0 +1,48 @@
+"""Which model edits, where its parts come from, and what it runs on."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from earl.config.settings import Count, Settings
+
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+Memory = Annotated[str, Field(pattern=r"^\d+(\.\d+)?\s*[KMGT]i?B$")]
+
+
+class ModelSettings(Settings):
+    """A model to edit with."""
+
+    model: str = Field(
+        default="world", description="name of a registered model, a folder, or a hub id owner/name"
+    )
+    revision: str | None = Field(default=None, description="branch, tag or commit of a hub id")
+    tokenizer: str | None = Field(default=None, description="take the text tokenizer from this model")
+    vision: str | None = Field(default=None, description="take the vision tokenizer from this model")
+    device: Device = Field(default="auto", description="auto (CUDA where there is one), cpu, cuda or cuda:1")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="of the policy; auto: bfloat16 on CUDA, else as stored"
+    )
+    quantize: Literal["int8", "int4"] | None = Field(
+        default=None, description="hold the policy's matrices in 8 or 4 bits (earl[quant])"
+    )
+    device_map: Literal["auto"] | dict[str, str] | None = Field(
+        default=None, description="auto: spread the policy's layers over the GPUs; or a device for each block"
+    )
+    max_memory: dict[str, Memory] | None = Field(
+        default=None, description="of each device for device_map = 'auto', as {0 = '10GiB', cpu = '30GiB'}"
+    )
+    engine: Literal["earl", "vllm"] = Field(default="earl", description="what samples the codes")
+    max_batch: Count = Field(default=128, description="completions in progress at once (memory)")
+
+    @model_validator(mode="after")
+    def _fits(self) -> ModelSettings:
+        if self.device_map is not None and self.quantize is not None:
+            raise ValueError("quantize works on one device: leave out quantize or device_map")
+        if self.max_memory is not None and self.device_map != "auto":
+            raise ValueError("max_memory needs device_map = 'auto'")
+        if self.engine == "vllm" and (self.device_map is not None or self.quantize is not None):
+            raise ValueError("device_map and quantize are for engine = 'earl'; vLLM places weights itself")
+        return self

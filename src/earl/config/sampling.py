@@ -1,0 +1,51 @@
+"""How ids are drawn from a policy."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from earl.config.settings import Count, Seed, Settings
+
+
+class DrawSettings(Settings):
+    """The distribution that ids are drawn from. Defaults are the paper's (arXiv 2508.01119)."""
+
+    temperature: float = Field(default=1.0, gt=0, le=100, description="logits are divided by it")
+    top_k: int = Field(default=2048, ge=0, description="draw among so many likeliest ids; 0 keeps all")
+    top_p: float = Field(
+        default=1.0, gt=0, le=1, description="draw among the likeliest ids with this share of the probability"
+    )
+    max_text_tokens: Count = Field(default=1024, description="ids of text before the image, at most")
+
+
+class SamplingSettings(DrawSettings):
+    """How an edit is sampled. The same settings and seed give the same image."""
+
+    seed: Seed = Field(default=0, description="of the first image; the next ones count up from it")
+    greedy: bool = Field(
+        default=False, description="always the likeliest id; temperature then only scales log-probabilities"
+    )
+    guidance: float = Field(
+        default=1.0,
+        ge=1,
+        le=100,
+        description="classifier-free guidance of image codes away from the negative instruction; 1: none; "
+        "above 1 doubles the work",
+    )
+    negative_instruction: str | None = Field(
+        default=None, description="what guidance leads away from (default: keep the image as it is)"
+    )
+    reasoning: bool = Field(default=False, description="let the model write a chain of thought first")
+
+    @property
+    def guided(self) -> bool:
+        """Whether samples are drawn with guidance."""
+        return self.guidance != 1.0
+
+    @model_validator(mode="after")
+    def _negative_needs_guidance(self) -> SamplingSettings:
+        if self.negative_instruction is not None and not self.guided:
+            raise ValueError(
+                "negative_instruction names what guidance leads away from: give guidance above 1, or neither"
+            )
+        return self

@@ -1,0 +1,90 @@
+"""Base class of all settings, and the number types that they share."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from earl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+Rate = Annotated[float, Field(gt=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Steps = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class Settings(BaseModel):
+    """A group of settings: frozen, no unknown keys, no silent conversions between types.
+
+    Recipes hold settings, functions take them, and the command line makes its options from their fields.
+
+    Raises:
+        ConfigError: an unknown name (the nearest real one is named), a value of another type or out of its
+            range, or fields that disagree.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, validate_default=True
+    )
+
+    if not TYPE_CHECKING:
+
+        def __init__(self, **values: Any) -> None:
+            try:
+                super().__init__(**values)
+            except ValidationError as error:
+                raise ConfigError(explain(type(self), error)) from error
+
+        __init__.__pydantic_base_init__ = True  # sections inside a recipe are made without it
+
+    def replace(self, **changes: Any) -> Self:
+        """The same settings with some changed, checked again. Raises ConfigError."""
+        return type(self)(**{**dict(self), **changes})
+
+
+def explain(schema: type[Settings], error: ValidationError) -> str:
+    """The first thing that is wrong, in one sentence."""
+    # An unknown key first: a missing or default field next to it is often only its consequence.
+    problem = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {where!r}; {_nearest(schema, where)}"
+    if problem["type"] == "missing":
+        return f"key {where!r} is missing and has no default"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return f"{where}: {message}" if where else message
+    return f"{where} = {problem['input']!r}: {message}"
+
+
+def _nearest(schema: type[Settings], key: str) -> str:
+    names = list(_dotted_names(schema))
+    close = difflib.get_close_matches(key, names, n=1, cutoff=0.6)
+    if not close:  # the right name in the wrong section, or a section left out
+        leaf = key.rpartition(".")[2]
+        leaves = {name.rpartition(".")[2]: name for name in reversed(names)}
+        close = [leaves[name] for name in difflib.get_close_matches(leaf, leaves, n=1, cutoff=0.6)]
+    if close:
+        return f"did you mean {close[0]!r}?"
+    parent = key.rpartition(".")[0]
+    siblings = [name for name in names if name.rpartition(".")[0] == parent] or [
+        name for name in names if "." not in name
+    ]
+    return f"known keys there: {', '.join(siblings)}"
+
+
+def _dotted_names(schema: type[BaseModel], prefix: str = "") -> Iterable[str]:
+    for name, field in schema.model_fields.items():
+        yield prefix + name
+        named = "<name>." if get_origin(field.annotation) is dict else ""
+        for inner in (field.annotation, *get_args(field.annotation)):
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                yield from _dotted_names(inner, f"{prefix}{name}.{named}")

@@ -1,0 +1,201 @@
+"""The language of requests: what is written is read back, nothing is ambiguous, the held-out part stays out."""
+
+import re
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from earl.errors import DataError, InstructionError
+from earl.world import FAMILIES, sample_task
+from earl.world.goals import check
+from earl.world.language import (
+    OTHER,
+    Request,
+    equal,
+    frames,
+    from_json,
+    grammar,
+    heldout,
+    heldout_words,
+    name_solids,
+    other,
+    parse,
+    phrase,
+    to_json,
+    vary,
+    words,
+)
+from earl.world.language.cores import CORES, STYLE_SENTENCES
+from earl.world.language.drawing import draw_wording
+from earl.world.language.writing import Writer, held_out_pair
+from earl.world.wordings import WORDINGS, reword
+
+WORD = re.compile(r"[a-z0-9']+")
+
+
+def words_of(texts) -> set[str]:
+    return {word for text in texts for word in WORD.findall(re.sub(r"\{\w+\}", " ", text))}
+
+
+def trained_words() -> set[str]:
+    tables = [v for k, v in vars(words).items() if isinstance(v, dict) and k.isupper()]
+    texts = [
+        text
+        for table in tables
+        for texts in table.values()
+        for text in ([texts] if isinstance(texts, str) else texts)
+    ]
+    texts += [t for v in vars(words).values() if isinstance(v, tuple) for t in v]
+    texts += [t for v in vars(frames).values() if isinstance(v, tuple) for t in v]
+    texts += [t for texts in STYLE_SENTENCES.values() for t in texts]
+    for cores in CORES.values():
+        texts += [cores.subject, *cores.do, *cores.done, *cores.act, *cores.whole]
+        texts += [grammar.gerund(core) for template in cores.do for core in grammar.expand(template)]
+    found = words_of(texts)
+    return found | {word + "s" for word in found} | {"a", "an", "the"}
+
+
+def named(seed: int, split="train", families=None):
+    task = sample_task(seed, split, families)
+    return task, name_solids(task.request, task.source, task.target)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_written_is_read_back(family):
+    rng = np.random.default_rng(1)
+    wrong = Counter()
+    for seed in range(60):
+        _, names = named(seed, families=[family])
+        request = vary(names, rng, plain=0.3)
+        for _ in range(3):
+            try:
+                text = Writer(rng).sentence(request)
+                wrong["unread"] += not equal(parse(text), request)
+                assert equal(parse(phrase(request, rng)), request)
+            except InstructionError:
+                wrong["refused"] += (
+                    1  # a slip of the keyboard beyond reading, or a word order that is refused
+                )
+    assert wrong["unread"] == 0 and wrong["refused"] <= 20
+
+
+@pytest.mark.parametrize("wordings", WORDINGS)
+def test_reworded_tasks_keep_their_target_and_are_read_back(wordings):
+    for seed in range(80):
+        task = reword(sample_task(seed, "test"), wordings, seed=4)
+        assert check(task.request, task.source, task.target).exact, task.instruction
+        assert equal(parse(task.instruction), task.request), task.instruction
+        assert task == reword(sample_task(seed, "test"), wordings, seed=4)
+
+
+def test_unknown_wordings_are_refused():
+    with pytest.raises(DataError, match="unknown wordings"):
+        reword(sample_task(0, "test"), "strange")
+
+
+def test_no_pattern_has_two_meanings():
+    for symbols, readings in grammar.table().items():
+        for one in readings:
+            for two in readings:
+                if (one.op, one.slots) != (two.op, two.slots):
+                    fixed = zip(one.slots, two.slots, strict=True)
+                    assert any(a[0] == "=" and b[0] == "=" and a != b for a, b in fixed), (symbols, one, two)
+
+
+def test_every_operation_has_many_constructions():
+    for op, cores in CORES.items():
+        assert len({grammar._symbols(text) for text in grammar.sentences(op, cores, framed=False)}) >= 25, op
+        assert len(heldout.SENTENCES[op]) >= 8, op
+    assert len(trained_words()) >= 500
+
+
+def test_held_out_constructions_are_new_and_their_words_are_not():
+    trained = {
+        grammar._symbols(text)[0] for op, cores in CORES.items() for text in grammar.sentences(op, cores)
+    }
+    known = trained_words()
+    for templates in heldout.CONSTRUCTIONS.values():
+        for text in (text for template in templates for text in grammar.expand(template)):
+            assert grammar._symbols(text)[0] not in trained, text
+    for templates in heldout.SENTENCES.values():
+        assert words_of(templates) <= known
+    assert words_of((*heldout.GREETINGS, *heldout.FAREWELLS, *heldout.JOINTS)) <= known
+    assert not set(heldout.GREETINGS) & set(frames.GREETINGS) and not set(heldout.JOINTS) & set(frames.JOINTS)
+
+
+def test_unseen_words_are_in_no_sentence_of_training():
+    known = trained_words()
+    tables = (heldout_words.SHAPES, heldout_words.COLORS)
+    for text in (text for table in tables for texts in table.values() for text in texts):
+        assert len(words_of([text]) - known) == 1, text
+    assert not words_of(heldout_words.FILLERS) & known
+    for templates in heldout_words.VERBS.values():
+        for text in (text for template in templates for text in grammar.expand(template)):
+            assert len(words_of([text]) - known) == 1, text
+
+
+def test_pairs_that_are_held_out_are_not_drawn_in_training():
+    rng = np.random.default_rng(2)
+    held = [w for w in words.SHAPES["sphere"][1:] + words.COLORS["blue"][1:] if held_out_pair("color", w)]
+    assert held, "the test needs a pair"
+    writer, evaluator = Writer(rng), Writer(rng, "pairs")
+    for table, value in ((words.SHAPES, "sphere"), (words.COLORS, "blue")):
+        drawn = {writer.word(table, value, "color") for _ in range(400)}
+        assert drawn == set(table[value]) - set(held)
+        assert {evaluator.word(table, value, "color") for _ in range(400)} <= set(held) or drawn == set(
+            table[value]
+        )
+
+
+def test_sentences_that_ask_for_nothing():
+    train, held = (set(map(other._plain, f())) for f in (other.train_sentences, other.heldout_sentences))
+    assert not train & held and len(train) > 1000 and len(held) > 500
+    assert parse("add a dragon").op == OTHER and parse("Wie geht es dir?").op == OTHER
+    task = reword(sample_task(3, "test"), "other")
+    assert check(task.request, task.source, task.source).exact
+    assert not check(task.request, task.source, sample_task(3, "test").target).exact
+
+
+@pytest.mark.parametrize(
+    ("text", "op"),
+    [
+        ("the red box should be gone", "remove"),
+        ("please colour the ball blue", "color"),
+        ("let a tiny orange cylinder appear", "add"),
+        ("Could you get rid of the grene cone?", "remove"),
+        ("I'd like the purple chest to be yellow", "color"),
+        ("delete the second object from the right", "remove_nth"),
+        ("make the thing in front of the green ball blue", "color_related"),
+        ("cover the ball on the left with stripes", "stripe"),
+    ],
+)
+def test_everyday_sentences(text, op):
+    assert parse(text).op == op
+
+
+@pytest.mark.parametrize(
+    "text", ["", "remove", "remove the zebra", "the", "a cube the", "blue " * 300, "and then " * 200]
+)
+def test_what_is_no_request_is_refused(text):
+    with pytest.raises(InstructionError, match="wordings"):
+        parse(text)
+
+
+def test_a_request_survives_its_json_and_is_worded_anew():
+    rng = np.random.default_rng(3)
+    for seed in range(60):
+        task, names = named(seed)
+        assert from_json(to_json(names)) == names
+        drawn = {draw_wording(to_json(names), rng) for _ in range(6)}
+        assert len(drawn) > 2, task.instruction
+    assert draw_wording(to_json(name_solids(Request(OTHER), task.source, task.source)), rng)
+    assert draw_wording("find the red cube", rng).startswith("find ")
+
+
+def test_descriptions_name_one_solid():
+    for seed in range(80):
+        task, names = named(seed)
+        for refs in (names.names[field] for field in ("ref", "ref2", "ref3") if field in names.names):
+            found = {tuple(ref.find(task.source)) for ref in refs}
+            assert len(found) == 1 and len(next(iter(found))) == 1
