@@ -119,14 +119,14 @@ def new_folder(path: str | Path, *, kept: str = "") -> Iterator[Path]:
             yield fresh
             _settle(fresh)
             if place.exists():
-                os.rename(place, old)
+                os.replace(place, old)
                 try:
-                    os.rename(fresh, place)
+                    os.replace(fresh, place)
                 except OSError:
-                    os.rename(old, place)
+                    os.replace(old, place)
                     raise
             else:
-                os.rename(fresh, place)
+                os.replace(fresh, place)
             sync(place.parent)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)

@@ -1,7 +1,6 @@
 """Writing results: never over an existing file unasked, never half a file."""
 
 import errno
-import json
 import os
 
 import pytest
@@ -20,9 +19,9 @@ def test_an_existing_file_is_refused_before_any_work(tmp_path):
     assert there.read_bytes() == b"precious"
 
 
-def test_missing_folders_are_made_and_nothing_is_left_in_them(tmp_path):
-    [path] = outputs.claim([tmp_path / "x" / "y" / "a.json"], force=False)
-    assert list(path.parent.iterdir()) == []
+def test_a_claim_leaves_nothing(tmp_path):
+    outputs.claim([tmp_path / "x" / "y" / "a.json"], force=False)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_is_no_file(tmp_path):
@@ -32,7 +31,7 @@ def test_a_folder_is_no_file(tmp_path):
 
 def test_a_file_in_the_way_of_a_folder(tmp_path):
     (tmp_path / "a").write_text("")
-    with pytest.raises(OutputError, match="cannot write into"):
+    with pytest.raises(OutputError, match="is a file where a folder is needed"):
         outputs.claim([tmp_path / "a" / "b.png"], force=False)
 
 
@@ -59,23 +58,24 @@ def test_every_image_type_is_written(tmp_path, suffix):
 
 
 def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
-    path = tmp_path / "a.json"
-    outputs.write_json({"a": 1}, path)
+    path = tmp_path / "a.png"
+    outputs.write_image(Image.new("RGB", (8, 8), "red"), path)
+    before = path.read_bytes()
 
     def full(source, target):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(outputs.os, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OutputError, match="No space left on device"):
-        outputs.write_json({"a": 2}, path)
-    assert json.loads(path.read_text()) == {"a": 1}
-    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+        outputs.write_image(Image.new("RGB", (8, 8), "blue"), path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
 
 
 def test_written_files_have_the_usual_permissions(tmp_path):
     (tmp_path / "plain").write_text("")
-    outputs.write_json([], tmp_path / "a.json")
-    assert (tmp_path / "a.json").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    outputs.write_image(Image.new("RGB", (8, 8)), tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_side_by_side_and_sheet_have_room_for_all():

@@ -12,7 +12,7 @@ import torch
 import earl
 from earl.cli import main
 from earl.convert import merge_policies
-from earl.errors import CheckpointError, ConfigError, EarlError, ModelFormatError
+from earl.errors import ConfigError, EarlError, ModelFormatError, OutputError
 from earl.models.resolve import resolve_model
 from earl.policy import create_policy, save_policy
 from earl.sequence import TextTokenizer, train_text_tokenizer
@@ -128,6 +128,6 @@ def test_what_is_there_stays(models: Path, tmp_path: Path, monkeypatch: pytest.M
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("earl.policy.saving.save_torch_state_dict", full)
-    with pytest.raises(CheckpointError, match="No space left"):
+    with pytest.raises(OutputError, match="No space left"):
         merge_policies(parts[::-1], tmp_path / "out", force=True)
     assert (tmp_path / "out" / "policy" / "model.safetensors").read_bytes() == before

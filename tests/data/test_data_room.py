@@ -27,7 +27,7 @@ from earl.data.examples import (
 from earl.data.mixture import Mixture
 from earl.data.shards import Edit, load_shards, start_folder, write_shard
 from earl.data.stream import TokenStream
-from earl.errors import CheckpointError, ConfigError, DataError
+from earl.errors import ConfigError, DataError, OutputError
 from earl.sequence import TextTokenizer, parse_completion, train_text_tokenizer, write_prompt
 from earl.world import render, sample_group
 from earl.world.shards import WorldData, prepare_world
@@ -333,7 +333,7 @@ def test_full_disk_while_writing_a_shard(shards: Path, monkeypatch: pytest.Monke
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("datasets.Dataset.save_to_disk", full)
-    with pytest.raises(CheckpointError, match=r"shard-00002.*No space left"):
+    with pytest.raises(OutputError, match=r"shard-00002.*No space left"):
         write_shard(shards, 2, [edit()], split="train")
     assert len(load_shards(shards)) == 5
 

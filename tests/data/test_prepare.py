@@ -20,7 +20,7 @@ from earl.data.examples import edit_example, whole_example
 from earl.data.prepare import REJECTED, Preparation, mask_box, prepare_source
 from earl.data.shards import load_shards
 from earl.data.sources import SOURCES, open_source
-from earl.errors import DataError
+from earl.errors import DataError, OutputError
 from earl.records import Box
 from earl.sequence import parse_completion, train_text_tokenizer
 from earl.vision import create_vision_tokenizer, resize_pair
@@ -277,7 +277,7 @@ def test_one_process_at_a_time(tmp_path):
     prepare_source(open_source("omniedit", path=path), tmp_path / "out", Marks(), SMALL)
     with (tmp_path / "out" / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(DataError, match="another process"):
+        with pytest.raises(OutputError, match="another process"):
             prepare_source(open_source("omniedit", path=path), tmp_path / "out", Marks(), SMALL)
 
 
@@ -304,7 +304,7 @@ def work(out, fatal):
         def wrapped(*a, **k):
             step(); result = real(*a, **k); step(); return result
         setattr(owner, name, wrapped)
-    for owner, name in ((os, "replace"), (shutil, "rmtree"), (prepare, "_append"), (Path, "write_text"),
+    for owner, name in ((os, "replace"), (shutil, "rmtree"), (prepare, "append_lines"), (os, "fsync"),
                         (shards.Dataset, "save_to_disk"), (Marks, "encode")):
         before_and_after(owner, name)
     prepare.prepare_source(open_source(str(root / "data")), out, Marks(), settings)
@@ -343,7 +343,7 @@ def test_killed_at_any_moment_nothing_is_lost_or_doubled(tmp_path):
     lines[4] = json.dumps({"id": "bad", "source": "nowhere.png", "instruction": "x"})
     table.write_text("\n".join(lines))
     run = subprocess.run(
-        [sys.executable, "-c", KILLER, str(tmp_path), str(Path(__file__).parent)],
+        [sys.executable, "-c", KILLER, str(tmp_path), str(Path(files.__file__).parent)],
         capture_output=True,
         text=True,
         timeout=600,

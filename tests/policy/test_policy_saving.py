@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import earl.policy.saving as saving
-from earl.errors import CheckpointError, ConfigError, ModelFormatError, ModelNotFoundError
+from earl.errors import ConfigError, ModelFormatError, ModelNotFoundError, OutputError
 from earl.models.resolve import resolve_model
 from earl.policy import add_lora, create_policy, load_policy, save_policy
 
@@ -20,7 +20,7 @@ def test_a_full_disk_leaves_the_old_model(tmp_path, ids, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(saving, "save_torch_state_dict", full)
-    with pytest.raises(CheckpointError, match="No space left"):
+    with pytest.raises(OutputError, match="No space left"):
         save_policy(new, tmp_path / "p")
     assert [path.name for path in tmp_path.iterdir()] == ["p"]
     assert torch.equal(load_policy(tmp_path / "p").lm_head.weight, old.lm_head.weight)
@@ -48,7 +48,7 @@ def test_weights_are_as_readable_as_the_folder_they_lie_in(tmp_path, ids):
 
 def test_saving_where_a_file_stands_in_the_way(tmp_path, ids):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(CheckpointError, match="could not save"):
+    with pytest.raises(OutputError, match="is a file where a folder is needed"):
         save_policy(create_policy("tiny", ids, seed=1), tmp_path / "file" / "p")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from earl.errors import CheckpointError
+from earl.errors import CheckpointError, OutputError
 from earl.policy import create_policy
 from earl.sequence import Vocabulary
 from earl.training import checkpoint
@@ -51,7 +51,7 @@ def test_full_disk_leaves_the_previous_one_intact(
         monkeypatch.setattr(checkpoint, "save_file", full)
     else:
         monkeypatch.setattr(os, where, full)
-    with pytest.raises(CheckpointError, match=r"step-00000002.*No space left.*intact"):
+    with pytest.raises(OutputError, match=r"step-00000002.*No space left.*intact"):
         save_snapshot(tmp_path, snapshot(2))
     monkeypatch.undo()
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000001"]

@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import Emu3VQVAE
 
-from earl.errors import CheckpointError, ConfigError, ModelFormatError, ModelNotFoundError, SequenceError
+from earl.errors import ConfigError, ModelFormatError, ModelNotFoundError, OutputError, SequenceError
 from earl.vision import (
     VisionTokenizer,
     create_vision_tokenizer,
@@ -190,7 +190,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(loading, "save_file", full)
-    with pytest.raises(CheckpointError, match="No space left"):
+    with pytest.raises(OutputError, match="No space left"):
         save_vision_tokenizer(create_vision_tokenizer(2, **TINY), tmp_path)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 

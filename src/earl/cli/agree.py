@@ -25,10 +25,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from earl.cli.outputs import claim, write_json
+    from earl.cli.outputs import claim
     from earl.errors import ConfigError
     from earl.evaluation.agreement import agreement, agreement_text, judge_ratings, read_ratings
     from earl.evaluation.tables import judge_name
+    from earl.files import write_json
     from earl.records import SCORES
 
     unknown = sorted(set(options.scores or ()) - set(SCORES))
@@ -49,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
         )
     found = agreement(edits, verdicts) | {"verifier": identity}
     if file:
-        write_json(found, file)
+        write_json(file, found)
     print(f"{judge_name(found)} and the ratings of {len(edits)} edits in {options.ratings}")
     print(agreement_text(found, scores=options.scores or SCORES[:3]))
     return 0

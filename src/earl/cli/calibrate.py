@@ -30,7 +30,8 @@ def run(options: argparse.Namespace) -> int:
     import numpy as np
 
     import earl
-    from earl.cli.outputs import claim, write_json
+    from earl.cli.outputs import claim
+    from earl.files import write_json
     from earl.world.verifier.calibration import calibrate, format_report
 
     file = claim([options.json], force=options.force)[0] if options.json else None
@@ -52,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
         settings = {name: getattr(options, name) for name in ("num", "seed", "through")}
         versions = {"earl": earl.__version__, "python": platform.python_version(), "numpy": np.__version__}
         report |= {**settings, "resolution": side, "seconds": round(seconds, 1), "versions": versions}
-        write_json(report, file)
+        write_json(file, report)
     passed = f", and again after a pass through {options.through}" if options.through else ""
     print(f"{len(result.cases)} edits of {options.num} tasks, seed {options.seed}, {side} px{passed}\n")
     print(format_report(report))

@@ -59,10 +59,11 @@ def add_options_stats(parser: argparse.ArgumentParser) -> None:
 
 
 def run_stats(options: argparse.Namespace) -> int:
-    from earl.cli.outputs import claim, claim_images, write_json
+    from earl.cli.outputs import claim, claim_images
     from earl.data.shards import load_shards
     from earl.data.stats import shard_stats
     from earl.errors import ConfigError
+    from earl.files import write_json
 
     if options.sheet and not options.vision:
         raise ConfigError("--sheet needs --vision: the vision tokenizer that made the codes")
@@ -78,7 +79,7 @@ def run_stats(options: argparse.Namespace) -> int:
     stats = shard_stats(shards, tokenizer)
     _print(stats)
     if report:
-        write_json(stats.to_dict(), report)
+        write_json(report, stats.to_dict())
     if sheet:
         _write_sheet(shards, options, sheet)
     return 0
@@ -145,8 +146,9 @@ def add_options_overlap(parser: argparse.ArgumentParser) -> None:
 
 
 def run_overlap(options: argparse.Namespace) -> int:
-    from earl.cli.outputs import claim, write_json
+    from earl.cli.outputs import claim
     from earl.data.overlap import find_overlap, fingerprints
+    from earl.files import write_json
 
     out = claim([options.out], force=options.force)[0] if options.out else None
     train, evaluation = fingerprints(options.train), fingerprints(options.evaluation)
@@ -161,7 +163,7 @@ def run_overlap(options: argparse.Namespace) -> int:
     if len(matches) > 20:
         print(f"  and {len(matches) - 20} more; -o FILE writes all of them")
     if out:
-        write_json([_entry(match) for match in matches], out)
+        write_json(out, [_entry(match) for match in matches])
     return FOUND if matches else 0
 
 

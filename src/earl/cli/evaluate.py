@@ -43,8 +43,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from earl.cli.outputs import claim, write_json
+    from earl.cli.outputs import claim
     from earl.evaluation import format_results, format_table
+    from earl.files import write_json
     from earl.world.benchmark import WorldBenchmark, evaluate_world
 
     benchmark = WorldBenchmark(
@@ -69,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
 
         report = evaluate_world(shared.load_pipeline(options), benchmark, on_batch=batch_done)
     if file:
-        write_json(report, file)
+        write_json(file, report)
     how = "greedy" if options.greedy else f"temperature {options.temperature:g}"
     how += f", guidance {options.guidance:g}" if options.guidance != 1 else ""
     seconds = report["seconds"]

@@ -20,8 +20,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from earl.cli.outputs import claim, write_json
+    from earl.cli.outputs import claim
     from earl.evaluation.compare import compare_runs, comparison_text
+    from earl.files import write_json
 
     file = claim([options.json], force=options.force)[0] if options.json else None
     comparison = compare_runs(
@@ -32,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
         across=options.across_verifiers,
     )
     if file:
-        write_json(comparison, file)
+        write_json(file, comparison)
     print(comparison_text(comparison))
     return 0
 
@@ -65,11 +66,11 @@ def add_options_table(parser: argparse.ArgumentParser) -> None:
 
 
 def run_table(options: argparse.Namespace) -> int:
-    from earl.cli.outputs import claim, write_json
+    from earl.cli.outputs import claim
     from earl.evaluation import papertable
     from earl.evaluation.folder import EvaluationFolder
-    from earl.evaluation.ledger import write_text
     from earl.evaluation.results import compile_results
+    from earl.files import write_json, write_text
 
     kinds = ("md", "tex", "csv", "json")
     names = [f"{options.out}.{kind}" for kind in kinds] if options.out else []
@@ -82,6 +83,6 @@ def run_table(options: argparse.Namespace) -> int:
         write_text(files[0], papertable.paper_markdown(rows))
         write_text(files[1], papertable.paper_latex(rows))
         write_text(files[2], papertable.paper_csv(rows))
-        write_json(papertable.paper_json(rows), files[3])
+        write_json(files[3], papertable.paper_json(rows))
     print(papertable.paper_text(rows))
     return 0

@@ -23,7 +23,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from earl.cli.outputs import claim, write_json
+    from earl.cli.outputs import claim
+    from earl.files import write_json
     from earl.pipeline import pick_device
     from earl.vision import load_vision_tokenizer
     from earl.world.tokenizer_benchmark import TokenizerBenchmark, evaluate_tokenizer, format_tokenizer
@@ -42,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
             eyes, benchmark, name=options.model, on_batch=lambda done: show("images", done, options.num)
         )
     if file:
-        write_json(report, file)
+        write_json(file, report)
     print(
         f"{options.model}: {options.num} scenes of the {options.split} split, seed {options.seed}, "
         f"{report['resolution']} px\n"

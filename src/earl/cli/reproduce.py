@@ -67,8 +67,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _show(matrix: Matrix, budget: Budget) -> int:
     """Print and write the tables of what is there."""
-    from earl.cli.outputs import write_json
     from earl.errors import DataError
+    from earl.files import write_json
     from earl.reproduce.tables import markdown, results
 
     scores, missing = matrix.scores(), matrix.missing()
@@ -77,7 +77,7 @@ def _show(matrix: Matrix, budget: Budget) -> int:
             f"{matrix.folder} holds no scores of this budget and these models; run it without --tables first"
         )
     found = results(scores, missing) | {"budget": budget.model_dump(mode="json")}
-    write_json(found, matrix.folder / "results.json")
+    write_json(matrix.folder / "results.json", found)
     text = markdown(scores, missing)
     (matrix.folder / "tables.md").write_text(text, encoding="utf-8")
     print(text)

@@ -23,8 +23,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from PIL import Image
 
-    from earl.cli.outputs import claim, claim_images, write_image, write_json
+    from earl.cli.outputs import claim, claim_images, write_image
     from earl.cli.sheets import contact_sheet
+    from earl.files import write_json
     from earl.world import render, sample_task
 
     folder = Path(options.out)
@@ -53,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
                 "target_scene": task.target.to_dict(),
             }
         )
-    write_json(records, folder / "tasks.json")
+    write_json(folder / "tasks.json", records)
     print(f"{len(tasks)} tasks in {folder}, described in {folder / 'tasks.json'}")
     if sheet:
         write_image(contact_sheet(rows), sheet)

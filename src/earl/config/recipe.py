@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from earl.config.settings import Settings, explain
 from earl.errors import ConfigError
+from earl.files import write_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -86,10 +87,7 @@ def load_recipe(schema: type[RecipeT], path: str | Path, overrides: Sequence[str
 
 def save_recipe(recipe: Settings, path: str | Path) -> Path:
     """Write the resolved recipe, every default spelt out, as TOML that `load_recipe` reads back."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(recipe_toml(recipe), encoding="utf-8")
-    return path
+    return write_text(path, recipe_toml(recipe))
 
 
 def recipe_toml(recipe: Settings) -> str:

@@ -21,6 +21,7 @@ from earl.convert.card import model_card
 from earl.convert.pickles import pickle_files, unpickle
 from earl.convert.probe import largest_difference, probe_logits, probe_text, probe_vision
 from earl.errors import ConfigError, ModelFormatError, OutputError
+from earl.files import new_folder
 from earl.models.catalogue import KNOWN
 from earl.models.resolve import (
     ALL_PARTS,
@@ -31,7 +32,7 @@ from earl.models.resolve import (
     resolve_model,
     split_revision,
 )
-from earl.policy import load_policy, replace_folder, save_policy
+from earl.policy import load_policy, save_policy
 from earl.sequence import TextTokenizer
 from earl.vision import load_vision_tokenizer, save_vision_tokenizer
 
@@ -81,7 +82,7 @@ def convert_model(
         OutputError: `target` exists, or is the source itself.
         ModelNotFoundError, ModelFormatError, TokenizerError: a part is missing or damaged, or parts that do
             not belong together, or the new folder answers otherwise than its source.
-        CheckpointError: the disk is full; `target` is as before.
+        OutputError: the disk is full; `target` is as before.
     """
     target = Path(target).expanduser()
     check_target(target, force)
@@ -102,12 +103,10 @@ def convert_model(
     with tempfile.TemporaryDirectory(dir=_existing(target), prefix=".earl-convert-") as room:
         places = {part: _plain(found.need(part), part, Path(room), allow_pickle) for part in parts}
 
-        def write(into: Path) -> None:
-            _write(into, done, found, places, dtype, temperature, say)
+        with new_folder(target) as fresh:
+            _write(fresh, done, found, places, dtype, temperature, say)
             name, at = split_revision(str(source), revision)
-            _describe(into, done, name, at, found)
-
-        replace_folder(target, write)
+            _describe(fresh, done, name, at, found)
     return done
 
 

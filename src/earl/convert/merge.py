@@ -19,8 +19,9 @@ from torch import Tensor
 from earl import __version__
 from earl.convert.folder import check_target
 from earl.errors import ConfigError, ModelFormatError
+from earl.files import new_folder
 from earl.models.resolve import FORMAT_VERSION, ModelFolder, resolve_model
-from earl.policy import load_policy, merged, replace_folder, save_policy
+from earl.policy import load_policy, merged, save_policy
 from earl.sequence import TextTokenizer
 from earl.vision import VisionTokenizer, load_vision_tokenizer, save_vision_tokenizer
 
@@ -55,7 +56,7 @@ def merge_policies(
             tokenizer of other codes.
         OutputError: `target` exists.
         ModelNotFoundError, TokenizerError: a part is missing or damaged.
-        CheckpointError: the disk is full; `target` is as before.
+        OutputError: the disk is full; `target` is as before.
     """
     target = Path(target).expanduser()
     check_target(target, force)
@@ -85,15 +86,13 @@ def merge_policies(
     eyes = _vision(vision if vision is not None else parts[0][0], tokenizer)
     meta = _meta(parts, found, tokenizer, policy, stored, eyes is not None)
 
-    def write(into: Path) -> None:
+    with new_folder(target) as into:
         save_policy(policy, into / "policy", dtype=stored, state_dict=summed)
         tokenizer.save(into)
         if eyes is not None:
             meta["area"] = int(first.meta.get("area") or eyes.area)
             save_vision_tokenizer(eyes, into / "vision", area=meta["area"])
         (into / "earl.json").write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
-
-    replace_folder(target, write)
     return meta
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from earl.data.shards import EditShards, load_shards
-from earl.errors import CheckpointError, DataError
+from earl.errors import DataError
+from earl.files import write_json, write_text
 
 CARD, README = "card.json", "README.md"
 _BATCH = 4096
@@ -34,7 +34,7 @@ def write_card(folder: str | Path, **facts: Any) -> dict[str, Any]:
 
     Raises:
         DataError: no shards.
-        CheckpointError: the card could not be written; the shards are whole.
+        OutputError: the card could not be written; the shards are whole.
     """
     folder = Path(folder)
     shards = load_shards(folder)
@@ -56,8 +56,8 @@ def write_card(folder: str | Path, **facts: Any) -> dict[str, Any]:
         "made_with": made_with,
         "made_by": _version(),
     }
-    _write(folder / CARD, json.dumps(card, indent=1, ensure_ascii=False) + "\n")
-    _write(folder / README, _page(folder.resolve().name, card))
+    write_json(folder / CARD, card)
+    write_text(folder / README, _page(folder.resolve().name, card))
     return card
 
 
@@ -148,17 +148,6 @@ def _page(name: str, card: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
-
-
-def _write(path: Path, text: str) -> None:
-    fresh = path.with_name(f".{path.name}")
-    try:
-        fresh.write_text(text, encoding="utf-8")
-        os.replace(fresh, path)
-    except OSError as error:
-        raise CheckpointError(
-            f"{path} could not be written: {error}; free some space and start again"
-        ) from error
 
 
 def _version() -> str:

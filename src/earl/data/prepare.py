@@ -9,9 +9,7 @@ batch of images, however large the source is.
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
@@ -20,10 +18,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from earl.data.card import drop_card, write_card
-from earl.data.shards import PART, Edit, only_one, shard_path, start_folder, write_shard
+from earl.data.shards import PART, Edit, shard_path, start_folder, write_shard
 from earl.data.sources import OpenedSource, Read
 from earl.data.tokenise import Encoder, Made, Preparation, make_edits, mask_box
 from earl.errors import DataError
+from earl.files import append_lines, clear_partial, only_one, write_text
 
 __all__ = ["REJECTED", "Counts", "Made", "Preparation", "Stage", "make_edits", "mask_box", "prepare_source"]
 
@@ -82,7 +81,7 @@ def prepare_source(
     Raises:
         DataError: the folder holds something else, another process writes to it, the source cannot be
             read on, no edit is left, or more than the allowed share was refused.
-        CheckpointError: the disk is full; what was written is intact.
+        OutputError: the disk is full; what was written is intact.
     """
     folder, settings = Path(folder), settings or Preparation()
     split = source.schema.split
@@ -150,7 +149,7 @@ def _shards(
         attached = {PART: json.dumps({**numbers, "made_by": _version()}), REJECTED: lines}
         drop_card(folder)
         write_shard(folder, counts.shards, edits, split=source.schema.split, attached=attached)
-        _append(folder, refused)
+        append_lines(folder / REJECTED, refused)
         counts.add(numbers)
         edits, refused, taken = [], [], 0
 
@@ -160,7 +159,7 @@ def _shards(
         taken, end = taken + made.reads, made.end
         so_far = Counts(edits=counts.edits + len(edits), rejected=counts.rejected + len(refused))
         if so_far.edits + so_far.rejected >= _SURE and so_far.share > settings.max_rejected:
-            _append(folder, refused)
+            append_lines(folder / REJECTED, refused)
             _check_share(so_far, folder, settings)
         if taken >= settings.shard_rows:
             write()
@@ -219,22 +218,14 @@ def _read_from(source: OpenedSource) -> str:
 
 def _continue(folder: Path) -> Counts:
     """Counts of the shards that are there; leftovers of a killed run are cleared away."""
-    for leftover in folder.glob(".partial-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+    clear_partial(folder)
     counts = Counts()
     lines = []
     while (shard := shard_path(folder, counts.shards)).is_dir():
         counts.add(json.loads((shard / PART).read_text(encoding="utf-8")))
         lines.append((shard / REJECTED).read_text(encoding="utf-8"))
-    fresh = folder / f".{REJECTED}"
-    fresh.write_text("".join(lines), encoding="utf-8")
-    os.replace(fresh, folder / REJECTED)
+    write_text(folder / REJECTED, "".join(lines))
     return counts
-
-
-def _append(folder: Path, refused: Sequence[dict[str, Any]]) -> None:
-    with (folder / REJECTED).open("a", encoding="utf-8") as file:
-        file.writelines(json.dumps(entry, ensure_ascii=False) + "\n" for entry in refused)
 
 
 def _check_share(counts: Counts, folder: Path, settings: Preparation) -> None:

@@ -6,13 +6,9 @@ complete or absent. Columns are those of `COLUMNS`.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +18,8 @@ from datasets import Dataset, Features, Value, concatenate_datasets, disable_pro
 from datasets import Sequence as Repeated
 from numpy.typing import NDArray
 
-from earl.errors import CheckpointError, DataError
+from earl.errors import DataError
+from earl.files import new_folder, write_json
 from earl.records import Box
 
 FORMAT = 1
@@ -248,21 +245,6 @@ def _open(shards: Sequence[Path], manifest: Mapping[str, Any], name: Path) -> Ed
     return EditShards(dataset, manifest, str(name))
 
 
-@contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """One process writes to a folder; the lock falls with the process that holds it.
-
-    Raises:
-        DataError: another holds it.
-    """
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise DataError(f"another process is preparing data in {folder}; wait for it") from error
-        yield
-
-
 def read_manifest(folder: Path) -> dict[str, Any]:
     """What `shards.json` says. Raises DataError."""
     try:
@@ -295,10 +277,7 @@ def start_folder(folder: Path, settings: Mapping[str, Any]) -> None:
                 "choose another folder or delete it"
             )
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{MANIFEST}"
-    partial.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    os.replace(partial, folder / MANIFEST)
+    write_json(folder / MANIFEST, manifest)
 
 
 def _is_empty(shard: Path) -> bool:
@@ -329,10 +308,9 @@ def write_shard(
             between the two leaves none.
 
     Raises:
-        CheckpointError: the disk is full or not writable; shards written before are intact.
+        OutputError: the disk is full or not writable; shards written before are intact.
     """
     final = shard_path(folder, index)
-    partial = folder / f".partial-{final.name}"
     rows = [
         {
             "id": edit.id,
@@ -364,20 +342,10 @@ def write_shard(
         features = Features({**features, **REQUEST})
     columns = {name: [row[name] for row in rows] for name in features}
     disable_progress_bars()
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
+    assert replacing or not final.exists()
+    with new_folder(final, kept="shards written before are intact") as fresh:
         if edits:
-            Dataset.from_dict(columns, features=features).save_to_disk(str(partial))
-        partial.mkdir(exist_ok=True)
+            Dataset.from_dict(columns, features=features).save_to_disk(str(fresh))
         for name, text in (attached or {}).items():
-            (partial / name).write_text(text, encoding="utf-8")
-        if replacing and final.exists():
-            os.replace(final, folder / f".partial-old-{final.name}")
-        os.replace(partial, final)
-        shutil.rmtree(folder / f".partial-old-{final.name}", ignore_errors=True)
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise CheckpointError(
-            f"shard {final} could not be written: {error}; free some space and start again"
-        ) from error
+            (fresh / name).write_bytes(text.encode("utf-8", "backslashreplace"))
     return final

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +23,8 @@ from typing import Any
 from PIL import Image
 
 from earl.errors import ConfigError, DataError, OutputError
-from earl.evaluation.ledger import Ledger, write_bytes, write_text, writing
+from earl.evaluation.ledger import Ledger
+from earl.files import only_one, write_bytes, write_text, writing
 
 MARKER = "evaluation.json"
 FORMAT = 1
@@ -111,17 +111,7 @@ class EvaluationFolder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes from writing here. Raises OutputError: one does already."""
-        try:
-            import fcntl
-        except ImportError:  # no such locks on this system
-            yield
-            return
-        with writing(self.path), (self.path / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise OutputError(f"another process works in {self.path}; wait for it to end") from error
-            file.write(str(os.getpid()))
+        with only_one(self.path):
             yield
 
 

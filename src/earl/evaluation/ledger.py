@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from earl.errors import DataError, OutputError
+from earl.errors import DataError
+from earl.files import append_lines, write_lines, writing
 
 Record = dict[str, Any]
 
@@ -56,17 +55,7 @@ class Ledger:
         """Add records; on disk when this returns. Raises OutputError: the disk is full, for one."""
         for record in records:
             assert record["key"] not in self._records, f"{record['key']} is recorded already"
-        text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-        with writing(self.path):
-            size = self.path.stat().st_size if self.path.exists() else 0
-            with self.path.open("ab") as file:
-                try:
-                    file.write(text.encode())
-                    file.flush()
-                    os.fsync(file.fileno())
-                except OSError:
-                    os.truncate(self.path, size)
-                    raise
+        append_lines(self.path, records)
         self._records.update((record["key"], record) for record in records)
 
     def drop(self, keys: Iterable[str]) -> None:
@@ -74,8 +63,7 @@ class Ledger:
         gone = set(keys) & set(self._records)
         if gone:
             left = {key: record for key, record in self._records.items() if key not in gone}
-            lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in left.values())
-            write_text(self.path, lines)
+            write_lines(self.path, left.values())
             self._records = left
 
     def _read(self) -> Iterator[Record]:
@@ -93,39 +81,3 @@ class Ledger:
             except (ValueError, KeyError, TypeError, AssertionError) as error:
                 raise DataError(f"{self.path}:{number} is no record; remove the line") from error
             yield record
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Write a file whole or not at all. Raises OutputError; an older file stays intact."""
-    return write_bytes(path, text.encode("utf-8"))
-
-
-def write_bytes(path: Path, content: bytes) -> Path:
-    """As `write_text`."""
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())  # before its name: after a power cut there is no empty file
-            mask = os.umask(0)
-            os.umask(mask)
-            os.chmod(name, 0o666 & ~mask)
-            os.replace(name, path)
-        finally:
-            Path(name).unlink(missing_ok=True)
-    return path
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """An OSError inside becomes an OutputError that names the file."""
-    try:
-        yield
-    except OSError as error:
-        why = error.strerror or error
-        raise OutputError(
-            f"cannot write {path}: {why}; what was made is kept, run the same command again"
-        ) from error

@@ -12,10 +12,10 @@ from earl.evaluation import tables
 from earl.evaluation.cards import card, chosen_cards
 from earl.evaluation.compare import compare_runs, comparison_notes, difference_text
 from earl.evaluation.folder import EvaluationFolder
-from earl.evaluation.ledger import write_text
 from earl.evaluation.papertable import NOTE, SystemRow, columns_of, published_rows, rows_of_ours
 from earl.evaluation.results import RESULTS, compile_results, read_results
 from earl.evaluation.scores import SHORT, scored_edits
+from earl.files import write_text
 
 IMAGES = 400
 """Edits shown; of more, three quarters are the worst and one quarter the best."""

@@ -11,9 +11,9 @@ from earl.errors import DataError
 from earl.evaluation import tables
 from earl.evaluation.benchmarks import strangers
 from earl.evaluation.folder import EvaluationFolder
-from earl.evaluation.ledger import write_text
 from earl.evaluation.metrics import measure, summarise_metrics
 from earl.evaluation.scores import divide, names_of, scored_edits, summarise
+from earl.files import write_text
 
 RESULTS = "results.json"
 

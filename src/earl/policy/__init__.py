@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from earl.policy.loading import create_policy, load_policy, warm_start_visual
     from earl.policy.plain import token_logprobs_plain
     from earl.policy.quantised import quantise
-    from earl.policy.saving import replace_folder, save_policy
+    from earl.policy.saving import save_policy
     from earl.policy.shared import branched_hidden_states, shared_hidden_states
     from earl.policy.stored import open_policy
 
@@ -42,7 +42,6 @@ _HOMES = {
     "policy_of": "likelihood",
     "quantise": "quantised",
     "recompute_activations": "likelihood",
-    "replace_folder": "saving",
     "save_adapter": "adapters",
     "save_policy": "saving",
     "shared_hidden_states": "shared",
@@ -67,7 +66,6 @@ __all__ = [
     "policy_of",
     "quantise",
     "recompute_activations",
-    "replace_folder",
     "save_adapter",
     "save_policy",
     "shared_hidden_states",

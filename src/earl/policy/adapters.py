@@ -13,9 +13,9 @@ from safetensors import SafetensorError
 from transformers import Emu3ForCausalLM
 
 from earl.errors import ConfigError, ModelFormatError, ModelNotFoundError
+from earl.files import new_folder
 from earl.models.resolve import SHIPPED, read_json
 from earl.policy.devices import refuse_split
-from earl.policy.saving import replace_folder
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -68,9 +68,10 @@ def save_adapter(model: Any, folder: str | Path) -> None:
     """Save the adapter alone, atomically; its file names the base model.
 
     Raises:
-        CheckpointError: the disk is full or not writable; the folder is as before.
+        OutputError: the disk is full or not writable; the folder is as before.
     """
-    replace_folder(Path(folder), lambda into: model.save_pretrained(into, save_embedding_layers=False))
+    with new_folder(folder) as fresh:
+        model.save_pretrained(fresh, save_embedding_layers=False)
 
 
 def attach_adapter(base: Emu3ForCausalLM, folder: Path, *, trainable: bool = False) -> Any:

@@ -8,7 +8,6 @@ stopped and asks nothing twice.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,7 +23,6 @@ from earl.data.prepare import REJECTED
 from earl.data.shards import (
     PART,
     Edit,
-    only_one,
     open_shard,
     read_manifest,
     shard_folders,
@@ -33,6 +31,7 @@ from earl.data.shards import (
 )
 from earl.endpoints.client import data_url
 from earl.errors import DataError, VerifierError
+from earl.files import clear_partial, only_one, write_text
 from earl.reasoning.asking import Asker, Outcome, Question, Tally
 from earl.reasoning.chains import Chain, read_chain
 from earl.reasoning.images import Images
@@ -104,7 +103,7 @@ async def make_reasoning(
     start_folder(folder, _made_with(prepared, manifest, model, template, settings))
     totals, left = Totals(), settings.limit or None
     with only_one(folder):
-        _clear(folder)
+        clear_partial(folder)
         for shard in shards:
             done = _done(folder / shard.name)
             if left == 0 and not done.shards:
@@ -292,16 +291,7 @@ def _check_share(totals: Totals, folder: Path, settings: ReasoningData, *, sure:
 def _gather_rejected(folder: Path) -> None:
     """One list of what the shards' own lists name."""
     lists = sorted(folder.glob(f"shard-*/{REJECTED}"))
-    fresh = folder / f".{REJECTED}"
-    fresh.write_text("".join(path.read_text(encoding="utf-8") for path in lists), encoding="utf-8")
-    os.replace(fresh, folder / REJECTED)
-
-
-def _clear(folder: Path) -> None:
-    import shutil
-
-    for leftover in folder.glob(".partial-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+    write_text(folder / REJECTED, "".join(path.read_text(encoding="utf-8") for path in lists))
 
 
 def _card(prepared: Path, model: str, template: Template, totals: Totals) -> dict[str, Any]:

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
-from earl.errors import OutputError, SequenceError, TokenizerError
+from earl.errors import SequenceError, TokenizerError
+from earl.files import write_text
 from earl.sequence.vocabulary import SPECIAL_NAMES, VISUAL_NAME, Vocabulary, visual_name
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -97,18 +97,7 @@ class TextTokenizer:
             listed[f"<|unused {vocabulary.size - 1}|>"] = vocabulary.size - 1
         path = Path(folder) / TOKENIZER_FILE
         text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-        beside = path.with_name(f".{TOKENIZER_FILE}.{os.getpid()}.tmp")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                beside.write_text(text + "\n", encoding="utf-8")
-                os.replace(beside, path)
-            finally:
-                beside.unlink(missing_ok=True)
-        except OSError as error:
-            raise OutputError(
-                f"{path} cannot be written ({error}); free some space or name another folder"
-            ) from error
+        write_text(path, text + "\n")
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> TextTokenizer:

@@ -8,7 +8,6 @@ Tensors are safetensors, the rest is JSON; nothing here can run code when it is 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from earl.errors import CheckpointError
+from earl.files import clear_partial, new_folder
 
 FORMAT = 1
 _PREFIX = "step-"
@@ -39,34 +39,17 @@ def save_snapshot(folder: Path, snapshot: Snapshot) -> Path:
     """Write `folder/step-00000123`, atomically.
 
     Raises:
-        CheckpointError: the disk is full, read-only, …; what was saved before is intact.
+        OutputError: the disk is full, read-only, …; what was saved before is intact.
     """
     final = folder / f"{_PREFIX}{snapshot.step:08d}"
-    partial = folder / f".partial-{final.name}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
+    with new_folder(final, kept="the checkpoints before it are intact") as fresh:
         sizes = {}
         for name, tensors in snapshot.tensors.items():
-            path = partial / f"{name}.safetensors"
+            path = fresh / f"{name}.safetensors"
             save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, path)
             sizes[path.name] = path.stat().st_size
         document = {"format": FORMAT, "step": snapshot.step, "files": sizes, "state": snapshot.state}
-        (partial / _STATE).write_text(json.dumps(document), encoding="utf-8")
-        for path in partial.iterdir():
-            _flush(path)
-        _flush(partial)
-        if final.exists():  # the same step again, after a resume from an older one
-            shutil.rmtree(final)
-        os.replace(partial, final)
-        _flush(folder)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise CheckpointError(
-            f"checkpoint {final} could not be written: {error}; the checkpoints before it are intact. "
-            "Free some space and start the same command again to continue."
-        ) from error
+        (fresh / _STATE).write_text(json.dumps(document), encoding="utf-8")
     return final
 
 
@@ -124,14 +107,5 @@ def thin_checkpoints(
         (path / _STATE).unlink()
         shutil.rmtree(path, ignore_errors=True)
         deleted.append(path)
-    for path in folder.glob(".partial-*"):
-        shutil.rmtree(path, ignore_errors=True)
+    clear_partial(folder)
     return deleted
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,8 +11,8 @@ from torch import Tensor
 
 from earl import __version__
 from earl.config.stages import TrainingRecipe
-from earl.errors import CheckpointError
-from earl.policy import policy_of, replace_folder, save_policy
+from earl.files import new_folder, write_json
+from earl.policy import policy_of, save_policy
 from earl.training.assemble import Parts
 
 FORMAT = 1
@@ -37,7 +35,7 @@ def save_model(
         weights: of the policy, gathered, where its own are spread over ranks.
 
     Raises:
-        CheckpointError: the disk is full or not writable.
+        OutputError: the disk is full or not writable.
     """
     folder = Path(folder)
     adapter = hasattr(parts.policy, "peft_config")
@@ -52,20 +50,9 @@ def save_model(
         meta["area"] = parts.area
     if parts.temperature != 1:
         meta["temperature"] = parts.temperature
-    try:
-        parts.tokenizer.save(folder)
-        if parts.vision_path is not None:
-            vision = parts.vision_path
-            replace_folder(folder / "vision", lambda into: shutil.copytree(vision, into, dirs_exist_ok=True))
-        beside = folder / f".earl.json.{os.getpid()}.tmp"
-        try:
-            beside.write_text(json.dumps(meta, indent=1), encoding="utf-8")
-            os.replace(beside, folder / "earl.json")
-        finally:
-            beside.unlink(missing_ok=True)
-    except OSError as error:
-        raise CheckpointError(
-            f"the model in {folder} could not be written: {error}; the run's checkpoints are intact. "
-            "Free some space and start the same command again to write it."
-        ) from error
+    parts.tokenizer.save(folder)
+    if parts.vision_path is not None:
+        with new_folder(folder / "vision") as fresh:
+            shutil.copytree(parts.vision_path, fresh, dirs_exist_ok=True)
+    write_json(folder / "earl.json", meta)
     return folder

@@ -90,7 +90,7 @@ class Trainer:
 
     Raises:
         ConfigError: the folder holds a run and `checkpoint.resume` is false.
-        CheckpointError: a checkpoint cannot be written or read.
+        OutputError, CheckpointError: a checkpoint cannot be written, or not read.
         TrainingError: the loss or the gradient stopped being a number.
     """
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import earl
-from earl.errors import CheckpointError
+from earl.files import write_json
 
 NAME = "run.json"
 LIBRARIES = ("torch", "transformers", "accelerate", "peft", "datasets", "numpy", "vllm")
@@ -27,20 +27,14 @@ def note_start(folder: str | Path, *, step: int = 0, facts: Mapping[str, Any] | 
         facts: JSON-able, such as the name of the verifier or the number of ranks.
 
     Raises:
-        CheckpointError: the disk is full or not writable.
+        OutputError: the disk is full or not writable.
     """
     path = Path(folder) / NAME
     starts = read_starts(folder)
     entry = {"at": datetime.now(timezone.utc).isoformat(timespec="seconds"), "step": step}
     starts.append(entry | {"versions": versions(), "machine": machine()} | dict(facts or {}))
     kept = starts if len(starts) <= KEPT else [starts[0], *starts[1 - KEPT :]]
-    partial = path.with_name(f".{NAME}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps({"starts": kept}, indent=1), encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        raise CheckpointError(f"{path} could not be written: {error}") from error
+    write_json(path, {"starts": kept})
 
 
 def read_starts(folder: str | Path) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from earl.errors import CheckpointError
+from earl.files import write_text
 from earl.progress import Progress
 
 
@@ -44,7 +45,7 @@ class Log:
         path = self.folder / "log.jsonl"
         if path.exists():
             lines = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
-            path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+            write_text(path, "".join(line + "\n" for line in lines))
         if self._tracker == "tensorboard":
             from torch.utils.tensorboard import SummaryWriter
 

@@ -10,7 +10,6 @@ Source: key names of BAAI/Emu3-VisionTokenizer and of `transformers` Emu3VQVAE.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -22,7 +21,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from earl.errors import CheckpointError, ConfigError, ModelFormatError, ModelNotFoundError
+from earl.errors import ConfigError, ModelFormatError, ModelNotFoundError
+from earl.files import new_file, write_text
 from earl.models.resolve import read_json, resolve_model
 from earl.models.weight_files import weight_files
 from earl.vision.images import SIZE_RULES, SizeRule
@@ -123,7 +123,7 @@ def save_vision_tokenizer(
         The folder.
 
     Raises:
-        CheckpointError: it cannot be written (disk full, no permission); files there before are intact.
+        OutputError: it cannot be written (disk full, no permission); files there before are intact.
     """
     model = tokenizer.parts if isinstance(tokenizer, VisionTokenizer) else tokenizer
     if area is None:
@@ -142,20 +142,10 @@ def save_vision_tokenizer(
     config |= {"architectures": ["Emu3VQVAE"], "model_type": STOCK}
     config["dtype"] = str(stored or model.dtype).removeprefix("torch.")
     folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _whole(folder / "model.safetensors", lambda path: save_file(weights, path, metadata={"format": "pt"}))
-        for name, content in (
-            ("config.json", config),
-            ("preprocessor_config.json", _preprocessor(area, rule)),
-        ):
-            text = json.dumps(content, indent=2, sort_keys=True) + "\n"
-            _whole(folder / name, lambda path, text=text: Path(path).write_text(text, encoding="utf-8"))
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"the vision tokenizer cannot be written to {folder} ({error}); free space or "
-            "choose another folder"
-        ) from error
+    with new_file(folder / "model.safetensors") as fresh:
+        save_file(weights, fresh, metadata={"format": "pt"})
+    for name, content in (("config.json", config), ("preprocessor_config.json", _preprocessor(area, rule))):
+        write_text(folder / name, json.dumps(content, indent=2, sort_keys=True) + "\n")
     return folder
 
 
@@ -294,16 +284,6 @@ def _preprocessor(area: int, rule: SizeRule) -> dict[str, Any]:
         "rescale_factor": 1 / 255,
         "spatial_factor": 8,
     }
-
-
-def _whole(path: Path, write: Any) -> None:
-    """Write beside, then move into place, so that a reader never sees half a file."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(str(beside))
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _dtype(dtype: str | torch.dtype) -> torch.dtype:

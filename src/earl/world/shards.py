@@ -19,8 +19,9 @@ from PIL import Image
 
 from earl.data.card import drop_card, write_card
 from earl.data.changes import changed_cells
-from earl.data.shards import Edit, only_one, shard_path, start_folder, write_shard
+from earl.data.shards import Edit, shard_path, start_folder, write_shard
 from earl.data.tokenise import Encoder
+from earl.files import only_one
 from earl.world import Scene, WorldTask, caption, questions, render, sample_group
 from earl.world.language.naming import name_solids, to_json
 
@@ -72,7 +73,7 @@ def prepare_world(
     Raises:
         DataError: the folder holds shards made with other settings, another process is preparing it, or
             an unknown family.
-        CheckpointError: the disk is full.
+        OutputError: the disk is full.
     """
     folder = Path(folder)
     made_with = {

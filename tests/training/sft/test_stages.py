@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from earl.config.recipe import load_recipe
 from earl.config.stages import SftRecipe
 from earl.data.shards import load_shards
-from earl.errors import CheckpointError, ConfigError, DataError, TrainingError
+from earl.errors import CheckpointError, ConfigError, DataError, OutputError, TrainingError
 from earl.policy import load_policy
 from earl.training import checkpoint
 from earl.training.loop import Trainer
@@ -162,7 +162,7 @@ def test_full_disk_stops_with_the_last_checkpoint_intact(
 
     monkeypatch.setattr(checkpoint, "save_file", fills_up)
     table = recipe_table(room, tmp_path)
-    with pytest.raises(CheckpointError, match=r"step-00000004.*No space left"):
+    with pytest.raises(OutputError, match=r"step-00000004.*No space left"):
         train_sft(make_recipe(table))
     assert [path.name for path in checkpoint.list_checkpoints(tmp_path / "checkpoints")] == ["step-00000002"]
     monkeypatch.setattr(checkpoint, "save_file", save)
@@ -181,7 +181,7 @@ def test_full_disk_at_the_end_costs_no_training(
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", fills_up)
-    with pytest.raises(CheckpointError, match=r"model.*No space left.*checkpoints are intact"):
+    with pytest.raises(OutputError, match=r"model.*No space left.*intact"):
         train_sft(make_recipe(recipe_table(room, tmp_path)))
     assert not [
         path

@@ -102,7 +102,7 @@ class VllmServer:
         """Let the server read the policy's weights as they are now, and forget what it cached.
 
         Raises:
-            EngineError: it did not. CheckpointError: the folder cannot be written.
+            EngineError: it did not. OutputError: the folder cannot be written.
         """
         if self.weights is None:
             return

@@ -34,21 +34,19 @@ def write_checkpoint(model: Any, folder: Path) -> None:
     """`current_weights` as safetensors, with a config.json, that another process can read.
 
     Raises:
-        CheckpointError: the folder cannot be written.
+        OutputError: the folder cannot be written.
     """
     from huggingface_hub import save_torch_state_dict
 
-    from earl.policy.saving import replace_folder
+    from earl.files import new_folder
 
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in current_weights(model)}
     if policy_of(model).config.tie_word_embeddings:
         weights["lm_head.weight"] = weights["lm_head.weight"].clone()  # one file holds no tensor twice
 
-    def write(into: Path) -> None:
-        write_config(model, into)
-        save_torch_state_dict(weights, into, max_shard_size="5GB", metadata={"format": "pt"})
-
-    replace_folder(folder, write)
+    with new_folder(folder) as fresh:
+        write_config(model, fresh)
+        save_torch_state_dict(weights, fresh, max_shard_size="5GB", metadata={"format": "pt"})
 
 
 def write_config(model: Any, folder: Path) -> None:

@@ -6,8 +6,6 @@ edits, target. `samples/heldout-00000020.json` does the same for prompts that ar
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-from earl.errors import CheckpointError
+from earl.files import new_file, write_json
 from earl.records import SCORE_PARTS, Attempt, Verdict
 from earl.training.grpo.batches import Group
 
@@ -46,25 +44,19 @@ class SampleBook:
         """Write a step's strips, then the JSON that names them, so that what it names is there.
 
         Raises:
-            CheckpointError: the disk is full or not writable.
+            OutputError: the disk is full or not writable.
         """
         stem = f"{prefix}{step:08d}"
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            groups = []
-            for index, one in enumerate(shown):
-                picture = strip(one.attempts, self.side)
-                name = f"{stem}-{index}.png"
-                picture.save(self.folder / f".{name}", format="PNG", optimize=True)
-                os.replace(self.folder / f".{name}", self.folder / name)
-                columns = len(one.attempts) + 2
-                size = [picture.width // columns, picture.height]
-                groups.append(_described(one) | {"strip": name, "columns": columns, "size": size})
-            partial = self.folder / f".{stem}.json"
-            partial.write_text(json.dumps({"step": step, "groups": groups}), encoding="utf-8")
-            os.replace(partial, self.folder / f"{stem}.json")
-        except OSError as error:
-            raise CheckpointError(f"samples in {self.folder} could not be written: {error}") from error
+        groups = []
+        for index, one in enumerate(shown):
+            image = strip(one.attempts, self.side)
+            name = f"{stem}-{index}.png"
+            with new_file(self.folder / name) as fresh:
+                image.save(fresh, format="PNG", optimize=True)
+            columns = len(one.attempts) + 2
+            size = [image.width // columns, image.height]
+            groups.append(_described(one) | {"strip": name, "columns": columns, "size": size})
+        write_json(self.folder / f"{stem}.json", {"step": step, "groups": groups}, indent=None)
 
 
 def strip(attempts: Sequence[Attempt], side: int) -> Image.Image:

@@ -5,7 +5,6 @@ Axes: B images, C channels, H W pixels.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +20,8 @@ from torch import Tensor
 from earl.config.stages import TokenizerImages
 from earl.data.mixture import Mixture
 from earl.data.tasks import Split, TaskSettings, open_tasks
-from earl.errors import CheckpointError, DataError
+from earl.errors import DataError
+from earl.files import new_file
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -53,26 +53,18 @@ def load_images(images: TokenizerImages, cache: Path, *, split: Split, count: in
 
     Raises:
         DataError: the folder has no images, or the file there holds others.
-        CheckpointError: the disk is full.
+        OutputError: the disk is full.
     """
     side = images.resolution
     if not cache.exists():
         paths = _image_paths(images, split)
         total = count if paths is None else len(paths)
-        partial = cache.with_name(f".partial-{os.getpid()}-{cache.name}")
-        try:
-            cache.parent.mkdir(parents=True, exist_ok=True)
-            table = np.lib.format.open_memmap(
-                partial, mode="w+", dtype=np.uint8, shape=(total, side, side, 3)
-            )
+        with new_file(cache) as fresh:
+            table = np.lib.format.open_memmap(fresh, mode="w+", dtype=np.uint8, shape=(total, side, side, 3))
             drawn = _drawn(images, split, total) if paths is None else (_open(path, side) for path in paths)
             for index, pixels in enumerate(drawn):
                 table[index] = pixels
             table.flush()
-            os.replace(partial, cache)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise CheckpointError(f"images could not be written to {cache}: {error}") from error
     table = np.load(cache, mmap_mode="r", allow_pickle=False)
     if table.shape[1:] != (side, side, 3):
         raise DataError(
