@@ -62,7 +62,6 @@ COMMANDS = (
     Command("train sft", "train", "learn editing from examples", "_sft"),
     Command("train grpo", "train", "learn editing from a verifier's scores", "_grpo"),
     Command("report", "report", "one HTML page about a training run or an evaluation"),
-    Command("reproduce world", "reproduce", "train and evaluate the paper's comparison in the world"),
     Command("models", "models", "list the shipped and the released models"),
     Command("convert", "convert", "write one clean folder of a model of any layout, and check it"),
     Command("merge", "merge", "write a weighted sum of policies of one shape"),

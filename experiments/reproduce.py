@@ -1,0 +1,323 @@
+"""The paper's comparison in the procedural world: cells of training and evaluation, tables, claims.
+
+    python experiments/reproduce.py --start runs/world/start --seeds 0 1 2
+
+A cell is a model of the paper's tables. It is trained by `earl train` with one of the two recipes
+beside this file and a few overrides, and measured by `earl evaluate world`. What is finished is not
+made again; training and evaluations that were cut short go on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from earl.config.recipe import load_recipe
+from earl.config.stages import STAGES, load_stage
+from earl.errors import ConfigError, EarlError
+from earl.files import write_json, write_text
+from earl.records import SCORE_PARTS
+from earl.world import FAMILIES
+from tables import markdown, read_scores
+
+HERE = Path(__file__).parent
+DATA = {"simple": "simple", "complex": "complex"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model, or one way of sampling from it.
+
+    Attributes:
+        kind: "given" is a model that exists, "best" the start with best-of-N sampling.
+        start: the cell that it starts from; None for a given model.
+        overrides: of the recipe of its kind.
+        table: where it is shown.
+    """
+
+    label: str
+    kind: str
+    start: str | None = None
+    overrides: tuple[str, ...] = ()
+    table: str = "direct"
+    reasoning: bool = False
+    scaled: bool = False
+
+
+SIMPLE = "data.sources.complex.weight=0.0"
+WATCHED = 'verifier.second.kind="scene"'  # the whole verifier scores the held-out prompts of a weakened one
+CELLS = {
+    "start": Cell("start of the comparison", "given"),
+    "sft-s": Cell("SFT S", "sft", "start", (SIMPLE,)),
+    "sft-sc": Cell("SFT S+C", "sft", "start"),
+    "sft-two-stage": Cell("SFT S+C two-stage", "sft", "sft-s"),
+    "rl-s": Cell("SFT S → RL S", "grpo", "sft-s", ("prompts.group=simple",)),
+    "rl-c": Cell("SFT S → RL C", "grpo", "sft-s", ("prompts.group=complex",)),
+    "rl-sc": Cell("SFT S → RL S+C", "grpo", "sft-s"),
+    "sft-sc-rl-sc": Cell("SFT S+C → RL S+C", "grpo", "sft-sc"),
+    "rl-sc-scaled": Cell("SFT S → RL S+C, scaled", "grpo", "sft-s", scaled=True),
+    "think-s": Cell(
+        "SFT think S", "sft", "start", (SIMPLE, "data.reasoning=true"), "reasoning", reasoning=True
+    ),
+    "think-s-rl-sc": Cell(
+        "think S → RL S+C", "grpo", "think-s", ("rollouts.prefill=reasoning",), "reasoning", reasoning=True
+    ),
+    "sft-s-best": Cell("SFT S, best of N", "best", "sft-s", table="best"),
+    "rl-sc-best": Cell("SFT S → RL S+C, best of N", "best", "rl-sc", table="best"),
+    "rl-sc-noise": Cell("RL S+C, noisy verifier", "grpo", "sft-s", ("verifier.noise=3.0", WATCHED), "weak"),
+} | {
+    f"rl-sc-blind-{part.replace('_', '-')}": Cell(
+        f"RL S+C, verifier blind to {part.replace('_', ' ')}",
+        "grpo",
+        "sft-s",
+        (f"verifier.blind={part}", WATCHED),
+        "weak",
+    )
+    for part in SCORE_PARTS
+}
+"""By name; a cell comes after the one that it starts from."""
+
+
+def needed(names: Sequence[str], given: Sequence[str]) -> list[str]:
+    """These cells (all when empty) and what they start from, in order. Raises ConfigError."""
+    if unknown := [name for name in (*names, *given) if name not in CELLS]:
+        raise ConfigError(f"no cell {unknown[0]!r}; there are {', '.join(CELLS)}")
+    wanted: set[str] = set()
+    for name in names or CELLS:
+        at: str | None = name
+        while at is not None:
+            wanted.add(at)
+            at = None if at in given else CELLS[at].start
+    return [name for name in CELLS if name in wanted]
+
+
+class Comparison:
+    """The chosen cells, for the chosen seeds, in one folder.
+
+    Raises:
+        ConfigError: an unknown cell, or a model given for a way of sampling.
+    """
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options, self.folder = options, Path(options.out)
+        self.given = {"start": options.start, **dict(pair.split("=", 1) for pair in options.given)}
+        self.cells = needed(options.cells, list(self.given))
+        if ways := [name for name in self.given if CELLS[name].kind == "best"]:
+            raise ConfigError(
+                f"{ways[0]} is a way of sampling; give a model for {CELLS[ways[0]].start} instead"
+            )
+        minutes = options.minutes
+        self.ends = time.monotonic() + 60 * minutes if minutes is not None else float("inf")
+
+    def jobs(self, names: Sequence[str]) -> Iterator[tuple[str, int | None]]:
+        """Cells with their seeds, None where a cell does not depend on one, in a feasible order."""
+        yield from ((name, None) for name in names if self._seedless(name))
+        for seed in self.options.seeds:
+            yield from ((name, seed) for name in names if not self._seedless(name))
+
+    def state(self, name: str, seed: int | None) -> str:
+        if self._evaluation(name, seed).joinpath("results.json").is_file():
+            return "done"
+        return "evaluate" if self._trained(name, seed) else "train and evaluate"
+
+    def run(self) -> bool:
+        """Train and evaluate what is missing; whether all is done."""
+        for name, seed in self.jobs(self.cells):
+            state = self.state(name, seed)
+            print(f"{_title(name, seed)}: {state}", file=sys.stderr, flush=True)
+            if seed is not None and CELLS[name].kind != "best":
+                self._check_recipe(name, seed)
+            if state == "done":
+                continue
+            if time.monotonic() > self.ends:
+                return False
+            if state != "evaluate":
+                self._prepare(CELLS[name].kind)
+                assert seed is not None, "what is trained has a seed"
+                if not _earl(["train", CELLS[name].kind, *self._recipe(name, seed)], ends=self.ends):
+                    return False
+            self._evaluate(name, seed)
+        return True
+
+    def show(self) -> str:
+        """The tables of all cells that the folder holds, also as `tables.md` and `results.json`."""
+        folders: dict[str, list[Path]] = {}
+        for name, seed in self.jobs(list(CELLS)):
+            if self.state(name, seed) == "done":
+                folders.setdefault(name, []).append(self._evaluation(name, seed))
+        wanted = {name: 1 if self._seedless(name) else len(self.options.seeds) for name in CELLS}
+        whole = {name: paths for name, paths in folders.items() if len(paths) == wanted[name]}
+        scores = {name: [read_scores(path) for path in paths] for name, paths in whole.items()}
+        missing = {
+            name: f"{len(folders.get(name, ()))} of {wanted[name]} evaluations"
+            for name in CELLS
+            if name not in whole
+        }
+        text, results = markdown(CELLS, scores, missing)
+        write_text(self.folder / "tables.md", text)
+        write_json(self.folder / "results.json", results)
+        return text
+
+    def _seedless(self, name: str) -> bool:
+        cell = CELLS[name]
+        return name in self.given or (cell.kind == "best" and self._seedless(str(cell.start)))
+
+    def _folder(self, name: str, seed: int | None) -> Path:
+        return self.folder / ("given" if seed is None else f"seed-{seed}") / name
+
+    def _evaluation(self, name: str, seed: int | None) -> Path:
+        return self._folder(name, seed) / f"evaluation-{self.options.num}"
+
+    def _model(self, name: str, seed: int | None) -> str:
+        if name in self.given:
+            return str(self.given[name])
+        if CELLS[name].kind == "best":
+            return self._model(str(CELLS[name].start), seed)
+        return str(self._folder(name, seed) / "model")
+
+    def _trained(self, name: str, seed: int | None) -> bool:
+        own = name not in self.given and CELLS[name].kind != "best"
+        return not own or Path(self._model(name, seed), "earl.json").is_file()
+
+    def _recipe(self, name: str, seed: int) -> list[str]:
+        """The recipe's file and the overrides that make it the cell's."""
+        cell, file = CELLS[name], HERE / f"{CELLS[name].kind}.toml"
+        words = {
+            "title": f"{cell.label}, seed {seed}",
+            "run.folder": str(self._folder(name, seed)),
+            "run.seed": seed,
+            "model.start": self._model(str(cell.start), seed),
+        }
+        if cell.kind == "sft":
+            words |= {f"data.sources.{one}.path": str(self.folder / "data" / one) for one in DATA}
+            words["data.validation"] = str(self.folder / "data" / "validation")
+        more = list(self.options.sft if cell.kind == "sft" else self.options.rl)
+        if cell.scaled:
+            recipe = load_stage(file, more)
+            assert recipe.length.steps is not None, "the recipe says how many steps"
+            words["length.steps"] = round(self.options.scale * recipe.length.steps)
+            words["validation.every"] = round(self.options.scale * recipe.validation.every)
+        if any(override.startswith("verifier.noise") for override in cell.overrides):
+            words["verifier.noise_seed"] = seed
+        made = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in words.items()]
+        return [str(file), *more, *cell.overrides, *made]
+
+    def _check_recipe(self, name: str, seed: int) -> None:
+        """Raises ConfigError where the cell's folder was made with another recipe."""
+        file, *overrides = self._recipe(name, seed)
+        there = self._folder(name, seed) / "recipe.toml"
+        if not there.is_file():
+            return
+        kind = CELLS[name].kind
+        if load_stage(file, overrides) != load_recipe(STAGES[kind], there):
+            raise ConfigError(
+                f"{there.parent} was made with another recipe; choose another --out, or remove it"
+            )
+
+    def _prepare(self, kind: str) -> None:
+        """The shards of the SFT cells, encoded by the start's vision tokenizer; what is there is kept."""
+        if kind != "sft":
+            return
+        options = self.options
+        common = ["prepare", "world", "--vision", options.start, "--resolution", str(options.resolution)]
+        for name in (*DATA, "validation"):
+            out = self.folder / "data" / name
+            if (out / "shards.json").is_file():
+                continue
+            if name == "validation":
+                asked = ["--sources", str(options.validation), "--split", "validation"]
+            else:
+                families = [family for family, group in FAMILIES.items() if group == name]
+                asked = ["--sources", str(options.sources), "--families", *families]
+            _earl([*common, "-o", str(out), *asked])
+
+    def _evaluate(self, name: str, seed: int | None) -> None:
+        cell, options = CELLS[name], self.options
+        words = ["evaluate", "world", "-o", str(self._evaluation(name, seed)), "--name", cell.label]
+        words += ["--model", self._model(name, seed), "--num", str(options.num), "--top-k", "0"]
+        words += ["--reasoning"] * cell.reasoning
+        if cell.kind == "best":
+            words += ["--best-of", str(options.best_of), "--best-by", "scene"]
+        _earl(words)
+
+
+def _earl(words: Sequence[str], *, ends: float = float("inf")) -> bool:
+    """Run `earl WORDS`; False where the time was over first, and the command was asked to stop.
+
+    Raises:
+        SystemExit: the command failed, or Ctrl-C; it has said why.
+    """
+    process = subprocess.Popen([sys.executable, "-m", "earl", *words])
+    try:
+        code = process.wait(None if ends == float("inf") else max(0.0, ends - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        process.wait()
+        return False
+    except KeyboardInterrupt:
+        raise SystemExit(process.wait() or 130) from None
+    if code:
+        raise SystemExit(code)
+    return True
+
+
+def _title(name: str, seed: int | None) -> str:
+    return name if seed is None else f"{name}, seed {seed}"
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--out", default="runs/world/reproduce", help="folder; what is finished there is not made again")
+    add("--start", default="world", metavar="MODEL", help="what SFT starts from")
+    add("--given", nargs="+", default=(), metavar="CELL=MODEL", help="models that stand for a cell")
+    add("--cells", nargs="+", default=(), metavar="CELL", help="only these, and what they start from")
+    add("--seeds", nargs="+", type=int, default=[0], metavar="SEED", help="of training")
+    add("--sft", nargs="+", default=(), metavar="key=value", help="overrides of every SFT cell's recipe")
+    add("--rl", nargs="+", default=(), metavar="key=value", help="overrides of every RL cell's recipe")
+    add("--scale", type=float, default=3.0, help="the scaled cell has so many times the steps")
+    add("--sources", type=int, default=1500, help="source images of each kind of SFT edits")
+    add("--validation", type=int, default=60, help="source images of the validation split")
+    add("--resolution", type=int, default=64, help="px, side of the images")
+    add("--num", type=int, default=500, help="tasks of the benchmark, the same for every cell")
+    add("--best-of", type=int, default=5, help="N of the best-of-N cells")
+    add(
+        "--minutes",
+        type=float,
+        help="begin nothing after so many; training that runs stops with a checkpoint",
+    )
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--plan", action="store_true", help="print what would be done and stop")
+    only.add_argument("--tables", action="store_true", help="print tables of what is there and stop")
+    return parser
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    options = parser().parse_args(words)
+    try:
+        comparison = Comparison(options)
+        for name, seed in comparison.jobs(comparison.cells):
+            print(f"{_title(name, seed)}: {comparison.state(name, seed)}")
+        if options.plan:
+            return 0
+        try:
+            if not options.tables and not comparison.run():
+                print("time is over; the same command goes on from here", file=sys.stderr)
+        finally:  # also where the comparison was stopped, or ran into an error
+            print(comparison.show())
+    except EarlError as error:
+        print(f"reproduce: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,169 @@
+"""The paper's comparison: claims and tables from made-up scores, and a small one from end to end."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from earl.cli import main
+from earl.config.stages import GrpoRecipe, SftRecipe, load_stage
+from earl.evaluation.scores import Scored
+from earl.records import SCORE_PARTS, Verdict
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "experiments"))
+
+import reproduce  # noqa: E402
+import tables  # noqa: E402
+
+TASKS = 60
+SFT = ["length.steps=2", "batch.sequences=4", "batch.micro=4", "batch.share=2", "schedule.warmup_steps=0"]
+SFT += ["checkpoint.every=2", "precision.compute=float32"]
+RL = ["length.steps=1", "batch.sequences=4", "batch.micro=2", "rollouts.group=2", "schedule.warmup_steps=0"]
+RL += ["heldout.prompts=2", "precision.compute=float32", "rollouts.decode=float32"]
+
+
+def run(level: float, seed: int = 0, spread: float = 1.0) -> dict[str, Scored]:
+    """A cell's scores: the same difficulties for all cells, a level of its own, a little noise."""
+    hard = np.random.default_rng(99).normal(0, spread, TASKS)
+    own = np.random.default_rng(seed).normal(0, 0.1, TASKS)
+    found = {}
+    for index in range(TASKS):
+        value = float(level + hard[index] + own[index])
+        edit = {"key": f"t{index}", "state": "edited", "number": index, "instruction": "x"}
+        edit |= {"group": ("simple", "complex")[index % 2], "family": ("color", "swap")[index % 2]}
+        found[f"t{index}"] = Scored(edit, Verdict("ok", value, value, value, value, exact=False))
+    return found
+
+
+def verdict(scores: dict, sentence: str) -> str:
+    return next(c["verdict"] for c in tables.judge_claims(scores) if sentence in c["claim"])
+
+
+def options(folder: Path, *words: str) -> list[str]:
+    return [
+        "--out",
+        str(folder),
+        "--num",
+        "2",
+        "--sources",
+        "3",
+        "--validation",
+        "2",
+        "--sft",
+        *SFT,
+        "--rl",
+        *RL,
+        *words,
+    ]
+
+
+def test_cells_come_after_what_they_start_from():
+    seen: set[str | None] = {None}
+    for name, cell in reproduce.CELLS.items():
+        assert cell.start in seen
+        seen.add(name)
+    assert {c for claim in tables.CLAIMS.values() for left, _, right in claim for c in (left, right)} <= seen
+    assert {name for name in seen if name and "blind" in name} == {
+        f"rl-sc-blind-{part.replace('_', '-')}" for part in SCORE_PARTS
+    }
+    assert reproduce.needed(["rl-sc-best"], []) == ["start", "sft-s", "rl-sc", "rl-sc-best"]
+    assert reproduce.needed(["rl-sc"], ["start", "sft-s"]) == ["sft-s", "rl-sc"]
+
+
+def test_every_cell_has_a_recipe_that_fits(tmp_path):
+    words = reproduce.parser().parse_args(["--out", str(tmp_path)])
+    comparison = reproduce.Comparison(words)
+    for name, cell in reproduce.CELLS.items():
+        if cell.kind not in ("sft", "grpo"):
+            continue
+        file, *overrides = comparison._recipe(name, 1)
+        recipe = load_stage(file, overrides)
+        assert recipe.run.seed == 1 and recipe.title == f"{cell.label}, seed 1"
+        if isinstance(recipe, SftRecipe):
+            drawn = {key for key, source in recipe.data.sources.items() if source.weight}
+            assert drawn == ({"simple"} if name in ("sft-s", "think-s") else {"simple", "complex"})
+            assert recipe.data.reasoning == cell.reasoning
+        else:
+            assert isinstance(recipe, GrpoRecipe)
+            assert recipe.prompts.group == {"rl-s": "simple", "rl-c": "complex"}.get(name, "all")
+            assert recipe.length.steps == (150 if cell.scaled else 50)
+            assert (recipe.verifier.second is not None) == (cell.table == "weak")
+            assert (recipe.rollouts.prefill == "reasoning") == cell.reasoning
+
+
+def test_paired_differences_see_what_means_do_not():
+    scores = {"rl-s": [run(5.2, 1, spread=3.0)], "sft-s": [run(5.0, 2, spread=3.0)]}
+    found = tables.difference(scores, "rl-s", "sft-s")
+    assert 0.1 < found.low < found.mean < found.high < 0.3
+    assert verdict(scores, "RL on simple") == "holds"
+    three = {"rl-s": [run(6, 1), run(7, 2), run(8, 3)], "sft-s": [run(5, 4)]}
+    assert tables.difference(three, "rl-s", "sft-s").mean == pytest.approx(2.0, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("claim", "left", "right", "gain", "says"),
+    [
+        ("RL on simple", "rl-s", "sft-s", 1.0, "holds"),
+        ("RL on simple", "rl-s", "sft-s", -1.0, "does not hold"),
+        ("RL on simple", "rl-s", "sft-s", 0.0, "cannot tell"),
+        ("Best-of-N", "sft-s-best", "rl-sc", -1.0, "holds"),
+        ("Best-of-N", "sft-s-best", "rl-sc", 0.0, "holds"),
+        ("Best-of-N", "sft-s-best", "rl-sc", 1.0, "does not hold"),
+    ],
+)
+def test_the_rule_of_a_claim(claim, left, right, gain, says):
+    scores = {left: [run(5 + gain, 1)], right: [run(5, 1 if gain == 0 else 2)]}
+    assert verdict(scores, claim) == says
+
+
+def test_a_claim_of_two_comparisons():
+    scores = {"rl-sc": [run(6, 1)], "rl-s": [run(5, 2)]}
+    assert verdict(scores, "together are best") == "not run"
+    assert verdict(scores | {"rl-c": [run(5, 3)]}, "together are best") == "holds"
+    assert verdict(scores | {"rl-c": [run(7, 3)]}, "together are best") == "does not hold"
+
+
+def test_tables_have_the_papers_shape():
+    names = ("sft-s", "rl-sc", "sft-s-best", "rl-sc-noise")
+    scores = {name: [run(5, 1), run(5.5, 2)] for name in names}
+    failed = scores["sft-s"][0]["t0"]
+    scores["sft-s"][0]["t0"] = Scored(failed.edit, Verdict("unusable"))
+    text, results = tables.markdown(reproduce.CELLS, scores, {"rl-c": "0 of 2 evaluations"})
+    assert "| model | color (S) | swap (C) | S | C | all |" in text
+    assert text.count("SFT S → RL S+C (2 seeds)") == 2 * 3, "RL stands beside best of N and weak verifiers"
+    assert "## Best of N" in text and "## With a chain of thought" not in text
+    assert "| Reasoning does not help | **not run** |" in text and "- `rl-c`: 0 of 2 evaluations" in text
+    assert results["cells"]["sft-s"]["overall"]["count"] == 2 * TASKS - 1
+
+
+def test_a_small_comparison_from_end_to_end(model_folder, tmp_path, monkeypatch, capsys):
+    ran: list[list[str]] = []
+
+    def earl(words, **_):
+        ran.append(words[:2])
+        assert main(words) == 0
+        return True
+
+    monkeypatch.setattr(reproduce, "_earl", earl)
+    words = options(tmp_path, "--start", str(model_folder), "--cells", "rl-sc-noise", "sft-s-best")
+    assert reproduce.main([*words, "--plan"]) == 0 and not ran
+    assert reproduce.main([*words, "--minutes", "0"]) == 0 and not ran
+    assert reproduce.main([*words, "--best-of", "2"]) == 0
+    trained = [["train", "sft"], ["train", "grpo"]]
+    assert [one for one in ran if one[0] == "train"] == trained
+    assert ran.count(["evaluate", "world"]) == 4 and ran.count(["prepare", "world"]) == 3
+    for name in ("sft-s", "rl-sc-noise"):
+        assert (tmp_path / "seed-0" / name / "model" / "earl.json").is_file()
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert set(results["cells"]) == {"start", "sft-s", "sft-s-best", "rl-sc-noise"}
+    assert "rl-sc" in results["missing"] and (tmp_path / "tables.md").read_text() in capsys.readouterr().out
+    ran.clear()
+    assert reproduce.main([*words, "--best-of", "2"]) == 0 and not ran, "what is finished is not made again"
+    assert reproduce.main([*words, "--sft", "optimiser.learning_rate=0.5", *SFT]) == 2
+    assert "was made with another recipe" in capsys.readouterr().err
+    assert reproduce.main([*words, "--cells", "rl-sx"]) == 2 and "no cell 'rl-sx'" in capsys.readouterr().err
