@@ -1,9 +1,8 @@
-"""The README's way from nothing to a model, line by line as written there, with small sizes added."""
+"""recipes/world/train.sh, line by line as written there, with small sizes added."""
 
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import shutil
 from pathlib import Path
@@ -14,7 +13,7 @@ from earl.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
 
-SMALL = {  # what each command is given besides the README's words
+SMALL = {  # what each command is given besides the script's words
     "train tokenizer": "length.steps=3 schedule.warmup_steps=1 batch.sequences=2 batch.micro=2 "
     "images.count=12 images.crop_steps=1 losses.warmup_steps=1 validation.samples=2 validation.every=3 "
     "model.codebook_size=64",
@@ -30,10 +29,9 @@ SMALL = {  # what each command is given besides the README's words
 
 
 def lines() -> list[list[str]]:
-    """The words of each command of the README's section, without `earl`."""
-    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## Train it")[1]
-    block = re.findall(r"```bash\n(.*?)```", section, re.S)[0]
-    return [shlex.split(line, comments=True)[1:] for line in block.splitlines() if line.strip()]
+    """The words of each command of the script, without `earl`."""
+    script = (ROOT / "recipes" / "world" / "train.sh").read_text(encoding="utf-8")
+    return [shlex.split(line)[1:] for line in script.splitlines() if line.startswith("earl ")]
 
 
 def small(words: list[str]) -> list[str]:
@@ -43,7 +41,7 @@ def small(words: list[str]) -> list[str]:
     return [*words, *sizes.split()]
 
 
-def test_the_chain_runs_as_the_readme_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_the_chain_runs_as_the_script_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
     monkeypatch.chdir(tmp_path)
     for words in lines():

@@ -62,7 +62,7 @@ def _size(
 # The smallest two see sequences of some hundred tokens: a lower theta gives more of their few
 # rotary pairs wavelengths short enough to tell neighbouring positions apart. The shipped model's size
 # ties its head to its embedding: most of an edit is copying, and a tied code can be copied as soon as it
-# has been seen, where two tables must be taught every code twice (docs/lab-notes.md).
+# has been seen, where two tables must be taught every code twice (docs/lab-notes/).
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": _size(64, 2, 4, 2, 160, rope_theta=2_000.0),
     "small": _size(256, 6, 4, 2, 704, rope_theta=2_000.0, tied=True),

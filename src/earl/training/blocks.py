@@ -3,7 +3,7 @@
 Logits exist for a block of positions only (`earl.policy.likelihood`). A backward pass holds several
 blocks at once, positions x visual columns of float32, which on a CPU is most of what an update of a
 small model takes: in reinforcement 824 MiB with 1,024 positions, 267 MiB with 256, as fast
-(docs/lab-notes.md). Each block also reads and writes the gradient of the head's columns, so that a GPU,
+(docs/lab-notes/). Each block also reads and writes the gradient of the head's columns, so that a GPU,
 where weights are what fills the memory, keeps larger ones.
 """
 

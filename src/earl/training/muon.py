@@ -2,7 +2,7 @@
 
 `torch.optim.Muon` takes matrices only. A convolution kernel is a matrix too, output channels by
 everything else. The world's vision tokenizer was trained with it, but its gain there was not measured
-apart from other changes (docs/lab-notes.md). On matrices this class equals torch's own (a test holds them
+apart from other changes (docs/lab-notes/). On matrices this class equals torch's own (a test holds them
 together).
 
 Source: Jordan 2024, "Muon: an optimizer for hidden layers"; the scale of the update as in

@@ -40,7 +40,7 @@ def create_accelerator(run: Run, *, find_unused: bool = False) -> Accelerator:
     cpu = run.device == "cpu" or not torch.cuda.is_available()
     if cpu:
         # Gradients of unlikely ids fall below 1e-38, and a product of matrices with such numbers in it
-        # was 15 to 200 times slower (docs/lab-notes.md). Threads made from here on inherit it.
+        # was 15 to 200 times slower (docs/lab-notes/). Threads made from here on inherit it.
         torch.set_flush_denormal(True)
     if run.compile and cpu and not any(map(shutil.which, (os.environ.get("CXX") or "g++", "clang++"))):
         raise ConfigError("run.compile on a CPU needs a C++ compiler; install g++, or set run.compile=false")

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from earl import registry
 from earl.data.sources.builtin import SOURCES, find_schema
+from earl.data.sources.called import CalledRows
 from earl.data.sources.layouts import find_table, open_layout
 from earl.data.sources.own import own_schema
 from earl.data.sources.rows import HubRows, RandomRows, Row, Rows, files_in, open_files
@@ -222,7 +224,8 @@ def open_source(
     """Open a built-in source, own files, or own data on the Hub.
 
     Args:
-        name: one of `SOURCES`; or a file or folder of own data; or `hub:OWNER/NAME`.
+        name: one of `SOURCES`; a registered source (`earl.registry.SOURCES`) or `package.module:attribute`; a
+            file or folder of own data; or `hub:OWNER/NAME`.
         path: where a built-in source's files lie: files of parquet, Arrow, tar or a table, a folder
             of such files, or the publisher's folder layout.
         hub: read a built-in source from the Hub. Never done unasked.
@@ -235,7 +238,12 @@ def open_source(
     Raises:
         DataError: no such source or files, or columns missing.
     """
-    if name in SOURCES or not (name.startswith(HUB) or Path(name).expanduser().exists()):
+    registered = not name.startswith(HUB) and name in registry.SOURCES
+    if registered:
+        schema = own_schema(name.rpartition(":")[2], columns, licence=licence, group=group)
+        folder = Path(path).expanduser() if path else None
+        rows: Rows = CalledRows(schema.name, registry.SOURCES.load(name), folder, split or "")
+    elif name in SOURCES or not (name.startswith(HUB) or Path(name).expanduser().exists()):
         schema = find_schema(name)
         if columns:
             schema = replace(schema, columns={**schema.columns, **columns})
@@ -245,7 +253,7 @@ def open_source(
             )
         draw = schema.draw if draw is None else draw
         if hub:
-            rows: Rows = HubRows(schema.hub, split or schema.hub_split, schema.hub_files)
+            rows = HubRows(schema.hub, split or schema.hub_split, schema.hub_files)
             folder = None
         else:
             rows, folder = _open_path(Path(path or ""), split or schema.hub_split, schema)
