@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from earl.sampling.requests import Sampling
+from earl.config import SamplingSettings
 
 _NOISE_SPREAD = 26.0  # between the largest noise there is, -log(2**-33), and the smallest, 25.7
 _LEAST_EXPONENT = -80.0  # e to it is 1.8e-35, nothing beside 1 and still an ordinary float32
@@ -85,7 +85,7 @@ def _mix32(words: Tensor) -> Tensor:
     return words ^ ((words >> 16) & 0xFFFF)
 
 
-def draw(logits_RV: Tensor, keys_R2: Tensor, sampling: Sampling, first_id: int) -> tuple[Tensor, Tensor]:
+def draw(logits_RV: Tensor, keys_R2: Tensor, sampling: SamplingSettings, first_id: int) -> tuple[Tensor, Tensor]:
     """Draw one id per row.
 
     Args:
@@ -117,25 +117,25 @@ def log_sum_exp(logits_RV: Tensor, top_R1: Tensor) -> Tensor:
     return (logits_RV - top_R1).clamp_min_(_LEAST_EXPONENT).exp_().sum(-1).log_() + top_R1[:, 0]
 
 
-def guided(asked_RV: Tensor, away_RV: Tensor, guidance: float) -> Tensor:
-    """Log-weights away + guidance * (asked - away), on log-probabilities over the columns given.
+def guide(logits_RV: Tensor, negative_RV: Tensor, guidance: float) -> Tensor:
+    """Log-weights negative + guidance * (asked - negative), on log-probabilities over the columns given.
 
     Over all columns or some, the distribution over these is the same: each row only shifts by a constant.
 
     Args:
-        asked_RV: float32 (R, V), logits after the prompt that is asked for.
-        away_RV: float32 (R, V), logits after the prompt to lead away from.
-        guidance: 1 gives `asked_RV`'s own distribution, more leads further away.
+        logits_RV: float32 (R, V), logits after the prompt that is asked for.
+        negative_RV: float32 (R, V), logits after the negative prompt.
+        guidance: 1 gives the distribution of `logits_RV`, more leads further away from `negative_RV`.
 
     Source: classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598), in the form of
     transformers' `UnbatchedClassifierFreeGuidanceLogitsProcessor`.
     """
-    asked_RV, away_RV = asked_RV.log_softmax(-1), away_RV.log_softmax(-1)
-    return away_RV + guidance * (asked_RV - away_RV)
+    asked_RV, negative_RV = logits_RV.log_softmax(-1), negative_RV.log_softmax(-1)
+    return negative_RV + guidance * (asked_RV - negative_RV)
 
 
 def _gumbel_max(
-    scaled_RV: Tensor, top_R1: Tensor, keys_R2: Tensor, sampling: Sampling, first_id: int
+    scaled_RV: Tensor, top_R1: Tensor, keys_R2: Tensor, sampling: SamplingSettings, first_id: int
 ) -> Tensor:
     width = scaled_RV.shape[1]
     keep = min(sampling.top_k or width, width)

@@ -1,31 +1,33 @@
-"""One completion in progress: what is written, what is cached, and what its draft says comes next."""
+"""Samples of the native engine: what of a completion is cached, and the guesses from its draft."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from earl.sequence.grammar import GrammarState
+from earl.sampling.completions import Sample
 
 _FIRST_GUESSES = 4
 
 
 @dataclass(slots=True)
-class Sample:
-    """One completion in progress."""
+class NativeSample(Sample):
+    """One completion in progress.
 
-    index: int
-    seed: int
-    prompt_length: int  # the longer one's, where there are two
-    state: GrammarState
-    ids: list[int]
-    logprobs: list[float]
-    fed: int
-    body: int  # where the rows begin, -1 while that is not known
-    draft: tuple[int, ...] = ()  # ids, by cell
-    ahead: int = _FIRST_GUESSES  # cells to guess in the next step
-    guesses: tuple[int, ...] = ()  # ids fed behind the real ones of this step
-    places: tuple[int, ...] = (0,)  # where this step draws: so many fed ids behind the last real one
-    rows: int = 0
+    Attributes:
+        prompt_length: of its prompt, or of the longer one with guidance.
+        fed: ids of it that are cached.
+        draft: ids that its cells are likely to have.
+        ahead: cells to guess in the next step.
+        guesses: ids fed behind the real ones of this step.
+        places: where this step draws, counted in fed ids behind the last real one.
+    """
+
+    prompt_length: int = 0
+    fed: int = 0
+    draft: tuple[int, ...] = ()
+    ahead: int = _FIRST_GUESSES
+    guesses: tuple[int, ...] = ()
+    places: tuple[int, ...] = (0,)
     ended: bool = False
 
     @property
@@ -38,7 +40,7 @@ class Sample:
         return [self.guesses[place] for place in self.places[:-1]]
 
     def guess(self, room: int, end_of_row: int) -> None:
-        """Take ids from the draft to feed behind the real ones, `room` at most, and say where to draw."""
+        """Take at most `room` ids from the draft to feed behind the real ones, and say where to draw."""
         grid = self.state.grid
         if self.body < 0 or grid is None or grid.height * grid.width != len(self.draft):
             return
@@ -56,9 +58,9 @@ class Sample:
         self.guesses, self.places = tuple(guesses[: places[-1]]), tuple(places)
 
     def settle(self, right: int, most: int) -> None:
-        """After a step in which the first so many guesses were right: how far to guess in the next one.
+        """After a step whose first `right` guesses were right: how many to guess in the next one.
 
-        Far where the draft holds, one cell where it does not: wrong guesses are wasted work.
+        Many where the draft holds, one where it does not: wrong guesses are wasted work.
         """
         if self.guesses:
             all_right = right == len(self.guessed)

@@ -1,10 +1,10 @@
-"""vLLM in place of our own engine: its plugin, its grammar, an engine in this process, a server's client.
+"""vLLM as an engine: in this process, on a server, and the plugin that keeps it to the image grammar.
 
-Nothing here needs vLLM at import but `processor`, which only vLLM itself loads.
+Only `processor`, which vLLM itself loads, imports vLLM at the top.
 """
 
 from earl.sampling.vllm.arguments import GrammarArguments
-from earl.sampling.vllm.local import VllmEngine
+from earl.sampling.vllm.engine import VllmEngine
 from earl.sampling.vllm.server import VllmServer
 
 __all__ = ["GrammarArguments", "VllmEngine", "VllmServer"]

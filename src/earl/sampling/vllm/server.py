@@ -1,4 +1,4 @@
-"""A vLLM server, on other GPUs or another machine, with the face of `earl.sampling.Engine`.
+"""A vLLM server, on other GPUs or another machine, as an `earl.sampling.Engine`.
 
     VLLM_SERVER_DEV_MODE=1 vllm serve POLICY --tokenizer MODEL --skip-tokenizer-init --enable-scale-out \
         --logprobs-mode processed_logprobs --generation-config vllm
@@ -14,22 +14,21 @@ import json
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
+from earl.config import SamplingSettings
 from earl.errors import EngineError
 from earl.policy import policy_of
-from earl.records import Completion
-from earl.sampling import Request, Sampling
-from earl.sampling.vllm.reading import OnCompletion, OnRow, Sample, grouped, make_samples, refuse_guidance
+from earl.sampling.vllm.base import VllmBase, VllmSample
 from earl.sampling.vllm.weights import write_checkpoint
 from earl.sequence import TextTokenizer
 
 
-class VllmServer:
-    """Samples completions from a vLLM server.
+class VllmServer(VllmBase):
+    """Samples completions from a vLLM server. The rows of an image are reported when it is whole.
 
     Args:
         url: of the server, without a path: `http://host:8000`.
@@ -56,47 +55,11 @@ class VllmServer:
         timeout: float = 600.0,
         key_env: str | None = None,
     ) -> None:
-        self.url = url.rstrip("/").removesuffix("/v1")
-        self._live, self.policy = policy, policy_of(policy)
-        self.tokenizer, self.vocabulary = tokenizer, tokenizer.vocabulary
+        super().__init__(policy_of(policy).config, tokenizer, max_batch)
+        self.url, self._policy = url.rstrip("/").removesuffix("/v1"), policy
         self.weights = Path(weights).absolute() if weights is not None else None
-        self.max_batch, self.timeout, self.key_env = max_batch, timeout, key_env
-        self.max_positions = int(self.policy.config.max_position_embeddings)
+        self.timeout, self.key_env = timeout, key_env
         self._ask("/health")
-
-    def generate(
-        self,
-        requests: Sequence[Request],
-        sampling: Sampling | None = None,
-        on_row: OnRow | None = None,
-        on_completion: OnCompletion | None = None,
-    ) -> list[list[Completion]]:
-        """Complete every request once per seed; see `earl.sampling.Engine.generate`. The rows of an
-        image are reported when it is whole.
-
-        Raises:
-            SequenceError: ids outside the vocabulary, or an image too long for the model's positions.
-            ConfigError: guidance, which vLLM cannot do.
-            EngineError: the server cannot be reached, refuses, or left the grammar.
-        """
-        sampling = sampling or Sampling()
-        refuse_guidance(sampling)
-        samples = list(make_samples(requests, self.tokenizer, self.max_positions, on_row))
-        self.refresh()
-        finished: dict[int, Completion] = {}
-        with ThreadPoolExecutor(min(self.max_batch, max(1, len(samples)))) as pool:
-            asked = {pool.submit(self._complete, sample, sampling): sample for sample in samples}
-            try:
-                for answer in as_completed(asked):
-                    sample = asked[answer]
-                    sample.take(*answer.result())
-                    finished[sample.index] = sample.completion()
-                    if on_completion is not None:
-                        on_completion(sample.index, finished[sample.index])
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-        return grouped(requests, finished)
 
     def refresh(self) -> None:
         """Let the server read the policy's weights as they are now, and forget what it cached.
@@ -106,7 +69,7 @@ class VllmServer:
         """
         if self.weights is None:
             return
-        write_checkpoint(self._live, self.weights)
+        write_checkpoint(self._policy, self.weights)
         self._ask(
             "/collective_rpc",
             {"method": "reload_weights", "kwargs": {"weights_path": str(self.weights)}},
@@ -115,7 +78,20 @@ class VllmServer:
         if isinstance(answer, dict) and not answer.get("success", True):
             raise EngineError(f"{self.url} kept its prefix cache, which belongs to the weights before")
 
-    def _complete(self, sample: Sample, sampling: Sampling) -> tuple[list[int], list[float]]:
+    def _run(
+        self, samples: Sequence[VllmSample], sampling: SamplingSettings
+    ) -> Generator[VllmSample, None, None]:
+        with ThreadPoolExecutor(min(self.max_batch, max(1, len(samples)))) as pool:
+            asked = {pool.submit(self._complete, sample, sampling): sample for sample in samples}
+            try:
+                for answer in as_completed(asked):
+                    asked[answer].take(*answer.result())
+                    yield asked[answer]
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _complete(self, sample: VllmSample, sampling: SamplingSettings) -> tuple[list[int], list[float]]:
         parameters = sample.parameters(sampling, self.max_positions)
         body = {"token_ids": list(sample.request.prompt), "sampling_params": parameters}
         answer = self._ask("/inference/v1/generate", body)

@@ -1,30 +1,30 @@
-"""vLLM in this process, with the face of `earl.sampling.Engine`.
+"""vLLM in this process, as an `earl.sampling.Engine`.
 
-What differs: a seed gives the same completion again, but not the one our own engine gives; and where
-top-k or top-p cut candidates off, log-probabilities are of what is left, which is what was sampled.
+Unlike the native engine: a seed gives the same completion again, but not the one that the native engine
+gives; and where top-k or top-p cut candidates off, log-probabilities are of what is left, which is what
+was sampled from.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 
-from earl.errors import EngineError, MissingExtraError, SequenceError
+from earl.config import SamplingSettings
+from earl.errors import EngineError, MissingExtraError
 from earl.models.resolve import read_json
 from earl.policy import load_policy, policy_of
 from earl.policy.configs import read_config
 from earl.policy.weights import iterate_weights
-from earl.records import Completion
-from earl.sampling import Request, Sampling
-from earl.sampling.vllm.reading import OnCompletion, OnRow, Sample, grouped, make_samples, refuse_guidance
+from earl.sampling.vllm.base import VllmBase, VllmSample
 from earl.sampling.vllm.weights import current_weights, write_config
 from earl.sequence import TextTokenizer
 
@@ -33,7 +33,7 @@ _GIB = 2**30
 _BLOCK = 32  # ids; vLLM shares whole blocks of a prompt, and on a CPU its own choice is 128
 
 
-class VllmEngine:
+class VllmEngine(VllmBase):
     """Samples completions with vLLM.
 
     Args:
@@ -46,13 +46,10 @@ class VllmEngine:
         sleep: give the GPU's memory back between calls.
         options: for `vllm.LLM`, where its defaults or ours do not fit.
 
-    Attributes:
-        policy: with a `config`, as our own engine's.
-
     Raises:
         MissingExtraError: vLLM is not installed.
         EngineError: vLLM could not start.
-        SequenceError: policy and tokenizer are not of one model.
+        ModelFormatError: policy and tokenizer are not of one model.
     """
 
     def __init__(
@@ -66,27 +63,18 @@ class VllmEngine:
         sleep: bool = False,
         **options: Any,
     ) -> None:
-        if max_batch < 1:
-            raise SequenceError(f"max_batch must be at least 1, got {max_batch}")
         vllm = import_vllm()
-        live = not isinstance(policy, str | Path)
-        self._live = policy if live else None
-        self.policy = policy_of(policy) if live else SimpleNamespace(config=read_config(Path(policy)))
-        config = self.policy.config
-        self.tokenizer, self.vocabulary = tokenizer, tokenizer.vocabulary
-        if config.vocab_size < self.vocabulary.size:
-            raise SequenceError(
-                f"the policy has {config.vocab_size} ids, its tokenizer {self.vocabulary.size}; "
-                "they are not of one model"
-            )
-        self.max_batch, self.sleep = max_batch, sleep
-        self.max_positions = int(config.max_position_embeddings)
+        stored = isinstance(policy, str | Path)
+        self._live = None if stored else policy
+        config = read_config(Path(policy)) if stored else policy_of(policy).config
+        super().__init__(config, tokenizer, max_batch)
+        self._sleeps = sleep
         self._home = tempfile.TemporaryDirectory(prefix="earl-vllm-")
         folder = Path(self._home.name)
         tokenizer.save(folder)
         settings: dict[str, Any] = {
-            "model": str(policy),
-            "dtype": _name(dtype) if dtype else _stored_dtype(self.policy, policy, live),
+            "model": str(policy if stored else folder),
+            "dtype": str(dtype or _own_dtype(policy)).removeprefix("torch."),
             "skip_tokenizer_init": True,
             "generation_config": "vllm",
             "max_model_len": self.max_positions,
@@ -97,9 +85,9 @@ class VllmEngine:
             "disable_log_stats": True,
             "enable_sleep_mode": sleep,
         }
-        if live:
+        if not stored:
             write_config(policy, folder)
-            settings |= {"model": str(folder), "load_format": "dummy"}
+            settings["load_format"] = "dummy"
         if torch.cuda.is_available():
             settings["gpu_memory_utilization"] = memory
         else:
@@ -114,39 +102,13 @@ class VllmEngine:
             raise EngineError(f"vLLM could not start with this policy: {error}") from error
         self._calls = 0
         if sleep:
-            self.llm.sleep(level=2 if live else 1)
-
-    def generate(
-        self,
-        requests: Sequence[Request],
-        sampling: Sampling | None = None,
-        on_row: OnRow | None = None,
-        on_completion: OnCompletion | None = None,
-    ) -> list[list[Completion]]:
-        """Complete every request once per seed; see `earl.sampling.Engine.generate`.
-
-        Raises:
-            SequenceError: ids outside the vocabulary, or an image too long for the model's positions.
-            ConfigError: guidance, which vLLM cannot do.
-            EngineError: vLLM left the grammar, or did not take the weights.
-        """
-        sampling = sampling or Sampling()
-        refuse_guidance(sampling)
-        samples = list(make_samples(requests, self.tokenizer, self.max_positions, on_row))
-        if self.sleep:
-            self.llm.wake_up()
-        self.refresh()
-        try:
-            return grouped(requests, self._run(samples, sampling, on_row is not None, on_completion))
-        finally:
-            if self.sleep:
-                self.llm.sleep(level=2 if self._live is not None else 1)
+            self._sleep()
 
     def refresh(self) -> None:
         """Give vLLM the policy's weights as they are now, and let it forget what it cached with others.
 
         Raises:
-            EngineError: it did not forget.
+            EngineError: it kept its cache.
         """
         if self._live is None:
             return
@@ -157,14 +119,28 @@ class VllmEngine:
                 "vLLM kept its prefix cache, which belongs to the weights before; start it again"
             )
 
+    @contextmanager
+    def _awake(self) -> Iterator[None]:
+        if self._sleeps:
+            self.llm.wake_up()
+        try:
+            yield
+        finally:
+            if self._sleeps:
+                self._sleep()
+
+    def _sleep(self) -> None:
+        self.llm.sleep(level=1 if self._live is None else 2)  # 2 drops weights that come anew at each call
+
     def _run(
-        self, samples: list[Sample], sampling: Sampling, stream: bool, on_completion: OnCompletion | None
-    ) -> dict[int, Completion]:
+        self, samples: Sequence[VllmSample], sampling: SamplingSettings
+    ) -> Generator[VllmSample, None, None]:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
+        stream = any(sample.on_row for sample in samples)
         kind = RequestOutputKind.DELTA if stream else RequestOutputKind.FINAL_ONLY
-        engine, finished = self.llm.llm_engine, {}
+        engine = self.llm.llm_engine
         self._calls += 1
         waiting = {f"earl-{self._calls}-{sample.index}": sample for sample in samples}
         for name, sample in waiting.items():
@@ -179,13 +155,10 @@ class VllmEngine:
                     sample.take(ids, [row[token].logprob for row, token in zip(table, ids, strict=True)])
                     if output.finished:
                         del waiting[output.request_id]
-                        finished[sample.index] = sample.completion()
-                        if on_completion is not None:
-                            on_completion(sample.index, finished[sample.index])
+                        yield sample
         finally:
             if waiting:  # something went wrong: nothing is left behind for the next call
                 engine.abort_request(list(waiting))
-        return finished
 
 
 def servable(folder: Path) -> Any:
@@ -214,21 +187,18 @@ def import_vllm() -> Any:
         raise MissingExtraError("vLLM is not installed; pip install 'earl[vllm]'") from error
 
 
-def _stored_dtype(policy: Any, folder: Any, live: bool) -> str:
-    """vLLM's own "auto" would make half precision of float32."""
-    if live:
-        return _name(policy.lm_head.weight.dtype)
-    return _name(next(iterate_weights(Path(folder)))[1].dtype)
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+def _own_dtype(policy: Any) -> torch.dtype:
+    """Of the weights. vLLM's own "auto" would make half precision of float32."""
+    if isinstance(policy, str | Path):
+        return next(iterate_weights(Path(policy)))[1].dtype
+    dtype: torch.dtype = policy_of(policy).lm_head.weight.dtype
+    return dtype
 
 
 def _cache_bytes(config: Any, max_batch: int) -> int:
-    """Of a CPU's cache: for all samples at a quarter of the model's positions, 4 GiB at most, and one
-    whole sequence at least."""
+    """Size of a CPU's cache: all samples at a quarter of the model's positions, but at most 4 GiB and at
+    least two whole sequences."""
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     token = 2 * 4 * config.num_hidden_layers * config.num_key_value_heads * head  # float32 at most
     positions = config.max_position_embeddings
-    return max(min(token * positions * max_batch // 4, 4 * _GIB), 2 * token * positions)
+    return int(max(min(token * positions * max_batch // 4, 4 * _GIB), 2 * token * positions))
