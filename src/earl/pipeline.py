@@ -1,8 +1,11 @@
-"""Image and instruction in, edited image out: vision → sequence → generation → sequence → vision.
+"""The editing pipeline: image and instruction in, edited images out.
 
-The images come out at the size the model works at (its area in px², the source's aspect,
-sides multiples of 8). Each sample draws from its own stream, whatever else is in the
-batch; rounding (bfloat16 above all) can still tip a near tie between two codes.
+An edit goes vision (codes of the source) → sequence (prompt) → sampling (completion) → sequence (codes of
+the edited image) → vision (pixels). `build_pipeline` is the one function that puts these parts together.
+
+The images come out at the size the model works at (its area in px², the source's aspect, sides multiples
+of 8). Each image is drawn from its own random stream, whatever else is in the batch; rounding (bfloat16
+above all) can still tip a near tie between two codes.
 
 Axis letters: H W latent rows and columns.
 """
@@ -11,31 +14,29 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from PIL import Image
 
 from earl.errors import ConfigError, InstructionError, ModelFormatError, SequenceError, VerifierError
 from earl.models.resolve import resolve_model
 from earl.records import Attempt, Completion, Grid, Verdict
-from earl.sequence import AWAY, Prefill, TextTokenizer, check_instruction, parse_completion, write_prompt
+from earl.sequence import (
+    NEGATIVE_INSTRUCTION,
+    TextTokenizer,
+    check_instruction,
+    parse_completion,
+    write_prompt,
+)
 
 if TYPE_CHECKING:
-    from earl.policy.devices import DeviceMap, MaxMemory
-    from earl.sampling import Engine
+    from earl.config import EngineSettings, ModelSettings, SamplingSettings
+    from earl.sampling import Engine, OnRow, Request
+    from earl.verifiers.protocol import Verifier
     from earl.vision import ImageSource, VisionTokenizer
-
-MAX_REASONING_TOKENS = 1_024
-
-
-class Verifier(Protocol):
-    """What picks the best of several edits; see `earl.verifiers`."""
-
-    async def judge(self, attempts: Sequence[Attempt]) -> list[Verdict]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +65,6 @@ class EditResult:
 
     @property
     def image(self) -> Image.Image:
-        """The first picture. Raises SequenceError where the model wrote none."""
-        return self.require_image()
-
-    def require_image(self) -> Image.Image:
         """The first image there is. Raises SequenceError with the problem where there is none."""
         for image in self.images:
             if image is not None:
@@ -75,7 +72,7 @@ class EditResult:
         raise SequenceError(f"the model wrote no image ({self.problems[0]}); try another seed")
 
     def only(self, index: int) -> EditResult:
-        """The result with one of its pictures."""
+        """The result with one of its images."""
         keep = slice(index, index + 1)
         return replace(
             self,
@@ -95,165 +92,107 @@ class EditResult:
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
-    """One image on its way through: resized, encoded, written as a prompt."""
+class _Edit:
+    """One edit on its way through: its source resized and encoded, its prompt written."""
 
     source: Image.Image
-    size: tuple[int, int]  # px, of the image that was given
+    given_size: tuple[int, int]  # px, of the image that was given
     instruction: str
-    prompt: tuple[int, ...]
-    away: tuple[int, ...] | None
-    codes: tuple[int, ...]
-    grid: Grid
-    seeds: tuple[int, ...]
+    request: Request
 
 
 class EditPipeline:
-    """Edits images with one policy, one text tokenizer and one vision tokenizer.
+    """Edits images with one engine and one vision tokenizer.
 
     Args:
-        engine: samples completions; holds the policy and the text tokenizer.
+        engine: samples completions; holds the policy and its text tokenizer.
         vision: turns pixels into codes and back.
-        tokenizer: writes and reads ids; the engine's own.
         name: what to call the model in reports.
 
     Raises:
-        ModelFormatError: the parts have codebooks or vocabularies of different sizes.
+        ModelFormatError: the two have codebooks of different sizes.
     """
 
-    def __init__(
-        self, engine: Engine, vision: VisionTokenizer, tokenizer: TextTokenizer, *, name: str = "model"
-    ) -> None:
-        self.engine = engine
-        self.vision = vision
-        self.tokenizer = tokenizer
-        self.name = name
-        self.max_length = int(engine.policy.config.max_position_embeddings)
-        _check_fit(engine.policy.config, vision, tokenizer, name)
+    def __init__(self, engine: Engine, vision: VisionTokenizer, *, name: str = "model") -> None:
+        self.engine, self.vision, self.name = engine, vision, name
+        self.tokenizer = engine.tokenizer
+        if vision.codebook_size != self.tokenizer.vocabulary.codebook_size:
+            raise ModelFormatError(
+                f"{name}: the vision tokenizer has {vision.codebook_size} codes, the text tokenizer "
+                f"{self.tokenizer.vocabulary.codebook_size} visual tokens; they do not belong together"
+            )
 
     @classmethod
-    def from_pretrained(
-        cls,
-        name_or_folder: str | Path = "world",
-        *,
-        device: str = "auto",
-        dtype: str = "auto",
-        tokenizer: str | Path | None = None,
-        vision: str | Path | None = None,
-        revision: str | None = None,
-        quantize: str | None = None,
-        device_map: DeviceMap | None = None,
-        max_memory: MaxMemory | None = None,
-        **engine_options: Any,
-    ) -> EditPipeline:
-        """Load the parts of a model.
-
-        The engine's policy then mostly holds weights alone (`earl.policy.open_policy`); the transformers
-        model, with a forward pass, is what `earl.load_policy` gives.
+    def from_pretrained(cls, name_or_folder: str | Path = "world", **fields: Any) -> EditPipeline:
+        """Load the parts of a model; see `build_pipeline`.
 
         Args:
             name_or_folder: "world" (shipped), a folder, a LoRA adapter's folder, or a hub id.
-            device: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1", …
-            dtype: of the policy: "auto" (bfloat16 on CUDA, else as stored), "float32", "bfloat16",
-                "float16". The vision tokenizer computes in float32, where alone its codes are exact.
-            tokenizer: another model to take the text tokenizer from.
-            vision: another model to take the vision tokenizer from.
-            revision: branch, tag or commit of a hub id.
-            quantize: "int8" or "int4" (CUDA): the policy's matrices, by `earl.policy.quantise`.
-            device_map, max_memory: the policy over several devices, as in `earl.policy.load_policy`; "auto"
-                shares it out over the CUDA devices. `device` is then for the vision tokenizer alone.
-            engine_options: for `earl.sampling.Engine`, such as `max_batch`. Its weights are read once: to
-                edit with a policy that is being trained, make the pipeline of an engine of your own.
-
-        Raises:
-            ModelNotFoundError, ModelFormatError, TokenizerError: a part is missing or damaged.
-            ConfigError: CUDA is asked for and not there; a device map that cannot be, or with `quantize`.
+            fields: of `earl.config.ModelSettings`, such as `device="cuda"`.
         """
-        if device_map is not None and quantize:
-            raise ConfigError("quantize works on one device: leave out quantize or device_map")
-        from earl.policy import open_policy
-        from earl.policy.devices import names_cuda
-        from earl.sampling import Engine
-        from earl.vision import load_vision_tokenizer
+        from earl.config import ModelSettings
 
-        place = pick_device(device)
-        folder = resolve_model(name_or_folder, revision, tokenizer=tokenizer, vision=vision)
-        words = TextTokenizer.from_folder(folder.need("tokenizer"))
-        # An area in earl.json belongs to the whole model, so the whole folder is named where it has one.
-        eyes_folder = folder.path if folder.meta and vision is None else folder.need("vision")
-        eyes = load_vision_tokenizer(eyes_folder, device=place)
-        on_cuda = place.startswith("cuda") if device_map is None else names_cuda(device_map)
-        kind = "bfloat16" if dtype == "auto" and on_cuda else dtype
-        where = folder.need("policy")
-        policy: Any
-        if device_map is not None or max_memory is not None:
-            from earl.policy import load_policy
-
-            policy = load_policy(where, dtype=kind, device_map=device_map, max_memory=max_memory)
-        elif quantize:
-            from earl.policy import load_policy, quantise
-
-            # from the CPU, so that matrices move to their place one by one
-            policy = quantise(load_policy(where, dtype=kind), quantize, place)  # type: ignore[arg-type]
-        else:
-            policy = open_policy(where, dtype=kind, device=place)
-        engine = Engine(policy, words, **{"frozen": True, **engine_options})
-        return cls(engine, eyes, words, name=str(name_or_folder))
+        given = {name: str(value) if isinstance(value, Path) else value for name, value in fields.items()}
+        return build_pipeline(ModelSettings(model=str(name_or_folder), **given))
 
     def __call__(
         self,
         image: ImageSource,
         instruction: str,
+        sampling: SamplingSettings | None = None,
         *,
-        seed: int = 0,
-        **options: Any,
+        num_images: int = 1,
+        area: int | None = None,
+        restore_size: bool = False,
+        on_row: OnRow | None = None,
+        **fields: Any,
     ) -> EditResult:
-        """Edit one picture.
+        """Edit one image.
 
         Args:
             image: a PIL image, a path, or the bytes of an image file.
             instruction: what to change, 1 to 2,000 characters.
-            seed: image i is drawn with seed + i; the same seed gives the same picture.
-            options: keywords of `edit_many`: `num_images`, `temperature`, `top_k`, `top_p`, `greedy`,
-                `guidance`, `away`, `area`, `reasoning`, `restore_size`, `on_row`.
+            num_images: how many to draw, >= 1; image i is drawn with seed + i.
+            sampling, area, restore_size, on_row, fields: see `edit_many`.
 
         Raises:
             ImageError: no image, or one of an aspect that cannot be edited.
             InstructionError: empty, or too long for the model.
             ConfigError: sampling settings out of range.
         """
-        return self.edit_many([(image, instruction)], seeds=[seed], **options)[0]
+        return self.edit_many(
+            [(image, instruction)],
+            sampling,
+            num_images=num_images,
+            area=area,
+            restore_size=restore_size,
+            on_row=on_row,
+            **fields,
+        )[0]
 
     def edit_many(
         self,
         pairs: Sequence[tuple[ImageSource, str]],
+        sampling: SamplingSettings | None = None,
         *,
-        seeds: int | Sequence[int] = 0,
+        seeds: Sequence[int] | None = None,
         num_images: int = 1,
-        temperature: float = 1.0,
-        top_k: int = 2048,
-        top_p: float = 1.0,
-        greedy: bool = False,
-        guidance: float = 1.0,
-        away: str = AWAY,
         area: int | None = None,
-        reasoning: bool = False,
         restore_size: bool = False,
-        on_row: Callable[..., None] | None = None,
+        on_row: OnRow | None = None,
+        **fields: Any,
     ) -> list[EditResult]:
         """Edit several images together, of any sizes.
 
         Args:
             pairs: (image, instruction) of each edit, each as in `__call__`.
-            seeds: one for all, or one per pair.
+            sampling: how to draw; the defaults of `SamplingSettings` when None.
+            seeds: the first seed of each edit, in place of `sampling.seed` for all.
             num_images: how many to draw of each, >= 1.
-            temperature, top_k, top_p, greedy, guidance: see `earl.sampling.Sampling`.
-            away: the instruction that guidance above 1 leads away from, asked of the same image; it
-                doubles the work of sampling.
             area: px² to work at; the model's own when None.
-            reasoning: let the model write a chain of thought first.
             restore_size: scale the results to the size of their sources.
             on_row: called by the engine as rows of image codes are done.
+            fields: of `SamplingSettings`, in place of those of `sampling`: `temperature=0.5`, `greedy=True`.
 
         Returns:
             Results in the order of `pairs`.
@@ -261,99 +200,169 @@ class EditPipeline:
         Raises:
             ImageError, InstructionError, ConfigError: as `__call__`; also as many seeds as edits are needed.
         """
-        from earl.sampling import Request, Sampling
+        from earl.config import SamplingSettings
 
         began = time.perf_counter()
-        firsts = [seeds] * len(pairs) if isinstance(seeds, int) else list(seeds)
+        sampling = (sampling or SamplingSettings()).replace(**fields) if fields or not sampling else sampling
+        firsts = [sampling.seed] * len(pairs) if seeds is None else list(seeds)
         if len(firsts) != len(pairs):
-            raise ConfigError(f"{len(firsts)} seeds for {len(pairs)} edits; give one for all or one for each")
+            raise ConfigError(f"{len(firsts)} seeds for {len(pairs)} edits; give one for each, or none")
         if num_images < 1:
             raise ConfigError(f"num_images must be at least 1, got {num_images}")
         if not pairs:
             return []
-        prefill: Prefill = "reasoning" if reasoning else "size"
-        sampling = Sampling(temperature, top_k, top_p, greedy, guidance)
-        unwanted = check_instruction(away, "the instruction to lead away from") if sampling.guided else None
-        draws = [tuple(range(s, s + num_images)) for s in firsts]
-        jobs = self._prepare(pairs, draws, area, prefill, unwanted)
-        requests = [
-            Request(
-                prompt=job.prompt,
-                seeds=job.seeds,
-                grid=job.grid,
-                prefill=prefill,
-                max_text_tokens=MAX_REASONING_TOKENS,
-                away=job.away,
-                draft=job.codes,
-            )
-            for job in jobs
-        ]
-        completions = self.engine.generate(requests, sampling, on_row=on_row)
-        results = self._read(jobs, completions, restore_size)
+        edits = self._prepare(pairs, sampling, [range(s, s + num_images) for s in firsts], area)
+        completions = self.engine.generate([edit.request for edit in edits], sampling, on_row=on_row)
+        results = self._read(edits, completions, restore_size)
         seconds = time.perf_counter() - began
         return [replace(result, seconds=seconds) for result in results]
 
     def _prepare(
         self,
         pairs: Sequence[tuple[ImageSource, str]],
-        seeds: Sequence[tuple[int, ...]],
+        sampling: SamplingSettings,
+        seeds: Sequence[range],
         area: int | None,
-        prefill: Prefill,
-        away: str | None,
-    ) -> list[_Job]:
+    ) -> list[_Edit]:
+        from earl.sampling import Request
         from earl.vision import open_image, resize_to, target_size
 
+        negative = None
+        if sampling.guided:
+            wanted = sampling.negative_instruction
+            negative = check_instruction(
+                NEGATIVE_INSTRUCTION if wanted is None else wanted, "the negative instruction"
+            )
         instructions = [check_instruction(instruction) for _, instruction in pairs]
         given = [open_image(image) for image, _ in pairs]
         sizes = [target_size(*image.size, area or self.vision.area) for image in given]
         sources = [resize_to(image, size) for image, size in zip(given, sizes, strict=True)]
-        jobs = []
-        codes = self.vision.encode(sources, resize=False)
-        for i, codes_HW in enumerate(codes):
-            prompt = tuple(write_prompt(codes_HW, instructions[i], self.tokenizer))
-            twin = tuple(write_prompt(codes_HW, away, self.tokenizer)) if away else None
-            grid = Grid(*map(int, codes_HW.shape))
-            self._check_length(max(prompt, twin or (), key=len), grid, prefill)
-            cells = tuple(codes_HW.ravel().tolist())
-            jobs.append(_Job(sources[i], given[i].size, instructions[i], prompt, twin, cells, grid, seeds[i]))
-        return jobs
+        edits = []
+        for i, codes_HW in enumerate(self.vision.encode(sources, resize=False)):
+            request = Request(
+                prompt=tuple(write_prompt(codes_HW, instructions[i], self.tokenizer)),
+                seeds=tuple(seeds[i]),
+                grid=Grid(*map(int, codes_HW.shape)),
+                prefill="reasoning" if sampling.reasoning else "size",
+                max_text_tokens=sampling.max_text_tokens,
+                negative_prompt=tuple(write_prompt(codes_HW, negative, self.tokenizer)) if negative else None,
+                draft=tuple(codes_HW.ravel().tolist()),
+            )
+            self._check_length(request)
+            edits.append(_Edit(sources[i], given[i].size, instructions[i], request))
+        return edits
 
-    def _check_length(self, prompt: Sequence[int], grid: Grid, prefill: Prefill) -> None:
-        longest = len(prompt) + grid.height * (grid.width + 1) + 24  # size, structure, EOS
-        longest += MAX_REASONING_TOKENS if prefill == "reasoning" else 0
-        if longest > self.max_length:
+    def _check_length(self, request: Request) -> None:
+        longest = max(map(len, (request.prompt, request.negative_prompt or ())))
+        longest += request.grammar(self.tokenizer).max_length
+        if longest > self.engine.max_positions:
             raise InstructionError(
                 f"source, instruction and edited image need {longest} tokens, {self.name} takes "
-                f"{self.max_length}; shorten the instruction or give a smaller area"
+                f"{self.engine.max_positions}; shorten the instruction or give a smaller area"
             )
 
     def _read(
-        self, jobs: Sequence[_Job], completions: Sequence[Sequence[Completion]], restore_size: bool
+        self, edits: Sequence[_Edit], completions: Sequence[Sequence[Completion]], restore_size: bool
     ) -> list[EditResult]:
         parsed = [[parse_completion(c.ids, self.tokenizer) for c in group] for group in completions]
-        whole: list[np.ndarray] = [p.codes for group in parsed for p in group if p.codes is not None]
-        pictures = iter(self.vision.decode(whole) if whole else [])
+        codes = [p.codes for group in parsed for p in group if p.codes is not None]
+        decoded = iter(self.vision.decode(codes) if codes else [])
         results = []
-        for job, group, readings in zip(jobs, completions, parsed, strict=True):
-            images = [next(pictures) if reading.codes is not None else None for reading in readings]
+        for edit, group, readings in zip(edits, completions, parsed, strict=True):
+            images = [next(decoded) if reading.codes is not None else None for reading in readings]
             if restore_size:
                 images = [
-                    image and image.resize(job.size, Image.Resampling.LANCZOS)  # nothing where there is none
-                    for image in images
+                    image and image.resize(edit.given_size, Image.Resampling.LANCZOS) for image in images
                 ]
             results.append(
                 EditResult(
                     images=tuple(images),
                     completions=tuple(group),
-                    seeds=job.seeds,
-                    source=job.source,
-                    instruction=job.instruction,
+                    seeds=edit.request.seeds,
+                    source=edit.source,
+                    instruction=edit.instruction,
                     seconds=0.0,
                     problems=tuple(reading.problem for reading in readings),
                     reasoning=tuple(reading.reasoning for reading in readings),
                 )
             )
         return results
+
+
+def build_pipeline(
+    settings: EngineSettings | None = None,
+    *,
+    policy: Any = None,
+    tokenizer: TextTokenizer | None = None,
+    vision: VisionTokenizer | None = None,
+    **engine_options: Any,
+) -> EditPipeline:
+    """Build an editing pipeline: load a model's parts, or take those in memory, and make the engine.
+
+    The policy that is loaded for the native engine mostly holds weights alone (`earl.policy.open_policy`);
+    `earl.load_policy` gives the transformers model, which has a forward pass.
+
+    Args:
+        settings: which model, where and how, with which engine; the shipped model when None. Where all three
+            parts are given, only the fields of `EngineSettings` are used.
+        policy: a policy in memory, as one in training, in place of the model's; its current weights are
+            read at each call, where those of a loaded one are read once.
+        tokenizer, vision: its text tokenizer and vision tokenizer, in place of the model's.
+        engine_options: see `earl.sampling.create_engine`.
+
+    Raises:
+        ModelNotFoundError, ModelFormatError, TokenizerError: a part is missing or damaged.
+        ConfigError: CUDA is asked for and not there; a device map that cannot be.
+        MissingExtraError, EngineError: vLLM is not installed, cannot be started or reached.
+    """
+    from earl.config import ModelSettings
+    from earl.sampling import create_engine
+
+    settings = settings or ModelSettings()
+    name, frozen = "model", False
+    if policy is None or tokenizer is None or vision is None:
+        assert isinstance(settings, ModelSettings), "parts are loaded by the settings of a model"
+        name, device = settings.model, pick_device(settings.device)
+        folder = resolve_model(
+            settings.model, settings.revision, tokenizer=settings.tokenizer, vision=settings.vision
+        )
+        tokenizer = tokenizer or TextTokenizer.from_folder(folder.need("tokenizer"))
+        if vision is None:
+            from earl.vision import load_vision_tokenizer
+
+            # The area in earl.json belongs to the whole model: where there is one, its folder is named.
+            whole = folder.meta and settings.vision is None
+            vision = load_vision_tokenizer(folder.path if whole else folder.need("vision"), device=device)
+        if policy is None:
+            frozen, policy = True, _load_policy(folder.need("policy"), settings, device)
+            if settings.engine == "vllm" and settings.dtype != "auto":
+                engine_options = {"dtype": settings.dtype, **engine_options}
+    engine = create_engine(settings, policy, tokenizer, **{"frozen": frozen, **engine_options})
+    return EditPipeline(engine, vision, name=name)
+
+
+def _load_policy(folder: Path, settings: ModelSettings, device: str) -> Any:
+    """A policy in the form that its engine takes."""
+    from earl.policy import load_policy, open_policy, quantise
+
+    if settings.engine == "vllm":
+        from earl.sampling.vllm.engine import import_vllm, servable
+
+        import_vllm()  # where it is missing no weights need loading
+        return servable(folder)
+    on_cuda = device.startswith("cuda")
+    if settings.device_map is not None:
+        from earl.policy.devices import names_cuda
+
+        on_cuda = names_cuda(settings.device_map)
+    dtype = "bfloat16" if settings.dtype == "auto" and on_cuda else settings.dtype
+    if settings.device_map is not None:
+        return load_policy(
+            folder, dtype=dtype, device_map=settings.device_map, max_memory=settings.max_memory
+        )
+    if settings.quantize is not None:  # from the CPU, so that matrices move to their device one by one
+        return quantise(load_policy(folder, dtype=dtype), settings.quantize, device)
+    return open_policy(folder, dtype=dtype, device=device)
 
 
 def best_of(result: EditResult, verifier: Verifier) -> tuple[EditResult, Verdict]:
@@ -363,14 +372,23 @@ def best_of(result: EditResult, verifier: Verifier) -> tuple[EditResult, Verdict
         VerifierError: not one of the images could be judged.
     """
     verdicts = asyncio.run(verifier.judge(result.attempts()))
-    scores = [-1.0 if v.overall is None else v.overall for v in verdicts]
-    best = int(np.argmax(scores))
-    if scores[best] < 0:
+    best = best_index(result.images, verdicts)
+    if verdicts[best].overall is None:
         first = verdicts[0]
         raise VerifierError(
             f"none of the {len(verdicts)} edits could be judged ({first.status}): {first.reason}"
         )
     return result.only(best), verdicts[best]
+
+
+def best_index(images: Sequence[Image.Image | None], verdicts: Sequence[Verdict]) -> int:
+    """Place of the highest overall score, the first of equals; without scores, of the first image, else 0."""
+
+    def rank(place: int) -> float:
+        overall = verdicts[place].overall
+        return overall if overall is not None else (-2.0 if images[place] is None else -1.0)
+
+    return max(range(len(images)), key=rank)
 
 
 def pick_device(name: str) -> str:
@@ -382,17 +400,3 @@ def pick_device(name: str) -> str:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"device {name!r}: torch sees no CUDA device here; use 'cpu' or 'auto'")
     return name
-
-
-def _check_fit(config: Any, vision: VisionTokenizer, tokenizer: TextTokenizer, name: str) -> None:
-    vocabulary = tokenizer.vocabulary
-    if vision.codebook_size != vocabulary.codebook_size:
-        raise ModelFormatError(
-            f"{name}: the vision tokenizer has {vision.codebook_size} codes, the text tokenizer "
-            f"{vocabulary.codebook_size} visual tokens; they do not belong together"
-        )
-    if config.vocab_size < vocabulary.size:
-        raise ModelFormatError(
-            f"{name}: the policy has {config.vocab_size} ids, the text tokenizer {vocabulary.size}; "
-            "they do not belong together"
-        )

@@ -76,7 +76,7 @@ def test_other_seeds_other_images_but_not_when_greedy(pipeline):
 
 
 def test_guidance_leads_away_from_the_other_instruction_asked_of_the_same_image(pipeline):
-    from earl.sequence import AWAY, write_prompt
+    from earl.sequence import NEGATIVE_INSTRUCTION, write_prompt
 
     asked = []
 
@@ -94,7 +94,7 @@ def test_guidance_leads_away_from_the_other_instruction_asked_of_the_same_image(
     led = listening.edit_many(pairs, greedy=True, guidance=3.0)
     other = listening.edit_many(pairs, greedy=True, guidance=3.0, away=" remove the cone ")
     assert [request.away for request in asked[0][0]] == [None, None]
-    for words, (requests, sampling) in zip((AWAY, "remove the cone"), asked[1:], strict=True):
+    for words, (requests, sampling) in zip((NEGATIVE_INSTRUCTION, "remove the cone"), asked[1:], strict=True):
         assert sampling.guidance == 3.0
         for result, request in zip(led, requests, strict=True):
             codes = pipeline.vision.encode([result.source], resize=False)[0]

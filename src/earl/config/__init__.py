@@ -2,7 +2,7 @@
 
 from earl.config.endpoint import EndpointSettings, JudgeSettings, WriterSettings
 from earl.config.evaluation import EvaluationSettings
-from earl.config.model import ModelSettings
+from earl.config.model import EngineSettings, ModelSettings
 from earl.config.sampling import DrawSettings, SamplingSettings
 from earl.config.settings import Settings
 from earl.config.verifier import RewardSettings, VerifierSettings
@@ -10,6 +10,7 @@ from earl.config.verifier import RewardSettings, VerifierSettings
 __all__ = [
     "DrawSettings",
     "EndpointSettings",
+    "EngineSettings",
     "EvaluationSettings",
     "JudgeSettings",
     "ModelSettings",

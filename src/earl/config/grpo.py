@@ -9,45 +9,31 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from earl.config.model import EngineSettings
+from earl.config.sampling import DrawSettings
 from earl.config.sections import Count, Fraction, Steps
 from earl.config.settings import Settings
 from earl.registry import PROMPTS
 
 
-class Rollouts(Settings):
+class Rollouts(EngineSettings, DrawSettings):
     """How completions are sampled from the policy."""
 
     group: int = Field(default=8, ge=2, description="G, rollouts of a prompt")
     prefill: Literal["size", "direct", "reasoning"] = Field(
         default="size", description="size and direct: no reasoning; size gives H*W, direct lets it be written"
     )
-    temperature: float = Field(default=1.0, gt=0, le=100)
-    top_k: int = Field(default=2048, ge=0, description="likeliest ids kept; 0 keeps all")
-    top_p: float = Field(default=1.0, gt=0, le=1, description="share of the probability kept")
-    max_batch: Count = Field(default=128, description="completions in progress at once on a rank (memory)")
-    max_text_tokens: Count = Field(default=1024, description="ids of reasoning, at most")
     decode: Literal["float32", "bf16", "auto"] = Field(
         default="float32",
         description="what sampled images are decoded in; auto: bf16 where the device has it natively",
     )
-    engine: Literal["earl", "vllm", "vllm-server"] = Field(
-        default="earl", description="who samples: ours, vLLM in this process, or a vLLM server"
-    )
-    memory: float = Field(default=0.4, gt=0, lt=1, description="share of the GPU for engine = 'vllm'")
-    sleep: bool = Field(default=False, description="engine = 'vllm' frees its GPU memory between steps")
-    server: str | None = Field(default=None, description="http://host:8000, for engine = 'vllm-server'")
-    server_weights: str | None = Field(
-        default=None, description="folder that trainer and server both see, for each step's weights"
-    )
 
     @model_validator(mode="after")
-    def _engine(self) -> Rollouts:
-        remote = self.engine == "vllm-server"
-        if remote != (self.server is not None) or remote != (self.server_weights is not None):
+    def _weights_reach_the_server(self) -> Rollouts:
+        if (self.server is None) != (self.server_weights is None):
             raise ValueError(
-                f"rollouts.engine = {self.engine!r}, rollouts.server = {self.server!r} and "
-                f"rollouts.server_weights = {self.server_weights!r} disagree: give the two exactly when the "
-                "engine is 'vllm-server'"
+                f"rollouts.server = {self.server!r} and rollouts.server_weights = {self.server_weights!r} "
+                "disagree: training needs both, so that the server samples from each step's weights"
             )
         return self
 

@@ -12,7 +12,32 @@ Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 Memory = Annotated[str, Field(pattern=r"^\d+(\.\d+)?\s*[KMGT]i?B$")]
 
 
-class ModelSettings(Settings):
+class EngineSettings(Settings):
+    """What samples completions from a policy."""
+
+    engine: Literal["earl", "vllm", "vllm-server"] = Field(
+        default="earl", description="what samples: our engine, vLLM in this process, or a vLLM server"
+    )
+    max_batch: Count = Field(default=128, description="completions in progress at once (memory)")
+    memory: float = Field(default=0.4, gt=0, lt=1, description="share of the GPU for engine = 'vllm'")
+    sleep: bool = Field(default=False, description="engine = 'vllm' frees its GPU memory between calls")
+    server: str | None = Field(default=None, description="http://host:8000, for engine = 'vllm-server'")
+    server_weights: str | None = Field(
+        default=None, description="folder that server and this process both see, for weights that change"
+    )
+
+    @model_validator(mode="after")
+    def _server(self) -> EngineSettings:
+        remote = self.engine == "vllm-server"
+        if remote != (self.server is not None) or (self.server_weights is not None and not remote):
+            raise ValueError(
+                f"engine = {self.engine!r}, server = {self.server!r} and server_weights = "
+                f"{self.server_weights!r} disagree: a server is for engine = 'vllm-server', which needs one"
+            )
+        return self
+
+
+class ModelSettings(EngineSettings):
     """A model to edit with."""
 
     model: str = Field(
@@ -34,8 +59,6 @@ class ModelSettings(Settings):
     max_memory: dict[str, Memory] | None = Field(
         default=None, description="of each device for device_map = 'auto', as {0 = '10GiB', cpu = '30GiB'}"
     )
-    engine: Literal["earl", "vllm"] = Field(default="earl", description="what samples the codes")
-    max_batch: Count = Field(default=128, description="completions in progress at once (memory)")
 
     @model_validator(mode="after")
     def _fits(self) -> ModelSettings:
@@ -43,6 +66,6 @@ class ModelSettings(Settings):
             raise ValueError("quantize works on one device: leave out quantize or device_map")
         if self.max_memory is not None and self.device_map != "auto":
             raise ValueError("max_memory needs device_map = 'auto'")
-        if self.engine == "vllm" and (self.device_map is not None or self.quantize is not None):
+        if self.engine != "earl" and (self.device_map is not None or self.quantize is not None):
             raise ValueError("device_map and quantize are for engine = 'earl'; vLLM places weights itself")
         return self

@@ -21,7 +21,7 @@ from earl.evaluation.folder import is_evaluation
 from earl.evaluation.ledger import Ledger
 from earl.pipeline import EditPipeline
 from earl.records import FinishReason
-from earl.sequence import AWAY
+from earl.sequence import NEGATIVE_INSTRUCTION
 from earl.vision import open_image, resize_to, target_size
 
 State = Literal["edited", "no_image", "missing", "refused"]
@@ -74,7 +74,7 @@ class Drawing:
     top_p: float = 1.0
     greedy: bool = False
     guidance: float = 1.0
-    away: str = AWAY
+    away: str = NEGATIVE_INSTRUCTION
     reasoning: bool = False
     candidates: int = 1
 

@@ -1,6 +1,9 @@
-"""Sampling completions from the policy under the grammar."""
+"""Sampling completions from a policy under the grammar: the `Engine` protocol and what makes one.
 
-from earl.sampling.native.engine import Engine, default_dtype
-from earl.sampling.requests import Request, Sampling
+`earl.sampling.native` is our own engine, `earl.sampling.vllm` asks vLLM.
+"""
 
-__all__ = ["Engine", "Request", "Sampling", "default_dtype"]
+from earl.sampling.factory import create_engine
+from earl.sampling.protocol import Engine, OnCompletion, OnRow, Request
+
+__all__ = ["Engine", "OnCompletion", "OnRow", "Request", "create_engine"]

@@ -4,7 +4,7 @@ The one place that knows. No torch here.
 """
 
 from earl.sequence.grammar import MAX_TEXT_TOKENS, Allowed, Grammar, GrammarState, Prefill
-from earl.sequence.instruction import AWAY, check_instruction
+from earl.sequence.instruction import NEGATIVE_INSTRUCTION, check_instruction
 from earl.sequence.kinds import Kind, completion_kinds
 from earl.sequence.layout import (
     MAX_CELLS,
@@ -31,11 +31,11 @@ from earl.sequence.trained import train_text_tokenizer
 from earl.sequence.vocabulary import Vocabulary
 
 __all__ = [
-    "AWAY",
     "CLOSING",
     "MAX_CELLS",
     "MAX_REASONING_CHARACTERS",
     "MAX_TEXT_TOKENS",
+    "NEGATIVE_INSTRUCTION",
     "OPENING",
     "Allowed",
     "Grammar",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from earl.errors import InstructionError
 
 MAX_INSTRUCTION_CHARACTERS = 2_000
-AWAY = "keep the picture as it is"  # what guidance leads away from, unless told
+NEGATIVE_INSTRUCTION = "keep the picture as it is"  # what guidance leads away from, unless told
 
 
 def check_instruction(instruction: str, name: str = "the instruction") -> str:

@@ -21,7 +21,7 @@ from earl.evaluation.report import Judged, by_family, versions
 from earl.evaluation.stages import judge_each
 from earl.pipeline import EditPipeline, Verifier
 from earl.records import Attempt
-from earl.sequence import AWAY
+from earl.sequence import NEGATIVE_INSTRUCTION
 from earl.world import FAMILIES, WorldTask, render, sample_task
 from earl.world.wordings import Wordings, reword
 
@@ -51,7 +51,7 @@ class WorldBenchmark:
     top_p: float = 1.0
     greedy: bool = False
     guidance: float = 1.0
-    away: str = AWAY
+    away: str = NEGATIVE_INSTRUCTION
     batch: int = 64
     wordings: Wordings = "own"
 

@@ -120,8 +120,7 @@ class Batch:
         """Feed every sample its unfed ids and its guesses, with guidance also to its twin."""
         tokens = [[] if s is None or s.ended else [*s.unfed, *s.guesses] for s in self.samples]
         starts = [
-            0 if s is None else s.fed - self.opened[slot // self.group]
-            for slot, s in enumerate(self.samples)
+            0 if s is None else s.fed - self.opened[slot // self.group] for slot, s in enumerate(self.samples)
         ]
         needed = max(start + len(ids) for start, ids in zip(starts, tokens, strict=True) if ids)
         if needed > self.slots.room:

@@ -85,7 +85,9 @@ def _mix32(words: Tensor) -> Tensor:
     return words ^ ((words >> 16) & 0xFFFF)
 
 
-def draw(logits_RV: Tensor, keys_R2: Tensor, sampling: SamplingSettings, first_id: int) -> tuple[Tensor, Tensor]:
+def draw(
+    logits_RV: Tensor, keys_R2: Tensor, sampling: SamplingSettings, first_id: int
+) -> tuple[Tensor, Tensor]:
     """Draw one id per row.
 
     Args:

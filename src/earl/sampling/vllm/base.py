@@ -99,7 +99,7 @@ class VllmBase(ABC):
         sampling = sampling or SamplingSettings()
         if sampling.guided:
             raise ConfigError(
-                f"vLLM samples without guidance, got {sampling.guidance:g}; leave it out, or use engine = 'earl'"
+                f"vLLM samples without guidance, got {sampling.guidance:g}; leave it out, or use our own engine"
             )
         samples: list[VllmSample] = []
         for request in requests:
