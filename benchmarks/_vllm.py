@@ -19,10 +19,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from earl.config import SamplingSettings
 from earl.errors import EngineError
 from earl.policy import save_policy
 from earl.records import Grid
-from earl.sampling import Request, Sampling
+from earl.sampling import Request
 from earl.sequence import TextTokenizer
 
 ROOT = Path(__file__).parents[1]
@@ -119,7 +120,7 @@ def run_case(engine: Any, requests: Sequence[Request], repeats: int, *, on_gpu: 
     for turn in range(repeats + 1):
         engine.llm.reset_prefix_cache()  # each run computes its prompts, as our engine does
         began = clock()
-        groups = engine.generate(requests, Sampling(greedy=True))
+        groups = engine.generate(requests, SamplingSettings(greedy=True))
         if turn:
             best = min(best, clock() - began)
         ids = [completion.ids for group in groups for completion in group]
@@ -129,7 +130,6 @@ def run_case(engine: Any, requests: Sequence[Request], repeats: int, *, on_gpu: 
 def main(folder: Path) -> None:
     """Run the case of a folder and leave `outcome.json` in it."""
     import torch
-
     from earl.sampling.vllm.local import VllmEngine, import_vllm
 
     version = import_vllm().__version__

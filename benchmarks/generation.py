@@ -29,11 +29,13 @@ import transformers
 from PIL import Image
 
 from benchmarks import _vllm
+from earl.config import SamplingSettings
 from earl.pipeline import EditPipeline
 from earl.policy import create_policy, load_policy
 from earl.policy.devices import native_bf16
 from earl.records import Grid
-from earl.sampling import Engine, Request, Sampling
+from earl.sampling import Request
+from earl.sampling.native import NativeEngine
 from earl.sampling.native.draw import gumbel_noise, stream_keys
 from earl.sequence import Grammar, train_text_tokenizer, write_prompt
 from earl.world import render
@@ -95,11 +97,11 @@ def compare(options: argparse.Namespace, dtype: torch.dtype, python: str | None)
         )
         return [tuple(row) for row in out[:, length:].tolist()]
 
-    engine = Engine(model, tokenizer, max_batch=count)
+    engine = NativeEngine(model, tokenizer, max_batch=count)
     requests = [Request(prompt, tuple(range(options.group)), grid) for prompt in prompts]
 
     def ours() -> list[tuple[int, ...]]:
-        return [c.ids for group in engine.generate(requests, Sampling(greedy=True)) for c in group]
+        return [c.ids for group in engine.generate(requests, SamplingSettings(greedy=True)) for c in group]
 
     ours()
     ours_seconds, ours_ids = timed(ours, 2 * options.repeats)
@@ -155,7 +157,7 @@ def one_by_one(options: argparse.Namespace) -> float:
         requests.append(Request(prompt, (seed,), Grid(*map(int, codes.shape)), draft=draft))
     assert requests[0].grid is not None
     lists = allowed_lists(requests[0].grid, tokenizer)
-    sampling = Sampling(top_k=0)
+    sampling = SamplingSettings(top_k=0)
 
     def theirs() -> list[tuple[int, ...]]:
         found = []
@@ -171,12 +173,12 @@ def one_by_one(options: argparse.Namespace) -> float:
             found.append(tuple(out[0, len(request.prompt) :].tolist()))
         return found
 
-    def ours(engine: Engine) -> list[tuple[int, ...]]:
+    def ours(engine: NativeEngine) -> list[tuple[int, ...]]:
         return [engine.generate([request], sampling)[0][0].ids for request in requests]
 
     engines = {
-        "with drafts": Engine(model, tokenizer, frozen=True),
-        "without": Engine(model, tokenizer, frozen=True, step_tokens=0),
+        "with drafts": NativeEngine(model, tokenizer, frozen=True),
+        "without": NativeEngine(model, tokenizer, frozen=True, step_tokens=0),
     }
     timings, steps = {}, {}
     for label, engine in engines.items():

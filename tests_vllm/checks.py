@@ -10,18 +10,20 @@ from typing import Any
 import numpy as np
 import torch
 
+from earl.config import SamplingSettings
 from earl.errors import SequenceError
 from earl.policy import token_logprobs_plain
 from earl.records import Completion, Grid
-from earl.sampling import Engine, Request, Sampling
+from earl.sampling import Request
+from earl.sampling.native import NativeEngine
 from earl.sampling.vllm import VllmEngine
 from earl.sequence import Grammar, TextTokenizer, completion_kinds, parse_completion
 
 from .models import make_policy, make_prompts
 
 GRIDS = (Grid(2, 3), Grid(4, 4), Grid(1, 5), Grid(6, 2))
-ALL = Sampling(top_k=0)
-GREEDY = Sampling(top_k=0, greedy=True)
+ALL = SamplingSettings(top_k=0)
+GREEDY = SamplingSettings(top_k=0, greedy=True)
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
 
 
@@ -62,7 +64,7 @@ def layout_loads(path: Path, policy: Any, tokenizer: TextTokenizer) -> tuple[Vll
     theirs = engine.generate(requests, GREEDY)
     dtype = policy.lm_head.weight.dtype
     if dtype == torch.float32:
-        ours = Engine(policy, tokenizer).generate(requests, GREEDY)
+        ours = NativeEngine(policy, tokenizer).generate(requests, GREEDY)
         assert [[c.ids for c in g] for g in theirs] == [[c.ids for c in g] for g in ours]
     sampled = engine.generate(requests, ALL)
     gap = largest_gap(policy, requests, sampled, tokenizer)

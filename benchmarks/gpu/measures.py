@@ -13,13 +13,15 @@ import numpy as np
 import torch
 from benchmarks.gpu.models import TEXTS, Models
 
+from earl.config import EngineSettings, SamplingSettings
 from earl.config.stages import load_stage
 from earl.data.collate import collate
 from earl.data.examples import Example
-from earl.pipeline import EditPipeline
+from earl.pipeline import build_pipeline
 from earl.policy import add_lora, recompute_activations
 from earl.records import Attempt, Grid, Verdict
-from earl.sampling import Engine, Request, Sampling
+from earl.sampling import Request
+from earl.sampling.native import NativeEngine
 from earl.sequence import completion_kinds, write_completion, write_prompt
 from earl.training.grpo.batches import make_batch
 from earl.training.grpo.judging import Judge
@@ -76,8 +78,8 @@ class Clock:
 def measure_edits(models: Models) -> list[Row]:
     """Images to pictures: encode, sample, decode, all edits together."""
     scale, clock = models.scale, Clock(models.device)
-    pipeline = EditPipeline(
-        Engine(models.policy, models.tokenizer, max_batch=64), models.vision, models.tokenizer
+    pipeline = build_pipeline(
+        EngineSettings(max_batch=64), policy=models.policy, tokenizer=models.tokenizer, vision=models.vision
     )
     pairs = [(picture, TEXTS[0]) for picture in models.pictures(scale.edits)]
     pipeline.edit_many(pairs[:1])  # kernels and graphs are made once
@@ -95,13 +97,13 @@ def measure_sampling(models: Models) -> list[Row]:
     rng = np.random.default_rng(0)
     rows = []
     for batch in models.scale.batches:
-        engine = Engine(models.policy, models.tokenizer, max_batch=batch)
+        engine = NativeEngine(models.policy, models.tokenizer, max_batch=batch)
         codes = rng.integers(0, models.scale.codebook, (batch, height, width))
         prompts = [tuple(write_prompt(each, TEXTS[1], models.tokenizer)) for each in codes]
         requests = [Request(prompt, (seed,), Grid(height, width)) for seed, prompt in enumerate(prompts)]
-        engine.generate(requests[:1], Sampling())
+        engine.generate(requests[:1], SamplingSettings())
         done: list[Any] = []
-        took = clock.seconds(lambda e=engine, r=requests, d=done: d.extend(e.generate(r, Sampling())))
+        took = clock.seconds(lambda e=engine, r=requests, d=done: d.extend(e.generate(r, SamplingSettings())))
         tokens = sum(len(group[0].ids) for group in done)
         what = f"{tokens} tokens after prompts of {len(prompts[0])}"
         rows.append(Row(f"batch {batch}", tokens / took, "tokens/s", what))
@@ -134,11 +136,11 @@ def measure_grpo(models: Models) -> list[Row]:
     )
     (optimiser,) = create_optimisers(objective.named_parameters(), recipe.optimiser)
     reference, judge = Reference(policy), Judge()
-    settings = recipe.rollouts.model_copy(update={"group": scale.group, "prefill": "size"})
+    settings = recipe.rollouts.replace(
+        group=scale.group, prefill="size", max_batch=scale.prompts * scale.group
+    )
     sampler = Sampler(
-        Engine(policy, models.tokenizer, max_batch=scale.prompts * scale.group),
-        models.vision,
-        models.tokenizer,
+        build_pipeline(settings, policy=policy, tokenizer=models.tokenizer, vision=models.vision),
         Drawn(),
         judge,
         settings=settings,

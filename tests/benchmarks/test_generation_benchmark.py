@@ -13,12 +13,15 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks import _vllm, generation
+from earl.config import SamplingSettings
 from earl.errors import EngineError
 from earl.policy import create_policy, load_policy
 from earl.records import Grid
-from earl.sampling import Engine, Request
+from earl.sampling import Request
+from earl.sampling.native import NativeEngine
 from earl.sequence import train_text_tokenizer, write_prompt
 
+GREEDY = SamplingSettings(greedy=True)
 SMALL = ["--prompts", "2", "--group", "2", "--side", "2", "--repeats", "1", "--edits", "0"]
 
 
@@ -45,10 +48,8 @@ def test_what_vllm_reads_is_what_ours_had(case):
 
 
 def test_a_run_forgets_the_prompts_of_the_one_before(case):
-    engine, forgot = Engine(case.policy, case.tokenizer), []
-    wanted = [
-        c.ids for group in engine.generate(case.requests, generation.Sampling(greedy=True)) for c in group
-    ]
+    engine, forgot = NativeEngine(case.policy, case.tokenizer), []
+    wanted = [c.ids for group in engine.generate(case.requests, GREEDY) for c in group]
     engine.llm = SimpleNamespace(reset_prefix_cache=lambda: forgot.append(1))
     found = _vllm.run_case(engine, case.requests, 2, on_gpu=False)
     assert found["ids"] == wanted and 0 < found["seconds"] < float("inf")
@@ -83,7 +84,7 @@ def test_a_row_for_vllm_and_a_stop_where_it_wrote_something_else(monkeypatch, ca
 
     def measure(python, model, tokenizer, requests, *, repeats, threads):
         assert python == "python-with-vllm" and (repeats, threads) == (1, 1)
-        completions = Engine(model, tokenizer).generate(requests, generation.Sampling(greedy=True))
+        completions = NativeEngine(model, tokenizer).generate(requests, GREEDY)
         ids = [completion.ids for group in completions for completion in group]
         return _vllm.Outcome(2.0, [*ids[:-1], ids[-1][:-1]] if wrong else ids, "vLLM 0", False)
 

@@ -70,14 +70,22 @@ def test_edit_with_guidance(edit, capsys):
     assert edit("--greedy", "--force", "--guidance", "4")[0] == 0
     led = out.read_bytes()
     assert led != plain
-    assert edit("--greedy", "--force", "--guidance", "4", "--away", "keep the picture as it is")[0] == 0
+    assert (
+        edit("--greedy", "--force", "--guidance", "4", "--negative-instruction", "keep the picture as it is")[
+            0
+        ]
+        == 0
+    )
     assert out.read_bytes() == led
-    assert edit("--greedy", "--force", "--guidance", "4", "--away", "make the red cube blue")[0] == 0
+    assert (
+        edit("--greedy", "--force", "--guidance", "4", "--negative-instruction", "make the red cube blue")[0]
+        == 0
+    )
     assert out.read_bytes() == plain  # led away from what is asked itself
     capsys.readouterr()
     for words, said in [
-        (["--away", "add a cone"], "give --guidance above 1"),
-        (["--guidance", "2", "--away", " "], "--away is empty"),
+        (["--negative-instruction", "add a cone"], "is for --guidance above 1"),
+        (["--guidance", "2", "--negative-instruction", " "], "--negative-instruction is empty"),
         (["--guidance", "2", "--engine", "vllm"], "leave it out with --engine vllm"),
         (["--guidance", "0.5"], "0.5 is outside [1, 100]"),
         (["--guidance", "nan"], "nan is outside [1, 100]"),

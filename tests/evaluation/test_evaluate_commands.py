@@ -108,23 +108,29 @@ def test_a_model_on_the_world_and_the_same_numbers_as_without_a_folder(model_fol
 
 def test_guidance_of_a_run_is_fixed_and_shown(model_folder, tmp_path, capsys):
     words = ["evaluate", "world", "--num", "2", "--greedy", "--model", str(model_folder), "--device", "cpu"]
-    led = [*words, "--guidance", "3", "--away", "make it night"]
+    led = [*words, "--guidance", "3", "--negative-instruction", "make it night"]
     assert main([*led, "--json", str(tmp_path / "led.json")]) == 0
     assert "greedy, guidance 3" in capsys.readouterr().out
     settings = json.loads((tmp_path / "led.json").read_text())["settings"]
-    assert (settings["greedy"], settings["guidance"], settings["away"]) == (True, 3.0, "make it night")
+    assert (settings["greedy"], settings["guidance"], settings["negative_instruction"]) == (
+        True,
+        3.0,
+        "make it night",
+    )
     assert main([*led, "-o", str(tmp_path / "led")]) == 0
     editor = json.loads((tmp_path / "led" / "evaluation.json").read_text())["editor"]
-    assert (editor["guidance"], editor["away"]) == (3.0, "make it night")
+    assert (editor["guidance"], editor["negative_instruction"]) == (3.0, "make it night")
     assert main(["evaluate", "page", str(tmp_path / "led")]) == 0
     assert "guidance 3 away from" in (tmp_path / "led" / "page.html").read_text()
     capsys.readouterr()
     one_sentence(
-        capsys, [*words, "-o", str(tmp_path / "led")], "editor away = 'make it night', now it is None"
+        capsys,
+        [*words, "-o", str(tmp_path / "led")],
+        "editor negative_instruction = 'make it night', now it is None",
     )
     assert main([*words, "-o", str(tmp_path / "plain")]) == 0
     editor = json.loads((tmp_path / "plain" / "evaluation.json").read_text())["editor"]
-    assert not {"guidance", "away"} & set(editor)  # so evaluations begun by an earlier version go on
+    assert not {"guidance", "negative_instruction"} & set(editor)
 
 
 def test_a_model_cut_off_between_batches_makes_the_same_images(model_folder, tmp_path):

@@ -8,11 +8,10 @@ import pytest
 from PIL import Image
 
 from earl.errors import ConfigError, DataError, OutputError, VerifierError
-from earl.evaluation.editors import Candidate, PredictionsEditor
+from earl.evaluation.editors import PredictionsEditor
 from earl.evaluation.folder import EvaluationFolder
 from earl.evaluation.ledger import Ledger
 from earl.evaluation.run import Extras, Judging, evaluate
-from earl.evaluation.stages import choose
 from earl.evaluation.tables import text
 from earl.records import Verdict
 
@@ -221,18 +220,6 @@ def test_best_of_without_an_answer_stops(tmp_path):
     with pytest.raises(VerifierError, match="best of several"):
         run(tmp_path, editor=Inverter(candidates=2), extras=extras)
     assert not (tmp_path / "run" / "edits.jsonl").exists()
-
-
-def test_choosing_by_hand():
-    black, none = Candidate(Image.new("RGB", (8, 8))), Candidate(None, "no_image")
-    ok = [Verdict("ok", score, score, score, score) for score in (3.0, 8.0, 8.0)]
-    assert choose([black] * 3, ok) == 1
-    assert (
-        choose([none, black, black], [Verdict("undecodable"), Verdict("unusable"), Verdict("unusable")]) == 1
-    )
-    assert choose([none, black], [Verdict("undecodable"), ok[0]]) == 1
-    assert choose([none, none], [Verdict("undecodable")] * 2) == 0
-    assert choose([black], []) == 0
 
 
 def predictions(folder, **pictures):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from earl.config import ModelSettings
 from earl.errors import (
     ConfigError,
     ImageError,
@@ -16,11 +17,11 @@ from earl.errors import (
     SequenceError,
     VerifierError,
 )
-from earl.pipeline import EditPipeline, best_of, check_instruction
+from earl.pipeline import EditPipeline, best_index, best_of, build_pipeline
 from earl.policy import load_policy
 from earl.policy.stored import StoredPolicy
 from earl.records import Verdict
-from earl.sampling import Engine
+from earl.sequence import check_instruction
 
 
 @pytest.fixture(scope="module")
@@ -88,17 +89,17 @@ def test_guidance_leads_away_from_the_other_instruction_asked_of_the_same_image(
         def __getattr__(self, name):
             return getattr(pipeline.engine, name)
 
-    listening = EditPipeline(Listening(), pipeline.vision, pipeline.tokenizer)
+    listening = EditPipeline(Listening(), pipeline.vision)
     pairs = [(picture(), "add a green sphere"), (picture(96, 64, 2), "remove the cone")]
     plain = listening.edit_many(pairs, greedy=True)
     led = listening.edit_many(pairs, greedy=True, guidance=3.0)
-    other = listening.edit_many(pairs, greedy=True, guidance=3.0, away=" remove the cone ")
-    assert [request.away for request in asked[0][0]] == [None, None]
+    other = listening.edit_many(pairs, greedy=True, guidance=3.0, negative_instruction=" remove the cone ")
+    assert [request.negative_prompt for request in asked[0][0]] == [None, None]
     for words, (requests, sampling) in zip((NEGATIVE_INSTRUCTION, "remove the cone"), asked[1:], strict=True):
         assert sampling.guidance == 3.0
         for result, request in zip(led, requests, strict=True):
             codes = pipeline.vision.encode([result.source], resize=False)[0]
-            assert request.away == tuple(write_prompt(codes, words, pipeline.tokenizer))
+            assert request.negative_prompt == tuple(write_prompt(codes, words, pipeline.tokenizer))
     ids = [[result.completions[0].ids for result in results] for results in (plain, led, other)]
     assert ids[0] != ids[1] != ids[2]
     assert ids[2][1] == ids[0][1]  # led away from what is asked itself: no guidance at all
@@ -106,8 +107,8 @@ def test_guidance_leads_away_from_the_other_instruction_asked_of_the_same_image(
 
 @pytest.mark.parametrize("wrong", ["", "  ", "x" * 2001])
 def test_what_guidance_leads_away_from_is_an_instruction(pipeline, wrong):
-    with pytest.raises(InstructionError, match="the instruction to lead away from"):
-        pipeline(picture(), "remove the cone", guidance=1.5, away=wrong)
+    with pytest.raises(InstructionError, match="the negative instruction"):
+        pipeline(picture(), "remove the cone", guidance=1.5, negative_instruction=wrong)
 
 
 def test_paths_bytes_and_images_are_the_same_to_it(pipeline, tmp_path):
@@ -153,7 +154,7 @@ def test_instruction_of_another_type():
 
 
 def test_a_prompt_longer_than_the_model_takes(pipeline, monkeypatch):
-    monkeypatch.setattr(pipeline, "max_length", 150)
+    monkeypatch.setattr(pipeline.engine, "max_positions", 150)
     with pytest.raises(InstructionError, match="150"):
         pipeline(picture(), "remove the cone")
 
@@ -172,7 +173,7 @@ def test_settings_out_of_range(pipeline, wrong):
 
 
 def test_a_misspelt_option_is_named(pipeline):
-    with pytest.raises(TypeError, match="tempratur"):
+    with pytest.raises(ConfigError, match="did you mean 'temperature'"):
         pipeline(picture(), "remove the cone", tempratur=1.0)
 
 
@@ -204,8 +205,8 @@ def test_a_device_map_gives_the_same_image(pipeline, model_folder):
     assert one.completions[0].ids == other.completions[0].ids
     with pytest.raises(ConfigError, match="leave out quantize or device_map"):
         EditPipeline.from_pretrained(model_folder, device="cpu", device_map="auto", quantize="int8")
-    with pytest.raises(ConfigError, match="give both"):
-        EditPipeline.from_pretrained(model_folder, device="cpu", max_memory={0: "1GiB"})
+    with pytest.raises(ConfigError, match="max_memory needs"):
+        EditPipeline.from_pretrained(model_folder, device="cpu", max_memory={"0": "1GiB"})
 
 
 def test_best_of_keeps_the_first_of_the_best(pipeline):
@@ -227,6 +228,16 @@ def test_best_of_keeps_the_first_of_the_best(pipeline):
         best_of(result, Judge(None, None, None, None))
 
 
+def test_the_best_of_several_by_hand():
+    image = picture()
+    ok = [Verdict("ok", score, score, score, score) for score in (3.0, 8.0, 8.0)]
+    failed = [Verdict("undecodable"), Verdict("unusable"), Verdict("unusable")]
+    assert best_index([image] * 3, ok) == 1
+    assert best_index([None, image, image], failed) == 1
+    assert best_index([None, image], [failed[0], ok[0]]) == 1
+    assert best_index([None, None], failed[:2]) == 0
+
+
 def test_a_result_without_a_image_says_why(pipeline):
     from dataclasses import replace
 
@@ -238,7 +249,8 @@ def test_a_result_without_a_image_says_why(pipeline):
 
 def test_weights_are_read_once_unless_asked_otherwise(model_folder):
     assert EditPipeline.from_pretrained(model_folder, device="cpu").engine.frozen
-    assert not EditPipeline.from_pretrained(model_folder, device="cpu", frozen=False).engine.frozen
+    settings = ModelSettings(model=str(model_folder), device="cpu")
+    assert not build_pipeline(settings, frozen=False).engine.frozen
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -247,9 +259,9 @@ def test_stored_weights_edit_as_the_transformers_class_does(model_folder, dtype)
     light = EditPipeline.from_pretrained(model_folder, device="cpu", dtype=dtype)
     assert type(light.engine.policy) is StoredPolicy
     policy = load_policy(model_folder, dtype=dtype)
-    whole = EditPipeline(Engine(policy, light.tokenizer), light.vision, light.tokenizer)
+    full = build_pipeline(policy=policy, tokenizer=light.tokenizer, vision=light.vision)
     pairs = [(picture(64, 64, 1), "remove the cone"), (picture(96, 64, 2), "make it night")]
     for options in ({}, {"greedy": True}, {"guidance": 1.5}, {"reasoning": True, "top_p": 0.9}):
-        results = [p.edit_many(pairs, seeds=[4, 9], num_images=2, **options) for p in (light, whole)]
+        results = [p.edit_many(pairs, seeds=[4, 9], num_images=2, **options) for p in (light, full)]
         for ours, theirs in zip(*results, strict=True):
             assert ours.completions == theirs.completions

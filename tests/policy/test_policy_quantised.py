@@ -59,13 +59,14 @@ def test_an_edit_with_8_bit_weights(torchao, model_folder, tmp_path):
 def test_the_engine_reports_the_likelihood_of_the_quantised_policy(torchao, model_folder):
     from earl.policy import token_logprobs_plain
     from earl.records import Grid
-    from earl.sampling import Engine, Request
+    from earl.sampling import Request
+    from earl.sampling.native import NativeEngine
     from earl.sequence import TextTokenizer, completion_kinds
 
     tokenizer = TextTokenizer.from_folder(model_folder)
     policy = quantise(load_policy(model_folder), "int8")
     prompt = (tokenizer.vocabulary.bos, *tokenizer.encode("make it blue"))
-    (group,) = Engine(policy, tokenizer).generate([Request(prompt, (0, 1), Grid(3, 3))])
+    (group,) = NativeEngine(policy, tokenizer).generate([Request(prompt, (0, 1), Grid(3, 3))])
     for done in group:
         ids = torch.tensor([[*prompt, *done.ids]])
         kinds = [0] * len(prompt) + completion_kinds(done.ids, tokenizer, "size").tolist()

@@ -73,11 +73,11 @@ def test_batch_size_does_not_change_what_is_judged(pipeline):
 
 def test_guidance_reaches_the_pipeline_and_is_written_down(pipeline):
     pictures = []
-    for given in ({}, {"guidance": 4.0}, {"guidance": 4.0, "away": "make it night"}):
+    for given in ({}, {"guidance": 4.0}, {"guidance": 4.0, "negative_instruction": "make it night"}):
         judge, benchmark = Judge(), WorldBenchmark(num=3, seed=2, greedy=True, **given)
         settings = evaluate_world(pipeline, benchmark, verifier=judge)["settings"]
         assert settings["guidance"] == given.get("guidance", 1.0)
-        assert settings["away"] == given.get("away", "keep the picture as it is")
+        assert settings["negative_instruction"] == given.get("negative_instruction")
         pictures.append(b"".join(attempt.edited.tobytes() for attempt in judge.seen))
     assert len(set(pictures)) == 3
 

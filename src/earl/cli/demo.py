@@ -22,7 +22,7 @@ def run(options: argparse.Namespace) -> int:
 
     from earl.cli.outputs import claim_images, write_image
     from earl.cli.sheets import side_by_side
-    from earl.pipeline import check_instruction
+    from earl.sequence import check_instruction
     from earl.world import render, sample_task
 
     # A demo is run again and again; its own image is the one file that is replaced unasked.

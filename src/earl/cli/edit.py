@@ -41,10 +41,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from earl.cli.outputs import claim, claim_images, write_image
     from earl.errors import ConfigError
-    from earl.pipeline import check_instruction
+    from earl.sequence import check_instruction
 
     if options.best_of > 1 and (options.num_images > 1 or options.greedy):
         raise ConfigError("--best-of keeps one of several draws: leave out --num-images and --greedy")
+    if options.engine == "vllm" and options.guidance != 1:
+        raise ConfigError("--guidance is for our own engine; leave it out with --engine vllm")
     check_instruction(options.instruction)
     sampling = shared.sampling_of(options)
     out = options.out or f"{Path(options.source).stem}-edited.png"
@@ -58,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
     source = open_image(options.source)  # before the model: a wrong image costs no waiting
     if options.best_of > 1:
         _check_judgeable(source, options.instruction)
-    pipeline = _vllm_pipeline(options) if options.engine == "vllm" else shared.load_pipeline(options)
+    pipeline = shared.load_pipeline(options)
     loaded = time.perf_counter() - began
     result = pipeline(
         source,
@@ -79,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
             write_image(image, path)
             written.append(path)
     drawn = _draw_boxes(result, boxed)
-    result.require_image()
+    _ = result.image  # raises where the model wrote none
     _tell(options, result, scores, written, drawn, loaded)
     return 0
 
@@ -97,34 +99,6 @@ def _draw_boxes(result: Any, paths: list[Path]) -> list[Path | None]:
             write_image(with_boxes(result.source, boxes), path)
         drawn.append(path if boxes else None)
     return drawn
-
-
-def _vllm_pipeline(options: argparse.Namespace) -> Any:
-    """As `load_pipeline`, with vLLM for the policy. The seeds mean other draws than with our engine."""
-    from earl.errors import ConfigError
-
-    if options.device_map:
-        raise ConfigError("--device-map is for our own engine; leave it out with --engine vllm")
-    if options.guidance != 1:
-        raise ConfigError("--guidance is for our own engine; leave it out with --engine vllm")
-    from earl.sampling.vllm.local import VllmEngine, import_vllm
-
-    import_vllm()  # where it is missing nothing else needs loading
-    from earl.models.resolve import resolve_model
-    from earl.pipeline import EditPipeline, pick_device
-    from earl.policy.dtypes import parse_dtype
-    from earl.sampling.vllm.local import servable
-    from earl.sequence import TextTokenizer
-    from earl.vision import load_vision_tokenizer
-
-    folder = resolve_model(
-        options.model, options.revision, tokenizer=options.tokenizer, vision=options.vision
-    )
-    words = TextTokenizer.from_folder(folder.need("tokenizer"))
-    eyes_folder = folder.path if folder.meta and options.vision is None else folder.need("vision")
-    eyes = load_vision_tokenizer(eyes_folder, device=pick_device(options.device))
-    engine: Any = VllmEngine(servable(folder.need("policy")), words, dtype=parse_dtype(options.dtype))
-    return EditPipeline(engine, eyes, words, name=options.model)
 
 
 def _check_judgeable(source: Any, instruction: str) -> None:

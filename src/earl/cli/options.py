@@ -81,11 +81,13 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
         "--guidance",
         type=number(1, 100),
         default=1.0,
-        help="lead away from what --away asks for; 1: not at all; above: twice the work. For --greedy "
+        help="lead away from the negative instruction; 1: not at all; above: twice the work. For --greedy "
         "or a low temperature",
     )
     group.add_argument(
-        "--away", metavar="TEXT", help="instruction to lead away from (default: keep the picture as it is)"
+        "--negative-instruction",
+        metavar="TEXT",
+        help="what guidance leads away from (default: keep the image as it is)",
     )
 
 
@@ -93,18 +95,20 @@ def sampling_of(options: argparse.Namespace) -> dict[str, Any]:
     """The sampling options as keyword arguments of the pipeline.
 
     Raises:
-        ConfigError: --away without --guidance. InstructionError: --away holds no words.
+        ConfigError: --negative-instruction without --guidance. InstructionError: it holds no words.
     """
     names = ["temperature", "top_k", "top_p", "greedy", "guidance"]
     given = {name: getattr(options, name) for name in names}
-    if options.away is None:
+    if options.negative_instruction is None:
         return given
     from earl.errors import ConfigError
     from earl.sequence import check_instruction
 
     if options.guidance == 1:
-        raise ConfigError("--away names what --guidance leads away from: give --guidance above 1, or neither")
-    return given | {"away": check_instruction(options.away, "--away")}
+        raise ConfigError("--negative-instruction is for --guidance above 1: give both, or neither")
+    return given | {
+        "negative_instruction": check_instruction(options.negative_instruction, "--negative-instruction")
+    }
 
 
 def load_pipeline(options: argparse.Namespace):
@@ -115,15 +119,8 @@ def load_pipeline(options: argparse.Namespace):
     OpenMP reads this once, when torch is loaded.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from earl.pipeline import EditPipeline
+    from earl.config import ModelSettings
+    from earl.pipeline import build_pipeline
 
-    return EditPipeline.from_pretrained(
-        options.model,
-        tokenizer=options.tokenizer,
-        vision=options.vision,
-        revision=options.revision,
-        device=options.device,
-        dtype=options.dtype,
-        quantize=options.quantize,
-        device_map=options.device_map,
-    )
+    given = {name: getattr(options, name) for name in ModelSettings.model_fields if hasattr(options, name)}
+    return build_pipeline(ModelSettings(**given))

@@ -129,14 +129,13 @@ class _Measure:
         self.vision = load_vision_tokenizer(vision)
 
     def __call__(self, policy: Any, count: int) -> dict[str, float]:
-        from earl.pipeline import EditPipeline
-        from earl.sampling import Engine
+        from earl.pipeline import build_pipeline
         from earl.world.benchmark import WorldBenchmark, evaluate_world
 
         training = policy.training
         policy.eval()
         try:
-            pipeline = EditPipeline(Engine(policy, self.tokenizer), self.vision, self.tokenizer)
+            pipeline = build_pipeline(policy=policy, tokenizer=self.tokenizer, vision=self.vision)
             report = evaluate_world(pipeline, WorldBenchmark(num=count, split="validation"))
         finally:
             policy.train(training)

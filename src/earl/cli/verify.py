@@ -20,8 +20,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from earl.errors import VerifierError
-    from earl.pipeline import check_instruction
     from earl.records import SCORE_PARTS, Attempt
+    from earl.sequence import check_instruction
     from earl.vision import open_image
     from earl.world.verifier.scene import SceneVerifier
 

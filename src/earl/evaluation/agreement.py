@@ -28,8 +28,8 @@ from earl.errors import DataError, EarlError, VerifierError
 from earl.evaluation.correlation import kendall, spearman
 from earl.evaluation.ledger import Ledger
 from earl.evaluation.stages import SILENT, judged
-from earl.pipeline import Verifier
 from earl.records import SCORES, Attempt, Verdict
+from earl.verifiers.protocol import Verifier
 from earl.vision import open_image
 
 NEEDED = ("source", "edited", "instruction", "rating")

@@ -21,7 +21,6 @@ from earl.evaluation.folder import is_evaluation
 from earl.evaluation.ledger import Ledger
 from earl.pipeline import EditPipeline
 from earl.records import FinishReason
-from earl.sequence import NEGATIVE_INSTRUCTION
 from earl.vision import open_image, resize_to, target_size
 
 State = Literal["edited", "no_image", "missing", "refused"]
@@ -74,13 +73,13 @@ class Drawing:
     top_p: float = 1.0
     greedy: bool = False
     guidance: float = 1.0
-    away: str = NEGATIVE_INSTRUCTION
+    negative_instruction: str | None = None
     reasoning: bool = False
     candidates: int = 1
 
     def describe(self) -> dict[str, Any]:
         """All settings; those of guidance only where there is some, as in evaluations from before it."""
-        left_out = () if self.guidance != 1 else ("guidance", "away")
+        left_out = () if self.guidance != 1 else ("guidance", "negative_instruction")
         return {name: value for name, value in vars(self).items() if name not in left_out}
 
     def seed_of(self, task: Task) -> int:
@@ -130,7 +129,7 @@ class ModelEditor:
                 top_p=drawing.top_p,
                 greedy=drawing.greedy,
                 guidance=drawing.guidance,
-                away=drawing.away,
+                negative_instruction=drawing.negative_instruction,
                 reasoning=drawing.reasoning,
                 area=self.area,
             )

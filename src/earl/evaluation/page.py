@@ -16,6 +16,7 @@ from earl.evaluation.papertable import NOTE, SystemRow, columns_of, published_ro
 from earl.evaluation.results import RESULTS, compile_results, read_results
 from earl.evaluation.scores import SHORT, scored_edits
 from earl.files import write_text
+from earl.sequence import NEGATIVE_INSTRUCTION
 
 IMAGES = 400
 """Edits shown; of more, three quarters are the worst and one quarter the best."""
@@ -81,7 +82,8 @@ def _head(results: Mapping[str, Any]) -> str:
     else:
         how = "greedy" if editor.get("greedy") else f"temperature {editor.get('temperature', 1):g}"
         if "guidance" in editor:
-            how += f", guidance {editor['guidance']:g} away from {editor['away']!r}"
+            negative = editor["negative_instruction"] or NEGATIVE_INSTRUCTION
+            how += f", guidance {editor['guidance']:g} away from {negative!r}"
         said.append(f"{how}, seed {editor.get('seed', 0)}")
         if editor.get("candidates", 1) > 1:
             said.append(f"best of {editor['candidates']} by the {editor['chosen_by']['kind']} verifier")

@@ -12,7 +12,7 @@ from earl.evaluation.editors import Editor
 from earl.evaluation.folder import EvaluationFolder
 from earl.evaluation.results import write_results
 from earl.evaluation.stages import judge_edits, make_edits
-from earl.pipeline import Verifier
+from earl.verifiers.protocol import Verifier
 
 Stage = Literal["edits", "verdicts", "tables"]
 Watch = Callable[[str, int, "int | None"], None]

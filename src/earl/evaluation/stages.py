@@ -12,10 +12,12 @@ from PIL import Image
 
 from earl.errors import ConfigError, EarlError, VerifierError
 from earl.evaluation.benchmark import Benchmark, Task
-from earl.evaluation.editors import Candidate, Edited, Editor
+from earl.evaluation.editors import Edited, Editor
 from earl.evaluation.folder import EvaluationFolder
-from earl.pipeline import Verifier, check_instruction
+from earl.pipeline import best_index
 from earl.records import Attempt, Verdict
+from earl.sequence import check_instruction
+from earl.verifiers.protocol import Verifier
 from earl.vision import open_image, resize_to, target_size
 
 Progress = Callable[[int, int | None], None]
@@ -207,24 +209,10 @@ def _score(edits: Sequence[Edited], chooser: Verifier) -> dict[str, list[Verdict
     return {e.task.key: [next(found) for _ in e.candidates] for e in edits}
 
 
-def choose(candidates: Sequence[Candidate], verdicts: Sequence[Verdict]) -> int:
-    """The best candidate's place: the highest overall score, the first of equals.
-
-    Where none has a score, the first with an image; where none has an image, the first.
-    """
-    if not verdicts:
-        return 0
-    best, highest = 0, -2.0
-    for place, (candidate, verdict) in enumerate(zip(candidates, verdicts, strict=True)):
-        value = verdict.overall if verdict.overall is not None else (-1.0 if candidate.image else -2.0)
-        if value > highest:
-            best, highest = place, value
-    return best
-
-
 def _save(folder: EvaluationFolder, edited: Edited, verdicts: Sequence[Verdict]) -> None:
     task = edited.task
-    place = choose(edited.candidates, verdicts)
+    images = [candidate.image for candidate in edited.candidates]
+    place = best_index(images, verdicts) if verdicts else 0
     chosen = edited.candidates[place]
     problem = chosen.problem
     try:

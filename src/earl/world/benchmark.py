@@ -19,9 +19,9 @@ from earl.data.tasks import Split
 from earl.errors import ConfigError
 from earl.evaluation.report import Judged, by_family, versions
 from earl.evaluation.stages import judge_each
-from earl.pipeline import EditPipeline, Verifier
+from earl.pipeline import EditPipeline
 from earl.records import Attempt
-from earl.sequence import NEGATIVE_INSTRUCTION
+from earl.verifiers.protocol import Verifier
 from earl.world import FAMILIES, WorldTask, render, sample_task
 from earl.world.wordings import Wordings, reword
 
@@ -36,7 +36,7 @@ class WorldBenchmark:
         split: "test", or "heldout" for combinations that training never showed.
         families: some of `earl.world.FAMILIES`; all when empty.
         resolution: side of the images in px; the model's own when None.
-        temperature, top_k, top_p, greedy, guidance, away: as `EditPipeline.edit_many` takes them.
+        temperature, top_k, top_p, greedy, guidance, negative_instruction: of `SamplingSettings`.
         wordings: how the tasks are asked for, see `earl.world.wordings`.
         batch: edits made together; changes the speed, never the pictures.
     """
@@ -51,7 +51,7 @@ class WorldBenchmark:
     top_p: float = 1.0
     greedy: bool = False
     guidance: float = 1.0
-    away: str = NEGATIVE_INSTRUCTION
+    negative_instruction: str | None = None
     batch: int = 64
     wordings: Wordings = "own"
 
@@ -133,7 +133,7 @@ def _edit(
         top_p=benchmark.top_p,
         greedy=benchmark.greedy,
         guidance=benchmark.guidance,
-        away=benchmark.away,
+        negative_instruction=benchmark.negative_instruction,
     )
     seconds["edit"] += time.perf_counter() - began
     return [result.attempts(key=task.id)[0] for task, result in zip(batch, results, strict=True)]

@@ -6,7 +6,7 @@ With guidance two of them, one after each prompt.
 import torch
 
 from earl.records import Completion
-from earl.sampling.native.draw import draw, guided, stream_keys
+from earl.sampling.native.draw import draw, guide, stream_keys
 from earl.sequence import Grammar
 
 
@@ -24,8 +24,8 @@ def complete(model, tokenizer, request, seed, sampling) -> Completion:
             stop = start + vocabulary.codebook_size if kind == "visual" else vocabulary.first_visual
             logits = _next(model, request.prompt, ids)[:, start:stop]
             if kind == "visual" and sampling.guidance != 1:
-                away = _next(model, request.away, ids)[:, start:stop]
-                logits = guided(logits, away, sampling.guidance)
+                negative = _next(model, request.negative_prompt, ids)[:, start:stop]
+                logits = guide(logits, negative, sampling.guidance)
             found = draw(logits, stream_keys([seed], [len(ids)]), sampling, start)
             token, logprob = found[0].item(), found[1].item()
         ids.append(token)

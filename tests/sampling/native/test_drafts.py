@@ -10,24 +10,30 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from plain_engine import complete
 
+from earl.config import SamplingSettings
 from earl.errors import SequenceError
 from earl.records import Grid
-from earl.sampling import Engine, Request, Sampling
+from earl.sampling import Request
+from earl.sampling.native import NativeEngine
 from earl.sequence import parse_completion
 
-SAMPLINGS = [Sampling(greedy=True), Sampling(temperature=0.8), Sampling(top_k=5, top_p=0.7)]
+SAMPLINGS = [
+    SamplingSettings(greedy=True),
+    SamplingSettings(temperature=0.8),
+    SamplingSettings(top_k=5, top_p=0.7),
+]
 
 
 def requests_for(prompt_of):
     """Grids, groups, prefills of every kind; in two of them the model writes text first."""
     return [
-        Request(prompt_of(0), (3, 4), Grid(5, 6), away=prompt_of(1)),
-        Request(prompt_of(1), (3,), Grid(2, 9), away=prompt_of(2)),
-        Request(prompt_of(2), (9, 2**62), Grid(1, 1), away=prompt_of(0)),
-        Request(prompt_of(3, Grid(1, 2)), (0,), Grid(7, 1), away=prompt_of(4)),
-        Request(prompt_of(4), (7, 8), Grid(4, 4), "direct", away=prompt_of(3)),
-        Request(prompt_of(6), (5, 6), Grid(3, 5), "reasoning", 12, away=prompt_of(5)),
-        Request(prompt_of(7), (5,), None, "free", 9, away=prompt_of(6)),
+        Request(prompt_of(0), (3, 4), Grid(5, 6), negative_prompt=prompt_of(1)),
+        Request(prompt_of(1), (3,), Grid(2, 9), negative_prompt=prompt_of(2)),
+        Request(prompt_of(2), (9, 2**62), Grid(1, 1), negative_prompt=prompt_of(0)),
+        Request(prompt_of(3, Grid(1, 2)), (0,), Grid(7, 1), negative_prompt=prompt_of(4)),
+        Request(prompt_of(4), (7, 8), Grid(4, 4), "direct", negative_prompt=prompt_of(3)),
+        Request(prompt_of(6), (5, 6), Grid(3, 5), "reasoning", 12, negative_prompt=prompt_of(5)),
+        Request(prompt_of(7), (5,), None, "free", 9, negative_prompt=prompt_of(6)),
     ]
 
 
@@ -58,7 +64,7 @@ def check_same(found, wanted):
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 def test_drafts_right_and_wrong_change_no_completion(policy, tokenizer, prompt_of, sampling, share_right):
     requests = requests_for(prompt_of)
-    wanted = Engine(policy, tokenizer).generate(requests, sampling)
+    wanted = NativeEngine(policy, tokenizer).generate(requests, sampling)
     drafts = drafted(requests, wanted, tokenizer, share_right, np.random.default_rng(0))
     for options in (
         {"step_tokens": 1000},
@@ -66,23 +72,23 @@ def test_drafts_right_and_wrong_change_no_completion(policy, tokenizer, prompt_o
         {"step_tokens": 16, "max_batch": 1},
         {"step_tokens": 64, "padded": True, "max_batch": 6},
     ):
-        check_same(Engine(policy, tokenizer, **options).generate(drafts, sampling), wanted)
+        check_same(NativeEngine(policy, tokenizer, **options).generate(drafts, sampling), wanted)
 
 
 @pytest.mark.parametrize("share_right", [1.0, 0.5])
 def test_drafts_under_guidance(policy, tokenizer, prompt_of, share_right):
-    sampling, requests = Sampling(temperature=0.7, guidance=2.0), requests_for(prompt_of)
-    wanted = Engine(policy, tokenizer).generate(requests, sampling)
+    sampling, requests = SamplingSettings(temperature=0.7, guidance=2.0), requests_for(prompt_of)
+    wanted = NativeEngine(policy, tokenizer).generate(requests, sampling)
     drafts = drafted(requests, wanted, tokenizer, share_right, np.random.default_rng(1))
     for options in ({"step_tokens": 200}, {"step_tokens": 64, "padded": True}):
-        check_same(Engine(policy, tokenizer, **options).generate(drafts, sampling), wanted)
+        check_same(NativeEngine(policy, tokenizer, **options).generate(drafts, sampling), wanted)
 
 
 def test_equal_to_the_plain_twin(policy, tokenizer, prompt_of):
     sampling, request = SAMPLINGS[1], Request(prompt_of(0), (3, 4), Grid(5, 6))
     wanted = [complete(policy, tokenizer, request, seed, sampling) for seed in request.seeds]
     drafts = drafted([request], [wanted], tokenizer, 0.7, np.random.default_rng(2))
-    check_same(Engine(policy, tokenizer, step_tokens=40).generate(drafts, sampling), [wanted])
+    check_same(NativeEngine(policy, tokenizer, step_tokens=40).generate(drafts, sampling), [wanted])
 
 
 def steps_of(engine, requests, sampling):
@@ -93,7 +99,7 @@ def steps_of(engine, requests, sampling):
 
 def test_right_guesses_save_steps_and_wrong_ones_cost_none(policy, tokenizer, prompt_of):
     greedy, request = SAMPLINGS[0], Request(prompt_of(0), (1,), Grid(8, 8))
-    engine = Engine(policy, tokenizer, step_tokens=16)
+    engine = NativeEngine(policy, tokenizer, step_tokens=16)
     found = engine.generate([request], greedy)
     cells = 63  # the first id is drawn from the prompt itself
     assert steps_of(engine, [request], greedy) == cells
@@ -103,16 +109,16 @@ def test_right_guesses_save_steps_and_wrong_ones_cost_none(policy, tokenizer, pr
     # them, allow: 13 or 14 guesses and the next.
     assert steps_of(engine, [right], greedy) <= 7
     assert steps_of(engine, [wrong], greedy) == cells
-    assert steps_of(Engine(policy, tokenizer, step_tokens=0), [right], greedy) == cells
+    assert steps_of(NativeEngine(policy, tokenizer, step_tokens=0), [right], greedy) == cells
 
 
 def test_a_crowd_is_fed_one_id_each(policy, tokenizer, prompt_of):
     """Where more samples are in progress than a step has room for, nothing is guessed."""
     greedy, request = SAMPLINGS[0], Request(prompt_of(0), tuple(range(9)), Grid(3, 3))
-    engine = Engine(policy, tokenizer, step_tokens=16)
+    engine = NativeEngine(policy, tokenizer, step_tokens=16)
     right = drafted([request], engine.generate([request], greedy), tokenizer, 1.0, np.random.default_rng(4))
     assert steps_of(engine, right, greedy) == 8
-    assert steps_of(Engine(policy, tokenizer, step_tokens=90), right, greedy) == 2
+    assert steps_of(NativeEngine(policy, tokenizer, step_tokens=90), right, greedy) == 2
 
 
 @pytest.mark.parametrize("padded", [False, True])
@@ -120,7 +126,7 @@ def test_the_models_last_position_ends_a_completion_in_the_midst_of_right_guesse
     policy, tokenizer, prompt_of, padded
 ):
     request = Request(prompt_of(0), (1,), Grid(6, 6), "direct")
-    engine = Engine(policy, tokenizer, step_tokens=40, padded=padded)
+    engine = NativeEngine(policy, tokenizer, step_tokens=40, padded=padded)
     drafts = drafted([request], engine.generate([request]), tokenizer, 1.0, np.random.default_rng(6))
     engine.max_positions = len(request.prompt) + 27
     found, wanted = engine.generate(drafts), engine.generate([request])
@@ -130,7 +136,7 @@ def test_the_models_last_position_ends_a_completion_in_the_midst_of_right_guesse
 
 def test_rows_are_reported_once_and_in_order(policy, tokenizer, prompt_of):
     rows, request = [], Request(prompt_of(0), (1, 2), Grid(6, 4))
-    engine = Engine(policy, tokenizer, step_tokens=100)
+    engine = NativeEngine(policy, tokenizer, step_tokens=100)
     drafts = drafted([request], engine.generate([request]), tokenizer, 0.9, np.random.default_rng(5))
     [found] = engine.generate(drafts, None, lambda *row: rows.append(row))
     for sample in (0, 1):
@@ -142,4 +148,4 @@ def test_rows_are_reported_once_and_in_order(policy, tokenizer, prompt_of):
 
 def test_a_negative_number_of_ids_is_refused(policy, tokenizer):
     with pytest.raises(SequenceError, match="step_tokens must be at least 0, got -1"):
-        Engine(policy, tokenizer, step_tokens=-1)
+        NativeEngine(policy, tokenizer, step_tokens=-1)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from earl.sampling import Sampling
+from earl.config import SamplingSettings
 from earl.sampling.native.draw import (
     _among_all,
     _among_likely,
@@ -21,7 +21,7 @@ def keys_for(count, seed=5):
 
 def test_frequencies_are_the_softmax():
     count, logits = 60_000, torch.tensor([2.0, 0.0, -1.0, 1.0, -4.0])
-    ids, logprobs = draw(logits.expand(count, 5), keys_for(count), Sampling(temperature=1.5), 1000)
+    ids, logprobs = draw(logits.expand(count, 5), keys_for(count), SamplingSettings(temperature=1.5), 1000)
     p = (logits / 1.5).softmax(0)
     observed = torch.bincount(ids - 1000, minlength=5)
     chi_square = ((observed - count * p) ** 2 / (count * p)).sum().item()
@@ -32,7 +32,7 @@ def test_frequencies_are_the_softmax():
 def test_frequencies_over_seeds_at_one_position_and_over_many_columns():
     count, width = 20_000, 700
     keys = stream_keys(list(range(count)), [3] * count)
-    ids, _ = draw(torch.zeros(count, width), keys, Sampling(top_k=0), 0)
+    ids, _ = draw(torch.zeros(count, width), keys, SamplingSettings(top_k=0), 0)
     observed = torch.bincount(ids, minlength=width).double()
     chi_square = ((observed - count / width) ** 2 / (count / width)).sum().item()
     assert abs(chi_square - (width - 1)) < 5 * (2 * (width - 1)) ** 0.5
@@ -57,7 +57,11 @@ def test_neighbouring_seeds_and_positions_differ():
 def test_top_k_and_top_p_cut_and_the_rest_keeps_its_proportions():
     logits = torch.tensor([3.0, 2.0, 1.0, 0.0, -1.0])
     count = 20_000
-    for sampling, kept in ((Sampling(top_k=2), 2), (Sampling(top_p=0.7), 2), (Sampling(top_p=1e-9), 1)):
+    for sampling, kept in (
+        (SamplingSettings(top_k=2), 2),
+        (SamplingSettings(top_p=0.7), 2),
+        (SamplingSettings(top_p=1e-9), 1),
+    ):
         ids, logprobs = draw(logits.expand(count, 5), keys_for(count), sampling, 0)
         observed = torch.bincount(ids, minlength=5) / count
         expected = logits[:kept].softmax(0)
@@ -69,7 +73,7 @@ def test_top_k_and_top_p_cut_and_the_rest_keeps_its_proportions():
 def test_a_row_s_draw_does_not_depend_on_the_other_rows():
     logits = torch.randn(50, 300, generator=torch.Generator().manual_seed(0))
     keys = keys_for(50)
-    for sampling in (Sampling(), Sampling(top_k=20), Sampling(top_k=40, top_p=0.8)):
+    for sampling in (SamplingSettings(), SamplingSettings(top_k=20), SamplingSettings(top_k=40, top_p=0.8)):
         together, _ = draw(logits, keys, sampling, 7)
         alone = [draw(logits[i : i + 1], keys[i : i + 1], sampling, 7)[0].item() for i in range(50)]
         assert together.tolist() == alone
@@ -78,9 +82,9 @@ def test_a_row_s_draw_does_not_depend_on_the_other_rows():
 def test_truncation_that_cuts_nothing_changes_nothing():
     logits = torch.randn(50, 300, generator=torch.Generator().manual_seed(0))
     keys = keys_for(50)
-    whole, _ = draw(logits, keys, Sampling(top_k=0), 0)
-    assert torch.equal(whole, draw(logits, keys, Sampling(top_k=300), 0)[0])
-    assert torch.equal(whole, draw(logits, keys, Sampling(top_k=299), 0)[0])
+    whole, _ = draw(logits, keys, SamplingSettings(top_k=0), 0)
+    assert torch.equal(whole, draw(logits, keys, SamplingSettings(top_k=300), 0)[0])
+    assert torch.equal(whole, draw(logits, keys, SamplingSettings(top_k=299), 0)[0])
 
 
 def test_the_hash_by_numpy_is_the_hash_by_torch():
@@ -100,7 +104,7 @@ def test_drawing_among_likely_columns_alone_is_the_same_draw(loudness):
     likely = _among_likely(logits, top, keys, 520)
     if loudness < 10:  # too many to be worth it
         assert likely is None
-        likely, _ = draw(logits, keys, Sampling(top_k=0), 520)
+        likely, _ = draw(logits, keys, SamplingSettings(top_k=0), 520)
         likely = likely - 520
     assert torch.equal(likely, among_all)
     assert len((among_all != logits.argmax(-1)).nonzero())  # noise did decide
@@ -123,7 +127,7 @@ def test_a_column_at_the_edge_can_still_win():
     keys, gap = keys_for(4000), 7.0
     logits = torch.full((4000, 64), -1e3)
     logits[:, 5], logits[:, 40] = 0.0, -gap
-    ids, _ = draw(logits, keys, Sampling(top_k=0), 0)
+    ids, _ = draw(logits, keys, SamplingSettings(top_k=0), 0)
     assert torch.equal(ids, _among_all(logits, keys, 0)) and set(ids.tolist()) == {5, 40}
 
 
@@ -138,7 +142,7 @@ def test_a_row_of_nan_ends_as_it_always_did():
     logits = 100 * torch.randn(3, 64, generator=torch.Generator().manual_seed(0))
     logits[1] = float("nan")
     keys = keys_for(3)
-    ids, _ = draw(logits, keys, Sampling(top_k=0), 0)
+    ids, _ = draw(logits, keys, SamplingSettings(top_k=0), 0)
     assert torch.equal(ids, _among_all(logits, keys, 0))
 
 

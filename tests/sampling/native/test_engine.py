@@ -8,15 +8,17 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from plain_engine import complete
 
+from earl.config import SamplingSettings
 from earl.errors import ConfigError, SequenceError
 from earl.policy import add_lora, create_policy, token_logprobs
 from earl.records import Grid
-from earl.sampling import Engine, Request, Sampling
+from earl.sampling import Request
+from earl.sampling.native import NativeEngine
 from earl.sampling.native.decoder import Decoder
 from earl.sequence import completion_kinds, parse_completion, write_completion
 
-GREEDY = Sampling(greedy=True)
-SAMPLED = Sampling(temperature=0.8)
+GREEDY = SamplingSettings(greedy=True)
+SAMPLED = SamplingSettings(temperature=0.8)
 
 
 def check_equal(found, wanted):
@@ -39,11 +41,11 @@ def mixed_requests(prompt_of):
     ]
 
 
-@pytest.mark.parametrize("sampling", [GREEDY, SAMPLED, Sampling(top_k=5, top_p=0.7)])
+@pytest.mark.parametrize("sampling", [GREEDY, SAMPLED, SamplingSettings(top_k=5, top_p=0.7)])
 @pytest.mark.parametrize("max_batch", [64, 5, 1])
 def test_equal_to_the_plain_twin_in_any_batch(policy, tokenizer, prompt_of, sampling, max_batch):
     requests = mixed_requests(prompt_of)
-    found = Engine(policy, tokenizer, max_batch=max_batch).generate(requests, sampling)
+    found = NativeEngine(policy, tokenizer, max_batch=max_batch).generate(requests, sampling)
     for request, completions in zip(requests, found, strict=True):
         for seed, completion in zip(request.seeds, completions, strict=True):
             check_equal(completion, complete(policy, tokenizer, request, seed, sampling))
@@ -51,14 +53,14 @@ def test_equal_to_the_plain_twin_in_any_batch(policy, tokenizer, prompt_of, samp
 
 def test_fixed_shapes_as_on_a_gpu_give_the_same(policy, tokenizer, prompt_of):
     requests = mixed_requests(prompt_of)
-    wanted = Engine(policy, tokenizer).generate(requests, SAMPLED)
-    found = Engine(policy, tokenizer, padded=True, max_batch=16).generate(requests, SAMPLED)
+    wanted = NativeEngine(policy, tokenizer).generate(requests, SAMPLED)
+    found = NativeEngine(policy, tokenizer, padded=True, max_batch=16).generate(requests, SAMPLED)
     assert [[c.ids for c in group] for group in found] == [[c.ids for c in group] for group in wanted]
 
 
 def test_text_modes_are_really_exercised(policy, tokenizer, prompt_of):
     """The mixed requests above end both ways, and one model-written size is read."""
-    found = Engine(policy, tokenizer).generate(mixed_requests(prompt_of), SAMPLED)
+    found = NativeEngine(policy, tokenizer).generate(mixed_requests(prompt_of), SAMPLED)
     reasons = {completion.finish_reason for completions in found[5:] for completion in completions}
     assert reasons == {"stop", "length"}
 
@@ -78,7 +80,7 @@ def test_random_small_configurations(tokenizer, prompt_of, shape):
         for parameter in model.parameters():
             parameter.mul_(3)
     requests = [Request(prompt_of(n), (n, n + 1), Grid(2, 3)) for n in range(3)]
-    found = Engine(model, tokenizer).generate(requests, GREEDY)
+    found = NativeEngine(model, tokenizer).generate(requests, GREEDY)
     for request, completions in zip(requests, found, strict=True):
         for seed, completion in zip(request.seeds, completions, strict=True):
             check_equal(completion, complete(model, tokenizer, request, seed, GREEDY))
@@ -98,7 +100,7 @@ def test_a_size_that_the_model_writes_itself(tokenizer, prompt_of):
         optimizer.step()
     requests = [Request(prompt, (1, 2), None, prefill, 30) for prefill in ("direct", "reasoning", "free")]
     rows = []
-    found = Engine(model, tokenizer).generate(requests, GREEDY, lambda *row: rows.append(row))
+    found = NativeEngine(model, tokenizer).generate(requests, GREEDY, lambda *row: rows.append(row))
     for request, completions in zip(requests, found, strict=True):
         for completion in completions:
             check_equal(completion, complete(model, tokenizer, request, completion.seed, GREEDY))
@@ -107,7 +109,7 @@ def test_a_size_that_the_model_writes_itself(tokenizer, prompt_of):
 
 
 def test_same_seed_same_image_whatever_else_is_asked(policy, tokenizer, prompt_of):
-    engine = Engine(policy, tokenizer)
+    engine = NativeEngine(policy, tokenizer)
     wanted = Request(prompt_of(1), (11,), Grid(5, 5))
     alone = engine.generate([wanted])[0][0]
     crowd = [Request(prompt_of(n, Grid(1 + n % 4, 2)), (n, 11), Grid(1 + n % 6, 5)) for n in range(2, 12)]
@@ -120,8 +122,8 @@ def test_logprobs_are_those_that_training_scores(policy, tokenizer, prompt_of):
     vocabulary = tokenizer.vocabulary
     for prefill in ("size", "direct", "reasoning"):
         request = Request(prompt_of(2), (1, 2, 3), Grid(3, 3), prefill, 20)
-        sampling = Sampling(temperature=0.7, top_k=9)
-        for completion in Engine(policy, tokenizer).generate([request], sampling)[0]:
+        sampling = SamplingSettings(temperature=0.7, top_k=9)
+        for completion in NativeEngine(policy, tokenizer).generate([request], sampling)[0]:
             if completion.finish_reason == "length":
                 continue
             ids = torch.tensor([[*request.prompt, *completion.ids]])
@@ -145,7 +147,7 @@ def test_rows_come_in_order_and_add_up_to_the_image(policy, tokenizer, prompt_of
 
     requests = [Request(prompt_of(0), (1, 2), Grid(3, 4)), Request(prompt_of(1), (3,), Grid(1, 1))]
     requests.append(Request(prompt_of(2), (3,), Grid(2, 2), "direct"))
-    found = Engine(policy, tokenizer).generate(requests, SAMPLED, on_row, ended.__setitem__)
+    found = NativeEngine(policy, tokenizer).generate(requests, SAMPLED, on_row, ended.__setitem__)
     flat = [completion for completions in found for completion in completions]
     assert [ended[index] for index in range(4)] == flat
     for index, completion in enumerate(flat):
@@ -156,7 +158,7 @@ def test_rows_come_in_order_and_add_up_to_the_image(policy, tokenizer, prompt_of
 
 def test_new_weights_are_seen_at_the_next_call(tokenizer, prompt_of):
     model = create_policy("tiny", tokenizer.vocabulary, seed=1)
-    engine = Engine(model, tokenizer)
+    engine = NativeEngine(model, tokenizer)
     request = Request(prompt_of(0), (1,), Grid(4, 4))
     before = engine.generate([request])[0][0]
     with torch.no_grad():
@@ -164,29 +166,29 @@ def test_new_weights_are_seen_at_the_next_call(tokenizer, prompt_of):
             parameter.data.mul_(3)
     after = engine.generate([request])[0][0]
     assert after != before
-    check_equal(after, complete(model, tokenizer, request, 1, Sampling()))
+    check_equal(after, complete(model, tokenizer, request, 1, SamplingSettings()))
 
 
 def test_lora_is_sampled_with_and_without_its_update(tokenizer, prompt_of):
     base = create_policy("tiny", tokenizer.vocabulary, seed=1)
     request = Request(prompt_of(0), (1,), Grid(4, 4))
-    plain = Engine(base, tokenizer).generate([request], GREEDY)[0][0]
+    plain = NativeEngine(base, tokenizer).generate([request], GREEDY)[0][0]
     model = add_lora(base, 4)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
                 parameter.normal_(std=0.5, generator=torch.Generator().manual_seed(0))
-    adapted = Engine(model, tokenizer).generate([request], GREEDY)[0][0]
+    adapted = NativeEngine(model, tokenizer).generate([request], GREEDY)[0][0]
     check_equal(adapted, complete(model, tokenizer, request, 1, GREEDY))
     assert adapted.ids != plain.ids
     with model.disable_adapter():
-        assert Engine(model, tokenizer).generate([request], GREEDY)[0][0].ids == plain.ids
+        assert NativeEngine(model, tokenizer).generate([request], GREEDY)[0][0].ids == plain.ids
 
 
 def test_bfloat16_follows_the_grammar_and_stays_close(policy, tokenizer, prompt_of):
     request = Request(prompt_of(0), tuple(range(8)), Grid(3, 3))
-    found = Engine(policy, tokenizer, dtype=torch.bfloat16).generate([request])[0]
-    exact = Engine(policy, tokenizer).generate([request])[0]
+    found = NativeEngine(policy, tokenizer, dtype=torch.bfloat16).generate([request])[0]
+    exact = NativeEngine(policy, tokenizer).generate([request])[0]
     assert all(parse_completion(completion.ids, tokenizer).problem is None for completion in found)
     agreed = sum(
         a == b for f, e in zip(found, exact, strict=True) for a, b in zip(f.ids[6:9], e.ids[6:9], strict=True)
@@ -195,7 +197,7 @@ def test_bfloat16_follows_the_grammar_and_stays_close(policy, tokenizer, prompt_
 
 
 def test_mistakes_are_said(policy, tokenizer, prompt_of):
-    engine = Engine(policy, tokenizer)
+    engine = NativeEngine(policy, tokenizer)
     assert engine.generate([]) == []
     with pytest.raises(SequenceError, match="positions"):
         engine.generate([Request(prompt_of(0), (1,), Grid(100, 100))])
@@ -209,9 +211,9 @@ def test_mistakes_are_said(policy, tokenizer, prompt_of):
         Request((), (1,))
     for wrong in ({"temperature": 0.0}, {"top_k": -1}, {"top_p": 0.0}, {"temperature": float("nan")}):
         with pytest.raises(ConfigError):
-            Sampling(**wrong)
+            SamplingSettings(**wrong)
     with pytest.raises(SequenceError, match="not of one model"):
-        Engine(create_policy("tiny", type(tokenizer.vocabulary).compact(100, 8), 0), tokenizer)
+        NativeEngine(create_policy("tiny", type(tokenizer.vocabulary).compact(100, 8), 0), tokenizer)
 
 
 @pytest.mark.gpu
@@ -221,9 +223,9 @@ def test_cuda_gives_the_same_greedy_completions(policy, tokenizer, prompt_of, pa
     import copy
 
     requests = mixed_requests(prompt_of)
-    wanted = Engine(policy, tokenizer).generate(requests, GREEDY)
+    wanted = NativeEngine(policy, tokenizer).generate(requests, GREEDY)
     on_gpu = copy.deepcopy(policy).cuda()
-    engine = Engine(on_gpu, tokenizer, padded=padded)
+    engine = NativeEngine(on_gpu, tokenizer, padded=padded)
     for _ in range(2):
         found = engine.generate(requests, GREEDY)
         assert [[c.ids for c in group] for group in found] == [[c.ids for c in group] for group in wanted]
@@ -234,6 +236,6 @@ def test_a_frozen_engine_reads_the_weights_once(policy, tokenizer, prompt_of, mo
     monkeypatch.setattr(Decoder, "refresh", lambda self: refreshed.append(self))
     request = Request(prompt_of(0), (1,), Grid(4, 4))
     for frozen, times in ((True, 0), (False, 2)):
-        engine = Engine(policy, tokenizer, frozen=frozen)
+        engine = NativeEngine(policy, tokenizer, frozen=frozen)
         found = [engine.generate([request])[0][0] for _ in range(3)]
         assert found[0] == found[1] == found[2] and len(refreshed) == times

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
+from earl.config import SamplingSettings
 from earl.records import Grid
-from earl.sampling import Engine, Request, Sampling
+from earl.sampling import Request
+from earl.sampling.native import NativeEngine
 from earl.sampling.native.matrix import PackedMatrix, PlainMatrix, can_pack
 from earl.sampling.native.weights import read_weights
 
@@ -63,7 +65,7 @@ def test_sampling_is_the_same_without_packing(packs, policy, tokenizer, prompt_o
     """Compared with the whole vocabulary's logits of `transformers`, which knows no packing."""
     prompt = prompt_of(0)
     requests = [Request(prompt, (3, 4), Grid(3, 4), "direct")]
-    (group,) = Engine(policy, tokenizer).generate(requests, Sampling(greedy=True))
+    (group,) = NativeEngine(policy, tokenizer).generate(requests, SamplingSettings(greedy=True))
     first, size = tokenizer.vocabulary.first_visual, tokenizer.vocabulary.size
     for completion in group:
         ids = torch.tensor([[*prompt, *completion.ids]])

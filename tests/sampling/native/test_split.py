@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 from two_devices import TwoDevices, label
 
+from earl.config import SamplingSettings
 from earl.errors import ConfigError
 from earl.policy import (
     add_lora,
@@ -20,7 +21,8 @@ from earl.policy import (
     token_logprobs,
 )
 from earl.records import Grid
-from earl.sampling import Engine, Request, Sampling
+from earl.sampling import Request
+from earl.sampling.native import NativeEngine
 from earl.sampling.native.decoder import Decoder
 from earl.sampling.native.slots import Slots
 
@@ -73,12 +75,12 @@ def test_labels_refuse_what_two_devices_refuse(two):
 
 
 @pytest.mark.parametrize("device_map", [IN_ORDER, BACK_AND_FORTH])
-@pytest.mark.parametrize("sampling", [Sampling(greedy=True), Sampling(temperature=0.8)])
+@pytest.mark.parametrize("sampling", [SamplingSettings(greedy=True), SamplingSettings(temperature=0.8)])
 def test_sampling_is_the_same(folder, tokenizer, requests, two, device_map, sampling):
-    wanted = Engine(load_policy(folder), tokenizer, max_batch=8).generate(requests, sampling)
+    wanted = NativeEngine(load_policy(folder), tokenizer, max_batch=8).generate(requests, sampling)
     with two:
         split = load_policy(folder, device_map=device_map)
-        engine = Engine(split, tokenizer, max_batch=8)
+        engine = NativeEngine(split, tokenizer, max_batch=8)
         assert not engine.padded
         found = engine.generate(requests, sampling)
     assert two.moves > 0
@@ -154,10 +156,10 @@ def test_an_adapter_goes_where_its_base_lies(folder, tokenizer, requests, two, t
             if "lora_B" in name:
                 parameter.normal_(std=0.5, generator=torch.Generator().manual_seed(0))
     save_adapter(model, tmp_path / "adapter")
-    greedy = Sampling(greedy=True)
-    wanted = Engine(load_policy(tmp_path / "adapter"), tokenizer).generate(requests, greedy)
+    greedy = SamplingSettings(greedy=True)
+    wanted = NativeEngine(load_policy(tmp_path / "adapter"), tokenizer).generate(requests, greedy)
     with two:
-        found = Engine(load_policy(tmp_path / "adapter", device_map=IN_ORDER), tokenizer)
+        found = NativeEngine(load_policy(tmp_path / "adapter", device_map=IN_ORDER), tokenizer)
         completions = found.generate(requests, greedy)
     assert [[c.ids for c in group] for group in completions] == [[c.ids for c in group] for group in wanted]
 
@@ -167,7 +169,7 @@ def test_what_a_split_policy_cannot_do_is_said(folder, tokenizer, two):
         split = load_policy(folder, device_map=IN_ORDER)
         assert not any(parameter.requires_grad for parameter in split.parameters())
         with pytest.raises(ConfigError, match=r"CUDA graphs.*cpu:0, cpu:1.*without device_map"):
-            Engine(split, tokenizer, padded=True)
+            NativeEngine(split, tokenizer, padded=True)
         with pytest.raises(ConfigError, match="training takes a policy on one device"):
             add_lora(split, 2)
         with pytest.raises(ConfigError, match="quantisation takes a policy on one device"):
@@ -178,9 +180,9 @@ def test_what_a_split_policy_cannot_do_is_said(folder, tokenizer, two):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_and_cpu_together_give_the_same(folder, tokenizer, requests):
     second = "cuda:1" if torch.cuda.device_count() > 1 else "cpu"
-    greedy = Sampling(greedy=True)
-    wanted = Engine(load_policy(folder), tokenizer).generate(requests, greedy)
+    greedy = SamplingSettings(greedy=True)
+    wanted = NativeEngine(load_policy(folder), tokenizer).generate(requests, greedy)
     for first, other in (("cuda:0", second), (second, "cuda:0")):
         device_map = {"model.embed_tokens": first, "model.layers.0": first, "": other}
-        found = Engine(load_policy(folder, device_map=device_map), tokenizer).generate(requests, greedy)
+        found = NativeEngine(load_policy(folder, device_map=device_map), tokenizer).generate(requests, greedy)
         assert [[c.ids for c in group] for group in found] == [[c.ids for c in group] for group in wanted]

@@ -7,13 +7,15 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 
+from earl.config import SamplingSettings
 from earl.config.grpo import Grpo, Rollouts, importance_cap
 from earl.errors import ConfigError, EngineError, MissingExtraError
 from earl.policy import add_lora, create_policy, load_policy
 from earl.records import Grid
-from earl.sampling import Engine, Request, Sampling
+from earl.sampling import Request
+from earl.sampling.native import NativeEngine
 from earl.sampling.vllm import VllmEngine
-from earl.sampling.vllm import local as module
+from earl.sampling.vllm import engine as module
 from earl.sampling.vllm.weights import current_weights, write_checkpoint
 
 from .same import SIZE, assert_same
@@ -53,7 +55,8 @@ class PlayedLLM:
         name, (prompt, params) = self.waiting.popitem()
         height, width = map(int, params.extra_args["earl_grid"].split("*"))
         request = Request(prompt, (params.seed,), Grid(height, width))
-        ((done,),) = self.model.generate([request], Sampling(params.temperature, params.top_k, params.top_p))
+        sampling = SamplingSettings(temperature=params.temperature, top_k=params.top_k, top_p=params.top_p)
+        ((done,),) = self.model.generate([request], sampling)
         table = [{i: SimpleNamespace(logprob=p)} for i, p in zip(done.ids, done.logprobs, strict=True)]
         piece = SimpleNamespace(token_ids=list(done.ids), logprobs=table)
         return [SimpleNamespace(request_id=name, outputs=[piece], finished=True)]
@@ -80,15 +83,15 @@ def played(monkeypatch):
 
 def make(policy, tokenizer, **options):
     engine = VllmEngine(policy, tokenizer, max_batch=4, **options)
-    engine.llm.model = Engine(policy, tokenizer)
+    engine.llm.model = NativeEngine(policy, tokenizer)
     return engine
 
 
 def test_completions_come_back_in_order_and_weights_go_first(policy, tokenizer, played):
     engine, ended = make(policy, tokenizer), []
     requests = [Request((1, 2), (3, 4), Grid(2, 2)), Request((5,), (6,), Grid(1, 3))]
-    found = engine.generate(requests, Sampling(), on_completion=lambda index, _: ended.append(index))
-    assert_same(found, Engine(policy, tokenizer).generate(requests, Sampling()))
+    found = engine.generate(requests, SamplingSettings(), on_completion=lambda index, _: ended.append(index))
+    assert_same(found, NativeEngine(policy, tokenizer).generate(requests, SamplingSettings()))
     assert sorted(ended) == [0, 1, 2]
     assert engine.llm.calls == ["reload_weights", "reset"]
     assert torch.equal(engine.llm.weights["lm_head.weight"], policy.lm_head.weight), "tied, yet sent"
@@ -100,7 +103,9 @@ def test_completions_come_back_in_order_and_weights_go_first(policy, tokenizer, 
 def test_guidance_is_refused_before_anything_is_asked(policy, tokenizer, played):
     engine = make(policy, tokenizer)
     with pytest.raises(ConfigError, match=r"vLLM samples without guidance, got 1.5"):
-        engine.generate([Request((1,), (0,), Grid(1, 1), away=(2,))], Sampling(guidance=1.5))
+        engine.generate(
+            [Request((1,), (0,), Grid(1, 1), negative_prompt=(2,))], SamplingSettings(guidance=1.5)
+        )
     assert engine.llm.calls == [] and engine.llm.waiting == {}
 
 

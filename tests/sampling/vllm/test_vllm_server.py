@@ -7,10 +7,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import torch
 
+from earl.config import SamplingSettings
 from earl.errors import ConfigError, EngineError
 from earl.policy import create_policy, load_policy
 from earl.records import Grid
-from earl.sampling import Engine, Request, Sampling
+from earl.sampling import Request
+from earl.sampling.native import NativeEngine
 from earl.sampling.vllm import VllmServer
 
 from .same import SIZE, assert_same
@@ -42,7 +44,7 @@ def server(policy, tokenizer):
             height, width = map(int, given["extra_args"]["earl_grid"].split("*"))
             request = Request(tuple(body["token_ids"]), (given["seed"],), Grid(height, width))
             with house.lock:
-                ((done,),) = Engine(policy, tokenizer).generate([request], Sampling())
+                ((done,),) = NativeEngine(policy, tokenizer).generate([request], SamplingSettings())
             content = [{"logprob": value} for value in done.logprobs]
             choice = {"token_ids": list(done.ids), "logprobs": {"content": content}}
             self.answer({"choices": [choice] if house.whole else []})
@@ -74,8 +76,10 @@ REQUESTS = [Request((1, 2), (3, 4), Grid(2, 2)), Request((5,), (6,), Grid(1, 3))
 def test_completions_are_those_of_the_server_in_order(server, policy, tokenizer):
     rows = []
     client = VllmServer(server.url + "/v1/", policy, tokenizer)
-    found = client.generate(REQUESTS, Sampling(), on_row=lambda sample, row, _: rows.append((sample, row)))
-    assert_same(found, Engine(policy, tokenizer).generate(REQUESTS, Sampling()))
+    found = client.generate(
+        REQUESTS, SamplingSettings(), on_row=lambda sample, row, _: rows.append((sample, row))
+    )
+    assert_same(found, NativeEngine(policy, tokenizer).generate(REQUESTS, SamplingSettings()))
     assert sorted(rows) == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]
     assert {path for path, *_ in server.seen} == {"/inference/v1/generate"}
 
@@ -92,7 +96,7 @@ def test_weights_go_through_the_folder_before_anything_is_asked(server, policy, 
 
 def test_guidance_is_refused_before_anything_is_asked(server, policy, tokenizer):
     with pytest.raises(ConfigError, match="vLLM samples without guidance"):
-        VllmServer(server.url, policy, tokenizer).generate(REQUESTS, Sampling(guidance=2.0))
+        VllmServer(server.url, policy, tokenizer).generate(REQUESTS, SamplingSettings(guidance=2.0))
     assert "/inference/v1/generate" not in {path for path, *_ in server.seen}
 
 

@@ -99,7 +99,7 @@ class VllmBase(ABC):
         sampling = sampling or SamplingSettings()
         if sampling.guided:
             raise ConfigError(
-                f"vLLM samples without guidance, got {sampling.guidance:g}; leave it out, or use our own engine"
+                f"vLLM samples without guidance, got {sampling.guidance:g}; leave it out, or use ours"
             )
         samples: list[VllmSample] = []
         for request in requests:

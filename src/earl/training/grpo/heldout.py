@@ -12,7 +12,6 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 
-from earl.pipeline import Verifier
 from earl.records import SCORE_PARTS, Attempt, Verdict
 from earl.training.grpo.batches import Group, make_batch
 from earl.training.grpo.judging import shares_of_results
@@ -23,6 +22,7 @@ from earl.training.grpo.samples import SampleBook, Shown
 from earl.training.ranks import gather_objects
 from earl.training.trackers import Log
 from earl.verifiers.combined import scores_by_member
+from earl.verifiers.protocol import Verifier
 
 SHOWN = 8
 

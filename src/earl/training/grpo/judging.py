@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 
 from earl.errors import EarlError, VerifierError
-from earl.pipeline import Verifier
 from earl.records import Attempt, Verdict
+from earl.verifiers.protocol import Verifier
 
 RETRIED = ("unreachable", "unusable")
 """Statuses that are the verifier's trouble, not the completion's: asking again may help."""

@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from earl.pipeline import Verifier
 from earl.records import Attempt, Verdict
 from earl.verifiers.combined import WeightedSum
 from earl.verifiers.noise import Blind, Noisy
-from earl.verifiers.protocol import check
+from earl.verifiers.protocol import Verifier, check
 
 
 class Images:

@@ -13,27 +13,27 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import Any
 
+from earl.config import DrawSettings, SamplingSettings
 from earl.config.grpo import Judging
 from earl.config.grpo import Rollouts as Settings
-from earl.pipeline import Verifier
+from earl.pipeline import EditPipeline
 from earl.records import Attempt, Completion, Verdict
-from earl.sampling import Engine, Request, Sampling
-from earl.sequence import TextTokenizer, completion_kinds, parse_completion
+from earl.sampling import Request
+from earl.sequence import completion_kinds, parse_completion
 from earl.training.grpo.batches import Group, Rollout
 from earl.training.grpo.judging import RETRIED, Judge
 from earl.training.grpo.prompts import Prompt
 from earl.training.grpo.repeats import Images, once_each
 from earl.training.streams import derive_seed
+from earl.verifiers.protocol import Verifier
 
 
 class Sampler:
     """Makes judged groups out of prompts.
 
     Args:
-        engine: samples from the policy's current weights.
-        vision: decodes image codes.
+        pipeline: samples from the policy's current weights, and decodes image codes.
         seed: of the run; with a prompt's number and the rollout's it decides a completion.
         bf16: decode under bfloat16 autocast (`rollouts.decode`).
         score_forced: kinds as the release scores (see `earl.sequence.completion_kinds`).
@@ -46,9 +46,7 @@ class Sampler:
 
     def __init__(
         self,
-        engine: Engine,
-        vision: Any,
-        tokenizer: TextTokenizer,
+        pipeline: EditPipeline,
         verifier: Verifier,
         judge: Judge,
         *,
@@ -58,7 +56,8 @@ class Sampler:
         bf16: bool = False,
         score_forced: bool = False,
     ) -> None:
-        self.engine, self.vision, self.tokenizer, self.bf16 = engine, vision, tokenizer, bf16
+        self.engine, self.vision, self.tokenizer = pipeline.engine, pipeline.vision, pipeline.tokenizer
+        self.bf16 = bf16
         self.verifier, self.judge = once_each(verifier), judge
         self.settings, self.judging, self.seed, self.score_forced = settings, judging, seed, score_forced
         self.seconds = {"sampling": 0.0, "decoding": 0.0, "judging": 0.0}
@@ -121,8 +120,9 @@ class Sampler:
         self.seconds["judging"] += time.monotonic() - began
         return result
 
-    def sampling(self) -> Sampling:
-        return Sampling(self.settings.temperature, self.settings.top_k, self.settings.top_p)
+    def sampling(self) -> SamplingSettings:
+        settings = self.settings
+        return SamplingSettings(**{name: getattr(settings, name) for name in DrawSettings.model_fields})
 
     def reward(self, verdict: Verdict) -> float | None:
         """The overall score; None where there is none: a failure is never turned into a number."""

@@ -15,9 +15,8 @@ from earl.config.verifier import VerifierSettings
 from earl.data.shards import EditShards, load_shards
 from earl.data.tasks import Split, TaskSettings, open_tasks
 from earl.errors import ConfigError
-from earl.pipeline import Verifier
+from earl.pipeline import EditPipeline, build_pipeline
 from earl.policy.devices import native_bf16
-from earl.sampling import Engine
 from earl.sequence import TextTokenizer
 from earl.training.assemble import Parts, assemble_policy, fitting
 from earl.training.export import save_model
@@ -34,7 +33,7 @@ from earl.training.sharding import gathered_dtype
 from earl.training.state import whole
 from earl.training.streams import RandomStreams
 from earl.verifiers.factory import create_verifier
-from earl.verifiers.protocol import check
+from earl.verifiers.protocol import Verifier, check
 from earl.vision import load_vision_tokenizer
 
 
@@ -78,9 +77,7 @@ def train_grpo(
     judge = Judge(recipe.judging.deadline)
     try:
         sampler = Sampler(
-            _engine(recipe, parts, accelerator),
-            vision,
-            parts.tokenizer,
+            _pipeline(recipe, parts, vision, accelerator),
             verifier,
             judge,
             settings=recipe.rollouts,
@@ -179,36 +176,20 @@ def _objective(recipe: GrpoRecipe, parts: Parts) -> GrpoObjective:
     )
 
 
-def _engine(recipe: GrpoRecipe, parts: Parts, accelerator: Accelerator) -> Any:
-    """Who samples, as `rollouts.engine` says; its weights are the policy's at each call."""
-    settings, dtype = recipe.rollouts, _sampling_dtype(recipe, accelerator.device)
-    if settings.engine == "earl":
-        return Engine(parts.policy, parts.tokenizer, max_batch=settings.max_batch, dtype=dtype)
-    if accelerator.num_processes > 1:
+def _pipeline(recipe: GrpoRecipe, parts: Parts, vision: Any, accelerator: Accelerator) -> EditPipeline:
+    """The policy in training with the engine that `rollouts.engine` names."""
+    settings = recipe.rollouts
+    if settings.engine != "earl" and accelerator.num_processes > 1:
         raise ConfigError(
             f"rollouts.engine = {settings.engine!r} samples for one training process, this run has "
             f"{accelerator.num_processes}; use rollouts.engine=earl"
         )
-    if settings.engine == "vllm-server":
-        from earl.sampling.vllm.server import VllmServer
-
-        assert settings.server is not None, "the recipe's check guarantees it"
-        return VllmServer(
-            settings.server,
-            parts.policy,
-            parts.tokenizer,
-            weights=settings.server_weights,
-            max_batch=settings.max_batch,
-        )
-    from earl.sampling.vllm.local import VllmEngine
-
-    return VllmEngine(
-        parts.policy,
-        parts.tokenizer,
-        max_batch=settings.max_batch,
-        dtype=dtype,
-        memory=settings.memory,
-        sleep=settings.sleep,
+    return build_pipeline(
+        settings,
+        policy=parts.policy,
+        tokenizer=parts.tokenizer,
+        vision=vision,
+        dtype=_sampling_dtype(recipe, accelerator.device),
     )
 
 

@@ -3,18 +3,21 @@
 import numpy as np
 import pytest
 
+from earl.config import SamplingSettings
 from earl.errors import EngineError, SequenceError
-from earl.records import Grid
-from earl.sampling import Request, Sampling
-from earl.sampling.vllm.reading import Sample, grouped, make_samples
+from earl.records import Completion, Grid
+from earl.sampling import Request
+from earl.sampling.completions import by_request, checked_grammar
+from earl.sampling.vllm.base import VllmSample
 from earl.sequence import write_completion
 
 
 def one(tokenizer, request, on_row=None):
-    return next(make_samples([request], tokenizer, 512, on_row))
+    grammar = checked_grammar(request, tokenizer, 512)
+    return VllmSample(0, request.seeds[0], grammar.start(), on_row, request=request)
 
 
-def feed(sample: Sample, ids, step: int = 3):
+def feed(sample: VllmSample, ids, step: int = 3):
     for at in range(0, len(ids), step):
         part = ids[at : at + step]
         sample.take(part, [-0.5] * len(part))
@@ -60,27 +63,24 @@ def test_an_id_outside_the_grammar_is_an_error_that_names_the_plugin(tokenizer):
 
 def test_parameters_carry_the_grammar_and_the_bounds(tokenizer):
     sample = one(tokenizer, Request((1, 2), (9,), Grid(2, 3)))
-    found = sample.parameters(Sampling(temperature=0.5, top_k=7, top_p=0.9), 512)
+    found = sample.parameters(SamplingSettings(temperature=0.5, top_k=7, top_p=0.9), 512)
     assert found["extra_args"] == {"earl_prefill": "size", "earl_grid": "2*3", "earl_max_text_tokens": 1024}
     assert (found["temperature"], found["top_k"], found["top_p"], found["seed"]) == (0.5, 7, 0.9, 9)
-    assert found["max_tokens"] == sample.grammar.max_length
+    assert found["max_tokens"] == sample.state.grammar.max_length
     assert found["stop_token_ids"] == [tokenizer.vocabulary.eos]
-    assert sample.parameters(Sampling(greedy=True), 512)["temperature"] == 0.0
+    assert sample.parameters(SamplingSettings(greedy=True), 512)["temperature"] == 0.0
     free = one(tokenizer, Request((1, 2), (9,), prefill="free"))
-    assert free.parameters(Sampling(), 512)["max_tokens"] == 510
+    assert free.parameters(SamplingSettings(), 512)["max_tokens"] == 510
 
 
-def test_samples_are_numbered_through_all_requests_and_grouped_again(tokenizer):
+def test_completions_are_grouped_by_request(tokenizer):
     requests = [Request((1,), (5, 6), Grid(1, 1)), Request((1,), (7,), Grid(1, 1))]
-    samples = list(make_samples(requests, tokenizer, 512))
-    assert [(sample.index, sample.seed) for sample in samples] == [(0, 5), (1, 6), (2, 7)]
-    ids = write_completion(np.zeros((1, 1), dtype=int), tokenizer)
-    finished = {sample.index: feed(sample, ids) for sample in reversed(samples)}
-    assert [[c.seed for c in group] for group in grouped(requests, finished)] == [[5, 6], [7]]
+    finished = {index: Completion((), (), "stop", seed) for index, seed in ((2, 7), (1, 6), (0, 5))}
+    assert [[c.seed for c in group] for group in by_request(requests, finished)] == [[5, 6], [7]]
 
 
 def test_what_cannot_fit_is_refused(tokenizer):
     with pytest.raises(SequenceError, match="512 positions"):
-        list(make_samples([Request((1,), (0,), Grid(100, 100))], tokenizer, 512))
+        checked_grammar(Request((1,), (0,), Grid(100, 100)), tokenizer, 512)
     with pytest.raises(SequenceError, match="outside 0 to"):
-        list(make_samples([Request((10**6,), (0,), Grid(1, 1))], tokenizer, 512))
+        checked_grammar(Request((10**6,), (0,), Grid(1, 1)), tokenizer, 512)
