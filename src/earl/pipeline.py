@@ -132,7 +132,9 @@ class EditPipeline:
         """
         from earl.config import ModelSettings
 
-        given = {name: str(value) if isinstance(value, Path) else value for name, value in fields.items()}
+        given: dict[str, Any] = {
+            name: str(value) if isinstance(value, Path) else value for name, value in fields.items()
+        }
         return build_pipeline(ModelSettings(model=str(name_or_folder), **given))
 
     def __call__(

@@ -17,7 +17,7 @@ from earl.errors import ConfigError
 
 Place = str | int | torch.device
 DeviceMap = str | Mapping[str, Place]
-MaxMemory = Mapping[int | str, int | str]
+MaxMemory = Mapping[str, int | str] | Mapping[int | str, int | str]
 
 LAYER = "Emu3DecoderLayer"
 _EMBEDDING, _ROPE, _HEAD = "model.embed_tokens", "model.rotary_emb", "lm_head"
@@ -128,7 +128,8 @@ def _share_out(model: Any, dtype: torch.dtype, max_memory: MaxMemory | None) -> 
         limits: dict[Any, Any] = {place: int(0.9 * size) for place, size in free.items()}
     else:
         try:
-            limits = dict(get_max_memory(dict(max_memory)))
+            by_place = {int(p) if str(p).isdigit() else p: size for p, size in max_memory.items()}
+            limits = dict(get_max_memory(by_place))
         except (ValueError, TypeError) as error:
             raise ConfigError(
                 f"max_memory {dict(max_memory)} is not understood: {error}; give sizes such as '10GiB' "

@@ -184,7 +184,8 @@ class Batch:
         keys = stream_keys([sample.seed for _, sample, _ in places], positions)
         logits = (hidden.to(columns.device, columns.dtype) @ columns.T).float()
         if guided:
-            logits = guide(*logits.chunk(2), self.options.sampling.guidance)
+            asked, negative = logits.chunk(2)
+            logits = guide(asked, negative, self.options.sampling.guidance)
         ids, logprobs = draw(logits, keys.to(logits.device), self.options.sampling, first_id)
         return ids.tolist(), logprobs.tolist()
 
