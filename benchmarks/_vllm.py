@@ -130,6 +130,7 @@ def run_case(engine: Any, requests: Sequence[Request], repeats: int, *, on_gpu: 
 def main(folder: Path) -> None:
     """Run the case of a folder and leave `outcome.json` in it."""
     import torch
+
     from earl.sampling.vllm.engine import VllmEngine, import_vllm
 
     version = import_vllm().__version__

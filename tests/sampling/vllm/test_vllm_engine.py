@@ -133,7 +133,7 @@ def test_a_folder_is_served_as_it_lies_in_its_own_dtype(policy, tokenizer, playe
     assert engine.llm.settings["model"] == str(tmp_path / "policy")
     assert engine.llm.settings["dtype"] == "bfloat16"
     assert "load_format" not in engine.llm.settings
-    assert engine.policy.config.max_position_embeddings == engine.max_positions
+    assert engine.max_positions == policy.config.max_position_embeddings
     engine.refresh()
     assert engine.llm.calls == []
 
@@ -200,5 +200,5 @@ def test_another_engine_gets_a_cap_for_its_importance_weights():
     "given", [{"engine": "vllm-server"}, {"server": "http://x"}, {"server_weights": "w"}]
 )
 def test_a_server_needs_its_address_and_its_folder(given):
-    with pytest.raises(ValueError, match="give the two exactly when"):
+    with pytest.raises(ValueError, match="disagree"):
         Rollouts(**given)

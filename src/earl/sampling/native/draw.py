@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from earl.config import SamplingSettings
@@ -28,11 +29,12 @@ def stream_keys(seeds_R: list[int], positions_R: list[int]) -> Tensor:
     return torch.from_numpy(words.view(np.int32).reshape(-1, 2).copy())
 
 
-def _mix64(words: np.ndarray) -> np.ndarray:
+def _mix64(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
     words = words + np.uint64(0x9E3779B97F4A7C15)
     words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return words ^ (words >> np.uint64(31))
+    mixed: NDArray[np.uint64] = words ^ (words >> np.uint64(31))
+    return mixed
 
 
 def gumbel_noise(keys_R2: Tensor, ids_RK: Tensor) -> Tensor:
@@ -63,7 +65,7 @@ def _hash_on_cpu(keys_R2: Tensor, ids_RK: Tensor) -> Tensor:
     return torch.from_numpy(_mix32_unsigned(words).view(np.int32)).to(ids_RK.device)
 
 
-def _mix32_unsigned(words: np.ndarray) -> np.ndarray:
+def _mix32_unsigned(words: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """`_mix32`, in place."""
     words ^= words >> np.uint32(16)
     words *= np.uint32(0x7FEB352D)

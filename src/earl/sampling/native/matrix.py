@@ -1,8 +1,8 @@
-"""One projection of a layer, in whichever form multiplies fastest here.
+"""Projections of a layer: plain weights, or weights packed for oneDNN.
 
-A plain matrix is used as it lies in the policy. On a CPU with oneDNN a copy is laid out once in the
-order its kernels read (saving that work at every step), with SiLU and the gate's product done in
-the same pass. The two agree within rounding; a test compares them.
+A plain matrix is the policy's own tensor. On a CPU with oneDNN a copy is laid out once in the order that
+its kernels read, and SiLU and the gate's product are done in the same pass. The two agree within
+rounding; a test compares them.
 """
 
 from __future__ import annotations
@@ -44,21 +44,26 @@ class PackedMatrix:
     def __call__(self, x_MC: Tensor) -> Tensor:
         if self.plain is not None and len(x_MC) <= _FEW_ROWS:
             return self.plain(x_MC)
-        return torch.ops.mkldnn._linear_pointwise(x_MC.to(self.dtype), self.weight, self.bias, "none", [], "")
+        return self._then("none", x_MC)
 
     def silu(self, x_MC: Tensor) -> Tensor:
         if self.plain is not None and len(x_MC) <= _FEW_ROWS:
             return self.plain.silu(x_MC)
-        return torch.ops.mkldnn._linear_pointwise(
-            x_MC.to(self.dtype), self.weight, self.bias, "swish", [], ""
-        )
+        return self._then("swish", x_MC)
 
     def times(self, x_MC: Tensor, other: Tensor) -> Tensor:
         if self.plain is not None and len(x_MC) <= _FEW_ROWS:
             return self.plain.times(x_MC, other)
-        return torch.ops.mkldnn._linear_pointwise.binary(
+        product: Tensor = torch.ops.mkldnn._linear_pointwise.binary(
             x_MC.to(self.dtype), other, self.weight, self.bias, "mul"
         )
+        return product
+
+    def _then(self, activation: str, x_MC: Tensor) -> Tensor:
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(
+            x_MC.to(self.dtype), self.weight, self.bias, activation, [], ""
+        )
+        return product
 
 
 Matrix = PlainMatrix | PackedMatrix

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 
+import numpy as np
+
 from earl.config import DrawSettings, SamplingSettings
 from earl.config.grpo import Judging
 from earl.config.grpo import Rollouts as Settings
@@ -159,7 +161,7 @@ class Sampler:
         ]
         return Group(prompt.key, prompt.instruction, prompt.family, prompt.kind, prompt.ids, tuple(rollouts))
 
-    def _kinds(self, completion: Completion):
+    def _kinds(self, completion: Completion) -> np.ndarray:
         return completion_kinds(
             completion.ids, self.tokenizer, self.settings.prefill, score_forced=self.score_forced
         )
