@@ -61,6 +61,21 @@ class VerifierError(EarlError, RuntimeError):
     """A verifier that cannot be reached or set up."""
 
 
+class EndpointError(EarlError, RuntimeError):
+    """A model's endpoint that cannot be reached, or gives no answer now; asking later may help."""
+
+
+class InvalidAnswerError(EarlError, ValueError):
+    """An answer of a model that cannot be used; the message says why, to people and to the model.
+
+    `refused`: the endpoint understood the question and will not answer it, now or later.
+    """
+
+    def __init__(self, why: str, *, refused: bool = False) -> None:
+        super().__init__(why)
+        self.refused = refused
+
+
 class EngineError(EarlError, RuntimeError):
     """An engine outside our own (vLLM) that cannot be started, reached or given new weights."""
 

@@ -71,7 +71,11 @@ class Registry:
         return factory
 
 
-VERIFIERS = Registry("verifier", "earl.verifiers")
+VERIFIERS = Registry(
+    "verifier",
+    "earl.verifiers",
+    {"judge": "earl.verifiers.judge:JudgeVerifier", "reference": "earl.verifiers.judge:ReferenceVerifier"},
+)
 BENCHMARKS = Registry("benchmark", "earl.benchmarks")
 SOURCES = Registry("data source", "earl.sources")
 PROMPTS = Registry("prompt source", "earl.prompts")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -37,6 +38,8 @@ class EndpointSettings(Settings):
     def _endpoint(self) -> EndpointSettings:
         if not self.url.startswith(("http://", "https://")):
             raise ValueError(f"url = {self.url!r}: expected http:// or https://")
+        if self.key_env is not None and not re.fullmatch(r"[A-Za-z_]\w{0,60}", self.key_env):
+            raise ValueError("key_env: expected the name of an environment variable, as MY_KEY, not the key itself")
         if self.temperature != "server" and not 0 <= self.temperature <= 2:
             raise ValueError(f"temperature = {self.temperature:g}: expected 0 to 2, or 'server'")
         return self

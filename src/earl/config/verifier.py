@@ -27,8 +27,8 @@ class OneVerifier(Settings):
 
     @model_validator(mode="after")
     def _asked(self) -> OneVerifier:
-        if self.kind not in (*JUDGED, "sum") and self.kind not in VERIFIERS:
-            known = ", ".join([*JUDGED, "sum", *VERIFIERS.names()])
+        if self.kind != "sum" and self.kind not in VERIFIERS:
+            known = ", ".join(["sum", *VERIFIERS.names()])
             raise ValueError(f"kind = {self.kind!r}: expected one of {known}, or 'package.module:attribute'")
         if (self.kind in JUDGED) != (self.judge is not None):
             raise ValueError(

@@ -1,246 +1,224 @@
-"""Asking a multimodal model behind an OpenAI-compatible endpoint; what goes wrong has a name.
-
-Connections, retries and back-off are the `openai` client's. Here: lossless images, a limit on
-questions in flight, a deadline for each, and every way of failing as one `Trouble` with the
-verdict's status. The key comes from an environment variable only, and only if one is named.
-"""
+"""Client of a model behind an OpenAI-compatible chat API."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import io
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from typing import Any
 
-from earl.config.endpoint import JudgeSettings
-from earl.errors import MissingExtraError, VerifierError
-from earl.records import VerdictStatus
-from earl.verifiers.expected import Token
-from earl.verifiers.questions import Part, Text
+from earl.config.endpoint import EndpointSettings
+from earl.endpoints.http import SHOWN, JsonClient, printable
+from earl.errors import EndpointError, InvalidAnswerError
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-QUESTION_HEADER = "X-Client-Request-Id"  # a server may use it to pair the questions about one edit
-TOP_LOGPROBS = 20
-REFUSED = (400, 413, 415, 422)  # this question will not be answered; the next may be
-SCHEMA = {
-    "type": "object",
-    "properties": {
-        "score": {
-            "type": "array",
-            "items": {"type": "integer", "minimum": 0, "maximum": 10},
-            "minItems": 2,
-            "maxItems": 2,
-        },
-        "reasoning": {"type": "string"},
-    },
-    "required": ["score", "reasoning"],
-    "additionalProperties": False,
-}
+LARGEST = 16 * 2**20  # bytes of one answer with its log-probabilities
+NO_LIST = ("HTTP 403", "HTTP 404", "HTTP 405", "HTTP 501")  # such a server may answer questions all the same
+FILTERED = ("content_filter", "safety", "refusal", "recitation")
+Content = Sequence[Mapping[str, Any]]
+"""The parts of a message: text and images, as the API takes them."""
 
 
-class Trouble(Exception):
-    """Why a question has no answer, and the status that its verdict gets.
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A sampled token, and the likeliest tokens at its place with natural log-probabilities."""
 
-    `refused`: the endpoint understood the question and will not answer it, now or later.
-    """
+    text: str
+    likeliest: tuple[tuple[str, float], ...]
+    utf8: bytes | None = None
 
-    def __init__(self, status: VerdictStatus, why: str, *, refused: bool = False) -> None:
-        super().__init__(why)
-        self.status = status
-        self.why = why
-        self.refused = refused
+    @property
+    def spelt(self) -> bytes:
+        """Its bytes; a token may hold a part of a character."""
+        return self.text.encode("utf-8", "replace") if self.utf8 is None else self.utf8
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer's text and, where they were asked for, its tokens."""
+    """One answer.
+
+    Attributes:
+        text: as the model wrote it.
+        cut_off: the limit of ids ended it.
+        problem: why there is no text to be read (refused, filtered, empty); "" where there is.
+        tokens: where log-probabilities were asked for and given.
+    """
 
     text: str
+    cut_off: bool = False
+    problem: str = ""
     tokens: tuple[Token, ...] = ()
 
 
 class ChatClient:
-    """Asks questions; usable from any event loop, each with connections and a limit of its own."""
+    """Asks questions, from any event loop.
 
-    def __init__(self, settings: JudgeSettings) -> None:
-        try:
-            import openai
-        except ImportError as error:
-            raise MissingExtraError("a judge needs the openai package: pip install 'earl[judge]'") from error
-        self._openai = openai
+    Raises (on making one):
+        ConfigError: settings that do not fit, or the key's environment variable is empty.
+        MissingExtraError: the httpx2 package is not installed.
+    """
+
+    def __init__(self, settings: EndpointSettings) -> None:
         self.settings = settings
-        self._key = "none"
-        if settings.key_env:
-            self._key = os.environ.get(settings.key_env, "")
-            if not self._key:
-                raise VerifierError(f"the environment variable {settings.key_env} holds no key for the judge")
-        self._model = settings.model
-        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[Any, asyncio.Semaphore]] = (
-            WeakKeyDictionary()
-        )
+        self.http = JsonClient(settings)
+        self._model = settings.model or ""
 
     @property
     def model(self) -> str:
         """The model's name; "" while it is not known."""
-        return self._model or ""
-
-    def _here(self) -> tuple[Any, asyncio.Semaphore]:
-        """The connections and the limit of the running event loop."""
-        loop = asyncio.get_running_loop()
-        if loop not in self._loops:
-            client = self._openai.AsyncOpenAI(
-                base_url=self.settings.url,
-                api_key=self._key,
-                timeout=self.settings.timeout,
-                max_retries=self.settings.retries,
-            )
-            self._loops[loop] = client, asyncio.Semaphore(self.settings.concurrency)
-        return self._loops[loop]
+        return self._model
 
     async def check(self) -> str:
         """Find the endpoint and the model; returns the model's name.
 
+        Where the endpoint lists no models, or not this one, one small question is asked.
+
         Raises:
-            VerifierError: not reachable, key refused, or the model is not among those served.
+            EndpointError: not reachable, key refused, or the model does not answer.
         """
+        url = self.http.shown_url
         try:
-            names = await self._served()
-        except Trouble as trouble:
-            raise VerifierError(f"the judge at {self.settings.url} is not ready: {trouble.why}") from trouble
+            names = await self._served(self.http.deadline())
+        except EndpointError as error:
+            raise EndpointError(f"the model at {url} is not ready: {error}") from error
         wanted = self.settings.model
-        if wanted is None and len(names) == 1:
+        if not wanted:
+            if len(names) != 1:
+                shown = ", ".join(names[:12]) or "no list of models"
+                raise EndpointError(f"no model was named, and {url} has: {shown}")
             self._model = names[0]
-        elif wanted is None or (names and wanted not in names):
-            shown = ", ".join(names[:12]) or "none"
-            asked = f"{wanted!r} is not served" if wanted else "no model was named"
-            raise VerifierError(f"{asked} at {self.settings.url}; it has: {shown}")
+        elif wanted not in names:
+            try:
+                question = [{"type": "text", "text": "Answer with the word yes."}]
+                await self._request(question, "", 1, {}, self.http.deadline())
+            except (EndpointError, InvalidAnswerError) as error:
+                has = f"; it has: {', '.join(names[:12])}" if names else ""
+                raise EndpointError(f"{wanted!r} is not served at {url} ({error}){has}") from error
         return self.model
 
-    async def _served(self) -> list[str]:
-        """Names of the models; none where the endpoint has no list."""
-        client, _ = self._here()
+    async def _served(self, until: float) -> list[str]:
+        """Names of the models; none where the endpoint has no list that can be read."""
         try:
-            page = await asyncio.wait_for(client.models.list(), self.settings.deadline)
-            return [model.id for model in page.data]
-        except self._openai.NotFoundError:
+            page = await self.http.request("models", largest=LARGEST, until=until)
+        except InvalidAnswerError:
             return []
-        except Exception as error:
-            raise self._trouble(error) from error
+        except EndpointError as error:
+            if str(error).startswith(NO_LIST):
+                return []
+            raise
+        listed = page.get("data") if isinstance(page, dict) else page
+        entries = [entry.get("id") for entry in _list(listed) if isinstance(entry, dict)]
+        return [self.http.redact(printable(name)) for name in entries if isinstance(name, str) and name]
 
-    async def ask(self, content: Sequence[dict[str, Any]], *, name: str = "") -> list[Answer]:
-        """The answers to one question, `settings.samples` of them.
+    async def ask(
+        self, content: Content, *, name: str = "", count: int = 1, more: Mapping[str, Any] | None = None
+    ) -> list[Answer]:
+        """The answers to one question.
 
         Args:
             content: the parts of the user's message.
             name: of this question, sent as a header (printable ASCII).
+            count: answers wanted.
+            more: fields of the request's body beside those of the settings.
 
         Raises:
-            Trouble: no answers; its status is "unreachable" or "unusable".
+            EndpointError: no answer; asking later may help.
+            InvalidAnswerError: what came back is no chat completion, or the question is refused.
         """
-        client, limit = self._here()
-        async with limit:
-            try:
-                return await asyncio.wait_for(self._ask(client, content, name), self.settings.deadline)
-            except Trouble:
-                raise
-            except Exception as error:
-                raise self._trouble(error) from error
+        async with self.http.limit:
+            if not self._model:
+                await self.check()
+            answers: list[Answer] = []
+            seed, until = self.settings.seed, self.http.deadline()
+            while len(answers) < count:  # some servers give one answer whatever n says
+                seeded = {"seed": None if seed is None else seed + len(answers), **(more or {})}
+                answers += await self._request(content, name, count - len(answers), seeded, until)
+            return answers[:count]
 
-    async def _ask(self, client: Any, content: Sequence[dict[str, Any]], name: str) -> list[Answer]:
-        if not self._model:
-            await self.check()
-        answers: list[Answer] = []
-        missing = self.settings.samples
-        while missing > 0:  # some servers give one answer whatever n says
-            reply = await client.chat.completions.create(
-                model=self._model,
-                messages=[{"role": "user", "content": list(content)}],
-                extra_headers={QUESTION_HEADER: name} if name else None,
-                **self._options(missing, len(answers)),
-            )
-            given = _answers(reply)
-            answers += given[:missing]
-            missing -= len(given)
-        return answers
-
-    def _options(self, count: int, already: int) -> dict[str, Any]:
+    async def _request(
+        self, content: Content, name: str, count: int, more: Mapping[str, Any], until: float
+    ) -> list[Answer]:
         settings = self.settings
-        options: dict[str, Any] = {}
-        if settings.max_tokens:
-            options[settings.max_tokens_name] = settings.max_tokens
-        if settings.temperature != "server":
-            options["temperature"] = settings.temperature
-        if count > 1:
-            options["n"] = count
-        if settings.seed is not None:
-            options["seed"] = settings.seed + already
-        if settings.structured:
-            schema = {"name": "scores", "strict": True, "schema": SCHEMA}
-            options["response_format"] = {"type": "json_schema", "json_schema": schema}
-        if settings.expected:
-            options |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
-        if settings.extra:
-            options["extra_body"] = settings.extra
-        return options
+        body: dict[str, Any] = {
+            "model": self._model,
+            "messages": [{"role": "user", "content": list(content)}],
+            settings.max_tokens_name: settings.max_tokens or None,
+            "temperature": None if settings.temperature == "server" else settings.temperature,
+            "n": count if count > 1 else None,
+            **more,
+            **settings.extra,
+        }
+        sent = {field: value for field, value in body.items() if value is not None}
+        reply = await self.http.request(
+            "chat/completions", sent, name=name, largest=LARGEST * count, until=until
+        )
+        return await asyncio.to_thread(self._answers, reply)
 
-    def _trouble(self, error: Exception) -> Trouble:
-        """What went wrong, as a status and a sentence. Errors that are our own mistakes pass through."""
-        openai = self._openai
-        if isinstance(error, VerifierError):
-            return Trouble("unreachable", str(error))
-        if isinstance(error, TimeoutError | asyncio.TimeoutError):
-            return Trouble("unreachable", f"no answer within the deadline of {self.settings.deadline:g} s")
-        if isinstance(error, openai.APITimeoutError):
-            return Trouble("unreachable", f"no answer within {self.settings.timeout:g} s, asked repeatedly")
-        if isinstance(error, openai.APIStatusError):
-            refused = error.status_code in REFUSED
-            said = error.message.removeprefix(f"Error code: {error.status_code} - ")
-            why = f"HTTP {error.status_code}: {said[:300]}"
-            return Trouble("unusable" if refused else "unreachable", why, refused=refused)
-        if isinstance(error, openai.APIConnectionError):
-            return Trouble("unreachable", f"{error.message} {error.__cause__ or ''}".strip()[:300])
-        if isinstance(error, openai.APIError | ValueError):  # a body that is no JSON, or another JSON
-            return Trouble("unusable", f"what came back is not a chat completion ({error})"[:300])
-        raise error
+    def _answers(self, reply: Any) -> list[Answer]:
+        choices = _list(reply.get("choices")) if isinstance(reply, dict) else []
+        messages = [(choice, choice.get("message")) for choice in choices if isinstance(choice, dict)]
+        read = [self._answer(choice, message) for choice, message in messages if isinstance(message, dict)]
+        if not read:
+            said = reply.get("error") if isinstance(reply, dict) else None
+            words = said.get("message") if isinstance(said, dict) else said
+            why = self.http.redact(printable(str(words or "it has no choices with a message")))[:SHOWN]
+            raise InvalidAnswerError(f"what came back is not a chat completion: {why}")
+        return read
 
-
-def _answers(reply: Any) -> list[Answer]:
-    choices = getattr(reply, "choices", None)
-    if not isinstance(choices, list) or not choices:
-        raise Trouble("unusable", "what came back is not a chat completion: it has no choices")
-    return [_answer(choice) for choice in choices]
+    def _answer(self, choice: Mapping[str, Any], message: Mapping[str, Any]) -> Answer:
+        finish = str(choice.get("finish_reason") or "stop").lower()
+        cut_off = finish in ("length", "max_tokens")
+        text = _text(message.get("content"))
+        if not text.strip() and not cut_off:
+            text = _text(message.get("reasoning_content")) or _text(message.get("reasoning"))
+        problem = ""
+        if isinstance(message.get("refusal"), str) and message["refusal"].strip():
+            problem = f"the model refused: {printable(message['refusal'])[:SHOWN]}"
+        elif finish in FILTERED:
+            problem = f"the endpoint's content filter ended the answer (finish_reason {finish})"
+        elif not text.strip():
+            limit = f": the limit of {self.settings.max_tokens} ids (max_tokens) was spent before it began"
+            problem = f"the answer is empty{limit if cut_off else ''}"
+        return Answer(self.http.redact(text), cut_off, self.http.redact(problem), _tokens(choice))
 
 
-def _answer(choice: Any) -> Answer:
-    text = getattr(getattr(choice, "message", None), "content", None)
-    logprobs = getattr(getattr(choice, "logprobs", None), "content", None)
-    tokens = []
-    for entry in logprobs or ():
-        likeliest = [(top.token, float(top.logprob)) for top in entry.top_logprobs or ()]
-        if all(token != entry.token for token, _ in likeliest):
-            likeliest.append((entry.token, float(entry.logprob)))
-        tokens.append(Token(entry.token, tuple(likeliest)))
-    return Answer(text if isinstance(text, str) else "", tuple(tokens))
-
-
-def content_of(parts: Sequence[Part], pictures: dict[str, str]) -> list[dict[str, Any]]:
-    """A message's parts. `pictures` has a data URL for each slot."""
-    return [
-        {"type": "text", "text": part.words}
-        if isinstance(part, Text)
-        else {"type": "image_url", "image_url": {"url": pictures[part.slot]}}
+def _text(content: Any) -> str:
+    """A message's text, whether it came as a string or in parts; parts of thinking are left out."""
+    if isinstance(content, str):
+        return content
+    parts = [part for part in _list(content) if isinstance(part, dict)]
+    return "".join(
+        part["text"]
         for part in parts
-    ]
+        if part.get("type", "text") in ("text", "output_text") and isinstance(part.get("text"), str)
+    )
 
 
-def data_url(image: Image) -> str:
-    """An image as a lossless PNG in a data URL."""
-    buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, "PNG", compress_level=1)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+def _tokens(choice: Mapping[str, Any]) -> tuple[Token, ...]:
+    logprobs = choice.get("logprobs")
+    entries = _list(logprobs.get("content")) if isinstance(logprobs, dict) else []
+    tokens = []
+    for entry in entries:
+        if (own := _likely(entry)) is None:
+            return ()
+        others = [pair for other in _list(entry.get("top_logprobs")) if (pair := _likely(other)) is not None]
+        if all(text != own[0] for text, _ in others):
+            others.append(own)
+        given = entry.get("bytes")
+        utf8 = None
+        if isinstance(given, list) and all(type(b) is int and 0 <= b < 256 for b in given):
+            utf8 = bytes(given)
+        tokens.append(Token(own[0], tuple(others), utf8))
+    return tuple(tokens)
+
+
+def _likely(entry: Any) -> tuple[str, float] | None:
+    if not isinstance(entry, dict):
+        return None
+    text, logprob = entry.get("token"), entry.get("logprob")
+    if not isinstance(text, str) or isinstance(logprob, bool) or not isinstance(logprob, int | float):
+        return None
+    return text, float(logprob)
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

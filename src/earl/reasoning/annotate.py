@@ -29,16 +29,16 @@ from earl.data.shards import (
     start_folder,
     write_shard,
 )
-from earl.endpoints.client import data_url
-from earl.errors import DataError, VerifierError
+from earl.endpoints.message import content_of, data_url
+from earl.errors import DataError, EndpointError
 from earl.files import clear_partial, only_one, write_text
 from earl.reasoning.asking import Asker, Outcome, Question, Tally
 from earl.reasoning.chains import Chain, read_chain
 from earl.reasoning.images import Images
-from earl.reasoning.questions import Picture, Template
-from earl.reasoning.store import AnswerFile
+from earl.reasoning.questions import Template
 from earl.records import Box
 from earl.sequence.reasoning import MAX_REASONING_CHARACTERS, format_box, scale_box
+from earl.store import JsonLinesStore
 
 ANSWERS = "answers"
 _SURE = 20  # edits from which a share of rejected ones is judged
@@ -95,7 +95,7 @@ async def make_reasoning(
     Raises:
         DataError: no shards, a folder made otherwise, too many rejected, or questions left without an
             answer (what is done is kept; the same command goes on).
-        VerifierError: the endpoint is not ready.
+        EndpointError: the endpoint is not ready.
     """
     prepared, folder, settings = Path(prepared), Path(folder), settings or ReasoningData()
     manifest, shards = read_manifest(prepared), shard_folders(prepared)
@@ -117,9 +117,9 @@ async def make_reasoning(
             number = int(shard.name.rpartition("-")[2])
             edits = [rows[place] for place in range(wanted)]
             show = partial(on_progress, totals, asker.tally) if on_progress else None
-            with AnswerFile(folder / ANSWERS / f"{shard.name}.jsonl") as answers:
-                questions = _questions(shard, edits, pictures, template, model, settings, rows.margin)
-                outcomes = await asker.settle(questions, answers, on_done=show)
+            answers = JsonLinesStore(folder / ANSWERS / f"{shard.name}.jsonl")
+            questions = _questions(shard, edits, pictures, template, model, settings, rows.margin)
+            outcomes = await asker.settle(questions, answers, on_done=show)
             if asker.stopped:
                 break
             if part := _write(folder, number, edits, outcomes, manifest):
@@ -128,7 +128,7 @@ async def make_reasoning(
     _gather_rejected(folder)
     if asker.stopped or asker.tally.unanswered:
         raise DataError(
-            f"{asker.tally.unanswered} questions got no answer ({asker.tally.last_trouble}); {totals.shards} "
+            f"{asker.tally.unanswered} questions got no answer ({asker.tally.last_error}); {totals.shards} "
             f"of {len(shards)} shards are done and every answer is kept: run the same command again to go on"
         )
     if not totals.edits:
@@ -142,7 +142,7 @@ def _made_with(
     prepared: Path, manifest: Mapping[str, Any], model: str, template: Template, settings: ReasoningData
 ) -> dict[str, Any]:
     if not model:
-        raise VerifierError("the endpoint has no name for its model; give one with --model")
+        raise EndpointError("the endpoint has no name for its model; give one with --model")
     kept = {name: value for name, value in manifest.items() if name != "format"}
     made = {"model": model, "prompts": template.version, "prompts_hash": template.hash}
     return {**kept, "reasoning": {**made, "side": settings.side}}
@@ -201,8 +201,7 @@ def _question(
     asked = "\0".join([model, edit.id, *urls, *(p if isinstance(p, str) else p.name for p in parts)])
 
     def content() -> list[dict[str, Any]]:
-        by_name = dict(zip(("source", "target"), urls, strict=True))
-        return [_part(part, by_name) for part in parts]
+        return content_of(parts, dict(zip(("source", "target"), urls, strict=True)))
 
     def read(answer: str) -> str:
         chain: Chain = read_chain(answer, shown, boxes)
@@ -241,12 +240,6 @@ def _facts(edit: Edit, boxes: Sequence[Box]) -> str:
     if edit.source_caption and edit.target_caption:
         lines.append(f"Captions: before, {edit.source_caption!r}; after, {edit.target_caption!r}")
     return "\n".join(lines)
-
-
-def _part(part: str | Picture, urls: Mapping[str, str]) -> dict[str, Any]:
-    if isinstance(part, str):
-        return {"type": "text", "text": part}
-    return {"type": "image_url", "image_url": {"url": urls[part.name]}}
 
 
 def _write(

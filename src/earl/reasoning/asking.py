@@ -1,8 +1,8 @@
-"""Many questions to one endpoint: some in flight at once, each asked again until its answer is fit.
+"""Many questions to one endpoint: some in flight at once, each asked again until an answer can be used.
 
-Three things can come of a question: a value; a rejection, after the allowed number of answers that
-cannot be used; or no answer, which is nobody's verdict and is asked again by the next run. Where
-nothing answers any more, asking stops.
+Three things can come of a question: a value; a rejection, after the allowed number of answers that cannot
+be used; or no answer, which is asked for again by the next run. Every answer is kept in a store before it
+is read. Where nothing answers any more, asking stops.
 """
 
 from __future__ import annotations
@@ -12,21 +12,25 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from earl.endpoints.client import ChatClient, JudgeSettings, Trouble
-from earl.errors import VerifierError
-from earl.reasoning.chains import Unfit
-from earl.reasoning.store import AnswerFile
+from earl.config.endpoint import WriterSettings
+from earl.endpoints.client import ChatClient
+from earl.endpoints.reading import objects, without_thinking
+from earl.errors import EndpointError, InvalidAnswerError
+from earl.store import JsonLinesStore
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Question(Generic[T]):
-    """What is asked about one edit.
+    """One question about one edit.
 
-    `key` is equal for equal questions only; `place` names the edit among those that are asked about
-    together, `id` to people; `content` makes the parts of the message; `read` reads
-    an answer and raises `Unfit`.
+    Attributes:
+        key: equal for equal questions only.
+        place: of the edit among those that are asked about together.
+        id: of the edit, for people.
+        content: makes the parts of the message.
+        read: reads an answer; raises InvalidAnswerError.
     """
 
     key: str
@@ -47,30 +51,28 @@ class Outcome(Generic[T]):
 
 @dataclass
 class Tally:
-    """How a run goes on, for whoever watches."""
+    """Counts of outcomes, for progress displays."""
 
-    fit: int = 0
+    accepted: int = 0
     rejected: int = 0
     unanswered: int = 0
     asked: int = 0
-    last_trouble: str = ""
+    last_error: str = ""
 
 
 @dataclass
 class Asker:
-    """Asks and checks.
+    """Asks questions and checks the answers.
 
-    Args:
-        settings: of the endpoint; see `JudgeSettings`.
-        attempts: answers to one question, at least 1, before it is rejected.
+    Raises (on making one):
+        ConfigError, MissingExtraError: as `ChatClient`.
     """
 
-    settings: JudgeSettings
-    attempts: int = 3
+    settings: WriterSettings
     tally: Tally = field(default_factory=Tally)
 
     def __post_init__(self) -> None:
-        self._client = _in_our_words(lambda: ChatClient(self.settings))
+        self._client = ChatClient(self.settings)
         self._misses = 0
 
     @property
@@ -83,16 +85,13 @@ class Asker:
         return self._client.model
 
     async def check(self) -> str:
-        """The model's name. Raises VerifierError where none is ready."""
-        try:
-            return await self._client.check()
-        except VerifierError as error:
-            raise VerifierError(_without_judge(str(error))) from error
+        """The model's name. Raises EndpointError where none is ready."""
+        return await self._client.check()
 
     async def settle(
         self,
         questions: Iterable[Question[T]],
-        answers: AnswerFile,
+        answers: JsonLinesStore,
         *,
         on_done: Callable[[], None] | None = None,
     ) -> dict[int, Outcome[T]]:
@@ -127,61 +126,67 @@ class Asker:
             await asyncio.gather(*pending, return_exceptions=True)
         return outcomes
 
-    async def _settle(self, question: Question[T], answers: AnswerFile) -> Outcome[T]:
-        problem, said = "", answers.of(question.key)
-        for text in said:  # what was answered before, read as if it came now
+    async def _settle(self, question: Question[T], answers: JsonLinesStore) -> Outcome[T]:
+        problem = ""
+        for number in range(self.settings.attempts):
+            key = f"{question.key}-{number + 1}"
+            record = answers.get(key)
+            if record is None:
+                try:
+                    text, refusal = await self._ask(question, key, problem)
+                except EndpointError as error:
+                    return Outcome(None, str(error), answered=False)
+                record = {"key": key, "id": question.id, "text": text} | (
+                    {"problem": refusal} if refusal else {}
+                )
+                answers.append(record)
             try:
-                return Outcome(question.read(text))
-            except Unfit as unfit:
-                problem = str(unfit)
-        for number in range(len(said), self.attempts):
-            content = [*question.content(), *_again(problem)]
-            self.tally.asked += 1
-            try:
-                (answer,) = await self._client.ask(content, name=f"{question.key}-{number}")
-            except Trouble as trouble:
-                if trouble.status == "unreachable":
-                    return Outcome(None, trouble.why, answered=False)
-                problem = trouble.why
-                answers.add(question.key, question.id, "", problem)
-                continue
-            try:
-                value = question.read(answer.text)
-            except Unfit as unfit:
-                problem = str(unfit)
-                answers.add(question.key, question.id, answer.text, problem)
-                continue
-            answers.add(question.key, question.id, answer.text)
-            return Outcome(value)
-        return Outcome(None, f"{problem} (after {self.attempts} answers)")
+                if record.get("problem"):
+                    raise InvalidAnswerError(str(record["problem"]))
+                return Outcome(await asyncio.to_thread(question.read, str(record.get("text", ""))))
+            except InvalidAnswerError as error:
+                problem = str(error)
+        return Outcome(None, f"{problem} (after {self.settings.attempts} answers)")
+
+    async def _ask(self, question: Question[T], name: str, problem: str) -> tuple[str, str]:
+        """An answer's text, or why there is none. Raises EndpointError."""
+        content = list(question.content())
+        if problem:
+            words = f"Your last answer could not be used: {problem[:400]}. Answer again, in the form asked for."
+            content.append({"type": "text", "text": words})
+        self.tally.asked += 1
+        try:
+            (answer,) = await self._client.ask(content, name=name)
+        except InvalidAnswerError as error:
+            return "", str(error)
+        return answer.text, answer.problem
 
     def _count(self, outcome: Outcome[T]) -> Outcome[T]:
         if outcome.answered:
             self._misses = 0
-            self.tally.fit += outcome.value is not None
+            self.tally.accepted += outcome.value is not None
             self.tally.rejected += outcome.value is None
         else:
             self._misses += 1
             self.tally.unanswered += 1
-            self.tally.last_trouble = outcome.problem
+            self.tally.last_error = outcome.problem
         return outcome
 
 
-def _again(problem: str) -> list[dict[str, Any]]:
-    """What is added where an answer could not be used."""
-    if not problem:
-        return []
-    words = f"Your last answer could not be used: {problem[:400]}. Answer again, in the form asked for."
-    return [{"type": "text", "text": words}]
+def read_object(answer: str, keys: Sequence[str]) -> dict[str, Any]:
+    """The last JSON object of an answer that has one of the keys.
 
-
-def _in_our_words(make: Callable[[], ChatClient]) -> ChatClient:
-    try:
-        return make()
-    except VerifierError as error:
-        raise VerifierError(_without_judge(str(error))) from error
-
-
-def _without_judge(sentence: str) -> str:
-    """The client speaks of a judge; here the model writes."""
-    return sentence.replace("the judge at", "the model at").replace("for the judge", "for the model")
+    Raises:
+        InvalidAnswerError: there is none, or it was cut off or broken.
+    """
+    text = without_thinking(answer)
+    having = [node for node in objects(text) if any(key in keys for key, _ in node.pairs())]
+    if not having:
+        wanted = ", ".join(f'"{key}"' for key in keys)
+        raise InvalidAnswerError(
+            f"there is no JSON object with {wanted}" if text.strip() else "the answer is empty"
+        )
+    if not having[-1].whole:
+        raise InvalidAnswerError("the JSON object is cut off or broken")
+    found: dict[str, Any] = having[-1].value()
+    return found

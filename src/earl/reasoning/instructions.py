@@ -12,11 +12,10 @@ from hashlib import sha256
 from pathlib import Path
 
 from earl.data.sources import CaptionPair
-from earl.errors import DataError
-from earl.reasoning.asking import Asker, Question, Tally
-from earl.reasoning.chains import Unfit, read_object
+from earl.errors import DataError, InvalidAnswerError
+from earl.reasoning.asking import Asker, Question, Tally, read_object
 from earl.reasoning.questions import Template
-from earl.reasoning.store import AnswerFile
+from earl.store import JsonLinesStore
 
 MAX_CHARACTERS = 300
 _LEAST_WORDS = 2
@@ -46,7 +45,7 @@ async def instructions_from_captions(
         path: file of the raw answers, read first and added to.
 
     Raises:
-        VerifierError: the endpoint is not ready.
+        EndpointError: the endpoint is not ready.
         DataError: questions were left without an answer; those that have one are kept.
     """
     model = await asker.check()
@@ -64,12 +63,11 @@ async def instructions_from_captions(
             yield _question(len(wanted) - 1, pair, template, model)
 
     show = (lambda: on_progress(asker.tally)) if on_progress else None
-    with AnswerFile(path) as answers:
-        outcomes = await asker.settle(questions(), answers, on_done=show)
+    outcomes = await asker.settle(questions(), JsonLinesStore(path), on_done=show)
     if asker.stopped or asker.tally.unanswered:
         raise DataError(
-            f"{asker.tally.unanswered} captions got no answer ({asker.tally.last_trouble}); "
-            f"{asker.tally.fit} instructions are kept in {path}: run the same command again to go on"
+            f"{asker.tally.unanswered} captions got no answer ({asker.tally.last_error}); "
+            f"{asker.tally.accepted} instructions are kept in {path}: run the same command again to go on"
         )
     for place, outcome in outcomes.items():
         name = wanted[place].id
@@ -81,15 +79,15 @@ async def instructions_from_captions(
 
 
 def read_instruction(answer: str) -> str:
-    """The instruction in a model's answer. Raises Unfit."""
+    """The instruction in a model's answer. Raises InvalidAnswerError."""
     value = read_object(answer, ("instruction",))["instruction"]
     if not isinstance(value, str):
-        raise Unfit('"instruction" is no text')
+        raise InvalidAnswerError('"instruction" is no text')
     text = " ".join(value.split())
     if len(text.split()) < _LEAST_WORDS:
-        raise Unfit(f"the instruction is {text!r}; expected a sentence")
+        raise InvalidAnswerError(f"the instruction is {text!r}; expected a sentence")
     if len(text) > MAX_CHARACTERS:
-        raise Unfit(f"the instruction has {len(text)} characters, at most {MAX_CHARACTERS} are taken")
+        raise InvalidAnswerError(f"the instruction has {len(text)} characters, at most {MAX_CHARACTERS} are taken")
     return text
 
 

@@ -7,13 +7,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
+from earl.endpoints.message import Slot, fill, read_templates
 from earl.errors import ConfigError
 
 Kind = Literal["reasoning", "instruction"]
@@ -22,20 +23,12 @@ NEEDED: dict[Kind, tuple[str, ...]] = {
     "reasoning": ("source", "target", "instruction", "width", "height"),
     "instruction": ("before", "after"),
 }
-"""Markers without which a question cannot be asked."""
+"""Places without which a question cannot be asked."""
 ALLOWED: dict[Kind, tuple[str, ...]] = {
     "reasoning": (*NEEDED["reasoning"], "facts", "characters", "examples"),
     "instruction": (*NEEDED["instruction"], "examples"),
 }
-_IMAGES = ("source", "target")
-_MARKER = re.compile(r"<([a-z]+)>")
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """The place of an image in a question."""
-
-    name: str
+_IMAGES = {"reasoning": ("source", "target"), "instruction": ()}
 
 
 @dataclass(frozen=True)
@@ -52,57 +45,29 @@ class Template:
         """12 hex digits."""
         return sha256(f"{self.kind}\0{self.text}\0{self.examples}".encode()).hexdigest()[:12]
 
-    def parts(self, values: Mapping[str, str]) -> list[str | Picture]:
-        """The question's words and images in order; what a value says is never read as a marker."""
-        filled = {**values, "examples": self.examples}
-        parts: list[str | Picture] = [""]
-        for place, piece in enumerate(_MARKER.split(self.text)):
-            if place % 2 == 0:
-                words = piece
-            elif self.kind == "reasoning" and piece in _IMAGES:
-                parts += [Picture(piece), ""]
-                continue
-            else:
-                words = filled.get(piece, "")
-            parts[-1] = f"{parts[-1]}{words}"
-        return [part.strip() if isinstance(part, str) else part for part in parts if part]
+    def parts(self, values: Mapping[str, str]) -> list[str | Slot]:
+        """The question's words and images in order; what a value says is never read as a place."""
+        unused = dict.fromkeys(set(ALLOWED[self.kind]) - set(_IMAGES[self.kind]), "")
+        return fill(self.text, {**unused, **values, "examples": self.examples}, _IMAGES[self.kind])
 
 
 def load_template(kind: Kind, folder: str | Path | None = None) -> Template:
     """The package's question, or `KIND.txt` of a folder, with its `KIND-examples.txt` where there is one.
 
     Raises:
-        ConfigError: no such folder or file, an empty one, or markers that do not fit.
+        ConfigError: no such folder or file, an empty one, or places that do not fit.
     """
-    if folder is None:
-        root = files("earl.reasoning") / "templates" / VERSION
-        text = (root / f"{kind}.txt").read_text(encoding="utf-8")
-        examples = (root / f"{kind}-examples.txt").read_text(encoding="utf-8")
-        return _checked(Template(kind, VERSION, text, examples))
-    path = Path(folder)
-    if not (path / f"{kind}.txt").is_file():
-        raise ConfigError(f"{path} has no {kind}.txt; --prompts takes a folder with the question in it")
-    text, examples = _read(path / f"{kind}.txt"), ""
-    if (path / f"{kind}-examples.txt").is_file():
-        examples = _read(path / f"{kind}-examples.txt")
-    if not text.strip():
-        raise ConfigError(f"{path / f'{kind}.txt'} is empty; write the question there")
-    return _checked(Template(kind, path.resolve().name, text, examples))
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read as UTF-8 text: {error}") from error
-
-
-def _checked(template: Template) -> Template:
-    found: Sequence[str] = _MARKER.findall(template.text)
-    missing = [name for name in NEEDED[template.kind] if name not in found]
-    unknown = [name for name in found if name not in ALLOWED[template.kind]]
+    own = Path(str(files("earl.reasoning"))) / "templates" / VERSION
+    texts = read_templates(own, folder, (kind, f"{kind}-examples"))
+    if kind not in texts:
+        raise ConfigError(f"{folder} has no {kind}.txt; the prompts are a folder with the question in it")
+    version = VERSION if folder is None else Path(folder).resolve().name
+    template = Template(kind, version, texts[kind], texts.get(f"{kind}-examples", ""))
+    places = re.findall(r"<([a-z]+)>", template.text)
+    missing = [name for name in NEEDED[kind] if name not in places]
+    unknown = [name for name in places if name not in ALLOWED[kind]]
     if missing or unknown:
         wrong = f"lacks <{missing[0]}>" if missing else f"has <{unknown[0]}>"
-        known = ", ".join(f"<{name}>" for name in ALLOWED[template.kind])
-        raise ConfigError(f"{template.kind}.txt ({template.version}) {wrong}; its markers are {known}")
+        known = ", ".join(f"<{name}>" for name in ALLOWED[kind])
+        raise ConfigError(f"{kind}.txt ({version}) {wrong}; its places are {known}")
     return template

@@ -1,31 +1,43 @@
-"""Reading the scores out of a judge's answer; what is not certain is unusable.
+"""Scores in a judge's answer; what is not certain is unusable.
 
-Judges write JSON between prose, in code fences, with small slips (single quotes, trailing commas,
-bare line breaks and quotes inside strings), cut off, or after thinking aloud. What is read: objects
-that are JSON, by their key "score"; outside of them, `score: [...]`; and where neither stands
-anywhere, bare lists of numbers. All that is found must agree. Numbers are checked for count, range
-and being numbers. `vectors/judge_answers.json` holds 27 answers and what must be read from each.
+A score counts as the answer's own JSON object, which stands on lines of its own, or in its last line, as
+`score: [...]` or a list alone. What was thought aloud, and what stands in an example or in the middle of
+prose, does not count. All scores that stand anywhere in the answer must agree. Numbers are checked for
+count, range and being numbers. `tests/vectors/judge_answers.json` has 27 answers and what is read from each.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
-LONGEST = 100_000  # characters of an answer that are looked at
-THINKING = re.compile(r"<(think|thinking)>.*?</\1>", re.I | re.S)
-THOUGHT_END = re.compile(r"^.*</(?:think|thinking)>", re.I | re.S)  # where the opening tag was in the prompt
-THOUGHT_OPEN = re.compile(r"<(?:think|thinking)>.*$", re.I | re.S)
-KEYED = re.compile(r"""(?<![A-Za-z0-9_])["']?scores?["']?\s*[:=]\s*\[([^\[\]{}]*)\]""", re.I)
-LIST = re.compile(r"\[([^\[\]{}]*)\]")
-NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
-NUMBER_LIKE = re.compile(
-    r"""\s*["']?\s*(?:[+-]?\d+(?:\.\d+)?|[+-]?nan|[+-]?inf(?:inity)?|null|none)\s*["']?\s*""", re.I
+from earl.endpoints.reading import LONGEST, Node, objects, without_thinking
+
+Span = tuple[int, int]
+
+_WRAPPERS = frozenset("answer assessment evaluation final final_answer judgment output response result".split())
+_NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d{1,3})?")
+_LIST = re.compile(r"\[([\s\d.,+\-\"']{0,200})\]")
+_KEYED = re.compile(
+    r"(?<!\w)[\"'*_`]{0,4}scores?[\"'*_`]{0,4}\s{0,8}(?:[:=：]|\bis\b|\bare\b)[\"'*_`\s]{0,8}\[([^\[\]{}]{0,200})\]",
+    re.I,
 )
-Items = tuple[Any, ...]
+_TAG = r"<[/|]?[\w|/ ]{1,30}>|\|\|V\^=\^V\|\|"
+_LABEL = r"(?:(?:my|the|here|is|are|so|final|overall|answer|evaluation|output|result|json|thought)\b)"
+_BEFORE_OBJECT = re.compile(rf"(?:{_TAG}|{_LABEL}|[^\w{{}}\]])*", re.I)
+_AFTER_OBJECT = re.compile(rf"(?:{_TAG}|[^\w{{}}\[])*", re.I)
+_BEFORE_KEY = re.compile(rf"(?:.*[.,;:!?)])?(?:{_TAG}|{_LABEL}|(?:and|thus|hence|therefore)\b|[^\w{{}}\]])*", re.I)
+_AFTER_LIST = re.compile(rf"(?:{_TAG}|[^\w{{}}\[])*(?:\b(?:because|since|due to)\b.*)?", re.I | re.S)
+_REASONS = re.compile(r"\n[\s*_#>-]{0,8}(?:reasoning|reasons?|explanation|rationale)[\s*_]{0,4}[:：]", re.I)
+_DECLINES = re.compile(
+    r"\b(?:can(?:no|['’])?t|can not|could(?:n['’]t| not)|unable to|not able to|won['’]t|(?:will|would) not|"
+    r"decline|refuse)\b[^.!?\n]{0,60}?"
+    r"\b(?:judge|rate|score|assess|evaluate|grade|compare|assist|help|comply|answer|determine|provide)\b"
+    r"|\b(?:I|we)\s(?:must\s)?(?:decline|refuse)\b",
+    re.I,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,124 +46,156 @@ class Reading:
 
     scores: tuple[float, ...] | None
     problem: str = ""
-    spans: tuple[tuple[int, int], ...] = ()
+    spans: tuple[Span, ...] = ()
 
 
-def read_scores(answer: str, *, count: int = 2, low: float = 0, high: float = 10) -> Reading:
-    """Read `count` scores in [low, high] from a judge's answer.
+@dataclass(frozen=True, slots=True)
+class _Mention:
+    """Scores somewhere in an answer. `counts`: they stand where a verdict stands."""
+
+    items: tuple[str, ...]
+    spans: tuple[Span, ...]
+    counts: bool
+    whole: bool = True
+
+
+def read_scores(
+    answer: str, *, count: int = 2, low: float = 0, high: float = 10, cut_off: bool = False
+) -> Reading:
+    """Read `count` scores in [low, high] from a judge's answer, in time proportional to its length.
 
     Never raises for what a judge wrote: `scores` is None and `problem` says why.
+
+    Args:
+        cut_off: the answer was ended by a limit, not by the judge. Then only its own object counts.
     """
-    text = _without_thinking(answer[:LONGEST])
-    found = _objects(text)
-    rest = text
-    for start, end, _ in found:
-        rest = rest[:start] + " " * (end - start) + rest[end:]
-    lists = [items for _, _, verdicts in found for items in verdicts]
-    lists += [_split(match[1]) for match in KEYED.finditer(rest)]
-    places = KEYED
-    if not lists:
-        places = LIST
-        lists = [_split(match[1]) for match in LIST.finditer(rest) if _all_number_like(match[1])]
-    if not lists:
-        return Reading(None, "no scores in the answer" if text.strip() else "the answer is empty")
-    readings = [_checked(items, count, low, high) for items in lists]
+    if len(answer) > LONGEST:
+        return Reading(None, f"the answer has {len(answer)} characters; at most {LONGEST} are read")
+    text = without_thinking(answer)
+    if not text.strip():
+        where = "the answer holds nothing but thinking" if answer.strip() else "the answer is empty"
+        return Reading(None, f"{where}, cut off by its limit" if cut_off else where)
+    prose, mentions = _in_objects(text, cut_off)
+    mentions += _in_prose(prose, f"[{low:g},{high:g}]", cut_off)
+    if not any(mention.counts for mention in mentions):
+        return Reading(None, _missing(prose, mentions, cut_off))
+    if _DECLINES.search(prose):
+        return Reading(None, "the answer declines to judge")
+    readings = [_checked(mention, count, low, high) for mention in mentions]
     for reading in readings:
         if reading.scores is None:
             return reading
-    scores = readings[0].scores
-    if any(reading.scores != scores for reading in readings):
+    if any(reading.scores != readings[0].scores for reading in readings):
         return Reading(None, "several verdicts that differ")
-    same = (m for m in places.finditer(text) if _checked(_split(m[1]), count, low, high).scores == scores)
-    return Reading(scores, spans=next((_spans(match, count) for match in same), ()))
+    return next(r for r, mention in zip(readings, mentions, strict=True) if mention.counts)
 
 
-def _without_thinking(text: str) -> str:
-    """Blanks in place of what was thought aloud, so that positions stay."""
-    for pattern in (THINKING, THOUGHT_END, THOUGHT_OPEN):
-        text = pattern.sub(lambda match: " " * len(match[0]), text)
-    return text
+def _missing(prose: str, mentions: list[_Mention], cut_off: bool) -> str:
+    if _DECLINES.search(prose):
+        return "the answer declines to judge"
+    if cut_off:
+        return "the answer was cut off by its limit before its scores stood whole"
+    if mentions:
+        return "scores stand in prose or in an example only, not as the answer's own object or last line"
+    return "no scores in the answer"
 
 
-def _objects(text: str) -> list[tuple[int, int, list[Items]]]:
-    """(start, end, score lists) of every outermost JSON object that holds a key "score"."""
-    decoder = json.JSONDecoder(strict=False, object_pairs_hook=_Pairs)
-    found, at = [], text.find("{")
-    while at >= 0:
-        try:
-            value, end = decoder.raw_decode(text, at)
-        except (ValueError, RecursionError):
-            at = text.find("{", at + 1)
+def _in_objects(text: str, cut_off: bool) -> tuple[str, list[_Mention]]:
+    """The text with blanks in place of its objects, and the scores in them."""
+    mentions: list[_Mention] = []
+    pieces, at = [], 0
+    for node in objects(text):
+        end = node.end
+        if not node.whole:  # broken: what follows up to the last brace belongs to it too
+            end = max(end, text.rfind("}") + 1)
+        line_start = text.rfind("\n", 0, node.start) + 1
+        line_end = text.find("\n", end)
+        before, after = text[max(line_start, at) : node.start], text[end : line_end if line_end >= 0 else None]
+        own = bool(_BEFORE_OBJECT.fullmatch(before) and _AFTER_OBJECT.fullmatch(after))
+        if cut_off and re.search(r"\w", text[end:]):  # it went on after this object: that was a draft
+            own = False
+        mentions += [_mention(value, own and level) for value, level in _scores_of(node)]
+        pieces += [text[at : node.start], " " * (node.end - node.start)]
+        at = node.end
+    return "".join(pieces) + text[at:], mentions
+
+
+def _scores_of(node: Node, own: bool = True) -> Iterator[tuple[Node, bool]]:
+    """Values of the key "score" in an object, and whether each is the object's own."""
+    for key, value in node.pairs():
+        name = key.strip().lower()
+        if name in ("score", "scores"):
+            yield value, own
+        elif value.kind == "object":
+            yield from _scores_of(value, own and name in _WRAPPERS)
+        elif value.kind == "list":
+            for item in value.items or ():
+                if item.kind == "object":
+                    yield from _scores_of(item, False)
+
+
+def _mention(value: Node, counts: bool) -> _Mention:
+    nodes = (value.items or []) if value.kind == "list" else [value]
+    flat = tuple("a list" if node.items is not None else node.text for node in nodes)
+    return _Mention(flat, tuple((node.start, node.end) for node in nodes), counts, value.whole)
+
+
+def _in_prose(prose: str, scale: str, cut_off: bool) -> Iterator[_Mention]:
+    """`score: [...]` anywhere, and lists that stand alone on a line; those of the last line count."""
+    body = prose
+    if (reasons := _REASONS.search(prose)) is not None:
+        body = prose[: reasons.start()]
+    last = body.rstrip().rfind("\n") + 1
+    keyed = list(_KEYED.finditer(prose))
+    taken = {match.end() for match in keyed}
+    for match in [*keyed, *(m for m in _LIST.finditer(prose) if m.end() not in taken)]:
+        start = prose.rfind("\n", 0, match.start()) + 1
+        end = prose.find("\n", match.end())
+        before, after = prose[start : match.start()][-200:], prose[match.end() : end if end >= 0 else None]
+        alone = bool(_BEFORE_OBJECT.fullmatch(before) and _AFTER_OBJECT.fullmatch(after))
+        if match.end() not in taken and not (alone and re.search(r"\d", match[1])):
             continue
-        verdicts = _verdicts_in(value)
-        if verdicts:
-            found.append((at, end, verdicts))
-        at = text.find("{", end)
-    return found
+        if "".join(match[1].split()).join("[]") == scale and prose.strip(" \n\"'*_`.") != match[0].strip():
+            continue  # the range of scores, as the question says it
+        stands = _BEFORE_KEY.fullmatch(before) and _AFTER_LIST.fullmatch(after)
+        counts = bool(stands) and start >= last and not cut_off
+        yield _split(match[1], match.start(1), counts)
 
 
-class _Pairs(list):
-    """A JSON object with its keys in order, the same key twice included."""
-
-
-def _verdicts_in(value: Any) -> list[Items]:
-    if isinstance(value, _Pairs):
-        found = []
-        for key, inner in value:
-            if key.strip().lower() in ("score", "scores"):
-                found.append(tuple(inner) if isinstance(inner, list) else (inner,))
-            else:
-                found += _verdicts_in(inner)
-        return found
-    if isinstance(value, list):
-        return [items for inner in value for items in _verdicts_in(inner)]
-    return []
-
-
-def _split(inside: str) -> Items:
-    """What stands between brackets, as strings; a comma at the end is a slip."""
+def _split(inside: str, base: int, counts: bool) -> _Mention:
+    """What stands between brackets; a comma at the end is a slip."""
     parts = inside.split(",")
     if len(parts) > 1 and not parts[-1].strip():
         parts.pop()
-    return tuple(part.strip().strip("\"'").strip() for part in parts)
+    items, spans, at = [], [], base
+    for part in parts:
+        item = part.strip().strip("\"'").strip()
+        start = at + part.find(item)
+        items.append(item)
+        spans.append((start, start + len(item)))
+        at += len(part) + 1
+    return _Mention(tuple(items), tuple(spans), counts)
 
 
-def _all_number_like(inside: str) -> bool:
-    parts = inside.rstrip().rstrip(",").split(",")
-    return all(NUMBER_LIKE.fullmatch(part) for part in parts)
-
-
-def _checked(items: Items, count: int, low: float, high: float) -> Reading:
-    if len(items) != count:
-        return Reading(None, f"{len(items)} scores instead of {count}")
+def _checked(mention: _Mention, count: int, low: float, high: float) -> Reading:
+    if not mention.whole:
+        return Reading(None, "the answer ends or breaks inside its scores")
+    if len(mention.items) != count:
+        return Reading(None, f"{len(mention.items)} scores instead of {count}")
     scores = []
-    for item in items:
+    for item in mention.items:
         number = _number(item)
         if number is None:
-            return Reading(None, f"{str(item)[:40]!r} is not a number")
+            return Reading(None, f"{item[:40]!r} is not a number")
         if not low <= number <= high:
             return Reading(None, f"{number:g} is outside {low:g} to {high:g}")
         scores.append(number)
-    return Reading(tuple(scores))
+    return Reading(tuple(scores), spans=mention.spans)
 
 
-def _number(item: Any) -> float | None:
-    if isinstance(item, str):
-        item = item.strip()
-        if len(item) > 40 or not NUMBER.fullmatch(item):
-            return None
-        return float(item)
-    if isinstance(item, bool) or not isinstance(item, int | float):
+def _number(item: str) -> float | None:
+    item = item.strip()
+    if len(item) > 40 or not _NUMBER.fullmatch(item):
         return None
-    try:
-        number = float(item)
-    except OverflowError:
-        return None
+    number = float(item)
     return number if math.isfinite(number) else None
-
-
-def _spans(match: re.Match[str], count: int) -> tuple[tuple[int, int], ...]:
-    """Positions of the numbers between a match's brackets; none where they are not `count`."""
-    base = match.start(1)
-    spans = tuple((base + m.start(), base + m.end()) for m in NUMBER.finditer(match[1]))
-    return spans if len(spans) == count else ()

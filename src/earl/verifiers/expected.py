@@ -1,26 +1,20 @@
-"""The expected score from a judge's token log-probabilities, instead of the one that it sampled.
+"""Expected scores from a judge's token log-probabilities, in place of the scores that it sampled.
 
-Where an answer says 7, the model had also thought of 6 and 8; the mean over what it would have
-written is finer than a whole number. Some tokenizers write 10 as one token, others as 1 and 0:
-there the probability of "1" is split by what follows it, which is known only if "1" was sampled.
-Where it was not, that share is left out, and the rest counts as the whole.
+Where an answer says 7, the model also gave 6 and 8 some probability; the mean over them is finer than a
+whole number. Some tokenizers write 10 as one token, others as 1 and 0: there the probability of "1" is
+split by what follows it, which is known only if "1" was sampled. Where it was not, that share is left out,
+and the rest counts as the whole.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import accumulate
+
+from earl.endpoints.client import Token
 
 LEAST_MASS = 0.5  # share of the probability that must lie on scores for their mean to mean anything
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """A sampled token, and the likeliest tokens at its place with natural log-probabilities."""
-
-    text: str
-    likeliest: tuple[tuple[str, float], ...]
 
 
 def expected_scores(
@@ -28,10 +22,13 @@ def expected_scores(
 ) -> tuple[tuple[float, ...] | None, str]:
     """The mean of each score over the judge's own distribution.
 
+    Tokens are lined up with the answer from its start to its last score, by their bytes, so that special
+    tokens around it and characters in several tokens after it do not matter.
+
     Args:
         answer: the answer's text.
         spans: where its scores stand, (start, end) characters.
-        tokens: of the answer; what they spell ends with the answer.
+        tokens: of the answer, perhaps with others before and after.
         low, high: the least and the greatest score.
 
     Returns:
@@ -41,20 +38,20 @@ def expected_scores(
         return None, "the server gave no log-probabilities"
     if not spans:
         return None, "no single place where the scores stand"
-    spelt = "".join(token.text for token in tokens)
-    begin = len(spelt) - len(answer)
-    if begin < 0 or spelt[begin:] != answer:
+    ends = list(accumulate(len(token.spelt) for token in tokens))
+    needed = answer[: max(end for _, end in spans)].encode("utf-8", "replace")
+    begin = b"".join(token.spelt for token in tokens).rfind(needed)  # a thought before it may say the same
+    if begin < 0:
         return None, "the log-probabilities do not spell the answer"
-    starts = [0]
-    for token in tokens:
-        starts.append(starts[-1] + len(token.text))
     scores = []
     for start, end in spans:
-        if not answer[start:end].isdigit():
-            return None, f"{answer[start:end]!r} is not a whole number"
-        first = next(i for i in range(len(tokens)) if starts[i + 1] > start + begin)
+        score = answer[start:end]
+        if not score.isdigit():
+            return None, f"{score!r} is not a whole number"
+        place = begin + len(answer[:start].encode("utf-8", "replace"))
+        first = next(i for i, token_end in enumerate(ends) if token_end > place)
         opening = tokens[first].text.strip()
-        if not opening or not answer[start:end].startswith(opening):
+        if not opening or not score.startswith(opening):
             return None, "a score shares its token with other text"
         mean, problem = _mean(tokens, first, low, high)
         if mean is None:
@@ -75,10 +72,12 @@ def _mean(tokens: Sequence[Token], at: int, low: int, high: int) -> tuple[float 
             shares["10"] = one * min(1.0, ten)
             shares["1"] = one * max(0.0, 1 - ten)
     known = {
-        int(text): share for text, share in shares.items() if text.isdigit() and low <= int(text) <= high
+        int(text): share
+        for text, share in shares.items()
+        if text.isascii() and text.isdigit() and len(text) < 9 and low <= int(text) <= high
     }
     mass = sum(known.values())
-    if mass < LEAST_MASS:
+    if not mass >= LEAST_MASS:
         return None, f"only {mass:.2f} of the probability lies on scores"
     return sum(score * share for score, share in known.items()) / mass, ""
 

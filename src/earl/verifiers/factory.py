@@ -1,25 +1,29 @@
-"""Verifiers as settings ask for them (`earl.config.verifier`)."""
+"""The verifier that settings describe."""
 
 from __future__ import annotations
 
 from earl.config.verifier import OneVerifier, RewardSettings, VerifierSettings
+from earl.errors import ConfigError, EarlError
 from earl.registry import VERIFIERS
 from earl.verifiers.combined import Weighted, WeightedSum
 from earl.verifiers.noise import Blind, Noisy
 from earl.verifiers.protocol import Verifier
 
 
-def create_verifier(settings: VerifierSettings) -> Verifier:
-    """The verifier that a section describes.
+def make_verifier(settings: VerifierSettings) -> Verifier:
+    """The verifier that settings describe: one of `earl.registry.VERIFIERS`, or a weighted sum of several.
+
+    A verifier that asks a model (`judge`, `reference`) is made from `settings.judge`, any other from
+    `settings.options` as keyword arguments.
 
     Raises:
-        ConfigError: settings or question templates that do not fit.
-        VerifierError: the environment variable of a key is empty.
-        MissingExtraError: a judge, and the openai package is not installed.
+        ConfigError: no such verifier, settings, options or question templates that do not fit, or the
+            environment variable of a key is empty.
+        MissingExtraError: a judge, and the httpx2 package is not installed.
     """
     if settings.kind == "sum":
-        parts = [Weighted(name, _one(part), part.weight) for name, part in settings.parts.items()]
-        verifier: Verifier = WeightedSum(parts)
+        members = [Weighted(name, _one(member), member.weight) for name, member in settings.parts.items()]
+        verifier: Verifier = WeightedSum(members)
     else:
         verifier = _one(settings)
     if isinstance(settings, RewardSettings):
@@ -31,10 +35,16 @@ def create_verifier(settings: VerifierSettings) -> Verifier:
 
 
 def _one(settings: OneVerifier) -> Verifier:
+    factory = VERIFIERS.load(settings.kind)
     if settings.judge is not None:
-        from earl.verifiers.judge import JudgeVerifier
-        from earl.verifiers.reference import GroundVerifier
-
-        return (JudgeVerifier if settings.kind == "judge" else GroundVerifier)(settings.judge)
-    made: Verifier = VERIFIERS.load(settings.kind)(**settings.options)
+        made: Verifier = factory(settings.judge)
+        return made
+    try:
+        made = factory(**settings.options)
+    except EarlError:
+        raise
+    except TypeError as error:
+        raise ConfigError(f"the verifier {settings.kind!r} does not take these options: {error}") from error
+    if not isinstance(made, Verifier):
+        raise ConfigError(f"{settings.kind!r} makes a {type(made).__name__}, which has no method `judge`")
     return made

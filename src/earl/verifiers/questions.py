@@ -1,9 +1,8 @@
 """The questions that a judge is asked: versioned template files, or a folder of one's own.
 
-A template is text with markers: `<instruction>`, and at most one line each for the images
-`<source>`, `<edited>`, `<target>`; an image goes where its marker stands. A template without
-image markers (the original VIEScore wording, say) gets its images in front, in the order source
-(or target), edited. In the swapped order the two image lines change places.
+A template is text with places: `<instruction>`, and at most one each for the images `<source>`, `<edited>`,
+`<target>`. A template without image places (the original VIEScore wording, say) gets its images in front,
+in the order source (or target), edited. In the swapped order the two lines with images change places.
 """
 
 from __future__ import annotations
@@ -16,35 +15,18 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
+from earl.endpoints.message import Slot, fill, read_templates
 from earl.errors import ConfigError
 
-Question = Literal["semantic", "perceptual", "ground"]
-Slot = Literal["source", "edited", "target"]
+Question = Literal["semantic", "perceptual", "reference"]
 VERSION = "v1"  # the folder under templates/; a change of wording is a new folder
-IMAGES: dict[Question, tuple[Slot, ...]] = {
+IMAGES: dict[Question, tuple[str, ...]] = {
     "semantic": ("source", "edited"),
     "perceptual": ("edited",),
-    "ground": ("target", "edited"),
+    "reference": ("target", "edited"),
 }
-MARKER = re.compile(r"<(source|edited|target)>")
 INSTRUCTION = "<instruction>"
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A stretch of words in a question."""
-
-    words: str
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """The place of an image in a question."""
-
-    slot: Slot
-
-
-Part = Text | Picture
+_PLACE = re.compile(r"<(source|edited|target)>")
 
 
 @dataclass(frozen=True)
@@ -62,36 +44,26 @@ class Prompts:
             digest.update(f"{name}\0{self.templates[name]}\0".encode())
         return digest.hexdigest()[:12]
 
-    def parts(self, question: Question, instruction: str, *, swapped: bool = False) -> list[Part]:
+    def parts(self, question: Question, instruction: str, *, swapped: bool = False) -> list[str | Slot]:
         """The question's words and images in order.
 
         Raises:
             ConfigError: `swapped`, and the template has not two image lines to exchange.
         """
-        template = self.templates[question]
-        slots = IMAGES[question]
+        template, slots = self.templates[question], IMAGES[question]
         if swapped:
             template = _swap(template, slots, question)
-        if not MARKER.search(template):
+        if not _PLACE.search(template):
             template = "".join(f"<{slot}>" for slot in slots) + template
-        # Split first, fill in afterwards: an instruction may say "<edited>" and means the words.
-        words = MARKER.split(template)
-        parts: list[Part] = []
-        for i, piece in enumerate(words):
-            if i % 2:
-                parts.append(Picture(_slot(piece)))
-            elif piece.strip():
-                parts.append(Text(piece.replace(INSTRUCTION, instruction).strip()))
-        return parts
+        return fill(template, {"instruction": instruction}, ("source", "edited", "target"))
 
     def check(self, question: Question, *, swapped: bool = False) -> None:
-        """Raises ConfigError where a template's markers do not fit its question."""
+        """Raises ConfigError where a template's places do not fit its question."""
         template, slots = self.templates[question], IMAGES[question]
-        markers = MARKER.findall(template)
-        if markers and sorted(markers) != sorted(slots):
+        places = _PLACE.findall(template)
+        if places and sorted(places) != sorted(slots):
             raise ConfigError(
-                f"{question}.txt ({self.version}) has the images {markers}; "
-                f"expected each of {list(slots)} once"
+                f"{question}.txt ({self.version}) has the images {places}; expected each of {list(slots)} once"
             )
         if question != "perceptual" and INSTRUCTION not in template:
             raise ConfigError(f"{question}.txt ({self.version}) lacks {INSTRUCTION}")
@@ -100,52 +72,30 @@ class Prompts:
 
 
 def load_prompts(folder: str | Path | None = None, *, questions: Sequence[Question] = ()) -> Prompts:
-    """The package's questions, or those of a folder with `semantic.txt`, `perceptual.txt`, `ground.txt`.
+    """The package's questions, or those of a folder with `semantic.txt`, `perceptual.txt`, `reference.txt`.
 
     Args:
         folder: other wordings; a file that it lacks is an error only if `questions` names it.
         questions: which are needed.
 
     Raises:
-        ConfigError: no such folder, a missing or empty file, markers that do not fit.
+        ConfigError: no such folder, a missing or empty file, places that do not fit.
     """
-    if folder is None:
-        root = files("earl.verifiers") / "templates" / VERSION
-        packaged = {name: (root / f"{name}.txt").read_text(encoding="utf-8") for name in IMAGES}
-        return Prompts(VERSION, packaged)
-    path = Path(folder)
-    if not path.is_dir():
-        raise ConfigError(f"{path} is no folder; --prompts takes one with semantic.txt and perceptual.txt")
-    templates: dict[Question, str] = {}
-    for name in IMAGES:
-        file = path / f"{name}.txt"
-        if not file.is_file():
-            continue
-        try:
-            templates[name] = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{file} cannot be read as UTF-8 text: {error}") from error
-        if not templates[name].strip():
-            raise ConfigError(f"{file} is empty; write the question there")
-    missing = [f"{name}.txt" for name in questions if name not in templates]
+    own = Path(str(files("earl.verifiers"))) / "templates" / VERSION
+    found = read_templates(own, folder, list(IMAGES))
+    missing = [f"{name}.txt" for name in questions if name not in found]
     if missing:
-        raise ConfigError(f"{path} lacks {', '.join(missing)}")
-    return Prompts(path.resolve().name, templates)
+        raise ConfigError(f"{folder} lacks {', '.join(missing)}")
+    version = VERSION if folder is None else Path(folder).resolve().name
+    return Prompts(version, {name: found[name] for name in IMAGES if name in found})
 
 
-def _swap(template: str, slots: Sequence[Slot], question: Question) -> str:
+def _swap(template: str, slots: Sequence[str], question: Question) -> str:
     lines = template.split("\n")
-    at = [i for i, line in enumerate(lines) if MARKER.search(line)]
+    at = [i for i, line in enumerate(lines) if _PLACE.search(line)]
     if len(at) != len(slots) or len(slots) != 2:
         raise ConfigError(
             f"the swapped order needs {question}.txt to hold <{'> and <'.join(slots)}>, each on its own line"
         )
     lines[at[0]], lines[at[1]] = lines[at[1]], lines[at[0]]
     return "\n".join(lines)
-
-
-def _slot(name: str) -> Slot:
-    for slot in ("source", "edited", "target"):
-        if name == slot:
-            return slot
-    raise AssertionError(name)
