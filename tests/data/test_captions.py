@@ -12,10 +12,10 @@ from judge_endpoint import completion, serving
 from source_files import Marks
 
 from earl.cli import main
+from earl.config import WriterSettings
 from earl.data.prepare import REJECTED, Preparation, prepare_source
 from earl.data.shards import load_shards
 from earl.data.sources import CaptionPair, open_source
-from earl.endpoints.client import JudgeSettings
 from earl.errors import DataError
 from earl.reasoning.asking import Asker
 from earl.reasoning.instructions import instructions_from_captions
@@ -34,7 +34,7 @@ def vismin(tmp_path):
 
 def ask(url, source, path, **more):
     options = {"timeout": 5.0, "deadline": 10.0, "retries": 0, "concurrency": 2, **more}
-    asker = Asker(JudgeSettings(url=url, **options), attempts=2)
+    asker = Asker(WriterSettings(url=url, attempts=2, **options))
     pairs = source.captions()
     made = asyncio.run(instructions_from_captions(pairs, path, asker, load_template("instruction")))
     return made, asker

@@ -130,7 +130,7 @@ def test_a_image_that_is_none_is_refused(tmp_path):
 
 
 def test_the_command_over_http(tmp_path, endpoint, capsys):
-    pytest.importorskip("openai")
+    pytest.importorskip("httpx2")
     path = table(tmp_path)
     asked = []
 

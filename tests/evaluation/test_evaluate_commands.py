@@ -16,7 +16,7 @@ from earl.world.benchmark_tasks import WorldTasks
 
 from .evaluation_parts import own_data
 
-pytest.importorskip("openai")
+pytest.importorskip("httpx2")
 pytest.importorskip("fastapi")
 
 
@@ -253,7 +253,7 @@ RECIPE = 'stage = "grpo"\n[prompts]\norigin = "{origin}"\n{verifier}'
             {"kind": "judge", "model": "gpt"},
             False,
         ),
-        ({"origin": {"verifier": "gpt"}}, None, {"kind": "ground", "model": "gpt"}, True),
+        ({"origin": {"verifier": "gpt"}}, None, {"kind": "reference", "model": "gpt"}, True),
         ({"origin": "a test"}, ("world", ""), {"kind": "scene", "model": None}, True),
         ({}, ("shards", ""), {"kind": "scene", "model": None}, False),
         ({}, ("world", ""), {"kind": "judge", "model": "earl-scene"}, True),

@@ -10,7 +10,6 @@ from PIL import Image
 from earl.errors import ConfigError, DataError, OutputError, VerifierError
 from earl.evaluation.editors import PredictionsEditor
 from earl.evaluation.folder import EvaluationFolder
-from earl.evaluation.ledger import Ledger
 from earl.evaluation.run import Extras, Judging, evaluate
 from earl.evaluation.tables import text
 from earl.records import Verdict
@@ -179,25 +178,6 @@ def test_a_image_that_is_gone_is_a_sentence(tmp_path):
     (tmp_path / "run" / "edits" / "t1.png").unlink()
     with pytest.raises(DataError, match=r"t1\.png is missing"):
         evaluate(tmp_path / "run", benchmark, Inverter(), judging())
-
-
-def test_a_torn_line_is_dropped_and_made_again(tmp_path):
-    path = tmp_path / "x.jsonl"
-    ledger = Ledger(path)
-    ledger.append({"key": "a", "v": 1}, {"key": "b", "v": 2})
-    whole = path.read_bytes()
-    for cut in range(len(whole) // 2 + 1, len(whole)):
-        path.write_bytes(whole[:cut])
-        ledger = Ledger(path)
-        assert [record["key"] for record in ledger] == ["a"]
-        ledger.append({"key": "b", "v": 2})
-        assert path.read_bytes() == whole
-    path.write_bytes(b"{}\n" + whole)
-    with pytest.raises(DataError, match=r"x\.jsonl:1"):
-        Ledger(path)
-    path.write_bytes(whole + whole)
-    with pytest.raises(DataError, match="twice"):
-        Ledger(path)
 
 
 def test_best_of_keeps_what_the_chooser_likes(tmp_path):

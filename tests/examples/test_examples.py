@@ -24,7 +24,7 @@ from earl.data.shards import load_shards
 from earl.data.tasks import TaskSettings, open_tasks
 from earl.errors import ConfigError
 from earl.records import Attempt
-from earl.verifiers.factory import create_verifier
+from earl.verifiers.factory import make_verifier
 
 RUN = {"device": "cpu", "tracker": "none", "log_every": 1, "threads": 1}
 
@@ -77,7 +77,7 @@ def test_an_example_is_short_and_does_not_need_the_world(package: str) -> None:
 
 @pytest.mark.parametrize("kind", ["brightness", "earl_brightness:Brightness"])
 def test_a_verifier(kind: str) -> None:
-    verifier = create_verifier(VerifierSettings(kind=kind, options={"step": 20}))
+    verifier = make_verifier(VerifierSettings(kind=kind, options={"step": 20}))
     grey, lighter = (Image.new("RGB", (8, 8), (level,) * 3) for level in (100, 110))
     attempts = [Attempt(grey, "make it brighter", lighter), Attempt(grey, "make it darker", lighter)]
     attempts += [Attempt(grey, "make it brighter", None), Attempt(grey, "make it red", lighter)]

@@ -21,11 +21,11 @@ from PIL import Image
 from reasoning_set import Flat, chain, edit, write_set
 
 from command_kills import contents
+from earl.config import WriterSettings
 from earl.data.card import read_card
 from earl.data.prepare import REJECTED
 from earl.data.shards import load_shards
-from earl.endpoints.client import JudgeSettings
-from earl.errors import DataError, VerifierError
+from earl.errors import ConfigError, DataError, EndpointError
 from earl.reasoning.annotate import ANSWERS, ReasoningData, estimate_boxes, make_reasoning
 from earl.reasoning.asking import Asker
 from earl.reasoning.images import DecodedImages
@@ -45,7 +45,7 @@ def named(body) -> str:
 def make(url, prepared, out, settings=SHOWN, **more):
     attempts = more.pop("attempts", 3)
     options = {"timeout": 5.0, "deadline": 10.0, "retries": 1, "concurrency": 4, **more}
-    asker = Asker(JudgeSettings(url=url, **options), attempts)
+    asker = Asker(WriterSettings(url=url, attempts=attempts, **options))
     pictures = DecodedImages(Flat(), "flat")
     work = make_reasoning(prepared, out, asker, load_template("reasoning"), pictures, settings)
     return asyncio.run(work), asker
@@ -108,9 +108,9 @@ def test_bad_answers_are_asked_again_with_the_reason_and_then_rejected(prepared,
     reasons = rejected(tmp_path / "out")
     assert "no JSON object" in reasons["e1"] and "after 3 answers" in reasons["e1"]
     again = [text for text in endpoint.questions() if "could not be used" in text]
-    assert any("[20, 18, 400, 44] is not in the picture of 128x96" in text for text in again)
+    assert any("[20, 18, 400, 44] is not in the image of 128x96" in text for text in again)
     kept = (tmp_path / "out" / ANSWERS / "shard-00000.jsonl").read_text()
-    assert kept.count("I would rather not.") == 3 and "not in the picture" in kept
+    assert kept.count("I would rather not.") == 3 and "not in the image" in kept
 
 
 def test_too_many_bad_answers_stop_the_run(tmp_path):
@@ -179,17 +179,22 @@ def test_an_endpoint_that_goes_away_ends_the_run_soon(tmp_path):
 
 def test_keys_models_and_other_wordings(prepared, tmp_path, monkeypatch):
     monkeypatch.setenv("SOME_KEY", "hush")
-    with serving(lambda body: (200, completion(GOOD))) as endpoint:
+
+    def script(body):
+        gone = body["model"] == "gone"
+        return (404, {"error": {"message": "no such model"}}) if gone else (200, completion(GOOD))
+
+    with serving(script) as endpoint:
         make(endpoint.url, prepared, tmp_path / "out", key_env="SOME_KEY")
         assert {headers["authorization"] for headers in endpoint.headers} == {"Bearer hush"}
         assert "hush" not in "".join(p.read_text() for p in (tmp_path / "out").rglob("*.json*"))
-        with pytest.raises(VerifierError, match=r"'gone' is not served .*it has: scripted"):
+        with pytest.raises(EndpointError, match=r"'gone' is not served .*it has: scripted"):
             make(endpoint.url, prepared, tmp_path / "other", model="gone")
         with pytest.raises(DataError, match="reasoning"):  # made with another size of images
             make(endpoint.url, prepared, tmp_path / "out", ReasoningData(side=64))
-    with pytest.raises(VerifierError, match="NO_KEY holds no key for the model"):
+    with pytest.raises(ConfigError, match="NO_KEY holds no key"):
         make("http://127.0.0.1:9/v1", prepared, tmp_path / "x", key_env="NO_KEY")
-    with pytest.raises(VerifierError, match=r"the model at http://127\.0\.0\.1:9/v1 is not ready"):
+    with pytest.raises(EndpointError, match=r"the model at http://127\.0\.0\.1:9/v1 is not ready"):
         make("http://127.0.0.1:9/v1", prepared, tmp_path / "x", retries=0)
 
 
@@ -284,16 +289,16 @@ def test_a_killed_run_goes_on(tmp_path):
     program = (
         "import os, signal, sys\n"
         "sys.path[:0] = sys.argv[1].split(':')\n"
-        "import earl.reasoning.store as store\n"
+        "import earl.store as store\n"
         "from pathlib import Path\n"
         "import test_reason_make as here\n"
-        "left, real = int(sys.argv[5]), store.AnswerFile.add\n"
-        "def add(self, *words):\n"
+        "left, real = int(sys.argv[5]), store.JsonLinesStore.append\n"
+        "def append(self, *records):\n"
         "    global left\n"
-        "    real(self, *words)\n"
+        "    real(self, *records)\n"
         "    left -= 1\n"
         "    if not left: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "store.AnswerFile.add = add\n"
+        "store.JsonLinesStore.append = append\n"
         "here.make(sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]), concurrency=1)\n"
     )
     here = Path(__file__).parent

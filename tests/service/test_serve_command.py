@@ -13,7 +13,7 @@ import pytest
 from earl.cli import main
 
 pytest.importorskip("fastapi")
-pytest.importorskip("openai")
+pytest.importorskip("httpx2")
 
 
 def test_serve_then_check(capsys):

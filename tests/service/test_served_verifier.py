@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from earl.endpoints.client import JudgeSettings, data_url
+from earl.config import JudgeSettings
+from earl.endpoints.message import data_url
 from earl.errors import VerifierError
 from earl.records import Attempt, Verdict
 from earl.verifiers.judge import JudgeVerifier
@@ -21,7 +22,7 @@ from earl.world import render, sample_task
 from earl.world.verifier.scene import SceneVerifier
 
 pytest.importorskip("fastapi")
-pytest.importorskip("openai")
+pytest.importorskip("httpx2")
 from earl.service.http import served
 from earl.service.verifier import verifier_app
 

@@ -9,12 +9,14 @@ from itertools import pairwise
 import pytest
 from test_judge import GOOD, attempt, is_semantic, judge_at, verdict_of
 
+from earl.endpoints.client import Token
+from earl.endpoints.message import Slot
 from earl.errors import ConfigError
 from earl.verifiers.answers import read_scores
-from earl.verifiers.expected import Token, expected_scores
-from earl.verifiers.questions import Picture, Text, load_prompts
+from earl.verifiers.expected import expected_scores
+from earl.verifiers.questions import load_prompts
 
-pytest.importorskip("openai")
+pytest.importorskip("httpx2")
 from judge_endpoint import completion, serving
 
 
@@ -66,7 +68,7 @@ def test_missing_templates(tmp_path):
 
 def test_every_template_of_the_package_fits():
     prompts = load_prompts()
-    for question in ("semantic", "perceptual", "ground"):
+    for question in ("semantic", "perceptual", "reference"):
         prompts.check(question, swapped=True)
 
 
@@ -74,14 +76,12 @@ def test_swapping_exchanges_images_with_their_labels():
     prompts = load_prompts()
     plain = prompts.parts("semantic", "x")
     swapped = prompts.parts("semantic", "x", swapped=True)
-    assert [part.slot for part in plain if isinstance(part, Picture)] == ["source", "edited"]
-    assert [part.slot for part in swapped if isinstance(part, Picture)] == ["edited", "source"]
+    assert [part.name for part in plain if isinstance(part, Slot)] == ["source", "edited"]
+    assert [part.name for part in swapped if isinstance(part, Slot)] == ["edited", "source"]
     for parts in (plain, swapped):
         for label, picture in pairwise(parts):
-            if isinstance(label, Text) and isinstance(picture, Picture):
-                assert label.words.endswith(
-                    "before the edit:" if picture.slot == "source" else "after the edit:"
-                )
+            if isinstance(label, str) and isinstance(picture, Slot):
+                assert label.endswith("before the edit:" if picture.name == "source" else "after the edit:")
 
 
 def test_the_swapped_order_is_averaged():
@@ -131,7 +131,7 @@ def test_more_than_half_of_the_answers_must_be_usable(bad, status):
 def test_what_the_options_put_into_the_request():
     with serving(lambda body: (200, completion(GOOD))) as endpoint:
         judge = judge_at(
-            endpoint.url, structured=True, seed=5, temperature=None, max_tokens=77, extra={"top_k": 3}
+            endpoint.url, structured=True, seed=5, temperature="server", max_tokens=77, extra={"top_k": 3}
         )
         asyncio.run(judge.judge([attempt()]))
         body = endpoint.asked[0]

@@ -15,7 +15,7 @@ from earl.config.verifier import RewardSettings
 from earl.errors import ConfigError
 from earl.records import SCORE_PARTS, Attempt, Verdict
 from earl.verifiers.combined import WeightedSum
-from earl.verifiers.factory import create_verifier
+from earl.verifiers.factory import make_verifier
 from earl.verifiers.noise import Blind, Noisy
 from earl.verifiers.protocol import check
 from earl.world.verifier.scene import SceneVerifier
@@ -79,15 +79,15 @@ def test_settings_that_are_none():
 
 
 def test_recipes_make_verifiers():
-    assert isinstance(create_verifier(RewardSettings(kind="scene")), SceneVerifier)
-    weak = create_verifier(RewardSettings(kind="scene", noise=2.0, blind="artifacts", noise_seed=5))
+    assert isinstance(make_verifier(RewardSettings(kind="scene")), SceneVerifier)
+    weak = make_verifier(RewardSettings(kind="scene", noise=2.0, blind="artifacts", noise_seed=5))
     assert isinstance(weak, Noisy) and (weak.std, weak.seed) == (2.0, 5)
     assert isinstance(weak.verifier, Blind) and weak.verifier.part == "artifacts"
     assert asyncio.run(check(weak)) == "SceneVerifier, blind to artifacts with noise of 2 points"
 
 
 def test_a_judge_gets_every_setting(tmp_path):
-    pytest.importorskip("openai")
+    pytest.importorskip("httpx2")
     asked = {
         "url": "http://x/v1",
         "model": "m",
@@ -106,10 +106,10 @@ def test_a_judge_gets_every_setting(tmp_path):
             "second": {"kind": "reference", "judge": {"url": "http://x/v1", "temperature": "server"}},
         },
     )
-    verifier = create_verifier(section)
+    verifier = make_verifier(section)
     assert isinstance(verifier, WeightedSum) and verifier.shares == (0.75, 0.25)
     settings = verifier.parts[0].verifier.settings
     assert {name: getattr(settings, name) for name in asked} == asked
-    second = create_verifier(section.second)
-    assert second.pair == "ground" and second.settings.temperature == "server"
+    second = make_verifier(section.second)
+    assert second.pair == "reference" and second.settings.temperature == "server"
     assert load_recipe(RewardSettings, save_recipe(section, tmp_path / "v.toml")) == section

@@ -30,12 +30,22 @@ def add_endpoint(parser: argparse.ArgumentParser, title: str, files: str, *, req
 
 def make_asker(options: argparse.Namespace) -> Asker:
     """The asker that the options describe. Raises ConfigError, VerifierError, MissingExtraError."""
-    from earl.endpoints.client import JudgeSettings
+    from earl.config.endpoint import WriterSettings
     from earl.reasoning.asking import Asker
 
-    names = ("url", "model", "key_env", "concurrency", "timeout", "deadline", "retries", "temperature")
-    settings = JudgeSettings(**{name: getattr(options, name) for name in names})
-    return Asker(settings, options.attempts)
+    names = (
+        "url",
+        "model",
+        "key_env",
+        "attempts",
+        "concurrency",
+        "timeout",
+        "deadline",
+        "retries",
+        "temperature",
+    )
+    settings = WriterSettings(**{name: getattr(options, name) for name in (*names, "temperature")})
+    return Asker(settings)
 
 
 def watcher(show: Progress, what: str) -> Callable[[Tally], None]:
@@ -43,6 +53,6 @@ def watcher(show: Progress, what: str) -> Callable[[Tally], None]:
 
     def update(tally: Tally) -> None:
         note = f"{tally.rejected} rejected, {tally.unanswered} without an answer ({tally.asked} asked)"
-        show(what, tally.fit, None, note)
+        show(what, tally.accepted, None, note)
 
     return update

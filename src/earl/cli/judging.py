@@ -12,7 +12,7 @@ from earl.errors import ConfigError
 if TYPE_CHECKING:
     from earl.verifiers.protocol import Verifier
 
-KINDS = ("judge", "ground", "scene")
+KINDS = ("judge", "reference", "scene")
 _JUDGE_ONLY = ("url", "model", "key_env", "prompts")
 
 
@@ -26,7 +26,7 @@ def add_verifier(
         f"--{flag}",
         choices=KINDS,
         default=default or None,
-        help="judge: a model over HTTP; ground: the same, against the target; scene: the world's own",
+        help="judge: a model over HTTP; reference: the same, against the target; scene: the world's own",
     )
     add(f"--{prefix}-url", metavar="URL", help="base of an OpenAI-compatible API, as http://host:8000/v1")
     add(f"--{prefix}-model", metavar="MODEL", help="the model's name there (default: the only one)")
@@ -70,19 +70,18 @@ def verifier_of(
         named = [name for name, value in given.items() if value is not None]
         if named:
             option = f"--{prefix}-{named[0].replace('_', '-')}"
-            raise ConfigError(f"{option} is for --{flag} judge or ground, not scene")
+            raise ConfigError(f"{option} is for --{flag} judge or reference, not scene")
         from earl.world.verifier.scene import SceneVerifier
 
         return SceneVerifier(), {"kind": "scene", "model": None}, 4
     if not given["url"]:
         raise ConfigError(f"--{flag} {kind} needs --{prefix}-url: the API of the model that judges")
-    from earl.endpoints.client import JudgeSettings
-    from earl.verifiers.judge import JudgeVerifier
-    from earl.verifiers.reference import GroundVerifier
+    from earl.config.endpoint import JudgeSettings
+    from earl.verifiers.judge import JudgeVerifier, ReferenceVerifier
 
     more = ("concurrency", "timeout", "deadline", "retries", "samples", "temperature")
     rest = {name: getattr(options, f"{prefix}_{name}".replace("-", "_")) for name in more}
-    judge = (JudgeVerifier if kind == "judge" else GroundVerifier)(JudgeSettings(**given, **rest))
+    judge = (JudgeVerifier if kind == "judge" else ReferenceVerifier)(JudgeSettings(**given, **rest))
     model = asyncio.run(judge.check())
     identity = {
         "kind": kind,

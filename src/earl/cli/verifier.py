@@ -11,10 +11,10 @@ from earl.cli import options as shared
 from earl.errors import ConfigError, VerifierError
 
 if TYPE_CHECKING:
-    from earl.endpoints.client import JudgeSettings
+    from earl.config.endpoint import JudgeSettings
     from earl.verifiers.protocol import Verifier
 
-KINDS = ("scene", "judge", "ground")
+KINDS = ("scene", "judge", "reference")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +24,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--port", type=shared.integer(0, 65535), default=8001, help="0 takes a free one")
     add("--name", metavar="MODEL", help="what clients call it (default: earl-KIND)")
     add("--serve-key-env", metavar="VARIABLE", help="ask clients for the key that this variable holds")
-    _add_judge(parser, "the model behind --kind judge or ground", required=False)
+    _add_judge(parser, "the model behind --kind judge or reference", required=False)
 
 
 def add_options_check(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +40,7 @@ def _add_judge(parser: argparse.ArgumentParser, title: str, *, required: bool) -
         metavar="VARIABLE",
         help="the environment variable that holds the key; none is sent without",
     )
-    add("--prompts", metavar="DIR", help="own questions: semantic.txt, perceptual.txt, ground.txt")
+    add("--prompts", metavar="DIR", help="own questions: semantic.txt, perceptual.txt, reference.txt")
     add("--concurrency", type=shared.integer(1), default=32, help="questions in flight")
     add("--timeout", type=shared.number(0, above=True), default=60.0, help="seconds for one request")
     add("--deadline", type=shared.number(0, above=True), default=180.0, help="seconds with all retries")
@@ -80,20 +80,19 @@ def _verifier(options: argparse.Namespace) -> Verifier:
             name for name in ("url", "model", "key_env", "prompts") if getattr(options, name) is not None
         ]
         if given and given != ["prompts"]:
-            raise ConfigError(f"--{given[0].replace('_', '-')} is for --kind judge or ground, not scene")
+            raise ConfigError(f"--{given[0].replace('_', '-')} is for --kind judge or reference, not scene")
         from earl.world.verifier.scene import SceneVerifier
 
         return SceneVerifier()
     if not options.url:
         raise ConfigError(f"--kind {options.kind} needs --url: the API of the model that judges")
-    from earl.verifiers.judge import JudgeVerifier
-    from earl.verifiers.reference import GroundVerifier
+    from earl.verifiers.judge import JudgeVerifier, ReferenceVerifier
 
-    return (JudgeVerifier if options.kind == "judge" else GroundVerifier)(_settings(options))
+    return (JudgeVerifier if options.kind == "judge" else ReferenceVerifier)(_settings(options))
 
 
 def _settings(options: argparse.Namespace) -> JudgeSettings:
-    from earl.endpoints.client import JudgeSettings
+    from earl.config.endpoint import JudgeSettings
 
     names = ("url", "model", "key_env", "prompts", "concurrency", "timeout", "deadline", "retries")
     return JudgeSettings(**{name: getattr(options, name) for name in names})

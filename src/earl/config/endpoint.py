@@ -39,7 +39,9 @@ class EndpointSettings(Settings):
         if not self.url.startswith(("http://", "https://")):
             raise ValueError(f"url = {self.url!r}: expected http:// or https://")
         if self.key_env is not None and not re.fullmatch(r"[A-Za-z_]\w{0,60}", self.key_env):
-            raise ValueError("key_env: expected the name of an environment variable, as MY_KEY, not the key itself")
+            raise ValueError(
+                "key_env takes the name of an environment variable, as MY_KEY, not the key itself"
+            )
         if self.temperature != "server" and not 0 <= self.temperature <= 2:
             raise ValueError(f"temperature = {self.temperature:g}: expected 0 to 2, or 'server'")
         return self

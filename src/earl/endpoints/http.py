@@ -24,6 +24,7 @@ from earl.files import parse_json
 if TYPE_CHECKING:
     import httpx2
 
+QUESTION_HEADER = "X-Client-Request-Id"  # a server may use it to pair the questions about one edit
 RETRIED = (408, 409, 429)  # and 500 to 599
 REFUSED = (400, 413, 415, 422)  # this question will not be answered; the next may be
 LEAST_SECRET = 8  # characters of a key below which it is not looked for in what comes back
@@ -103,7 +104,7 @@ class JsonClient:
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
         if name:
-            headers["X-Client-Request-Id"] = name
+            headers[QUESTION_HEADER] = name
         trouble: list[str] = []
         work = self._with_retries(path, body, headers, largest, trouble)
         try:

@@ -38,11 +38,7 @@ def read_templates(own: Path, folder: str | Path | None, names: Sequence[str]) -
     if not root.is_dir():
         raise ConfigError(f"{root} is no folder; the prompts are a folder with {names[0]}.txt and the like")
     found = {name: root / f"{name}.txt" for name in names}
-    texts = {
-        name: read_text(path, error=ConfigError)
-        for name, path in found.items()
-        if path.is_file()
-    }
+    texts = {name: read_text(path, error=ConfigError) for name, path in found.items() if path.is_file()}
     for name, text in texts.items():
         if not text.strip():
             raise ConfigError(f"{found[name]} is empty; write the question there")

@@ -26,9 +26,9 @@ from typing import Any
 
 from earl.errors import DataError, EarlError, VerifierError
 from earl.evaluation.correlation import kendall, spearman
-from earl.evaluation.ledger import Ledger
 from earl.evaluation.stages import SILENT, judged
 from earl.records import SCORES, Attempt, Verdict
+from earl.store import JsonLinesStore
 from earl.verifiers.protocol import Verifier
 from earl.vision import open_image
 
@@ -92,7 +92,7 @@ def judge_ratings(
         VerifierError: the verifier stopped answering; what it said is kept.
         OutputError, DataError: the cache cannot be written or read.
     """
-    kept = Ledger(cache)
+    kept = JsonLinesStore(cache)
     mark = hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=6).hexdigest()
     names = {edit.key: f"{mark}-{edit.key}" for edit in edits}
     kept.drop([name for name in names.values() if name in kept and kept[name]["status"] == "unreachable"])
@@ -160,7 +160,7 @@ def _figures(edits: Sequence[Rated], verdicts: Mapping[str, Verdict], seed: int)
 async def _ask(
     waiting: Sequence[Rated],
     verifier: Verifier,
-    kept: Ledger,
+    kept: JsonLinesStore,
     names: Mapping[str, str],
     window: int,
     total: int,

@@ -18,9 +18,9 @@ from PIL import Image
 from earl.errors import DataError, EarlError
 from earl.evaluation.benchmark import Task, safe_name
 from earl.evaluation.folder import is_evaluation
-from earl.evaluation.ledger import Ledger
 from earl.pipeline import EditPipeline
 from earl.records import FinishReason
+from earl.store import JsonLinesStore
 from earl.vision import open_image, resize_to, target_size
 
 State = Literal["edited", "no_image", "missing", "refused"]
@@ -212,7 +212,7 @@ class PredictionsEditor:
         if is_evaluation(self.folder):
             return {
                 record["key"]: self.folder / record["edited"] if record["edited"] else None
-                for record in Ledger(self.folder / "edits.jsonl")
+                for record in JsonLinesStore(self.folder / "edits.jsonl")
                 if record["state"] in ("edited", "no_image")
             }
         if (self.folder / LIST).is_file():

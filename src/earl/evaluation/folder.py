@@ -23,8 +23,8 @@ from typing import Any
 from PIL import Image
 
 from earl.errors import ConfigError, DataError, OutputError
-from earl.evaluation.ledger import Ledger
 from earl.files import only_one, write_bytes, write_text, writing
+from earl.store import JsonLinesStore
 
 MARKER = "evaluation.json"
 FORMAT = 1
@@ -41,9 +41,9 @@ class EvaluationFolder:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser()
         self.plan = read_plan(self.path)
-        self.edits = Ledger(self.path / "edits.jsonl")
-        self.verdicts = Ledger(self.path / "verdicts.jsonl")
-        self.metrics = Ledger(self.path / "metrics.jsonl")
+        self.edits = JsonLinesStore(self.path / "edits.jsonl")
+        self.verdicts = JsonLinesStore(self.path / "verdicts.jsonl")
+        self.metrics = JsonLinesStore(self.path / "metrics.jsonl")
 
     @classmethod
     def start(cls, path: str | Path, plan: Mapping[str, Any]) -> EvaluationFolder:

@@ -77,7 +77,7 @@ def _of_recipe(path: Path) -> list[dict[str, Any]]:
 def _verifiers(value: Any) -> list[dict[str, Any]]:
     """Entries with a kind or a model, wherever they stand: a name, a table, or a list of them."""
     if isinstance(value, str):
-        kind = value if value in ("scene", "judge", "ground") else "judge"
+        kind = value if value in ("scene", "judge", "reference") else "judge"
         return [{"kind": kind, "model": None if kind == value else value}]
     if isinstance(value, list):
         return [entry for part in value for entry in _verifiers(part)]

@@ -167,7 +167,7 @@ def judge_name(results: Results) -> str:
     model = verifier.get("model")
     if not model:
         return f"the {verifier['kind']} verifier"
-    return f"{model} against the target" if verifier["kind"] == "ground" else str(model)
+    return f"{model} against the target" if verifier["kind"] == "reference" else str(model)
 
 
 def _plus_minus(summary: Mapping[str, Any], name: str) -> str:

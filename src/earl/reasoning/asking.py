@@ -1,8 +1,8 @@
 """Many questions to one endpoint: some in flight at once, each asked again until an answer can be used.
 
 Three things can come of a question: a value; a rejection, after the allowed number of answers that cannot
-be used; or no answer, which is asked for again by the next run. Every answer is kept in a store before it
-is read. Where nothing answers any more, asking stops.
+be used; or no answer, which is asked for again by the next run. Every answer is kept in a store. Where
+nothing answers any more, asking stops.
 """
 
 from __future__ import annotations
@@ -131,35 +131,35 @@ class Asker:
         for number in range(self.settings.attempts):
             key = f"{question.key}-{number + 1}"
             record = answers.get(key)
-            if record is None:
-                try:
-                    text, refusal = await self._ask(question, key, problem)
-                except EndpointError as error:
-                    return Outcome(None, str(error), answered=False)
-                record = {"key": key, "id": question.id, "text": text} | (
-                    {"problem": refusal} if refusal else {}
-                )
-                answers.append(record)
             try:
-                if record.get("problem"):
-                    raise InvalidAnswerError(str(record["problem"]))
-                return Outcome(await asyncio.to_thread(question.read, str(record.get("text", ""))))
+                if record is None:
+                    text = await self._ask(question, key, problem)
+                    record = {"key": key, "id": question.id, "text": text}
+                elif not record.get("text"):
+                    raise InvalidAnswerError(str(record.get("problem", "the answer is empty")))
+                value = await asyncio.to_thread(question.read, str(record["text"]))
+            except EndpointError as error:
+                return Outcome(None, str(error), answered=False)
             except InvalidAnswerError as error:
                 problem = str(error)
+                record = {**(record or {"key": key, "id": question.id, "text": ""}), "problem": problem}
+            if key not in answers:
+                answers.append(record)
+            if not record.get("problem"):
+                return Outcome(value)
         return Outcome(None, f"{problem} (after {self.settings.attempts} answers)")
 
-    async def _ask(self, question: Question[T], name: str, problem: str) -> tuple[str, str]:
-        """An answer's text, or why there is none. Raises EndpointError."""
+    async def _ask(self, question: Question[T], name: str, problem: str) -> str:
+        """An answer's text. Raises EndpointError, InvalidAnswerError."""
         content = list(question.content())
         if problem:
-            words = f"Your last answer could not be used: {problem[:400]}. Answer again, in the form asked for."
-            content.append({"type": "text", "text": words})
+            words = f"Your last answer could not be used: {problem[:400]}."
+            content.append({"type": "text", "text": f"{words} Answer again, in the form asked for."})
         self.tally.asked += 1
-        try:
-            (answer,) = await self._client.ask(content, name=name)
-        except InvalidAnswerError as error:
-            return "", str(error)
-        return answer.text, answer.problem
+        (answer,) = await self._client.ask(content, name=name)
+        if answer.problem:
+            raise InvalidAnswerError(answer.problem)
+        return answer.text
 
     def _count(self, outcome: Outcome[T]) -> Outcome[T]:
         if outcome.answered:

@@ -74,14 +74,18 @@ def read_chain(answer: str, size: tuple[int, int], known: Sequence[Box] = ()) ->
     for box in find_boxes(text):
         _check_inside(box, size)
     if len(text) > MAX_REASONING_CHARACTERS:
-        raise InvalidAnswerError(f"the steps have {len(text)} characters, at most {MAX_REASONING_CHARACTERS} are taken")
+        raise InvalidAnswerError(
+            f"the steps have {len(text)} characters, at most {MAX_REASONING_CHARACTERS} are taken"
+        )
     return chain
 
 
 def _step(found: dict[str, Any], name: str) -> str:
     value = found.get(name)
     if not isinstance(value, str):
-        raise InvalidAnswerError(f'the step "{name}" is missing' if value is None else f'the step "{name}" is no text')
+        raise InvalidAnswerError(
+            f'the step "{name}" is missing' if value is None else f'the step "{name}" is no text'
+        )
     text = clean_reasoning(_NUMBERED.sub("", " ".join(value.split())))
     if len(text.split()) < _LEAST_WORDS:
         raise InvalidAnswerError(f'the step "{name}" says {text!r}; expected a sentence')
@@ -101,7 +105,9 @@ def _region(value: Any, size: tuple[int, int], known: Sequence[Box]) -> tuple[Bo
         _check_inside(box, size)
     if known and not any(_touch(box, other) for box in boxes for other in known):
         shown = ", ".join(map(format_box, known))
-        raise InvalidAnswerError(f"the region {format_box(boxes[0])} is apart from where the images differ, {shown}")
+        raise InvalidAnswerError(
+            f"the region {format_box(boxes[0])} is apart from where the images differ, {shown}"
+        )
     return boxes
 
 

@@ -87,7 +87,9 @@ def read_instruction(answer: str) -> str:
     if len(text.split()) < _LEAST_WORDS:
         raise InvalidAnswerError(f"the instruction is {text!r}; expected a sentence")
     if len(text) > MAX_CHARACTERS:
-        raise InvalidAnswerError(f"the instruction has {len(text)} characters, at most {MAX_CHARACTERS} are taken")
+        raise InvalidAnswerError(
+            f"the instruction has {len(text)} characters, at most {MAX_CHARACTERS} are taken"
+        )
     return text
 
 

@@ -18,8 +18,9 @@ from typing import Annotated, Any, Literal
 from PIL.Image import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from earl.endpoints.message import Slot
 from earl.errors import ImageError
-from earl.verifiers.questions import Prompts, Question, Slot, Text
+from earl.verifiers.questions import Prompts, Question
 from earl.vision import open_image
 
 IMAGE = "\n\0\n"  # stands for an image where a question's words are compared
@@ -73,7 +74,7 @@ class Asked:
     """One question: about a pair of images, or about the edited one alone (`question` "perceptual")."""
 
     question: Question
-    pictures: dict[Slot, Image]
+    images: dict[str, Image]
     instruction: str = ""
     known: bool = True  # its wording is one of ours
 
@@ -132,10 +133,10 @@ def _match(
         parts = prompts.parts(question, BLANK, swapped=swapped)
     except ValueError:  # a template without image lines has no swapped order
         return None
-    slots: list[Slot] = [part.slot for part in parts if not isinstance(part, Text)]
+    slots = [part.name for part in parts if isinstance(part, Slot)]
     if len(slots) != len(images):
         return None
-    pattern = re.escape("".join(part.words if isinstance(part, Text) else IMAGE for part in parts))
+    pattern = re.escape("".join(IMAGE if isinstance(part, Slot) else part for part in parts))
     match = re.fullmatch(pattern.replace(re.escape(BLANK), "(.*?)"), text, re.S)
     if match is None:
         return None

@@ -36,7 +36,7 @@ class _Edit:
         self.verdict: asyncio.Task[Verdict] | None = None
 
 
-class Desk:
+class VerdictCache:
     """Answers a judge's questions with a verifier. Lives in one event loop."""
 
     def __init__(self, verifier: Verifier, *, patience: float = PATIENCE) -> None:
@@ -58,28 +58,28 @@ class Desk:
         Raises:
             RequestError: the verifier does not answer such a question (422), gave no scores (422),
                 or was not reached (503).
-            EarlError: the verifier does not take the instruction or a picture.
+            EarlError: the verifier does not take the instruction or an image.
         """
         if asked.question == "perceptual":
-            return await self._about_one(asked.pictures["edited"], name)
+            return await self._about_one(asked.images["edited"], name)
         if asked.known and asked.question != self.pair:
             raise RequestError(
                 f"this verifier answers the {self.pair} question, not the {asked.question} one", 422
             )
         verdict = await self._judged(asked, name)
         assert verdict.edit_success is not None and verdict.over_editing is not None
-        return (verdict.edit_success, verdict.over_editing), _why(verdict)
+        return (verdict.edit_success, verdict.over_editing), verdict.reason
 
     async def _judged(self, asked: Asked, name: str) -> Verdict:
         """The verdict on a pair; that which is asked again (another order, a retry) is not judged again."""
-        pictures = [_hash(image) for image in asked.pictures.values()]
-        content = " ".join([*sorted(pictures), asked.instruction])
-        edit = self._edit(name or content, asked.pictures["edited"])
+        hashes = [_hash(image) for image in asked.images.values()]
+        content = " ".join([*sorted(hashes), asked.instruction])
+        edit = self._edit(name or content, asked.images["edited"])
         if edit.verdict is None or edit.content != content:
             edit.content = content
-            first = asked.pictures.get("source") or asked.pictures["target"]
-            target = asked.pictures.get("target", first if self.pair == "ground" else None)
-            attempt = Attempt(first, asked.instruction, asked.pictures["edited"], target)
+            first = asked.images.get("source") or asked.images["target"]
+            target = asked.images.get("target", first if self.pair == "reference" else None)
+            attempt = Attempt(first, asked.instruction, asked.images["edited"], target)
             edit.verdict = asyncio.create_task(self._judge(attempt))
             edit.arrived.set()
         return await self._verdict(edit)
@@ -93,9 +93,7 @@ class Desk:
         task = edit.verdict
         try:
             verdict = await asyncio.shield(task)
-        except (
-            Exception
-        ):  # whatever the verifier raised goes on to the caller; only the memory of it is dropped
+        except Exception:  # goes on to the caller; only the memory of it is dropped
             if edit.verdict is task:
                 edit.verdict = None
             raise
@@ -104,7 +102,7 @@ class Desk:
         if verdict.status == "unreachable" and edit.verdict is task:
             edit.verdict = None  # asking again may help
         raise RequestError(
-            f"no scores ({verdict.status}): {_why(verdict)}", 503 if verdict.status == "unreachable" else 422
+            f"no scores ({verdict.status}): {verdict.reason}", 503 if verdict.status == "unreachable" else 422
         )
 
     async def _about_one(self, image: Image, name: str) -> Answer:
@@ -115,19 +113,19 @@ class Desk:
             if edit.verdict is not None:
                 verdict = await self._verdict(edit)
                 assert verdict.naturalness is not None and verdict.artifacts is not None
-                return (verdict.naturalness, verdict.artifacts), _why(verdict)
+                return (verdict.naturalness, verdict.artifacts), verdict.reason
         return await self._alone(image)
 
     async def _alone(self, image: Image) -> Answer:
-        """Perceptual quality where nothing is known but the picture."""
+        """Perceptual quality where nothing is known but the image."""
         if isinstance(self.verifier, Looking):
             async with self._room:
                 verdict = await self.verifier.look(image)
             if not verdict.ok:
                 status = 503 if verdict.status == "unreachable" else 422
-                raise RequestError(f"no scores ({verdict.status}): {_why(verdict)}", status)
+                raise RequestError(f"no scores ({verdict.status}): {verdict.reason}", status)
             assert verdict.naturalness is not None and verdict.artifacts is not None
-            return (verdict.naturalness, verdict.artifacts), _why(verdict)
+            return (verdict.naturalness, verdict.artifacts), verdict.reason
         raise RequestError("this verifier judges edits; ask about source and edited image first", 422)
 
     def _edit(self, name: str, edited: Image) -> _Edit:
@@ -141,7 +139,3 @@ class Desk:
 
 def _hash(image: Image) -> str:
     return sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
-
-
-def _why(verdict: Verdict) -> str:
-    return verdict.reason

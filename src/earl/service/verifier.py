@@ -12,10 +12,10 @@ import time
 from typing import Any
 from uuid import uuid4
 
-from earl.endpoints.client import QUESTION_HEADER
+from earl.endpoints.http import QUESTION_HEADER
 from earl.errors import EarlError, MissingExtraError
 from earl.service.questions import RequestError, answer_json, read_question, read_request
-from earl.service.verdict_cache import Desk
+from earl.service.verdict_cache import VerdictCache
 from earl.verifiers.protocol import Verifier
 from earl.verifiers.questions import Prompts, load_prompts
 
@@ -26,7 +26,7 @@ except ImportError as error:
     raise MissingExtraError("serving needs fastapi and uvicorn: pip install 'earl[serve]'") from error
 
 LARGEST = 64 * 2**20  # bytes of a request
-EDIT_NAME = re.compile(r"([0-9a-f]{32})-(?:semantic|ground|perceptual)(?:-swapped)?")
+EDIT_NAME = re.compile(r"([0-9a-f]{32})-(?:semantic|reference|perceptual)(?:-swapped)?")
 KINDS = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -48,7 +48,7 @@ def verifier_app(
     """
     app = FastAPI(title=f"earl verifier {name}", docs_url=None, redoc_url=None, openapi_url=None)
     known = prompts or load_prompts()
-    desk = Desk(verifier)
+    cache = VerdictCache(verifier)
     card = {"id": name, "object": "model", "created": int(time.time()), "owned_by": "earl"}
 
     def allowed(request: Request) -> None:
@@ -81,7 +81,7 @@ def verifier_app(
             raise RequestError(f"model {asked.model!r} is not served; there is {name!r}", 404)
         question = read_question(asked, known)
         edit = EDIT_NAME.fullmatch(request.headers.get(QUESTION_HEADER, ""))
-        scores, why = await desk.answer(question, edit[1] if edit else "")
+        scores, why = await cache.answer(question, edit[1] if edit else "")
         return JSONResponse(_completion(name, answer_json(scores, why), asked.n))
 
     return app

@@ -17,19 +17,33 @@ from earl.endpoints.reading import LONGEST, Node, objects, without_thinking
 
 Span = tuple[int, int]
 
-_WRAPPERS = frozenset("answer assessment evaluation final final_answer judgment output response result".split())
+_WRAPPERS = frozenset(
+    (
+        "answer",
+        "assessment",
+        "evaluation",
+        "final",
+        "final_answer",
+        "judgment",
+        "output",
+        "response",
+        "result",
+    )
+)
+_NEAR = 400  # characters before and after a score that are looked at
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d{1,3})?")
 _LIST = re.compile(r"\[([\s\d.,+\-\"']{0,200})\]")
 _KEYED = re.compile(
     r"(?<!\w)[\"'*_`]{0,4}scores?[\"'*_`]{0,4}\s{0,8}(?:[:=：]|\bis\b|\bare\b)[\"'*_`\s]{0,8}\[([^\[\]{}]{0,200})\]",
     re.I,
 )
-_TAG = r"<[/|]?[\w|/ ]{1,30}>|\|\|V\^=\^V\|\|"
-_LABEL = r"(?:(?:my|the|here|is|are|so|final|overall|answer|evaluation|output|result|json|thought)\b)"
-_BEFORE_OBJECT = re.compile(rf"(?:{_TAG}|{_LABEL}|[^\w{{}}\]])*", re.I)
-_AFTER_OBJECT = re.compile(rf"(?:{_TAG}|[^\w{{}}\[])*", re.I)
-_BEFORE_KEY = re.compile(rf"(?:.*[.,;:!?)])?(?:{_TAG}|{_LABEL}|(?:and|thus|hence|therefore)\b|[^\w{{}}\]])*", re.I)
-_AFTER_LIST = re.compile(rf"(?:{_TAG}|[^\w{{}}\[])*(?:\b(?:because|since|due to)\b.*)?", re.I | re.S)
+_TAG = re.compile(r"<[/|]?[\w|/ ]{1,30}>|\|\|V\^=\^V\|\|", re.I)
+_LABEL = re.compile(
+    r"\b(?:my|the|here|is|are|so|and|thus|hence|therefore|final|overall|answer|evaluation|output|result|json|thought)\b",
+    re.I,
+)
+_CLAUSE_END = re.compile(r"[.,;:!?)]")
+_BECAUSE = re.compile(r"\b(?:because|since|due to)\b", re.I)
 _REASONS = re.compile(r"\n[\s*_#>-]{0,8}(?:reasoning|reasons?|explanation|rationale)[\s*_]{0,4}[:：]", re.I)
 _DECLINES = re.compile(
     r"\b(?:can(?:no|['’])?t|can not|could(?:n['’]t| not)|unable to|not able to|won['’]t|(?:will|would) not|"
@@ -104,23 +118,50 @@ def _in_objects(text: str, cut_off: bool) -> tuple[str, list[_Mention]]:
     """The text with blanks in place of its objects, and the scores in them."""
     mentions: list[_Mention] = []
     pieces, at = [], 0
+    last_brace, last_word = text.rfind("}") + 1, len(text.rstrip(" \n\t`\"'*_.|"))
     for node in objects(text):
-        end = node.end
-        if not node.whole:  # broken: what follows up to the last brace belongs to it too
-            end = max(end, text.rfind("}") + 1)
-        line_start = text.rfind("\n", 0, node.start) + 1
-        line_end = text.find("\n", end)
-        before, after = text[max(line_start, at) : node.start], text[end : line_end if line_end >= 0 else None]
-        own = bool(_BEFORE_OBJECT.fullmatch(before) and _AFTER_OBJECT.fullmatch(after))
-        if cut_off and re.search(r"\w", text[end:]):  # it went on after this object: that was a draft
+        # An object that breaks is taken to go on to the last brace.
+        end = node.end if node.whole else max(node.end, last_brace)
+        own = _bare_before(text, node.start) and _bare_after(text, end)
+        if cut_off and end < last_word:  # the answer went on after this object, so it was a draft
             own = False
-        mentions += [_mention(value, own and level) for value, level in _scores_of(node)]
+        mentions += [_mention(value, level) for value, level in _scores_of(node, own)]
         pieces += [text[at : node.start], " " * (node.end - node.start)]
         at = node.end
     return "".join(pieces) + text[at:], mentions
 
 
-def _scores_of(node: Node, own: bool = True) -> Iterator[tuple[Node, bool]]:
+def _bare_before(text: str, at: int, *, clause: bool = False) -> bool:
+    """Whether nothing but marks and labels ("final answer:") stands before a place in its line, or clause."""
+    begin = max(0, at - _NEAR)
+    before = text[max(begin, text.rfind("\n", begin, at) + 1) : at]
+    return _bare(_CLAUSE_END.split(before)[-1] if clause else before)
+
+
+def _bare_after(text: str, at: int, *, reason: bool = False) -> bool:
+    """Whether nothing but marks stands after a place in its line, or up to a reason ("because ...")."""
+    end = text.find("\n", at, at + _NEAR)
+    after = text[at : end if end >= 0 else at + _NEAR]
+    because = _BECAUSE.search(after) if reason else None
+    if because:
+        return _bare(after[: because.start()], labels=False)
+    return (end >= 0 or at + _NEAR >= len(text)) and _bare(after, labels=False)
+
+
+def _alone(text: str, match: re.Match[str]) -> bool:
+    """Whether nothing but marks, labels and other lists stands in a list's line."""
+    begin, end = max(0, match.start() - _NEAR), match.end() + _NEAR
+    before = text[max(begin, text.rfind("\n", begin, match.start()) + 1) : match.start()]
+    after = text[match.end() : end].partition("\n")[0]
+    return _bare(_LIST.sub("", before)) and _bare(_LIST.sub("", after), labels=False)
+
+
+def _bare(words: str, *, labels: bool = True) -> bool:
+    left = _TAG.sub("", words)
+    return not re.search(r"[\w{}]", _LABEL.sub("", left) if labels else left)
+
+
+def _scores_of(node: Node, own: bool) -> Iterator[tuple[Node, bool]]:
     """Values of the key "score" in an object, and whether each is the object's own."""
     for key, value in node.pairs():
         name = key.strip().lower()
@@ -142,24 +183,23 @@ def _mention(value: Node, counts: bool) -> _Mention:
 
 def _in_prose(prose: str, scale: str, cut_off: bool) -> Iterator[_Mention]:
     """`score: [...]` anywhere, and lists that stand alone on a line; those of the last line count."""
-    body = prose
-    if (reasons := _REASONS.search(prose)) is not None:
-        body = prose[: reasons.start()]
-    last = body.rstrip().rfind("\n") + 1
+    reasons = _REASONS.search(prose)
+    last = prose[: reasons.start() if reasons else None].rstrip().rfind("\n") + 1
+    whole = prose.strip(" \n\t\"'*_`.")
     keyed = list(_KEYED.finditer(prose))
     taken = {match.end() for match in keyed}
     for match in [*keyed, *(m for m in _LIST.finditer(prose) if m.end() not in taken)]:
-        start = prose.rfind("\n", 0, match.start()) + 1
-        end = prose.find("\n", match.end())
-        before, after = prose[start : match.start()][-200:], prose[match.end() : end if end >= 0 else None]
-        alone = bool(_BEFORE_OBJECT.fullmatch(before) and _AFTER_OBJECT.fullmatch(after))
-        if match.end() not in taken and not (alone and re.search(r"\d", match[1])):
+        if match.end() in taken:
+            stands = _bare_before(prose, match.start(), clause=True) and _bare_after(
+                prose, match.end(), reason=True
+            )
+        elif re.search(r"\d", match[1]) and _alone(prose, match):
+            stands = True
+        else:
             continue
-        if "".join(match[1].split()).join("[]") == scale and prose.strip(" \n\"'*_`.") != match[0].strip():
+        if f"[{''.join(match[1].split())}]" == scale and whole not in match[0]:
             continue  # the range of scores, as the question says it
-        stands = _BEFORE_KEY.fullmatch(before) and _AFTER_LIST.fullmatch(after)
-        counts = bool(stands) and start >= last and not cut_off
-        yield _split(match[1], match.start(1), counts)
+        yield _split(match[1], match.start(1), stands and match.start() >= last and not cut_off)
 
 
 def _split(inside: str, base: int, counts: bool) -> _Mention:

@@ -121,9 +121,7 @@ class JudgeVerifier:
     ) -> _Result:
         content = content_of(self.prompts.parts(question, instruction, swapped=swapped), images)
         try:
-            answers = await self.client.ask(
-                content, name=name, count=self.settings.samples, more=self._more
-            )
+            answers = await self.client.ask(content, name=name, count=self.settings.samples, more=self._more)
         except EndpointError as error:
             return _Result(question, "unreachable", str(error))
         except InvalidAnswerError as error:

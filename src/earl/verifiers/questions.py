@@ -62,9 +62,8 @@ class Prompts:
         template, slots = self.templates[question], IMAGES[question]
         places = _PLACE.findall(template)
         if places and sorted(places) != sorted(slots):
-            raise ConfigError(
-                f"{question}.txt ({self.version}) has the images {places}; expected each of {list(slots)} once"
-            )
+            name = f"{question}.txt ({self.version})"
+            raise ConfigError(f"{name} has the images {places}; expected each of {list(slots)} once")
         if question != "perceptual" and INSTRUCTION not in template:
             raise ConfigError(f"{question}.txt ({self.version}) lacks {INSTRUCTION}")
         if swapped and len(slots) == 2:

@@ -19,7 +19,7 @@ from earl.training.grpo.stage import train_grpo
 
 from .tiny import MeanColour, make_recipe, recipe_table, records
 
-pytest.importorskip("openai")
+pytest.importorskip("httpx2")
 from judge_endpoint import completion, serving
 
 GOOD = '{"score": [7, 8]}'
@@ -136,12 +136,12 @@ def test_an_endpoint_that_goes_away_stops_and_its_return_continues(room: Path, t
         table = table_of(room, tmp_path, gone, model="m")
         table["judging"] = {"wait": 0.0, "retries": 1}
 
-        from earl.verifiers.factory import create_verifier
+        from earl.verifiers.factory import make_verifier
 
         class Checked:
             """The recipe's judge, whose health check was passed before the endpoint went away."""
 
-            judge = staticmethod(create_verifier(make_recipe(table).verifier).judge)
+            judge = staticmethod(make_verifier(make_recipe(table).verifier).judge)
 
         with pytest.raises(TrainingError, match=r"unreachable: .*step 0 is saved"):
             train_grpo(make_recipe(table), Checked(), vision=MeanColour())

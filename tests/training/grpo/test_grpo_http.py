@@ -15,7 +15,7 @@ from earl.training.grpo.stage import train_grpo
 from .tiny import make_recipe, recipe_table, records
 
 pytest.importorskip("fastapi")
-pytest.importorskip("openai")
+pytest.importorskip("httpx2")
 from earl.service.http import served
 from earl.service.verifier import verifier_app
 from earl.world.verifier.scene import SceneVerifier

@@ -23,7 +23,7 @@ from earl.training.grpo.stage import train_grpo
 from .test_grpo_http import run_world
 from .tiny import Bright, MeanColour, make_recipe, recipe_table, records
 
-pytest.importorskip("openai")
+pytest.importorskip("httpx2")
 from judge_endpoint import completion, serving
 
 

@@ -32,7 +32,7 @@ from earl.training.ranks import computes_in_bf16, create_accelerator
 from earl.training.sharding import gathered_dtype
 from earl.training.state import whole
 from earl.training.streams import RandomStreams
-from earl.verifiers.factory import create_verifier
+from earl.verifiers.factory import make_verifier
 from earl.verifiers.protocol import Verifier, check
 from earl.vision import load_vision_tokenizer
 
@@ -53,12 +53,12 @@ def train_grpo(
 
     Raises:
         VerifierError: a verifier cannot judge now; nothing has been started then.
-        EarlError: see `create_verifier`, `assemble_policy` and `GrpoTrainer`.
+        EarlError: see `make_verifier`, `assemble_policy` and `GrpoTrainer`.
     """
     if verifier is None:
-        verifier = create_verifier(recipe.verifier)
+        verifier = make_verifier(recipe.verifier)
     if second is None and recipe.verifier.second is not None:
-        second = create_verifier(recipe.verifier.second)
+        second = make_verifier(recipe.verifier.second)
     judging = {"verifier": asyncio.run(check(verifier))}
     if second is not None:
         judging["second"] = asyncio.run(check(second))

@@ -11,7 +11,7 @@ from earl.records import Verdict
 
 pytest.importorskip("fastapi")
 from earl.service.questions import Asked, RequestError
-from earl.service.verdict_cache import Desk
+from earl.service.verdict_cache import VerdictCache
 
 BEFORE, AFTER = Image.new("RGB", (8, 8), "red"), Image.new("RGB", (8, 8), "blue")
 PAIR = Asked("semantic", {"source": BEFORE, "edited": AFTER}, "x")
@@ -39,7 +39,7 @@ class Slow:
 
 def both(*asked: tuple[Asked, str], verifier: Slow, patience: float = 5.0):
     async def go():
-        desk = Desk(verifier, patience=patience)
+        desk = VerdictCache(verifier, patience=patience)
         return await asyncio.gather(
             *(desk.answer(question, name) for question, name in asked), return_exceptions=True
         )
@@ -69,7 +69,7 @@ def test_waiting_ends():
 def test_what_may_pass_is_judged_again():
     async def go(first):
         verifier = Slow(first)
-        desk = Desk(verifier)
+        desk = VerdictCache(verifier)
         with pytest.raises((RequestError, OSError)):
             await desk.answer(PAIR, "a")
         return await desk.answer(PAIR, "a"), verifier.count
@@ -80,6 +80,6 @@ def test_what_may_pass_is_judged_again():
 
 
 def test_another_kind_of_question_is_refused():
-    ground = Asked("ground", {"target": BEFORE, "edited": AFTER}, "x")
+    ground = Asked("reference", {"target": BEFORE, "edited": AFTER}, "x")
     (problem,) = both((ground, ""), verifier=Slow())
     assert isinstance(problem, RequestError) and "semantic" in str(problem)
