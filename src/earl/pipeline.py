@@ -345,8 +345,6 @@ def build_pipeline(
 
 def _load_policy(folder: Path, settings: ModelSettings, device: str) -> Any:
     """A policy in the form that its engine takes."""
-    from earl.policy import load_policy, open_policy, quantise
-
     if settings.engine == "vllm":
         from earl.sampling.vllm.engine import import_vllm, servable
 
@@ -358,13 +356,15 @@ def _load_policy(folder: Path, settings: ModelSettings, device: str) -> Any:
 
         on_cuda = names_cuda(settings.device_map)
     dtype = "bfloat16" if settings.dtype == "auto" and on_cuda else settings.dtype
-    if settings.device_map is not None:
-        return load_policy(
-            folder, dtype=dtype, device_map=settings.device_map, max_memory=settings.max_memory
-        )
+    if settings.device_map is None and settings.quantize is None:
+        from earl.policy import open_policy  # alone: the other two import transformers
+
+        return open_policy(folder, dtype=dtype, device=device)
+    from earl.policy import load_policy, quantise
+
     if settings.quantize is not None:  # from the CPU, so that matrices move to their device one by one
         return quantise(load_policy(folder, dtype=dtype), settings.quantize, device)
-    return open_policy(folder, dtype=dtype, device=device)
+    return load_policy(folder, dtype=dtype, device_map=settings.device_map, max_memory=settings.max_memory)
 
 
 def best_of(result: EditResult, verifier: Verifier) -> tuple[EditResult, Verdict]:
