@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from earl.world import Scene, SceneObject, questions, render, sample_scene
-from earl.world.questions import cell_objects
-from earl.world.render import object_map
+from earl.world.rendering import object_map
+from earl.world.scene_questions import cell_objects
 
 CUBE = SceneObject("cube", "red", 0, 1)
 BALL = SceneObject("sphere", "blue", 3, 0, size="small", texture="striped")

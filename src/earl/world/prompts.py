@@ -9,7 +9,7 @@ from PIL import Image
 from earl.data.tasks import EditTask, TaskSettings
 from earl.errors import ConfigError
 from earl.world.edits import FAMILIES
-from earl.world.render import render
+from earl.world.rendering import render
 from earl.world.scene import STYLES, Scene
 from earl.world.tasks import sample_task
 

@@ -17,7 +17,7 @@ from earl.records import Box
 from earl.world.edits import FAMILIES, PROPOSERS, REFUSED, uses_held_out
 from earl.world.language import BACKGROUND_WORDS, Request, place_words, plain_phrase
 from earl.world.proposals import Proposal, covered
-from earl.world.render import foot
+from earl.world.rendering import foot
 from earl.world.sampling import Kinds, choose, sample_scene
 from earl.world.scene import RADIUS, Scene, SceneObject
 

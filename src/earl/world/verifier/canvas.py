@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from earl.world.render import apply_style, ground
+from earl.world.rendering import apply_style, ground
 from earl.world.scene import COLORS, Scene, SceneObject
 from earl.world.verifier.sprites import FORMS, PALETTE_KC, Sheet, form_of, lift, sheet, stack_sprites
 
@@ -218,7 +218,7 @@ def stage(side: int, background: str, style: str) -> Stage:
 
 
 def compose_scene(scene: Scene, side: int) -> Array:
-    """A scene as perception would draw it, float32 (side, side, 3); close to `earl.world.render`."""
+    """A scene as perception would draw it, float32 (side, side, 3); close to `earl.world.rendering`."""
     drawn = stage(side, scene.background, scene.style).compose([Solid.of(o) for o in scene.objects])
     return drawn.transpose(1, 2, 0)
 

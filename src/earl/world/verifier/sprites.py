@@ -19,7 +19,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from earl.world.render import PALETTE, draw_shadow, shade
+from earl.world.rendering import PALETTE, draw_shadow, shade
 from earl.world.scene import (
     COLORS,
     FLAT_TOPPED,

@@ -17,7 +17,7 @@ from earl.world.counting import nth_from
 from earl.world.language import NTHS, RELATIONS, SIDES, Ref
 from earl.world.proposals import unique
 from earl.world.relations import related
-from earl.world.render import object_map
+from earl.world.rendering import object_map
 from earl.world.sampling import choose
 from earl.world.scene import Scene, SceneObject
 
