@@ -35,8 +35,8 @@ class WorldData:
 
     `sources` images with up to `group_size` edits each; seeds count up from `first_seed`.
     `resolution` is the side in pixels, a multiple of 8; `questions` of each edit go with it
-    (`earl.world.scene_questions`). `margin` is how many cells around those whose pixels differ count as changed
-    too: a stitched target has codes of its own there.
+    (`earl.world.scene_questions`). `margin` is how many cells around those whose pixels differ also count as
+    changed: a stitched target has codes of its own there.
     """
 
     sources: int
