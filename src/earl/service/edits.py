@@ -1,0 +1,354 @@
+"""The edit service: `POST /v1/images/edits` in OpenAI's format, models, health, metrics, documentation.
+
+Source: OpenAI's API reference for image edits; metric names as vLLM's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+from PIL import Image
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from earl.config.service import ServiceSettings
+from earl.errors import EarlError, MissingExtraError
+from earl.pipeline import EditResult
+from earl.records import Verdict
+from earl.service.edit_request import EditRequest, check_size, decode, read_raw
+from earl.service.metrics import Metrics
+from earl.service.scheduler import Job, Scheduler
+from earl.service.session import Session
+from earl.service.wire import ApiError, bounded, check_key, event, with_errors
+
+try:
+    from fastapi import FastAPI, Request, Response
+    from fastapi.exceptions import RequestValidationError
+    from fastapi.responses import JSONResponse, StreamingResponse
+except ImportError as error:
+    raise MissingExtraError("serving needs the extra: pip install 'earl-edit[serve]'") from error
+
+_LOG = logging.getLogger(__name__)
+_MAX_SEED = 2**53  # whole numbers that JSON readers keep exactly
+_PIL_FORMATS = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}
+Judge = Callable[[EditResult], Awaitable[list[Verdict]]]
+
+
+class EditService:
+    """The application and what it holds.
+
+    Args:
+        session: what samples.
+        name: of the model that clients name.
+        settings: address, queue, deadlines, limits.
+        keys: accepted API keys; none are asked for where there are none.
+        judge: gives a verdict for each image of a result; None where nothing can judge, and then
+            `best_of` is refused.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        name: str,
+        settings: ServiceSettings | None = None,
+        *,
+        keys: Sequence[str] = (),
+        judge: Judge | None = None,
+    ) -> None:
+        self.session, self.name, self.keys, self.judge = session, name, tuple(keys), judge
+        self.settings = settings or ServiceSettings()
+        self.metrics = Metrics(name)
+        self.scheduler = Scheduler(session, self.settings, self.metrics)
+        self.created = int(time.time())
+
+    def app(self) -> FastAPI:
+        """The ASGI application."""
+
+        @asynccontextmanager
+        async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+            yield
+            await self.scheduler.drain()
+
+        app = FastAPI(title="earl", description="Edits images from instructions.", lifespan=lifespan)
+        app.add_api_route("/health", self._health, methods=["GET"])
+        app.add_api_route("/ready", self._ready, methods=["GET"])
+        app.add_api_route("/metrics", self._metrics, methods=["GET"])
+        app.add_api_route("/v1/models", self._models, methods=["GET"])
+        app.add_api_route("/v1/models/{model:path}", self._model, methods=["GET"])
+        app.add_api_route(
+            "/v1/images/edits", self._edits, methods=["POST"], openapi_extra=_described(), response_model=None
+        )
+        app.add_exception_handler(ApiError, _answer_api_error)
+        app.add_exception_handler(HTTPException, _answer_http_error)
+        app.add_exception_handler(RequestValidationError, _answer_validation_error)
+        app.add_exception_handler(Exception, _answer_our_mistake)
+        app.add_middleware(_RequestIds)
+        return app
+
+    async def _health(self) -> JSONResponse:
+        """Alive: 200, or 500 after a failure that only a restart mends."""
+        failure = self.scheduler.failure
+        return JSONResponse({"status": failure or "ok"}, 500 if failure else 200)
+
+    async def _ready(self) -> JSONResponse:
+        """Whether new requests are accepted."""
+        ready = self.scheduler.ready
+        return JSONResponse({"status": "ready" if ready else "not ready"}, 200 if ready else 503)
+
+    async def _metrics(self) -> Response:
+        """Prometheus metrics."""
+        return Response(self.metrics.text(), media_type="text/plain; version=0.0.4")
+
+    def _card(self) -> dict[str, Any]:
+        return {"id": self.name, "object": "model", "created": self.created, "owned_by": "earl"}
+
+    async def _models(self, request: Request) -> JSONResponse:
+        """The model that is served."""
+        check_key(request, self.keys)
+        return JSONResponse({"object": "list", "data": [self._card()]})
+
+    async def _model(self, model: str, request: Request) -> JSONResponse:
+        """One model by name."""
+        check_key(request, self.keys)
+        self._check_model(model)
+        return JSONResponse(self._card())
+
+    def _check_model(self, model: str | None) -> None:
+        if model is not None and model != self.name:
+            raise ApiError(
+                f"model {model[:80]!r} is not served; there is {self.name!r}",
+                404,
+                param="model",
+                code="model_not_found",
+            )
+
+    async def _edits(self, request: Request) -> Response:
+        """Edit an image from an instruction."""
+        arrived = time.monotonic()
+        check_key(request, self.keys)
+        held = self.scheduler.reserve()
+        places = held.__enter__()
+        try:
+            raw = await read_raw(bounded(request, self.settings.max_bytes), self.settings)
+            self._check_model(raw.fields.model)
+            if raw.fields.best_of is not None and self.judge is None:
+                raise ApiError(
+                    "best_of needs a verifier; start the service with one", param="best_of", code="unsupported"
+                )
+            places.take(raw.fields.best_of or raw.fields.n)
+            edit = await asyncio.to_thread(decode, raw, self.settings)
+            size = check_size(edit.fields.size, [edit.image.size, self.session.size_of(edit.image)])
+            seed = secrets.randbelow(_MAX_SEED) if edit.fields.seed is None else edit.fields.seed
+            job = self.scheduler.submit(edit, tuple(range(seed, seed + edit.draws)), arrived)
+        except BaseException:
+            held.__exit__(None, None, None)
+            raise
+        answer = _Answer(self, edit, job, size)
+        if edit.fields.stream:
+
+            async def events() -> AsyncIterator[bytes]:
+                try:
+                    async for item in with_errors(answer.events()):
+                        yield item
+                finally:  # also where the client has left, and this generator is closed
+                    self.scheduler.cancel(job)
+                    held.__exit__(None, None, None)
+
+            return StreamingResponse(events(), media_type="text/event-stream")
+        try:
+            return JSONResponse(await _unless_gone(request, self.scheduler, job, answer.whole()))
+        finally:
+            held.__exit__(None, None, None)
+
+
+class _Answer:
+    """What a request is answered with."""
+
+    def __init__(self, service: EditService, edit: EditRequest, job: Job, size: tuple[int, int] | None) -> None:
+        self.service, self.edit, self.job, self.size = service, edit, job, size
+
+    async def whole(self) -> dict[str, Any]:
+        """The JSON body of a request that is not streamed."""
+        result, verdicts = await self._result()
+        images = await asyncio.to_thread(self._encode_all, result, verdicts)
+        return {"created": int(time.time()), "data": images, **self._common(result)}
+
+    async def events(self) -> AsyncIterator[bytes]:
+        """Partial images as rows are sampled, then each whole one."""
+        number = 0
+        async for partial in self.service.scheduler.partials(self.job):
+            image = partial.image if self.size is None else partial.image.resize(self.size)
+            yield event(
+                "image_edit.partial_image",
+                {
+                    "type": "image_edit.partial_image",
+                    "b64_json": await asyncio.to_thread(self._encode, image),
+                    "partial_image_index": number,
+                    "image_index": partial.index,
+                    "rows": partial.rows,
+                    **self._shown(image),
+                },
+            )
+            number += 1
+        result, verdicts = await self._result()
+        common = self._common(result)
+        for item in await asyncio.to_thread(self._encode_all, result, verdicts):
+            yield event("image_edit.completed", {"type": "image_edit.completed", **item, **common})
+
+    async def _result(self) -> tuple[EditResult, list[Verdict] | None]:
+        """The result with the images that were asked for; best first where a verifier chose."""
+        result = await self.job.done
+        if not any(result.images):
+            raise ApiError(
+                f"the model wrote no image ({result.problems[0]}); try another seed", 500, code="no_image"
+            )
+        if self.service.judge is None or self.edit.fields.best_of is None:
+            return result, None
+        try:
+            verdicts = await self.service.judge(result)
+        except EarlError as error:
+            raise ApiError(f"the images could not be judged: {error}", 502, code="judge_failed") from error
+        order = sorted(
+            range(len(verdicts)), key=lambda place: -1.0 if (s := verdicts[place].overall) is None else s
+        )[::-1][: self.edit.fields.n]
+        return result.keep(order), [verdicts[place] for place in order]
+
+    def _encode_all(self, result: EditResult, verdicts: list[Verdict] | None) -> list[dict[str, Any]]:
+        images = []
+        for place, image in enumerate(result.images):
+            if image is None:
+                continue
+            shown = self.service.session.finish(image, result, self.edit, self.size)
+            item: dict[str, Any] = {"b64_json": self._encode(shown), "seed": result.seeds[place]}
+            if result.reasoning[place] is not None:
+                item["reasoning"] = result.reasoning[place]
+            if verdicts is not None:
+                item["score"] = verdicts[place].overall
+            images.append(item)
+        return images
+
+    def _encode(self, image: Image.Image) -> str:
+        buffer = io.BytesIO()
+        fields = self.edit.fields
+        options = {} if fields.output_format == "png" else {"quality": fields.output_compression}
+        image.save(buffer, _PIL_FORMATS[fields.output_format], **options)
+        return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+    def _shown(self, image: Image.Image) -> dict[str, Any]:
+        return {
+            "background": "opaque",
+            "output_format": self.edit.fields.output_format,
+            "quality": "auto",
+            "size": f"{image.width}x{image.height}",
+            "created_at": int(time.time()),
+        }
+
+    def _common(self, result: EditResult) -> dict[str, Any]:
+        first = next(image for image in result.images if image is not None)
+        size = self.size or self.edit.image.size if self.edit.fields.keep_outside else self.size or first.size
+        sampled = sum(len(completion.ids) for completion in result.completions)
+        text, image = self.service.session.prompt_lengths(result)
+        return {
+            "background": "opaque",
+            "output_format": self.edit.fields.output_format,
+            "quality": "auto",
+            "size": f"{size[0]}x{size[1]}",
+            "usage": {
+                "input_tokens": text + image,
+                "input_tokens_details": {"text_tokens": text, "image_tokens": image},
+                "output_tokens": sampled,
+                "total_tokens": text + image + sampled,
+            },
+        }
+
+
+async def _unless_gone(
+    request: Request, scheduler: Scheduler, job: Job, answer: Awaitable[dict[str, Any]]
+) -> dict[str, Any]:
+    """The answer; where the client leaves before it is there, the job is cancelled."""
+
+    async def watch() -> None:
+        while not await request.is_disconnected():
+            await asyncio.sleep(0.1)
+
+    working, watching = asyncio.ensure_future(answer), asyncio.ensure_future(watch())
+    try:
+        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ApiError("the client left", 499, code="client_closed_request")
+        return working.result()
+    finally:
+        watching.cancel()
+        if not working.done():
+            working.cancel()
+        scheduler.cancel(job)
+
+
+class _RequestIds:
+    """ASGI middleware: every response carries the request's own id, or a new one."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        fits = given.isascii() and given.isprintable() and 0 < len(given) <= 128
+        identity = given if fits else uuid4().hex
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["x-request-id"] = identity
+            await send(message)
+
+        await self.app(scope, receive, send_with_id)
+
+
+async def _answer_api_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return error.response()
+
+
+async def _answer_http_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    said = ApiError(str(error.detail), error.status_code, code="http_error")
+    return said.response(error.headers)
+
+
+async def _answer_validation_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"][1:])
+    return ApiError(f"{name}: {first['msg']}", 400, param=name, code="invalid_value").response()
+
+
+async def _answer_our_mistake(_: Request, error: Exception) -> Response:
+    _LOG.error("a request failed", exc_info=error)
+    return ApiError("the service made a mistake; see its log", 500, code="internal_error").response()
+
+
+def _described() -> dict[str, Any]:
+    """The request for `/docs`: the form is read by hand, within bounds."""
+    from earl.service.edit_request import EditFields
+
+    schema = EditFields.model_json_schema()
+    file = {"type": "string", "format": "binary"}
+    url = {"type": "string", "description": "a base64 data URL"}
+    form = {**schema, "properties": {"image": file, "mask": file, **schema["properties"]}}
+    body = {**schema, "properties": {"image": url, "mask": url, **schema["properties"]}}
+    for described in (form, body):
+        described["required"] = ["image", "prompt"]
+    content = {"multipart/form-data": {"schema": form}, "application/json": {"schema": body}}
+    return {"requestBody": {"required": True, "content": content}}

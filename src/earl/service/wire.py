@@ -1,0 +1,120 @@
+"""OpenAI's wire format for errors and streamed events, and the reading of bodies within bounds.
+
+Source: the OpenAI API reference and its Python client (`openai` 3.57), whose error classes read
+`{"error": {"message", "type", "param", "code"}}` and retry on 408, 409, 429 and 5xx.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import math
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+_KINDS = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    409: "conflict_error",
+    429: "rate_limit_error",
+}
+
+
+class ApiError(Exception):
+    """A request that is refused or failed.
+
+    Args:
+        message: one sentence for the caller.
+        status: HTTP status, 400-599.
+        param: the field of the request that is wrong.
+        code: a word that programs can compare, such as "unsupported_value".
+        retry_after: seconds after which the same request may succeed.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        status: int = 400,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.param, self.code, self.retry_after = status, param, code, retry_after
+
+    def body(self) -> dict[str, Any]:
+        """The JSON object that clients read."""
+        kind = _KINDS.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
+        return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
+
+    def response(self, headers: Mapping[str, str] | None = None) -> JSONResponse:
+        """The HTTP response; 429 and 503 say when to come back."""
+        said = dict(headers or {})
+        if self.retry_after is not None:
+            said["retry-after"] = str(max(1, math.ceil(self.retry_after)))
+        return JSONResponse(self.body(), self.status, said)
+
+
+def check_key(request: Request, keys: Sequence[str]) -> None:
+    """Raises ApiError 401 unless the request carries one of the keys; no keys, no check.
+
+    All keys are compared, each in constant time.
+    """
+    given = request.headers.get("authorization", "").encode()
+    fits = [hmac.compare_digest(given, f"Bearer {key}".encode()) for key in keys]
+    if keys and not any(fits):
+        raise ApiError("the API key is missing or wrong", 401, code="invalid_api_key")
+
+
+def bounded(request: Request, limit: int) -> Request:
+    """The same request, whose body raises ApiError 413 once it is longer than `limit` bytes."""
+    declared = request.headers.get("content-length", "")
+    too_long = ApiError(
+        f"the request is larger than {limit:,} bytes; send a smaller image", 413, code="request_too_large"
+    )
+    if declared.isdigit() and int(declared) > limit:
+        raise too_long
+    received = 0
+
+    async def receive() -> Any:
+        nonlocal received
+        message = await request.receive()
+        received += len(message.get("body", b""))
+        if received > limit:
+            raise too_long
+        return message
+
+    return Request(request.scope, receive)
+
+
+async def read_json(request: Request) -> Any:
+    """The JSON body. Raises ApiError 400 where it is none, or nested too deeply to read."""
+    body = await request.body()
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise ApiError(f"the body is not JSON: {_short(error)}", code="invalid_json") from error
+
+
+def event(name: str, content: Mapping[str, Any]) -> bytes:
+    """One server-sent event."""
+    return f"event: {name}\ndata: {json.dumps(content)}\n\n".encode()
+
+
+async def with_errors(events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Streamed events; an error in the middle becomes an `error` object in the data, and ends them."""
+    try:
+        async for item in events:
+            yield item
+    except ApiError as error:
+        yield f"data: {json.dumps(error.body())}\n\n".encode()
+    yield b"data: [DONE]\n\n"
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,100 @@
+"""The source's own pixels outside an edit, at the source's full size.
+
+A tokenizer costs detail everywhere, also where nothing was asked for, and about a third of the codes outside
+an edit differ by chance. What changed is therefore found in pixels: the edited image is compared, cell by
+cell, with the source after the same pass through the tokenizer.
+
+Axes: H W pixels, R K rows and columns of cells, C channels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from earl.errors import ImageError
+from earl.vision.images import CELL
+
+THRESHOLD = 10.0  # mean difference of a cell that counts as changed, levels of 255
+_STRONG = 2.5  # a lone cell counts only from so many thresholds
+_FEATHER = 0.5  # cells over which the seam is blended, about
+
+
+def changed_cells(before: Image.Image, after: Image.Image, threshold: float = THRESHOLD) -> NDArray[np.bool_]:
+    """Cells in which an edit changed the image, and their neighbours.
+
+    Args:
+        before: the source after a pass through the tokenizer, RGB.
+        after: the edited image, RGB of the same size.
+        threshold: mean absolute difference over a cell's pixels and channels, levels of 255.
+
+    Returns:
+        bool (rows, columns) of 8 x 8 pixels. A lone cell needs 2.5 times the threshold; what is left is
+        widened by one cell each way, for the tokenizer sees past a cell.
+
+    Raises:
+        ImageError: images of two sizes, or smaller than a cell.
+    """
+    if before.size != after.size or min(before.size) < CELL:
+        raise ImageError(
+            f"images of {before.width}x{before.height} and {after.width}x{after.height} pixels cannot be "
+            "compared by cells; give two of one size, at least 8x8"
+        )
+    difference_HWC = np.abs(np.asarray(before, np.float32) - np.asarray(after, np.float32))
+    rows, columns = before.height // CELL, before.width // CELL
+    difference_RK = (
+        difference_HWC[: rows * CELL, : columns * CELL]
+        .reshape(rows, CELL, columns, CELL, -1)
+        .mean(axis=(1, 3, 4))
+    )
+    changed = difference_RK > threshold
+    lone = changed & (_neighbours(changed) == 0)
+    changed &= ~lone | (difference_RK > _STRONG * threshold)
+    return changed | (_neighbours(changed) > 0)
+
+
+def keep_outside(source: Image.Image, edited: Image.Image, inside: Image.Image) -> Image.Image:
+    """The edited image inside a mask, the source outside, with a blended seam.
+
+    Args:
+        source: RGB, at the size that the result is to have.
+        edited: RGB, of any size with the source's aspect; scaled to the source's.
+        inside: mode L or 1, of any size: white where the edit counts.
+
+    Returns:
+        RGB at the source's size. Beyond the seam's width the pixels are the source's own.
+    """
+    full = edited.resize(source.size, Image.Resampling.LANCZOS)
+    cell = max(source.size[0] / edited.size[0], source.size[1] / edited.size[1]) * CELL
+    mask = inside.convert("L").resize(source.size, Image.Resampling.NEAREST)
+    seam = mask.filter(ImageFilter.GaussianBlur(_FEATHER * cell / 2))
+    return Image.composite(full, source, seam)
+
+
+def mask_of(cells: NDArray[np.bool_]) -> Image.Image:
+    """A mask of 8 x 8 pixels a cell, mode L."""
+    return Image.fromarray(np.repeat(np.repeat(cells, CELL, 0), CELL, 1).astype(np.uint8) * 255, mode="L")
+
+
+def cells_inside(mask: Image.Image, rows: int, columns: int) -> NDArray[np.bool_]:
+    """Cells that a mask touches: bool (rows, columns).
+
+    Args:
+        mask: mode L or 1, of any size, white where the edit may change the image.
+    """
+    scaled = mask.convert("L").resize((columns * CELL, rows * CELL), Image.Resampling.BOX)
+    return np.asarray(scaled).reshape(rows, CELL, columns, CELL).max(axis=(1, 3)) > 0
+
+
+def _neighbours(cells: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """How many of the eight cells around each are set."""
+    padded = np.pad(cells.astype(np.int64), 1)
+    rows, columns = cells.shape
+    around = [
+        padded[1 + down : 1 + down + rows, 1 + across : 1 + across + columns]
+        for down in (-1, 0, 1)
+        for across in (-1, 0, 1)
+        if down or across
+    ]
+    return np.sum(around, axis=0)

@@ -1,0 +1,403 @@
+"""The edit service over HTTP, with the official client and a session whose edits are inverted sources."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import threading
+import time
+from contextlib import contextmanager
+
+import openai
+import pytest
+from PIL import Image, ImageOps
+
+from earl.config.service import ServiceSettings
+from earl.errors import InstructionError
+from earl.pipeline import EditResult
+from earl.records import Completion, Verdict
+from earl.service.edits import EditService
+from earl.service.http import served
+
+try:  # the HTTP library that the installed client brings
+    import httpx2 as httpx
+except ImportError:
+    import httpx
+
+ROWS = 8
+
+
+class Inverter:
+    """Inverts images, one row a step; counts what is in progress."""
+
+    def __init__(self, pause: float = 0.0) -> None:
+        self.pause, self.running, self.steps, self.removed = pause, {}, 0, 0
+        self.most = 0
+
+    def insert(self, request, seeds, on_row):
+        if "unreadable" in request.fields.prompt:
+            raise InstructionError("the instruction is too long for the model; shorten it")
+        ticket = self.steps * 1000 + len(self.running) + self.removed
+        self.running[ticket] = [request, seeds, on_row, 0]
+        self.most = max(self.most, len(self.running))
+        return ticket
+
+    def remove(self, ticket):
+        del self.running[ticket]
+        self.removed += 1
+
+    def step(self):
+        time.sleep(self.pause)
+        self.steps += 1
+        done = []
+        for ticket, entry in list(self.running.items()):
+            request, seeds, on_row, row = entry
+            entry[3] = row + 1
+            image = ImageOps.invert(request.image)
+            for index in range(len(seeds)):
+                on_row(index, row + 1, lambda image=image: image)
+            if "crash" in request.fields.prompt:
+                raise RuntimeError("a mistake of ours")
+            if entry[3] == ROWS:
+                del self.running[ticket]
+                count = len(seeds)
+                completion = Completion((1,) * 10, (0.0,) * 10, "stop")
+                result = EditResult(
+                    (image,) * count,
+                    (completion,) * count,
+                    seeds,
+                    request.image,
+                    request.fields.prompt,
+                    0.1,
+                    (None,) * count,
+                    (None,) * count,
+                )
+                done.append((ticket, result))
+        return done
+
+    def has_room(self, request):
+        return len(self.running) < 4
+
+    def rows_of(self, ticket):
+        return ROWS
+
+    def size_of(self, image):
+        return image.size
+
+    def finish(self, image, result, request, size):
+        return image if size is None else image.resize(size)
+
+    def prompt_lengths(self, result):
+        return 5, 66
+
+
+def png(size=(40, 24), color=(10, 200, 30), fmt="PNG", **options):
+    buffer = io.BytesIO()
+    Image.new("RGB", size, color).save(buffer, fmt, **options)
+    return buffer.getvalue()
+
+
+@contextmanager
+def serving(session=None, **options):
+    settings = ServiceSettings(**options.pop("settings", {}))
+    service = EditService(session or Inverter(), "tiny", settings, **options)
+    try:
+        with served(service.app()) as url:
+            yield service, url
+    finally:
+        service.scheduler.stop()
+
+
+@pytest.fixture(scope="module")
+def running():
+    with serving() as (service, url):
+        yield service, url
+
+
+def client(url, **options):
+    return openai.OpenAI(base_url=url, api_key="none", **{"max_retries": 0, **options})
+
+
+def opened(b64):
+    return Image.open(io.BytesIO(base64.b64decode(b64)))
+
+
+def test_the_official_client_edits(running):
+    _, url = running
+    answer = client(url).images.edit(image=png(), prompt="invert it", n=3, extra_body={"seed": 7})
+    assert [item.seed for item in answer.data] == [7, 8, 9]
+    for item in answer.data:
+        image = opened(item.b64_json)
+        assert image.format == "PNG" and image.size == (40, 24)
+        assert image.getpixel((3, 3)) == (245, 55, 225)
+    assert answer.size == "40x24" and answer.output_format == "png" and answer.background == "opaque"
+    assert answer.usage.input_tokens == 71 and answer.usage.output_tokens == 30
+    assert answer.usage.total_tokens == 101 and answer.usage.input_tokens_details.image_tokens == 66
+
+
+def test_a_list_of_one_image_and_other_formats(running):
+    _, url = running
+    for fmt in ("jpeg", "webp"):
+        answer = client(url).images.edit(
+            image=[png(fmt="JPEG")], prompt="invert", output_format=fmt, output_compression=80
+        )
+        assert opened(answer.data[0].b64_json).format == fmt.upper()
+    with pytest.raises(openai.BadRequestError, match="exactly one") as caught:
+        client(url).images.edit(image=[png(), png()], prompt="invert")
+    assert caught.value.param == "image" and caught.value.code == "invalid_number_of_images"
+
+
+def test_json_with_data_urls(running):
+    _, url = running
+    data = "data:image/png;base64," + base64.b64encode(png()).decode()
+    for body in ({"image": data}, {"image": [data]}, {"images": [{"image_url": data}]}):
+        answer = httpx.post(f"{url}/images/edits", json={"prompt": "invert", "seed": 1, **body})
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["data"][0]["seed"] == 1
+    answer = httpx.post(f"{url}/images/edits", json={"prompt": "x", "image": "http://localhost/x.png"})
+    assert answer.status_code == 400 and answer.json()["error"]["code"] == "invalid_image_url"
+
+
+def test_partial_images_are_streamed(running):
+    _, url = running
+    events = list(
+        client(url).images.edit(image=png(), prompt="invert", stream=True, partial_images=2)
+    )
+    kinds = [event.type for event in events]
+    assert kinds == ["image_edit.partial_image"] * 2 + ["image_edit.completed"]
+    assert [event.partial_image_index for event in events[:2]] == [0, 1]
+    assert [event.rows for event in events[:2]] == [3, 6]
+    assert events[-1].usage.output_tokens == 10
+    assert opened(events[-1].b64_json).getpixel((0, 0)) == (245, 55, 225)
+
+
+@pytest.mark.parametrize(
+    "field,value,param",
+    [
+        ("background", "transparent", "background"),
+        ("size", "1024x1024", "size"),
+        ("quality", "high", "quality"),
+        ("input_fidelity", "high", "input_fidelity"),
+        ("n", "0", "n"),
+        ("n", "11", "n"),
+        ("response_format", "url", "response_format"),
+        ("temperature", "nan", "temperature"),
+        ("seed", "-1", "seed"),
+        ("best_of", "3", "best_of"),
+        ("output_compression", "50", "output_compression"),
+        ("prompt", "  ", "prompt"),
+        ("prompt", "x" * 2001, "prompt"),
+        ("styel", "vivid", "styel"),
+    ],
+)
+def test_what_cannot_be_honoured_is_a_400_with_its_name(running, field, value, param):
+    _, url = running
+    data = {"prompt": "invert", field: value}
+    answer = httpx.post(f"{url}/images/edits", data=data, files={"image": png()})
+    assert answer.status_code == 400, answer.text
+    said = answer.json()["error"]
+    assert said["param"] == param and said["type"] == "invalid_request_error" and said["code"]
+    assert answer.headers["x-request-id"]
+
+
+@pytest.mark.parametrize(
+    "data,files,status,code",
+    [
+        ({"prompt": "x"}, {}, 415, "unsupported_content_type"),
+        ({"prompt": "x"}, {"image": b"no image"}, 400, "invalid_image"),
+        ({"prompt": "x"}, {"image": b"%!PS-Adobe-3.0 EPSF-3.0\n{ } loop"}, 400, "invalid_image"),
+        ({"prompt": "x"}, {"image": png()[:60]}, 400, "invalid_image"),
+        ({"prompt": "x"}, {"picture": png()}, 400, "unknown_parameter"),
+        ({}, {"image": png()}, 400, "missing_required_parameter"),
+        ({"prompt": "x", "model": "other"}, {"image": png()}, 404, "model_not_found"),
+        ({"prompt": "x"}, {"image": png(), "mask": png()}, 400, "invalid_mask"),
+        ({"prompt": "unreadable"}, {"image": png()}, 400, "invalid_request"),
+    ],
+)
+def test_requests_that_cannot_be_served(running, data, files, status, code):
+    _, url = running
+    answer = httpx.post(f"{url}/images/edits", data=data, files=files)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code), answer.text
+
+
+def test_limits_on_bytes_and_pixels():
+    with serving(settings={"max_bytes": 20_000, "max_pixels": 10_000}) as (_, url):
+        answer = httpx.post(f"{url}/images/edits", data={"prompt": "x"}, files={"image": b"0" * 30_000})
+        assert answer.status_code == 413 and answer.json()["error"]["code"] == "request_too_large"
+        answer = httpx.post(f"{url}/images/edits", data={"prompt": "x"}, files={"image": png((200, 100))})
+        assert answer.status_code == 400 and answer.json()["error"]["code"] == "image_too_large"
+
+
+def test_routes_that_are_not_there_answer_in_the_same_shape(running):
+    _, url = running
+    assert httpx.get(f"{url}/nothing").json()["error"]["type"] == "not_found_error"
+    answer = httpx.get(f"{url}/images/edits")
+    assert answer.status_code == 405 and answer.json()["error"]["message"]
+
+
+def test_models_health_and_metrics(running):
+    _, url = running
+    assert [model.id for model in client(url).models.list()] == ["tiny"]
+    assert client(url).models.retrieve("tiny").id == "tiny"
+    with pytest.raises(openai.NotFoundError):
+        client(url).models.retrieve("other")
+    root = url.removesuffix("/v1")
+    assert httpx.get(f"{root}/health").status_code == httpx.get(f"{root}/ready").status_code == 200
+    text = httpx.get(f"{root}/metrics").text
+    for name in ("num_requests_running", "num_requests_waiting", "e2e_request_latency_seconds_bucket"):
+        assert f'earl:{name}{{' in text
+    assert 'earl:request_success_total{finished_reason="stop",model_name="tiny"}' in text
+    assert "/v1/images/edits" in httpx.get(f"{root}/openapi.json").json()["paths"]
+
+
+def test_keys():
+    with serving(keys=("first", "second")) as (_, url):
+        for key in ("first", "second"):
+            assert openai.OpenAI(base_url=url, api_key=key).models.list()
+        with pytest.raises(openai.AuthenticationError):
+            openai.OpenAI(base_url=url, api_key="third", max_retries=0).images.edit(image=png(), prompt="x")
+        with pytest.raises(openai.AuthenticationError):
+            openai.OpenAI(base_url=url, api_key="third", max_retries=0).models.list()
+
+
+def test_a_full_queue_says_when_to_come_back_and_the_client_retries():
+    session = Inverter(pause=0.05)
+    with serving(session, settings={"max_queue": 2}) as (service, url):
+        statuses = []
+
+        def edit(n):
+            answer = httpx.post(f"{url}/images/edits", data={"prompt": "x", "n": n}, files={"image": png()})
+            statuses.append((answer.status_code, answer.headers.get("retry-after")))
+
+        threads = [threading.Thread(target=edit, args=(n,)) for n in (2, 2, 1)]
+        for thread in threads:
+            thread.start()
+            time.sleep(0.1)
+        for thread in threads:
+            thread.join()
+        assert sorted(status for status, _ in statuses) == [200, 429, 429]
+        assert all(int(after) >= 1 for status, after in statuses if status == 429)
+        busy = threading.Thread(target=edit, args=(2,))
+        busy.start()
+        time.sleep(0.1)
+        answer = client(url, max_retries=2).images.edit(image=png(), prompt="x")
+        busy.join()
+        assert len(answer.data) == 1
+        answer = httpx.post(f"{url}/images/edits", data={"prompt": "x", "n": 3}, files={"image": png()})
+        assert answer.status_code == 400 and answer.json()["error"]["param"] == "n"
+
+
+def test_requests_join_those_in_progress():
+    session = Inverter(pause=0.02)
+    with serving(session) as (_, url):
+        threads = [
+            threading.Thread(target=lambda: client(url).images.edit(image=png(), prompt="x"))
+            for _ in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert session.most == 4  # as many as there is room for
+        assert session.steps < 8 * ROWS
+
+
+@pytest.mark.parametrize("stream", ["false", "true"])
+def test_work_stops_when_the_client_leaves(stream):
+    session = Inverter(pause=0.1)
+    with serving(session) as (service, url):
+        with pytest.raises(httpx.TimeoutException), httpx.Client(timeout=0.3) as leaving:
+            data = {"prompt": "x", "stream": stream}
+            with leaving.stream("POST", f"{url}/images/edits", data=data, files={"image": png()}) as answer:
+                answer.read()
+        end = time.monotonic() + 2
+        while session.running and time.monotonic() < end:
+            time.sleep(0.02)
+        assert not session.running and session.removed == 1
+        time.sleep(0.2)
+        assert service.metrics.running._value.get() == service.metrics.images_held._value.get() == 0
+        assert client(url).images.edit(image=png(), prompt="x").data
+
+
+def test_a_deadline_ends_a_request():
+    session = Inverter(pause=0.1)
+    with serving(session, settings={"deadline": 0.3}) as (_, url):
+        answer = httpx.post(f"{url}/images/edits", data={"prompt": "x"}, files={"image": png()})
+        assert answer.status_code == 504 and answer.json()["error"]["code"] == "deadline_exceeded"
+        assert session.removed == 1
+
+
+def test_an_error_in_the_stream_is_an_error_object():
+    with serving(Inverter(pause=0.1), settings={"deadline": 0.3}) as (_, url):
+        with pytest.raises(openai.APIError, match="longer than"):
+            list(client(url).images.edit(image=png(), prompt="x", stream=True))
+
+
+def test_after_a_mistake_of_ours_every_caller_is_told():
+    with serving() as (_, url):
+        answer = httpx.post(f"{url}/images/edits", data={"prompt": "crash"}, files={"image": png()})
+        assert answer.status_code == 500 and "restart" in answer.json()["error"]["message"]
+        assert httpx.get(url.removesuffix("/v1") + "/health").status_code == 500
+        answer = httpx.post(f"{url}/images/edits", data={"prompt": "x"}, files={"image": png()})
+        assert answer.status_code == 503 and answer.headers["retry-after"]
+
+
+def test_draining_finishes_what_runs_and_refuses_the_rest():
+    session = Inverter(pause=0.05)
+    with serving(session) as (service, url):
+        answers = []
+        thread = threading.Thread(
+            target=lambda: answers.append(client(url).images.edit(image=png(), prompt="x"))
+        )
+        thread.start()
+        time.sleep(0.15)
+        service.scheduler.draining = True
+        answer = httpx.post(f"{url}/images/edits", data={"prompt": "x"}, files={"image": png()})
+        assert answer.status_code == 503 and answer.json()["error"]["code"] == "unavailable"
+        assert httpx.get(url.removesuffix("/v1") + "/ready").status_code == 503
+        thread.join()
+        assert answers[0].data
+
+
+def test_best_of_gives_the_highest_scores():
+    async def judge(result):
+        return [
+            Verdict("ok", edit_success=s, over_editing=s, naturalness=s, artifacts=s)
+            for s in (float(seed) for seed in result.seeds)
+        ]
+
+    with serving(judge=judge) as (_, url):
+        answer = client(url).images.edit(
+            image=png(), prompt="x", n=2, extra_body={"best_of": 4, "seed": 3}
+        )
+        assert [(item.seed, item.score) for item in answer.data] == [(6, 6.0), (5, 5.0)]
+        with pytest.raises(openai.BadRequestError, match="best_of is 1 and n is 2"):
+            client(url).images.edit(image=png(), prompt="x", n=2, extra_body={"best_of": 1})
+
+
+def test_a_mask_of_the_sources_size_is_taken():
+    mask = Image.new("RGBA", (40, 24), (0, 0, 0, 255))
+    mask.paste((0, 0, 0, 0), (0, 0, 10, 10))
+    buffer = io.BytesIO()
+    mask.save(buffer, "PNG")
+    seen = []
+    session = Inverter()
+    inner = session.insert
+    session.insert = lambda request, seeds, on_row: (seen.append(request.mask), inner(request, seeds, on_row))[1]
+    with serving(session) as (_, url):
+        assert client(url).images.edit(image=png(), mask=buffer.getvalue(), prompt="x").data
+        assert seen[0].getpixel((5, 5)) and not seen[0].getpixel((20, 20))
+        small = io.BytesIO()
+        mask.resize((20, 12)).save(small, "PNG")
+        with pytest.raises(openai.BadRequestError, match="one size"):
+            client(url).images.edit(image=png(), mask=small.getvalue(), prompt="x")
+
+
+def test_the_body_is_json_or_a_sentence_says_so(running):
+    _, url = running
+    for body in (b"[" * 5000, b"{", b"[]", b'"x"', b"\xff\xfe", b'{"prompt": 1, "image": 2}'):
+        answer = httpx.post(
+            f"{url}/images/edits", content=body, headers={"content-type": "application/json"}
+        )
+        assert answer.status_code == 400 and json.loads(answer.text)["error"]["message"]
