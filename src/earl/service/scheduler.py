@@ -101,8 +101,8 @@ class Scheduler:
         finally:
             self._give(reservation.images)
 
-    def take(self, images: int) -> None:
-        """Hold places for more images. Raises ApiError 429 or 503."""
+    def take(self, images: int, held: int = 0) -> None:
+        """Hold places for so many images in all, `held` of them held already. Raises ApiError 429 or 503."""
         with self._lock:
             if not self.ready:
                 raise ApiError(
@@ -114,15 +114,16 @@ class Scheduler:
                     param="n",
                     code="too_many_images",
                 )
-            if self._held + images > self._settings.max_queue:
-                wait = (self._pace or 1.0) * max(1, self._held + images - self._settings.max_queue)
+            more = images - held
+            if self._held + more > self._settings.max_queue:
+                wait = (self._pace or 1.0) * (self._held + more - self._settings.max_queue)
                 raise ApiError(
                     f"the queue is full ({self._held} of {self._settings.max_queue} images); try again later",
                     429,
                     code="queue_full",
                     retry_after=min(wait, 120.0),
                 )
-            self._held += images
+            self._held += more
             self._metrics.images_held.set(self._held)
 
     def _give(self, images: int) -> None:
@@ -287,7 +288,7 @@ class Reservation:
     def take(self, images: int) -> None:
         """Hold so many places in all, at least as many as before. Raises ApiError 429 or 503."""
         if images > self.images:
-            self.scheduler.take(images - self.images)
+            self.scheduler.take(images, self.images)
             self.images = images
 
 
