@@ -71,16 +71,11 @@ class EditResult:
                 return image
         raise SequenceError(f"the model wrote no image ({self.problems[0]}); try another seed")
 
-    def only(self, index: int) -> EditResult:
-        """The result with one of its images."""
-        keep = slice(index, index + 1)
+    def keep(self, places: Sequence[int]) -> EditResult:
+        """The result with some of its images, in the order of `places`."""
+        lists = ("images", "completions", "seeds", "problems", "reasoning")
         return replace(
-            self,
-            images=self.images[keep],
-            completions=self.completions[keep],
-            seeds=self.seeds[keep],
-            problems=self.problems[keep],
-            reasoning=self.reasoning[keep],
+            self, **{name: tuple(getattr(self, name)[place] for place in places) for name in lists}
         )
 
     def attempts(self, target: Image.Image | None = None, key: str = "") -> list[Attempt]:
@@ -92,7 +87,7 @@ class EditResult:
 
 
 @dataclass(frozen=True, slots=True)
-class _Edit:
+class PreparedEdit:
     """One edit on its way through: its source resized and encoded, its prompt written."""
 
     source: Image.Image
@@ -213,19 +208,20 @@ class EditPipeline:
             raise ConfigError(f"num_images must be at least 1, got {num_images}")
         if not pairs:
             return []
-        edits = self._prepare(pairs, sampling, [range(s, s + num_images) for s in firsts], area)
+        edits = self.prepare(pairs, sampling, [range(s, s + num_images) for s in firsts], area)
         completions = self.engine.generate([edit.request for edit in edits], sampling, on_row=on_row)
-        results = self._read(edits, completions, restore_size)
+        results = self.read(edits, completions, restore_size)
         seconds = time.perf_counter() - began
         return [replace(result, seconds=seconds) for result in results]
 
-    def _prepare(
+    def prepare(
         self,
         pairs: Sequence[tuple[ImageSource, str]],
         sampling: SamplingSettings,
-        seeds: Sequence[range],
-        area: int | None,
-    ) -> list[_Edit]:
+        seeds: Sequence[Sequence[int]],
+        area: int | None = None,
+    ) -> list[PreparedEdit]:
+        """Resize and encode the sources and write the prompts; raises as `edit_many`."""
         from earl.sampling import Request
         from earl.vision import open_image, resize_to, target_size
 
@@ -237,7 +233,7 @@ class EditPipeline:
             )
         instructions = [check_instruction(instruction) for _, instruction in pairs]
         given = [open_image(image) for image, _ in pairs]
-        sizes = [target_size(*image.size, area or self.vision.area) for image in given]
+        sizes = [target_size(*image.size, area or self.vision.area, self.vision.rule) for image in given]
         sources = [resize_to(image, size) for image, size in zip(given, sizes, strict=True)]
         edits = []
         for i, codes_HW in enumerate(self.vision.encode(sources, resize=False)):
@@ -251,8 +247,21 @@ class EditPipeline:
                 draft=tuple(codes_HW.ravel().tolist()),
             )
             self._check_length(request)
-            edits.append(_Edit(sources[i], given[i].size, instructions[i], request))
+            edits.append(PreparedEdit(sources[i], given[i].size, instructions[i], request))
         return edits
+
+    def keep_outside(self, source: Image.Image, edited: Image.Image, result: EditResult) -> Image.Image:
+        """An edited image at the source's full size, with the source's own pixels where nothing changed.
+
+        Args:
+            source: RGB, as it was given.
+            edited: one of the result's images.
+            result: what it belongs to.
+        """
+        from earl.vision.compose import changed_cells, keep_outside, mask_of
+
+        (before,) = self.vision.decode(self.vision.encode([result.source], resize=False))
+        return keep_outside(source, edited, mask_of(changed_cells(before, edited)))
 
     def _check_length(self, request: Request) -> None:
         longest = max(map(len, (request.prompt, request.negative_prompt or ())))
@@ -263,9 +272,13 @@ class EditPipeline:
                 f"{self.engine.max_positions}; shorten the instruction or give a smaller area"
             )
 
-    def _read(
-        self, edits: Sequence[_Edit], completions: Sequence[Sequence[Completion]], restore_size: bool
+    def read(
+        self,
+        edits: Sequence[PreparedEdit],
+        completions: Sequence[Sequence[Completion]],
+        restore_size: bool = False,
     ) -> list[EditResult]:
+        """Read and decode the completions of prepared edits."""
         parsed = [[parse_completion(c.ids, self.tokenizer) for c in group] for group in completions]
         codes = [p.codes for group in parsed for p in group if p.codes is not None]
         decoded = iter(self.vision.decode(codes) if codes else [])
@@ -380,7 +393,7 @@ def best_of(result: EditResult, verifier: Verifier) -> tuple[EditResult, Verdict
         raise VerifierError(
             f"none of the {len(verdicts)} edits could be judged ({first.status}): {first.reason}"
         )
-    return result.only(best), verdicts[best]
+    return result.keep([best]), verdicts[best]
 
 
 def best_index(images: Sequence[Image.Image | None], verdicts: Sequence[Verdict]) -> int:

@@ -161,9 +161,7 @@ def test_json_with_data_urls(running):
 
 def test_partial_images_are_streamed(running):
     _, url = running
-    events = list(
-        client(url).images.edit(image=png(), prompt="invert", stream=True, partial_images=2)
-    )
+    events = list(client(url).images.edit(image=png(), prompt="invert", stream=True, partial_images=2))
     kinds = [event.type for event in events]
     assert kinds == ["image_edit.partial_image"] * 2 + ["image_edit.completed"]
     assert [event.partial_image_index for event in events[:2]] == [0, 1]
@@ -246,7 +244,7 @@ def test_models_health_and_metrics(running):
     assert httpx.get(f"{root}/health").status_code == httpx.get(f"{root}/ready").status_code == 200
     text = httpx.get(f"{root}/metrics").text
     for name in ("num_requests_running", "num_requests_waiting", "e2e_request_latency_seconds_bucket"):
-        assert f'earl:{name}{{' in text
+        assert f"earl:{name}{{" in text
     assert 'earl:request_success_total{finished_reason="stop",model_name="tiny"}' in text
     assert "/v1/images/edits" in httpx.get(f"{root}/openapi.json").json()["paths"]
 
@@ -368,9 +366,7 @@ def test_best_of_gives_the_highest_scores():
         ]
 
     with serving(judge=judge) as (_, url):
-        answer = client(url).images.edit(
-            image=png(), prompt="x", n=2, extra_body={"best_of": 4, "seed": 3}
-        )
+        answer = client(url).images.edit(image=png(), prompt="x", n=2, extra_body={"best_of": 4, "seed": 3})
         assert [(item.seed, item.score) for item in answer.data] == [(6, 6.0), (5, 5.0)]
         with pytest.raises(openai.BadRequestError, match="best_of is 1 and n is 2"):
             client(url).images.edit(image=png(), prompt="x", n=2, extra_body={"best_of": 1})
@@ -384,7 +380,10 @@ def test_a_mask_of_the_sources_size_is_taken():
     seen = []
     session = Inverter()
     inner = session.insert
-    session.insert = lambda request, seeds, on_row: (seen.append(request.mask), inner(request, seeds, on_row))[1]
+    session.insert = lambda request, seeds, on_row: (
+        seen.append(request.mask),
+        inner(request, seeds, on_row),
+    )[1]
     with serving(session) as (_, url):
         assert client(url).images.edit(image=png(), mask=buffer.getvalue(), prompt="x").data
         assert seen[0].getpixel((5, 5)) and not seen[0].getpixel((20, 20))
@@ -397,7 +396,5 @@ def test_a_mask_of_the_sources_size_is_taken():
 def test_the_body_is_json_or_a_sentence_says_so(running):
     _, url = running
     for body in (b"[" * 5000, b"{", b"[]", b'"x"', b"\xff\xfe", b'{"prompt": 1, "image": 2}'):
-        answer = httpx.post(
-            f"{url}/images/edits", content=body, headers={"content-type": "application/json"}
-        )
+        answer = httpx.post(f"{url}/images/edits", content=body, headers={"content-type": "application/json"})
         assert answer.status_code == 400 and json.loads(answer.text)["error"]["message"]

@@ -22,6 +22,7 @@ class Sample:
         state: the grammar's, after `ids`.
         body: place in `ids` where the rows of image codes begin, -1 while it is not known.
         rows: rows reported so far.
+        given: ids by cell that are not drawn, -1 for those that are; empty where all are drawn.
     """
 
     index: int
@@ -32,6 +33,7 @@ class Sample:
     logprobs: list[float] = field(default_factory=list)
     body: int = -1
     rows: int = 0
+    given: tuple[int, ...] = ()
 
     def append(self, token: int, logprob: float) -> None:
         """Add a sampled id; where the grammar forced it, its log-probability counts as 0.
@@ -47,11 +49,25 @@ class Sample:
             self.body = len(self.ids)
 
     def append_forced(self) -> None:
-        """Add the ids that the grammar forces from here on."""
-        while self.state.allowed[0] == "forced":
-            token = self.state.allowed[1]
-            assert token is not None
+        """Add the ids that are certain from here on: those that the grammar forces, and given ones."""
+        while True:
+            kind, token = self.state.allowed
+            if kind == "visual" and self.given:
+                token = self._given_here()
+            elif kind != "forced":
+                return
+            if token is None:
+                return
             self.append(token, 0.0)
+
+    def _given_here(self) -> int | None:
+        """The given id of the next cell, None where it is to be drawn."""
+        grid = self.state.grid
+        if self.body < 0 or grid is None or grid.height * grid.width != len(self.given):
+            return None
+        at = len(self.ids) - self.body  # of the next id in the image; its rows are one id wider
+        token = self.given[at - at // (grid.width + 1)]
+        return token if token >= 0 else None
 
     def report_rows(self) -> None:
         """Report the rows that are complete and were not reported before."""

@@ -40,6 +40,8 @@ class Request:
         draft: codes of an image that the completion's is likely to repeat in many cells, row by row, such
             as the source's. They are guesses that save steps and change no completion; an image of
             another number of cells is written without them.
+        given: codes by cell, row by row, that are not drawn but taken as they are; -1 for a cell that is
+            drawn. An image of another number of cells is drawn whole.
 
     Raises:
         SequenceError: no ids, no seeds, or a seed out of range.
@@ -52,6 +54,7 @@ class Request:
     max_text_tokens: int = MAX_TEXT_TOKENS
     negative_prompt: tuple[int, ...] | None = None
     draft: tuple[int, ...] | None = None
+    given: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.prompt:
@@ -75,6 +78,40 @@ class Request:
         if self.negative_prompt is None:
             raise ConfigError("guidance needs a prompt to lead away from; a request has no negative_prompt")
         return self.prompt, self.negative_prompt
+
+
+class EngineSession(Protocol):
+    """Requests in progress together, which join and leave at any step. Not for several threads at once."""
+
+    @property
+    def room(self) -> int:
+        """Samples that may still join."""
+        ...
+
+    def insert(
+        self,
+        request: Request,
+        sampling: SamplingSettings,
+        on_row: OnRow | None = None,
+        on_completion: OnCompletion | None = None,
+    ) -> int:
+        """Let a request join at the next step; its samples are numbered from 0.
+
+        Returns:
+            A ticket, for `remove`.
+
+        Raises:
+            SequenceError, ConfigError: as `Engine.generate`; also more samples than there is room for.
+        """
+        ...
+
+    def remove(self, ticket: int) -> None:
+        """Drop a request; nothing for one that is through."""
+        ...
+
+    def step(self) -> bool:
+        """Take one step for all. Returns whether any request is left."""
+        ...
 
 
 class Engine(Protocol):
@@ -113,4 +150,8 @@ class Engine(Protocol):
             ConfigError: guidance that this engine or a request cannot have.
             EngineError: an engine outside our own failed.
         """
+        ...
+
+    def open_session(self) -> EngineSession:
+        """Sampling that requests join and leave at any step, on the weights as they are now."""
         ...

@@ -155,9 +155,7 @@ def _check_fields(values: Mapping[str, Any]) -> EditFields:
     try:
         return EditFields.model_validate(dict(values))
     except ValidationError as error:
-        first = min(
-            error.errors(include_url=False), key=lambda problem: problem["type"] != "extra_forbidden"
-        )
+        first = min(error.errors(include_url=False), key=lambda problem: problem["type"] != "extra_forbidden")
         name = ".".join(str(part) for part in first["loc"])[:80]
         if first["type"] == "extra_forbidden":
             known = ", ".join(sorted(EditFields.model_fields))

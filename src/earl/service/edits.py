@@ -143,7 +143,9 @@ class EditService:
             self._check_model(raw.fields.model)
             if raw.fields.best_of is not None and self.judge is None:
                 raise ApiError(
-                    "best_of needs a verifier; start the service with one", param="best_of", code="unsupported"
+                    "best_of needs a verifier; start the service with one",
+                    param="best_of",
+                    code="unsupported",
                 )
             places.take(raw.fields.best_of or raw.fields.n)
             edit = await asyncio.to_thread(decode, raw, self.settings)
@@ -174,7 +176,9 @@ class EditService:
 class _Answer:
     """What a request is answered with."""
 
-    def __init__(self, service: EditService, edit: EditRequest, job: Job, size: tuple[int, int] | None) -> None:
+    def __init__(
+        self, service: EditService, edit: EditRequest, job: Job, size: tuple[int, int] | None
+    ) -> None:
         self.service, self.edit, self.job, self.size = service, edit, job, size
 
     async def whole(self) -> dict[str, Any]:
@@ -255,7 +259,8 @@ class _Answer:
 
     def _common(self, result: EditResult) -> dict[str, Any]:
         first = next(image for image in result.images if image is not None)
-        size = self.size or self.edit.image.size if self.edit.fields.keep_outside else self.size or first.size
+        full = self.edit.fields.keep_outside or self.edit.mask is not None  # at the source's own size
+        size = self.size or (self.edit.image.size if full else first.size)
         sampled = sum(len(completion.ids) for completion in result.completions)
         text, image = self.service.session.prompt_lengths(result)
         return {

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from earl.pipeline import EditResult
+from earl.config import SamplingSettings
+from earl.pipeline import EditPipeline, EditResult, PreparedEdit
+from earl.records import Completion
+from earl.sequence import write_image
 from earl.service.edit_request import EditRequest
+from earl.vision import target_size
+from earl.vision.compose import cells_inside, keep_outside
+from earl.vision.images import CELL, grid_of
 
 OnRow = Callable[[int, int, Callable[[], Image.Image]], None]
 """Called with (image, rows sampled so far, a function that shows it) as rows are done."""
@@ -50,3 +59,99 @@ class Session(Protocol):
     def prompt_lengths(self, result: EditResult) -> tuple[int, int]:
         """Ids of text and of the image in a result's prompt."""
         ...
+
+
+class PipelineSession:
+    """A session on an editing pipeline.
+
+    Args:
+        pipeline: models and engine. In float32 on a CPU an image does not depend on who else asks.
+    """
+
+    def __init__(self, pipeline: EditPipeline) -> None:
+        self.pipeline = pipeline
+        self._engine = pipeline.engine.open_session()
+        self._edits: dict[int, PreparedEdit] = {}
+        self._completions: dict[int, dict[int, Completion]] = {}
+
+    def insert(self, request: EditRequest, seeds: tuple[int, ...], on_row: OnRow) -> int:
+        """Encode the source, write the prompt, and let the edit join at the next step."""
+        fields, vision = request.fields, self.pipeline.vision
+        sampling = SamplingSettings(
+            temperature=fields.temperature,
+            top_k=fields.top_k,
+            top_p=fields.top_p,
+            guidance=fields.guidance,
+            reasoning=fields.reasoning,
+        )
+        (edit,) = self.pipeline.prepare([(request.image, fields.prompt)], sampling, [seeds])
+        grid, draft = edit.request.grid, edit.request.draft
+        assert grid is not None and draft is not None
+        source_HW = np.array(draft, np.int32).reshape(grid.height, grid.width)
+        if request.mask is not None:
+            inside_HW = cells_inside(request.mask, grid.height, grid.width)
+            given = tuple(np.where(inside_HW, -1, source_HW).ravel().tolist())
+            edit = replace(edit, request=replace(edit.request, given=given))
+        drawn = [source_HW.copy() for _ in seeds]
+
+        def row_done(index: int, row: int, codes: NDArray[np.int32]) -> None:
+            if codes.shape == drawn[index][row].shape:
+                drawn[index][row] = codes
+                on_row(index, row + 1, lambda: vision.decode([drawn[index]])[0])
+
+        done: dict[int, Completion] = {}
+        ticket = self._engine.insert(edit.request, sampling, row_done, done.__setitem__)
+        self._edits[ticket], self._completions[ticket] = edit, done
+        return ticket
+
+    def remove(self, ticket: int) -> None:
+        """Drop an edit; its work ends with this call."""
+        self._engine.remove(ticket)
+        del self._edits[ticket], self._completions[ticket]
+
+    def step(self) -> list[tuple[int, EditResult]]:
+        """Take one step for all edits; returns those that are through."""
+        self._engine.step()
+        through = []
+        for ticket, done in list(self._completions.items()):
+            edit = self._edits[ticket]
+            if len(done) == len(edit.request.seeds):
+                completions = [done[index] for index in range(len(done))]
+                (result,) = self.pipeline.read([edit], [completions])
+                through.append((ticket, result))
+                del self._edits[ticket], self._completions[ticket]
+        return through
+
+    def has_room(self, request: EditRequest) -> bool:
+        """Whether its images can join now; with guidance each counts twice."""
+        return self._engine.room >= request.draws * (2 if request.fields.guidance != 1 else 1)
+
+    def rows_of(self, ticket: int) -> int:
+        """Rows of codes of an edit's images."""
+        edit = self._edits.get(ticket)
+        return edit.request.grid.height if edit is not None and edit.request.grid is not None else 0
+
+    def size_of(self, image: Image.Image) -> tuple[int, int]:
+        """Width and height of the images that the model gives for a source."""
+        vision = self.pipeline.vision
+        grid = grid_of(target_size(*image.size, vision.area, vision.rule))
+        return grid.width * CELL, grid.height * CELL
+
+    def finish(
+        self, image: Image.Image, result: EditResult, request: EditRequest, size: tuple[int, int] | None
+    ) -> Image.Image:
+        """An image as the caller gets it: scaled, and with the source's pixels outside what changed."""
+        if request.mask is not None:
+            image = keep_outside(request.image, image, request.mask)
+        elif request.fields.keep_outside:
+            image = self.pipeline.keep_outside(request.image, image, result)
+        if size is None or size == image.size:
+            return image
+        return image.resize(size, Image.Resampling.LANCZOS)
+
+    def prompt_lengths(self, result: EditResult) -> tuple[int, int]:
+        """Ids of text and of the image in a result's prompt; BOS counts as text."""
+        grid = grid_of(result.source.size)
+        tokenizer = self.pipeline.tokenizer
+        image = len(write_image(np.zeros((grid.height, grid.width), np.int64), tokenizer))
+        return 1 + len(tokenizer.encode(result.instruction)), image

@@ -8,9 +8,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
-from torch import Tensor
 
 from earl.config import SamplingSettings
 from earl.sampling.native.decoder import Decoder
@@ -22,6 +22,10 @@ from earl.sequence import Grammar
 
 _FIRST_CAPACITY = 256  # ids set aside per sample while its grid is not known
 _PADDED_GUESSES = 32  # a drawn id, guesses and ends of rows of one sample, in a step of fixed shape
+
+
+Place: TypeAlias = tuple[int, NativeSample, int]
+"""(slot, its sample, fed ids behind the last real one): where an id is drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ class BatchOptions:
 
 
 class Batch:
-    """Samples in progress together. `run` completes them all."""
+    """Samples in progress together; `step` takes them all one step further."""
 
     def __init__(self, decoder: Decoder, units: Sequence[Unit], options: BatchOptions) -> None:
         self.decoder, self.options = decoder, options
@@ -91,26 +95,31 @@ class Batch:
         self.hidden_MC = hidden_PC.repeat_interleave(self.group, dim=0)
         self.rows = list(range(len(self.hidden_MC)))  # by slot, that of the hidden state to draw from
 
-    def run(self) -> int:
-        """Complete all samples. Returns the number of steps."""
-        for step in itertools.count():
-            self._draw()
-            alive = [sample is not None and not sample.ended for sample in self.samples]
-            if not any(alive):
-                return step
-            self._drop_finished_prompts(alive)
-            self._guess(sum(alive))
-            self._feed()
-        raise AssertionError("a batch ends with its last sample")
+    def step(self) -> bool:
+        """Draw the next ids of all samples and feed them. Returns whether any sample is left."""
+        self._draw()
+        alive = [sample is not None and not sample.ended for sample in self.samples]
+        if not any(alive):
+            return False
+        self._drop_finished_prompts(alive)
+        self._guess(sum(alive))
+        self._feed()
+        return True
 
     def _begin(self, unit: Unit, place: int) -> NativeSample:
+        # Guesses would be fed in places that given ids take.
+        given = tuple(self.first_visual + code if code >= 0 else -1 for code in unit.request.given or ())
         sample = NativeSample(
             unit.first + place,
             unit.seeds[place],
             unit.grammar.start(),
             self.options.on_row,
+            unit=unit,
+            sampling=self.options.sampling,
+            finish=self.options.finish,
             prompt_length=max(map(len, unit.prompts)),
-            draft=tuple(self.first_visual + code for code in unit.request.draft or ()),
+            draft=() if given else tuple(self.first_visual + code for code in unit.request.draft or ()),
+            given=given,
         )
         sample.append_forced()
         sample.fed = len(sample.ids)
@@ -153,8 +162,7 @@ class Batch:
             if not rows:
                 continue
             places = [(slot, sample, place) for slot, sample in rows for place in sample.places]
-            guided = kind == "visual" and self.twins == 2
-            drawn = zip(*self._draw_at(places, *self.columns[kind], guided), strict=True)
+            drawn = iter(self._draw_at(places, kind))
             for _, sample in rows:
                 self._take(sample, list(itertools.islice(drawn, len(sample.places))))
 
@@ -170,10 +178,23 @@ class Batch:
             right += 1
         sample.settle(right, self.options.step_tokens)
 
-    def _draw_at(
-        self, places: list[tuple[int, NativeSample, int]], columns: Tensor, first_id: int, guided: bool
-    ) -> tuple[list[int], list[float]]:
-        """Draw ids and their log-probabilities at (slot, its sample, place)."""
+    def _draw_at(self, places: list[Place], kind: str) -> list[tuple[int, float]]:
+        """Draw ids and their log-probabilities; what is drawn in the same way goes together."""
+        ways = {id(sample.sampling): sample.sampling for _, sample, _ in places}
+        if len(ways) == 1:
+            return self._draw_alike(places, kind, places[0][1].sampling)
+        drawn: dict[int, tuple[int, float]] = {}
+        for sampling in ways.values():
+            chosen = [at for at, (_, sample, _) in enumerate(places) if sample.sampling is sampling]
+            alike = self._draw_alike([places[at] for at in chosen], kind, sampling)
+            drawn.update(zip(chosen, alike, strict=True))
+        return [drawn[at] for at in range(len(places))]
+
+    def _draw_alike(
+        self, places: list[Place], kind: str, sampling: SamplingSettings
+    ) -> list[tuple[int, float]]:
+        columns, first_id = self.columns[kind]
+        guided = kind == "visual" and self.twins == 2
         hidden = self.hidden_MC
         rows = [self.rows[slot] + place for slot, _, place in places]
         if guided:
@@ -184,10 +205,9 @@ class Batch:
         keys = stream_keys([sample.seed for _, sample, _ in places], positions)
         logits = (hidden.to(columns.device, columns.dtype) @ columns.T).float()
         if guided:
-            asked, negative = logits.chunk(2)
-            logits = guide(asked, negative, self.options.sampling.guidance)
-        ids, logprobs = draw(logits, keys.to(logits.device), self.options.sampling, first_id)
-        return ids.tolist(), logprobs.tolist()
+            logits = guide(*logits.chunk(2), sampling.guidance)
+        ids, logprobs = draw(logits, keys.to(logits.device), sampling, first_id)
+        return list(zip(ids.tolist(), logprobs.tolist(), strict=True))
 
     def _write(self, sample: NativeSample, token: int, logprob: float) -> None:
         sample.append(token, logprob)
@@ -196,7 +216,7 @@ class Batch:
         too_long = sample.prompt_length + len(sample.ids) >= self.options.max_positions
         if sample.state.done or too_long:
             sample.ended = True
-            self.options.finish(sample.index, sample.completion())
+            sample.finish(sample.index, sample.completion())
 
     def _drop_finished_prompts(self, alive: list[bool]) -> None:
         """Where a quarter of the prompts are through, carry on with the rest alone."""
@@ -208,3 +228,41 @@ class Batch:
         self.samples = [self.samples[slot] for at in left for slot in groups[at]]
         self.opened = [self.opened[at] for at in left]
         self.slots.keep([at + twin * count for twin in range(self.twins) for at in left])
+
+    def drop(self, unit: Unit) -> None:
+        """End a unit's samples where they are; nobody is told."""
+        for sample in self.samples:
+            if sample is not None and sample.unit is unit:
+                sample.ended = True
+
+    def ungroup(self) -> None:
+        """Give each sample a prompt of its own, so that batches of any group sizes can be merged."""
+        real = [slot for slot, sample in enumerate(self.samples) if sample is not None]
+        slots = [slot + twin * len(self.samples) for twin in range(self.twins) for slot in real]
+        self.opened = [self.opened[slot // self.group] for slot in real]
+        self.rows = [self.rows[slot] for slot in slots]
+        self.samples = [self.samples[slot] for slot in real]
+        self.slots.ungroup(slots)
+        self.group = 1
+
+    def merge(self, other: Batch) -> None:
+        """Take over the samples of another batch, with or without guidance as this one; both ungrouped."""
+        mine, theirs = len(self.samples), len(other.samples)
+        offset = len(self.hidden_MC)
+        rows = [self.rows, [row + offset for row in other.rows]]
+        self.rows = [
+            row
+            for twin in range(self.twins)
+            for part, count in zip(rows, (mine, theirs), strict=True)
+            for row in part[twin * count : (twin + 1) * count]
+        ]
+        self.hidden_MC = torch.cat([self.hidden_MC, other.hidden_MC])
+        order = [
+            start + twin * count + slot
+            for twin in range(self.twins)
+            for start, count in ((0, mine), (mine * self.twins, theirs))
+            for slot in range(count)
+        ]
+        self.slots.merge(other.slots, order)
+        self.samples += other.samples
+        self.opened += other.opened

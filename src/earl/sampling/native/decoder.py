@@ -152,6 +152,19 @@ class PromptCache:
             self.lengths[prompts],
         )
 
+    def merge(self, other: PromptCache) -> PromptCache:
+        """These prompts and then the other's, padded to the longest."""
+        longest = max(self.values[0].shape[1], other.values[0].shape[1])
+        keys = [[F.pad(t, (0, longest - t.shape[2])) for t in cache.keys] for cache in (self, other)]
+        values = [
+            [F.pad(t, (0, 0, 0, longest - t.shape[1])) for t in cache.values] for cache in (self, other)
+        ]
+        return PromptCache(
+            [torch.cat(pair) for pair in zip(*keys, strict=True)],
+            [torch.cat(pair) for pair in zip(*values, strict=True)],
+            torch.cat([self.lengths, other.lengths]),
+        )
+
 
 def keep_units(tensor: Tensor, units: Tensor, each: int) -> Tensor:
     """Some of the units along the first axis, where each unit has `each` entries."""

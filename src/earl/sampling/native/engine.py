@@ -30,6 +30,7 @@ from earl.records import Completion
 from earl.sampling.completions import by_request, check_vocabulary, checked_grammar
 from earl.sampling.native.batch import Batch, BatchOptions, Unit
 from earl.sampling.native.decoder import Decoder
+from earl.sampling.native.session import NativeSession
 from earl.sampling.native.weights import on_cpu
 from earl.sampling.protocol import OnCompletion, OnRow, Request
 from earl.sequence import TextTokenizer
@@ -107,10 +108,7 @@ class NativeEngine:
         """
         sampling = sampling or SamplingSettings()
         units = self._units(requests, sampling.guided)
-        if self._decoder is None:
-            self._decoder = Decoder(self.policy, self.dtype)
-        elif not self.frozen:
-            self._decoder.refresh()
+        decoder = self.current_decoder()
         finished: dict[int, Completion] = {}
 
         def finish(index: int, completion: Completion) -> None:
@@ -120,8 +118,22 @@ class NativeEngine:
 
         options = BatchOptions(sampling, self.max_positions, self.padded, self.step_tokens, on_row, finish)
         for units_of_batch in self._batches(units):
-            self.steps += Batch(self._decoder, units_of_batch, options).run()
+            batch = Batch(decoder, units_of_batch, options)
+            while batch.step():
+                self.steps += 1
         return by_request(requests, finished)
+
+    def open_session(self) -> NativeSession:
+        """Sampling that requests join and leave at any step; the weights are those of now."""
+        return NativeSession(self)
+
+    def current_decoder(self) -> Decoder:
+        """What computes, on the policy's current weights."""
+        if self._decoder is None:
+            self._decoder = Decoder(self.policy, self.dtype)
+        elif not self.frozen:
+            self._decoder.refresh()
+        return self._decoder
 
     def _units(self, requests: Sequence[Request], guided: bool) -> list[Unit]:
         if guided and self.max_batch < 2:

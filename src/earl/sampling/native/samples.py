@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from earl.config import SamplingSettings
 from earl.sampling.completions import Sample
+from earl.sampling.protocol import OnCompletion
 
 _FIRST_GUESSES = 4
 
@@ -14,6 +16,9 @@ class NativeSample(Sample):
     """One completion in progress.
 
     Attributes:
+        unit: what it belongs to.
+        sampling: how its ids are drawn.
+        finish: called with (index, completion) when it ends.
         prompt_length: of its prompt, or of the longer one with guidance.
         fed: ids of it that are cached.
         draft: ids that its cells are likely to have.
@@ -22,6 +27,9 @@ class NativeSample(Sample):
         places: where this step draws, counted in fed ids behind the last real one.
     """
 
+    unit: object = field(kw_only=True)
+    sampling: SamplingSettings = field(kw_only=True)
+    finish: OnCompletion = field(kw_only=True)
     prompt_length: int = 0
     fed: int = 0
     draft: tuple[int, ...] = ()

@@ -67,8 +67,10 @@ class Slots:
         return self.capacity - self.longest_padded
 
     def grow(self, room: int) -> None:
-        """Make room for longer completions, keeping what is there."""
+        """Make room for completions of so many ids, keeping what is there."""
         self._recorded.clear()
+        if room == self.room:
+            return
         capacity = room + self.longest_padded
         more = capacity - self.capacity
         self.keys = [F.pad(t, (0, more)) for t in self.keys]
@@ -84,6 +86,35 @@ class Slots:
         self.keys = [keep_units(t, chosen, each) for t in self.keys]
         self.values = [keep_units(t, chosen, each) for t in self.values]
         self.prompts = self.prompts.keep(chosen, self.decoder.kv_heads)
+
+    def ungroup(self, slots: list[int]) -> None:
+        """Keep some slots, each with a copy of its prompt's keys and values."""
+        self._recorded.clear()
+        chosen = torch.tensor(slots, device=self.decoder.device)
+        K = self.decoder.kv_heads
+        self.keys = [keep_units(t, chosen, K) for t in self.keys]
+        self.values = [keep_units(t, chosen, K) for t in self.values]
+        owners = torch.div(chosen, self.group, rounding_mode="floor")
+        self.prompts = self.prompts.keep(owners, K)
+        self.group = 1
+
+    def merge(self, other: Slots, order: list[int]) -> None:
+        """Take over another's slots; both have one slot a prompt.
+
+        Args:
+            order: of the slots afterwards, as indices into this one's followed by the other's.
+        """
+        room, longest_padded = max(self.room, other.room), max(self.longest_padded, other.longest_padded)
+        for slots in (self, other):
+            slots.longest_padded = longest_padded
+            slots.grow(room)
+        self.prompts = self.prompts.merge(other.prompts)
+        self.keys = [torch.cat(pair) for pair in zip(self.keys, other.keys, strict=True)]
+        self.values = [torch.cat(pair) for pair in zip(self.values, other.values, strict=True)]
+        self.keep(order)
+        self.longest = self.prompts.values[0].shape[1]
+        self.rope = self.decoder.rope_table(self.longest + self.capacity)
+        self._even = bool((self.prompts.lengths == self.longest).all())
 
     @torch.inference_mode()
     def feed(self, tokens: Sequence[Sequence[int]], starts: Sequence[int]) -> tuple[Tensor, list[int]]:

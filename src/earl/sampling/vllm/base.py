@@ -11,8 +11,9 @@ from typing import Any
 from earl.config import SamplingSettings
 from earl.errors import ConfigError, EngineError, SequenceError
 from earl.records import Completion
+from earl.sampling.closed_session import ClosedSession
 from earl.sampling.completions import Sample, by_request, check_vocabulary, checked_grammar
-from earl.sampling.protocol import OnCompletion, OnRow, Request
+from earl.sampling.protocol import EngineSession, OnCompletion, OnRow, Request
 from earl.sampling.vllm.arguments import GrammarArguments
 from earl.sequence import TextTokenizer
 
@@ -68,6 +69,10 @@ class VllmBase(ABC):
         check_vocabulary(config.vocab_size, tokenizer)
         self.tokenizer, self.max_batch = tokenizer, max_batch
         self.max_positions = int(config.max_position_embeddings)
+
+    def open_session(self) -> EngineSession:
+        """What waits is completed together, in one step."""
+        return ClosedSession(self, self.max_batch)
 
     @abstractmethod
     def refresh(self) -> None:

@@ -1,0 +1,111 @@
+"""The edit service on the shipped model: what it answers is what the pipeline makes."""
+
+from __future__ import annotations
+
+import base64
+import io
+import threading
+
+import numpy as np
+import openai
+import pytest
+from PIL import Image
+
+from earl.config import ModelSettings
+from earl.pipeline import build_pipeline
+from earl.service.edits import EditService
+from earl.service.http import served
+from earl.service.session import PipelineSession
+from earl.world import render, sample_task
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    return build_pipeline(ModelSettings(device="cpu", dtype="float32"))
+
+
+@pytest.fixture(scope="module")
+def url(pipeline):
+    service = EditService(PipelineSession(pipeline), "world")
+    with served(service.app()) as url:
+        yield url
+    service.scheduler.stop()
+
+
+def opened(item):
+    return Image.open(io.BytesIO(base64.b64decode(item.b64_json)))
+
+
+def png(image):
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def task(seed):
+    drawn = sample_task(seed, "test")
+    return Image.fromarray(render(drawn.source, 64)), drawn.instruction
+
+
+def test_edits_asked_for_together_are_those_of_the_pipeline(url, pipeline):
+    client = openai.OpenAI(base_url=url, api_key="x", max_retries=0)
+    answers = {}
+
+    def ask(seed):
+        image, instruction = task(seed)
+        answers[seed] = client.images.edit(
+            image=png(image), prompt=instruction, n=1 + seed % 2, extra_body={"seed": seed}
+        )
+
+    threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for seed in range(6):
+        image, instruction = task(seed)
+        expected = pipeline(image, instruction, seed=seed, num_images=1 + seed % 2)
+        assert len(answers[seed].data) == len(expected.images)
+        for item, wanted in zip(answers[seed].data, expected.images, strict=True):
+            np.testing.assert_array_equal(np.asarray(opened(item)), np.asarray(wanted))
+
+
+def test_partial_images_are_rows_over_the_source(url):
+    client = openai.OpenAI(base_url=url, api_key="x", max_retries=0)
+    image, _ = task(0)
+    events = list(
+        client.images.edit(image=png(image), prompt="make it a pencil drawing", stream=True, partial_images=3)
+    )
+    assert [event.rows for event in events[:-1]] == [2, 4, 6]
+    assert all(opened(event).size == (64, 64) for event in events)
+
+
+def test_a_mask_and_keep_outside_leave_the_rest_alone(url):
+    client = openai.OpenAI(base_url=url, api_key="x", max_retries=0)
+    image, _ = task(0)
+    large = image.resize((320, 320), Image.Resampling.BICUBIC)
+    mask = Image.new("RGBA", large.size, (0, 0, 0, 255))
+    mask.paste((0, 0, 0, 0), (0, 160, 160, 320))
+    answer = client.images.edit(image=png(large), mask=png(mask), prompt="add a red cube")
+    made, given = np.asarray(opened(answer.data[0])), np.asarray(large)
+    assert made.shape == given.shape and answer.size == "320x320"
+    np.testing.assert_array_equal(made[:80], given[:80])
+    np.testing.assert_array_equal(made[:, 240:], given[:, 240:])
+    answer = client.images.edit(
+        image=png(large), prompt="add a red cube", extra_body={"keep_outside": True, "seed": 4}
+    )
+    made = np.asarray(opened(answer.data[0]))
+    assert made.shape == given.shape
+    assert (made == given).all(-1).mean() > 0.3
+
+
+def test_sizes_are_the_sources_or_the_models(url):
+    client = openai.OpenAI(base_url=url, api_key="x", max_retries=0)
+    image, _ = task(0)
+    wide = png(image.resize((100, 80)))
+    assert client.images.edit(image=wide, prompt="make it night").size == "72x56"
+    for size in ("100x80", "72x56", "auto"):
+        answer = client.images.edit(image=wide, prompt="make it night", size=size)
+        assert f"{opened(answer.data[0]).width}x{opened(answer.data[0]).height}" == answer.size
+    with pytest.raises(openai.BadRequestError, match="100x80 or 72x56"):
+        client.images.edit(image=wide, prompt="make it night", size="512x512")
