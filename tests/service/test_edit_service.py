@@ -261,7 +261,7 @@ def test_keys():
 
 def test_a_full_queue_says_when_to_come_back_and_the_client_retries():
     session = Inverter(pause=0.05)
-    with serving(session, settings={"max_queue": 2}) as (service, url):
+    with serving(session, settings={"max_queue": 2}) as (_, url):
         statuses = []
 
         def edit(n):
@@ -327,9 +327,11 @@ def test_a_deadline_ends_a_request():
 
 
 def test_an_error_in_the_stream_is_an_error_object():
-    with serving(Inverter(pause=0.1), settings={"deadline": 0.3}) as (_, url):
-        with pytest.raises(openai.APIError, match="longer than"):
-            list(client(url).images.edit(image=png(), prompt="x", stream=True))
+    with (
+        serving(Inverter(pause=0.1), settings={"deadline": 0.3}) as (_, url),
+        pytest.raises(openai.APIError, match="longer than"),
+    ):
+        list(client(url).images.edit(image=png(), prompt="x", stream=True))
 
 
 def test_after_a_mistake_of_ours_every_caller_is_told():

@@ -280,8 +280,8 @@ def _open_mask(data: bytes | None, image: Image.Image, settings: ServiceSettings
         )
     if alpha.size != image.size:
         raise ApiError(
-            f"mask has {alpha.width}x{alpha.height} pixels, image {image.width}x{image.height}; give them one "
-            "size",
+            f"mask has {alpha.width}x{alpha.height} pixels, image {image.width}x{image.height}; give them "
+            "one size",
             param="mask",
             code="invalid_mask",
         )

@@ -247,9 +247,10 @@ class Scheduler:
         fields = job.request.fields
         height = self._session.rows_of(job.ticket) if job.ticket is not None else 0
         wanted = fields.partial_images if fields.stream else 0
-        if wanted and height and rows * (wanted + 1) // height > (rows - 1) * (wanted + 1) // height:
-            if rows < height:
-                job.post(job.partials.put_nowait, Partial(index, rows, show()))
+        if not wanted or rows >= height:
+            return
+        if rows * (wanted + 1) // height > (rows - 1) * (wanted + 1) // height:
+            job.post(job.partials.put_nowait, Partial(index, rows, show()))
 
     def _finish(self, job: Job, result: EditResult) -> None:
         now = time.monotonic()

@@ -51,7 +51,8 @@ def changed_cells(before: Image.Image, after: Image.Image, threshold: float = TH
     changed = difference_RK > threshold
     lone = changed & (_neighbours(changed) == 0)
     changed &= ~lone | (difference_RK > _STRONG * threshold)
-    return changed | (_neighbours(changed) > 0)
+    grown: NDArray[np.bool_] = changed | (_neighbours(changed) > 0)
+    return grown
 
 
 def keep_outside(source: Image.Image, edited: Image.Image, inside: Image.Image) -> Image.Image:
@@ -84,7 +85,8 @@ def cells_inside(mask: Image.Image, rows: int, columns: int) -> NDArray[np.bool_
         mask: mode L or 1, of any size, white where the edit may change the image.
     """
     scaled = mask.convert("L").resize((columns * CELL, rows * CELL), Image.Resampling.BOX)
-    return np.asarray(scaled).reshape(rows, CELL, columns, CELL).max(axis=(1, 3)) > 0
+    touched: NDArray[np.bool_] = np.asarray(scaled).reshape(rows, CELL, columns, CELL).max(axis=(1, 3)) > 0
+    return touched
 
 
 def _neighbours(cells: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -97,4 +99,5 @@ def _neighbours(cells: NDArray[np.bool_]) -> NDArray[np.int64]:
         for across in (-1, 0, 1)
         if down or across
     ]
-    return np.sum(around, axis=0)
+    count: NDArray[np.int64] = np.sum(around, axis=0)
+    return count

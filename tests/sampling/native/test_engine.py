@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from plain_engine import complete
 
 from earl.config import SamplingSettings
-from earl.errors import ConfigError, SequenceError
+from earl.errors import ConfigError, ModelFormatError, SequenceError
 from earl.policy import add_lora, create_policy, token_logprobs
 from earl.records import Grid
 from earl.sampling import Request
@@ -212,7 +212,7 @@ def test_mistakes_are_said(policy, tokenizer, prompt_of):
     for wrong in ({"temperature": 0.0}, {"top_k": -1}, {"top_p": 0.0}, {"temperature": float("nan")}):
         with pytest.raises(ConfigError):
             SamplingSettings(**wrong)
-    with pytest.raises(SequenceError, match="not of one model"):
+    with pytest.raises(ModelFormatError, match="not of one model"):
         NativeEngine(create_policy("tiny", type(tokenizer.vocabulary).compact(100, 8), 0), tokenizer)
 
 

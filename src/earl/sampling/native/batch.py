@@ -205,7 +205,8 @@ class Batch:
         keys = stream_keys([sample.seed for _, sample, _ in places], positions)
         logits = (hidden.to(columns.device, columns.dtype) @ columns.T).float()
         if guided:
-            logits = guide(*logits.chunk(2), sampling.guidance)
+            with_R, without_R = logits.chunk(2)
+            logits = guide(with_R, without_R, sampling.guidance)
         ids, logprobs = draw(logits, keys.to(logits.device), sampling, first_id)
         return list(zip(ids.tolist(), logprobs.tolist(), strict=True))
 
