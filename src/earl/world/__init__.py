@@ -20,7 +20,6 @@ if TYPE_CHECKING:
         WorldTask,
         all_texts,
         caption,
-        identity_task,
         sample_group,
         sample_task,
     )
@@ -40,7 +39,6 @@ _HOMES = {
     "WorldTask": "tasks",
     "all_texts": "tasks",
     "caption": "tasks",
-    "identity_task": "tasks",
     "sample_group": "tasks",
     "sample_task": "tasks",
 }
@@ -55,7 +53,6 @@ __all__ = [
     "all_texts",
     "caption",
     "held_out",
-    "identity_task",
     "parse",
     "phrase",
     "questions",

@@ -7,27 +7,28 @@ from dataclasses import replace
 import numpy as np
 
 from earl.world.language import Ref, Request
-from earl.world.proposals import Proposal, covered, free_after, pick, relocated, unique
+from earl.world.proposals import Proposal, covered, free_after, pick, relocated, swapped, unique
 from earl.world.sampling import Kinds, choose
 from earl.world.scene import COLUMNS, OPENING, TOPPLING, Scene
 
 
 def topple(scene: Scene, rng: np.random.Generator, kinds: Kinds) -> Proposal | None:
     """A cylinder or cone falls over."""
-    old = pick(scene, rng, lambda o: o.shape in TOPPLING and o.pose == "upright" and o.level == 0)
-    if old is None or covered(scene, old):
-        return None
-    new = replace(old, pose="toppled")
-    return Proposal(Request("topple", ref=Ref.of(old)), scene.swapped_for(old, new), (old,), (new,))
+    return _posed("topple", "toppled", TOPPLING, scene, rng)
 
 
 def open_lid(scene: Scene, rng: np.random.Generator, kinds: Kinds) -> Proposal | None:
     """A chest opens."""
-    old = pick(scene, rng, lambda o: o.shape in OPENING and o.pose == "upright" and o.level == 0)
+    return _posed("open", "open", OPENING, scene, rng)
+
+
+def _posed(
+    op: str, pose: str, shapes: frozenset[str], scene: Scene, rng: np.random.Generator
+) -> Proposal | None:
+    old = pick(scene, rng, lambda o: o.shape in shapes and o.pose == "upright" and o.level == 0)
     if old is None or covered(scene, old):
         return None
-    new = replace(old, pose="open")
-    return Proposal(Request("open", ref=Ref.of(old)), scene.swapped_for(old, new), (old,), (new,))
+    return swapped(Request(op, ref=Ref.of(old)), scene, old, replace(old, pose=pose))
 
 
 def roll(scene: Scene, rng: np.random.Generator, kinds: Kinds) -> Proposal | None:
@@ -41,8 +42,7 @@ def roll(scene: Scene, rng: np.random.Generator, kinds: Kinds) -> Proposal | Non
     if not options:
         return None
     old, side, step = choose(rng, options)
-    target, new = relocated(scene, old, old.row, old.column + step)
-    return Proposal(Request("roll", ref=Ref.of(old), side=side), target, (old,), (new,))
+    return relocated(Request("roll", ref=Ref.of(old), side=side), scene, old, old.row, old.column + step)
 
 
 def gather(scene: Scene, rng: np.random.Generator, kinds: Kinds) -> Proposal | None:

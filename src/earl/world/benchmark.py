@@ -1,7 +1,7 @@
 """The world benchmark: unseen scenes, one edit each, judged by what is seen in the pixels.
 
 The model sees the rendered source and the instruction; the scene verifier sees the source, the
-instruction and the edited picture. Tasks are drawn from a split that training never touches.
+instruction and the edited image. Tasks are drawn from a split that training never touches.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class WorldBenchmark:
         resolution: side of the images in px; the model's own when None.
         temperature, top_k, top_p, greedy, guidance, negative_instruction: of `SamplingSettings`.
         wordings: how the tasks are asked for, see `earl.world.wordings`.
-        batch: edits made together; changes the speed, never the pictures.
+        batch: edits made together; changes the speed, never the images.
     """
 
     num: int = 500

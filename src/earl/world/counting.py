@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from earl.world.language import Ref, Request
-from earl.world.proposals import Proposal, covered, first_free, keys_of
+from earl.world.proposals import Proposal, covered, first_free, keys_of, put, taken
 from earl.world.sampling import Kinds, choose
 from earl.world.scene import Scene, SceneObject
 
@@ -16,27 +16,24 @@ def count(scene: Scene, rng: np.random.Generator, kinds: Kinds) -> Proposal | No
 
 
 def _exactly(scene: Scene, rng: np.random.Generator, kinds: Kinds) -> Proposal | None:
-    seed = choose(rng, scene.objects)
-    same = [o for o in scene.objects if (o.shape, o.color) == (seed.shape, seed.color)]
+    chosen = choose(rng, scene.objects)
+    same = [o for o in scene.objects if (o.shape, o.color) == (chosen.shape, chosen.color)]
     free = len(list(scene.free_places()))
     options = [n for n in (1, 2, 3) if n != len(same) and n - len(same) <= min(free, 5 - len(scene.objects))]
     if not options or any(covered(scene, o) or o.level for o in same):
         return None
-    number = int(choose(rng, options))
-    target = scene
-    after: list[SceneObject] = []
-    before: list[SceneObject] = []
-    model = same[0]
+    number, target, model = int(choose(rng, options)), scene, same[0]
+    added: list[SceneObject] = []
     for _ in range(number - len(same)):
         row, column = first_free(target) or (0, 0)
-        new = model.moved(column, row)
-        target, after = target.with_object(new), [*after, new]
-    for old in sorted(same, key=lambda o: (o.column, o.row))[number:]:
-        target, before = target.without(old), [*before, old]
+        added.append(model.moved(column, row))
+        target = target.with_object(added[-1])
+    gone = sorted(same, key=lambda o: (o.column, o.row))[number:]
+    for old in gone:
+        target = target.without(old)
     request = Request("exactly", number=number, kind=Ref.of(model))
-    return Proposal(
-        request, target, tuple(before), tuple(after), keys_of("add" if after else "remove", model)
-    )
+    keys = keys_of("add" if added else "remove", model)
+    return Proposal(request, target, tuple(gone), tuple(added), keys)
 
 
 def _one_more(scene: Scene, rng: np.random.Generator, kinds: Kinds) -> Proposal | None:
@@ -45,9 +42,7 @@ def _one_more(scene: Scene, rng: np.random.Generator, kinds: Kinds) -> Proposal 
     alike = {o.kind for o in scene.objects if (o.shape, o.color) == (model.shape, model.color)}
     if place is None or len(scene.objects) >= 5 or len(alike) > 1 or model.pose != "upright":
         return None
-    new = model.moved(place[1], place[0])
-    request = Request("one_more", kind=Ref.of(model))
-    return Proposal(request, scene.with_object(new), (), (new,), keys_of("add", new))
+    return put("one_more", scene, model.moved(place[1], place[0]), Ref.of(model))
 
 
 def nth_from(scene: Scene, number: int, side: str) -> SceneObject | None:
@@ -64,10 +59,4 @@ def _remove_nth(scene: Scene, rng: np.random.Generator, kinds: Kinds) -> Proposa
     old = nth_from(scene, number, side)
     if old is None or covered(scene, old):
         return None
-    return Proposal(
-        Request("remove_nth", number=number, side=side),
-        scene.without(old),
-        (old,),
-        (),
-        keys_of("remove", old),
-    )
+    return taken(Request("remove_nth", number=number, side=side), scene, old)

@@ -6,10 +6,9 @@ place); `check` holds what was seen after the edit against the nearest of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations, permutations, product
-from typing import Any
 
 from earl.errors import InstructionError
 from earl.world.counting import nth_from
@@ -18,6 +17,7 @@ from earl.world.relations import related
 from earl.world.sampling import can_carry
 from earl.world.scene import COLUMNS, ROWS, SIZES, Scene, SceneObject
 
+Outcomes = Callable[[Request, Scene], Iterator[Scene]]
 FAILED_CEILING = 0.9  # an edit that failed, or damage, scores at most this much of 10
 
 
@@ -147,13 +147,11 @@ def outcomes(request: Request, scene: Scene) -> Iterator[Scene]:
 def resolve(ref: Ref | None, scene: Scene) -> SceneObject:
     """The one solid that words name. Raises InstructionError when there is none, or more than one."""
     assert ref is not None
-    found = ref.find(scene)
-    if len(found) != 1:
-        count = "no" if not found else str(len(found))
-        raise InstructionError(
-            f"the image shows {count} {ref.words(plural=len(found) != 1)}; name exactly one"
-        )
-    return found[0]
+    named = ref.find(scene)
+    if len(named) != 1:
+        words = ref.words(plural=len(named) != 1)
+        raise InstructionError(f"the image shows {len(named) or 'no'} {words}; name exactly one")
+    return named[0]
 
 
 def _spots(scene: Scene) -> list[tuple[int, int, int]]:
@@ -187,25 +185,19 @@ def _replace(request: Request, scene: Scene) -> Iterator[Scene]:
         yield scene.swapped_for(old, obj)
 
 
-def _attribute(**change: Any):
-    def outcome(request: Request, scene: Scene) -> Iterator[Scene]:
-        old = resolve(request.ref, scene)
-        yield scene.swapped_for(old, replace(old, **change))
+def _attribute(name: str, value: str = "") -> Outcomes:
+    """The named solid with another attribute: the given value, or the request's."""
 
-    return outcome
+    def changed(request: Request, scene: Scene) -> Iterator[Scene]:
+        old = _related_solid(request, scene) if request.relation else resolve(request.ref, scene)
+        yield scene.swapped_for(old, replace(old, **{name: value or request.value}))  # type: ignore[arg-type]
 
-
-def _color(request: Request, scene: Scene) -> Iterator[Scene]:
-    old = resolve(request.ref, scene)
-    yield scene.swapped_for(old, replace(old, color=str(request.value)))
+    return changed
 
 
-def _background(request: Request, scene: Scene) -> Iterator[Scene]:
-    yield replace(scene, background=str(request.value))
-
-
-def _style(request: Request, scene: Scene) -> Iterator[Scene]:
-    yield replace(scene, style=str(request.value))
+def _whole(name: str) -> Outcomes:
+    """The scene with another background or style."""
+    return lambda request, scene: iter([replace(scene, **{name: request.value})])  # type: ignore[arg-type]
 
 
 def _copies(scene: Scene, model: SceneObject, places: tuple[tuple[int, int, int], ...]) -> Scene:
@@ -218,10 +210,10 @@ def _copies(scene: Scene, model: SceneObject, places: tuple[tuple[int, int, int]
 
 def _alike(request: Request, scene: Scene) -> list[SceneObject]:
     assert request.kind is not None
-    found = [o for o in scene.objects if request.kind.matches(o)]
-    if not found:
+    same = [o for o in scene.objects if request.kind.matches(o)]
+    if not same:
         raise InstructionError(f"the image shows no {request.kind.words()}; name a solid that is there")
-    return found
+    return same
 
 
 def _exactly(request: Request, scene: Scene) -> Iterator[Scene]:
@@ -250,7 +242,7 @@ def _remove_nth(request: Request, scene: Scene) -> Iterator[Scene]:
     yield scene.without(old)
 
 
-def _relocations(scene: Scene, old: SceneObject, allowed) -> Iterator[Scene]:
+def _relocations(scene: Scene, old: SceneObject, allowed: Callable[[int, int], bool]) -> Iterator[Scene]:
     rest = scene.without(old)
     for row, column in rest.free_places():
         if allowed(row, column) and (row, column, 0) != old.place:
@@ -298,37 +290,33 @@ def _gather(request: Request, scene: Scene) -> Iterator[Scene]:
 
 def _related_solid(request: Request, scene: Scene) -> SceneObject:
     other = resolve(request.ref2, scene)
-    found = related(scene, str(request.relation), other)
-    if found is None:
-        raise InstructionError(f"nothing stands {request.relation} the {request.ref2.words()}")  # type: ignore[union-attr]
-    return found
+    solid = related(scene, str(request.relation), other)
+    if solid is None:
+        assert request.ref2 is not None
+        raise InstructionError(f"nothing stands {request.relation} the {request.ref2.words()}")
+    return solid
 
 
 def _remove_related(request: Request, scene: Scene) -> Iterator[Scene]:
     yield scene.without(_related_solid(request, scene))
 
 
-def _color_related(request: Request, scene: Scene) -> Iterator[Scene]:
-    old = _related_solid(request, scene)
-    yield scene.swapped_for(old, replace(old, color=str(request.value)))
-
-
 def _other(request: Request, scene: Scene) -> Iterator[Scene]:
     yield scene
 
 
-_OUTCOMES = {
+_OUTCOMES: dict[str, Outcomes] = {
     OTHER: _other,
     "add": _add,
     "remove": _remove,
     "replace": _replace,
-    "color": _color,
-    "shrink": _attribute(size="small"),
-    "enlarge": _attribute(size="large"),
-    "stripe": _attribute(texture="striped"),
-    "unstripe": _attribute(texture="plain"),
-    "background": _background,
-    "style": _style,
+    "color": _attribute("color"),
+    "shrink": _attribute("size", "small"),
+    "enlarge": _attribute("size", "large"),
+    "stripe": _attribute("texture", "striped"),
+    "unstripe": _attribute("texture", "plain"),
+    "background": _whole("background"),
+    "style": _whole("style"),
     "exactly": _exactly,
     "one_more": _one_more,
     "remove_nth": _remove_nth,
@@ -337,11 +325,9 @@ _OUTCOMES = {
     "between": _between,
     "stack": _stack,
     "roll": _roll,
-    "topple": _attribute(pose="toppled"),
-    "open": _attribute(pose="open"),
+    "topple": _attribute("pose", "toppled"),
+    "open": _attribute("pose", "open"),
     "gather": _gather,
     "remove_related": _remove_related,
-    "color_related": _color_related,
+    "color_related": _attribute("color"),
 }
-
-__all__ = ["FAILED_CEILING", "Outcome", "check", "likeness", "outcomes", "resolve"]

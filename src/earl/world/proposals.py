@@ -1,8 +1,4 @@
-"""A proposal: what is asked of a scene, with the one target image that we draw for it.
-
-Beside the record, what the makers of proposals share: solids that words can name, free places,
-new solids and moved ones.
-"""
+"""Proposals: a request of a scene with its target scene, and what the proposers of all families share."""
 
 from __future__ import annotations
 
@@ -37,6 +33,30 @@ def keys_of(edit: str, obj: SceneObject) -> tuple[tuple[str, str, str], ...]:
     return ((edit, obj.shape, obj.color),)
 
 
+def put(op: str, scene: Scene, new: SceneObject, kind: Ref) -> Proposal:
+    """A new solid in a scene."""
+    return Proposal(Request(op, kind=kind), scene.with_object(new), (), (new,), keys_of("add", new))
+
+
+def taken(request: Request, scene: Scene, old: SceneObject) -> Proposal:
+    """A solid taken away."""
+    return Proposal(request, scene.without(old), (old,), (), keys_of("remove", old))
+
+
+def swapped(request: Request, scene: Scene, old: SceneObject, new: SceneObject, edit: str = "") -> Proposal:
+    """A solid that becomes another one at its place. Without `edit` no combination is held out."""
+    keys = keys_of(edit, new) if edit else ()
+    return Proposal(request, scene.swapped_for(old, new), (old,), (new,), keys)
+
+
+def relocated(
+    request: Request, scene: Scene, old: SceneObject, row: int, column: int, level: int = 0
+) -> Proposal:
+    """A solid moved to another place."""
+    new = old.moved(column, row, level)
+    return Proposal(request, scene.without(old).with_object(new), (old,), (new,))
+
+
 def unique(scene: Scene) -> list[SceneObject]:
     """Solids that colour and shape name without doubt."""
     names = [(o.shape, o.color) for o in scene.objects]
@@ -61,8 +81,8 @@ def free_after(scene: Scene, obj: SceneObject) -> set[tuple[int, int]]:
 
 def pick(scene: Scene, rng: np.random.Generator, where: Callable[[SceneObject], bool]) -> SceneObject | None:
     """One of the solids that words can name and `where` allows; None where there is none."""
-    found = [o for o in unique(scene) if where(o)]
-    return choose(rng, found) if found else None
+    options = [o for o in unique(scene) if where(o)]
+    return choose(rng, options) if options else None
 
 
 def new_kind(scene: Scene, rng: np.random.Generator, kinds: Kinds) -> Ref:
@@ -87,11 +107,3 @@ def recolored(scene: Scene, old: SceneObject, rng: np.random.Generator, kinds: K
     taken = {o.color for o in scene.objects if o.shape == old.shape}
     options = [c for c in (COLORS if kinds == "full" else sampling.FEW_COLORS) if c not in taken]
     return replace(old, color=choose(rng, options)) if options else None
-
-
-def relocated(
-    scene: Scene, old: SceneObject, row: int, column: int, level: int = 0
-) -> tuple[Scene, SceneObject]:
-    """The scene with a solid moved to another place, and that solid as it stands there."""
-    new = old.moved(column, row, level)
-    return scene.without(old).with_object(new), new

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from earl.world.language import Ref, Request
-from earl.world.proposals import Proposal, covered, keys_of, recolored, unique
+from earl.world.proposals import Proposal, covered, recolored, swapped, taken, unique
 from earl.world.sampling import Kinds, choose
 from earl.world.scene import Scene, SceneObject
 
@@ -37,10 +37,9 @@ def of_related(scene: Scene, rng: np.random.Generator, kinds: Kinds) -> Proposal
         return None
     old, relation, other = choose(rng, options)
     if rng.random() < 0.5:
-        request = Request("remove_related", relation=relation, ref2=Ref.of(other))
-        return Proposal(request, scene.without(old), (old,), (), keys_of("remove", old))
+        return taken(Request("remove_related", relation=relation, ref2=Ref.of(other)), scene, old)
     new = recolored(scene, old, rng, kinds)
     if new is None:
         return None
     request = Request("color_related", relation=relation, ref2=Ref.of(other), value=new.color)
-    return Proposal(request, scene.swapped_for(old, new), (old,), (new,), keys_of("color", new))
+    return swapped(request, scene, old, new, "color")

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from functools import lru_cache
 from math import ceil, floor
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from earl.world.scene import RADIUS, Scene, SceneObject, anchor
-from earl.world.solids import BODY, DARK, SCREEN_UP, TOP_HEIGHT, cast
+from earl.world.solids import BODY, DARK, SCREEN_UP, TOP_HEIGHT, Hits, cast
 
 Array = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]
 
 PALETTE: dict[str, tuple[float, float, float]] = {
     "red": (0.86, 0.10, 0.11),
@@ -36,6 +38,7 @@ GROUNDS: dict[str, tuple[tuple[float, float, float], ...]] = {
     "snow": ((0.62, 0.76, 0.92), (0.90, 0.94, 0.98), (0.95, 0.97, 1.00), (0.83, 0.88, 0.95)),
     "studio": ((0.52, 0.50, 0.54), (0.74, 0.71, 0.72), (0.70, 0.62, 0.56), (0.55, 0.46, 0.40)),
 }
+_GRAY = np.array([0.30, 0.59, 0.11], np.float32)
 _LIGHT = np.array([-0.50, 0.72, 0.48], np.float32)
 _LIGHT /= np.linalg.norm(_LIGHT)
 _HALF = _LIGHT + np.array([0.0, 0.41, 0.91], np.float32)
@@ -65,10 +68,10 @@ def render(scene: Scene, resolution: int = 64) -> NDArray[np.uint8]:
             draw_shadow(canvas, obj)
     for obj in scene.objects:
         _draw_solid(canvas, obj, scene)
-    canvas = apply_style(canvas, scene.style)
+    drawn = apply_style(canvas, scene.style)
     if oversampling > 1:
-        canvas = canvas.reshape(resolution, oversampling, resolution, oversampling, 3).mean((1, 3))
-    return (np.clip(canvas, 0, 1) * 255 + 0.5).astype(np.uint8)
+        drawn = drawn.reshape(resolution, oversampling, resolution, oversampling, 3).mean((1, 3))
+    return (np.clip(drawn, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
 def foot(obj: SceneObject, scene: Scene) -> tuple[float, float]:
@@ -100,12 +103,19 @@ def ground(background: str, side: int) -> Array:
     strength = {"meadow": 0.030, "desert": 0.045, "snow": 0.022, "studio": 0.0}[background]
     floor_color = far + (near - far) * ground_t**0.7 + strength * ripple[..., None]
     edge = np.clip((v - HORIZON) * 28 + 0.5, 0, 1)[..., None]
-    picture = sky * (1 - edge) + floor_color * edge
-    return np.ascontiguousarray(np.broadcast_to(picture, (side, side, 3)), dtype=np.float32)
+    pixels = sky * (1 - edge) + floor_color * edge
+    return np.ascontiguousarray(np.broadcast_to(pixels, (side, side, 3)), dtype=np.float32)
 
 
-def _window(x: float, y: float, left: float, up: float, right: float, down: float, side: int):
-    """Pixel slices around a point and the grids of offsets (x right, y up) in unit coordinates."""
+Reach = tuple[float, float, float, float]
+
+
+def _window(x: float, y: float, reach: Reach, side: int) -> tuple[slice, slice, Floats, Floats]:
+    """Pixel slices around a point and the grids of offsets (x right, y up) in unit coordinates.
+
+    `reach` is how far the window goes left, up, right and down.
+    """
+    left, up, right, down = reach
     c0, c1 = max(0, floor((x - left) * side)), min(side, ceil((x + right) * side))
     r0, r1 = max(0, floor((y - up) * side)), min(side, ceil((y + down) * side))
     xs = (np.arange(c0, c1, dtype=np.float32) + 0.5) / side - x
@@ -117,9 +127,8 @@ def draw_shadow(canvas: Array, obj: SceneObject) -> None:
     """Darken the ground under a solid, in place."""
     radius = RADIUS[obj.size]
     x, y = anchor(obj)
-    rows, columns, dx, dy = _window(
-        x, y, 1.3 * radius, 0.9 * radius, 1.9 * radius, 0.7 * radius, canvas.shape[0]
-    )
+    reach = (1.3 * radius, 0.9 * radius, 1.9 * radius, 0.7 * radius)
+    rows, columns, dx, dy = _window(x, y, reach, canvas.shape[0])
     near = ((dx - 0.28 * radius) / (1.35 * radius)) ** 2 + ((dy - 0.02 * radius) / (0.52 * radius)) ** 2
     dark = 0.52 * np.clip(1.15 - near, 0, 1) ** 0.9
     canvas[rows, columns] *= 1 - np.clip(dark, 0, 0.52)[..., None]
@@ -139,11 +148,14 @@ def object_map(scene: Scene, resolution: int = 64) -> NDArray[np.int8]:
     return numbers
 
 
-def _cast_solid(obj: SceneObject, scene: Scene, side: int):
-    """The pixels around a solid, their shape, and what `cast` says of them; None outside the picture."""
+def _cast_solid(
+    obj: SceneObject, scene: Scene, side: int
+) -> tuple[tuple[slice, slice], tuple[int, ...], Hits] | None:
+    """The pixels around a solid, their shape, and what `cast` says of them; None outside the image."""
     radius = RADIUS[obj.size]
     x, y = foot(obj, scene)
-    rows, columns, dx, dy = _window(x, y, 1.35 * radius, 2.7 * radius, 1.35 * radius, 0.75 * radius, side)
+    reach = (1.35 * radius, 2.7 * radius, 1.35 * radius, 0.75 * radius)
+    rows, columns, dx, dy = _window(x, y, reach, side)
     shape = np.broadcast_shapes(dx.shape, dy.shape)
     if 0 in shape:
         return None
@@ -176,47 +188,44 @@ def shade(obj: SceneObject, normal: Array, stripe: Array, material: NDArray[np.i
     ambient = 0.40 + 0.16 * normal[:, 1]
     gloss = np.clip(normal @ _HALF, 0, 1) ** (36 if obj.shape == "sphere" else 60)
     lit = albedo * (ambient + 0.72 * diffuse)[:, None]
-    return lit + (0.55 if obj.shape == "sphere" else 0.22) * gloss[:, None]
+    shaded: Array = lit + (0.55 if obj.shape == "sphere" else 0.22) * gloss[:, None]
+    return shaded
 
 
-def apply_style(picture: Array, style: str) -> Array:
+def apply_style(pixels: Array, style: str) -> Floats:
     """Turn an image by day, float (H, W, 3) in [0, 1], into one of the styles."""
-    if style == "day":
-        return picture
+    styled: Floats = pixels
+    v = ((np.arange(len(pixels), dtype=np.float32) + 0.5) / len(pixels))[:, None, None]
     if style == "sepia":
-        gray = picture @ np.array([0.30, 0.59, 0.11], np.float32)
-        return gray[..., None] * np.array([0.98, 0.80, 0.56], np.float32) + np.array(
-            [0.05, 0.02, 0], np.float32
-        )
-    if style == "pencil":
-        return _pencil(picture)
-    side = picture.shape[0]
-    v = ((np.arange(side, dtype=np.float32) + 0.5) / side)[:, None, None]
-    if style == "sunset":
+        gray = (pixels @ _GRAY)[..., None]
+        styled = gray * np.array([0.98, 0.80, 0.56], np.float32) + np.array([0.05, 0.02, 0], np.float32)
+    elif style == "pencil":
+        styled = _pencil(pixels)
+    elif style == "sunset":
         glow = np.clip(1 - np.abs(v - HORIZON) / 0.34, 0, 1) ** 1.5
-        warm = picture * np.array([1.10, 0.86, 0.70], np.float32)
-        return warm + glow * np.array([0.34, 0.10, -0.06], np.float32) * np.where(v < HORIZON, 1, 0.35)
-    if style == "night":
-        dim = picture * np.array([0.54, 0.57, 0.78], np.float32)
+        warm = pixels * np.array([1.10, 0.86, 0.70], np.float32)
+        styled = warm + glow * np.array([0.34, 0.10, -0.06], np.float32) * np.where(v < HORIZON, 1, 0.35)
+    elif style == "night":
+        dim = pixels * np.array([0.54, 0.57, 0.78], np.float32)
         sky = np.clip((HORIZON - v) / HORIZON, 0, 1)
-        dim = dim * (1 - 0.55 * sky)
-        return dim + np.array([0.0, 0.0, 0.05], np.float32)
-    raise ValueError(f"unknown style {style!r}")
+        styled = dim * (1 - 0.55 * sky) + np.array([0.0, 0.0, 0.05], np.float32)
+    elif style != "day":
+        raise ValueError(f"unknown style {style!r}")
+    return styled
 
 
-def _pencil(picture: Array) -> Array:
+def _pencil(pixels: Array) -> Array:
     """Dark contour lines and soft hatching on paper; line width follows the resolution."""
-    gray = picture @ np.array([0.30, 0.59, 0.11], np.float32)
+    gray = pixels @ _GRAY
     side = gray.shape[0]
     step = max(1, side // 96)
-    gx = np.zeros_like(picture)
-    gy = np.zeros_like(picture)
-    gx[:, step:-step] = picture[:, 2 * step :] - picture[:, : -2 * step]
-    gy[step:-step] = picture[2 * step :] - picture[: -2 * step]
+    gx, gy = np.zeros_like(pixels), np.zeros_like(pixels)
+    gx[:, step:-step] = pixels[:, 2 * step :] - pixels[:, : -2 * step]
+    gy[step:-step] = pixels[2 * step :] - pixels[: -2 * step]
     edge = np.sqrt((gx**2 + gy**2).max(-1))
     line = np.clip(edge * 1.5 - 0.12, 0, 1)
     v, u = np.mgrid[0:side, 0:side].astype(np.float32) / side
     hatch = 0.05 * np.sin((u + v) * 2 * np.pi * 24) * (gray < 0.45)
     tone = 0.66 + 0.32 * np.clip(gray, 0, 1) + hatch
-    sheet = tone * (1 - 0.85 * line)
-    return (sheet[..., None] * np.array([1.0, 0.99, 0.96], np.float32)).astype(np.float32)
+    drawn: Array = (tone * (1 - 0.85 * line))[..., None] * np.array([1.0, 0.99, 0.96], np.float32)
+    return drawn.astype(np.float32)

@@ -6,7 +6,8 @@ to plain large solids of four shapes and colours, for the first part of a curric
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -24,12 +25,13 @@ from earl.world.scene import (
     SceneObject,
 )
 
+T = TypeVar("T")
 Kinds = Literal["full", "few"]
 FEW_SHAPES = ("sphere", "cube", "cylinder", "cone")
 FEW_COLORS = ("red", "yellow", "green", "blue")
 
 
-def choose(rng: np.random.Generator, options):
+def choose(rng: np.random.Generator, options: Sequence[T]) -> T:
     """One of a sequence, uniformly."""
     return options[int(rng.integers(len(options)))]
 

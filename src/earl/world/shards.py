@@ -63,7 +63,7 @@ def prepare_world(
     """Write the world's tasks as shards into a folder.
 
     Args:
-        encoder: makes codes from pictures.
+        encoder: makes codes from images.
         batch: images encoded at once.
         workers: processes that draw images; 0 draws in this one.
         on_shard: called with (shards done, shards in all).
@@ -145,8 +145,8 @@ def _render_all(scenes: Sequence[Scene], resolution: int, pool: Executor | None)
 
 
 def _encode_all(
-    pictures: Sequence[NDArray[np.uint8]], encoder: Encoder, batch: int
+    drawn: Sequence[NDArray[np.uint8]], encoder: Encoder, batch: int
 ) -> Iterator[NDArray[np.int32]]:
-    for start in range(0, len(pictures), batch):
-        images = [Image.fromarray(picture) for picture in pictures[start : start + batch]]
+    for start in range(0, len(drawn), batch):
+        images = [Image.fromarray(pixels) for pixels in drawn[start : start + batch]]
         yield from encoder.encode(images, resize=False)

@@ -7,7 +7,18 @@ from dataclasses import replace
 import numpy as np
 
 from earl.world.language import Ref, Request
-from earl.world.proposals import Proposal, build, covered, first_free, keys_of, new_kind, pick, recolored
+from earl.world.proposals import (
+    Proposal,
+    build,
+    covered,
+    first_free,
+    new_kind,
+    pick,
+    put,
+    recolored,
+    swapped,
+    taken,
+)
 from earl.world.sampling import Kinds, choose
 from earl.world.scene import BACKGROUNDS, STYLES, Scene
 
@@ -18,18 +29,13 @@ def add(scene: Scene, rng: np.random.Generator, kinds: Kinds) -> Proposal | None
     if place is None or len(scene.objects) >= 5:
         return None
     kind = new_kind(scene, rng, kinds)
-    new = build(kind, *place)
-    return Proposal(Request("add", kind=kind), scene.with_object(new), (), (new,), keys_of("add", new))
+    return put("add", scene, build(kind, *place), kind)
 
 
 def remove(scene: Scene, rng: np.random.Generator, kinds: Kinds) -> Proposal | None:
     """A solid goes away."""
     old = pick(scene, rng, lambda o: not covered(scene, o))
-    if old is None:
-        return None
-    return Proposal(
-        Request("remove", ref=Ref.of(old)), scene.without(old), (old,), (), keys_of("remove", old)
-    )
+    return taken(Request("remove", ref=Ref.of(old)), scene, old) if old else None
 
 
 def replace_solid(scene: Scene, rng: np.random.Generator, kinds: Kinds) -> Proposal | None:
@@ -40,8 +46,7 @@ def replace_solid(scene: Scene, rng: np.random.Generator, kinds: Kinds) -> Propo
     kind = new_kind(scene, rng, kinds)
     kind = Ref(kind.shape, kind.color)
     new = replace(build(kind, old.row, old.column), size=old.size, dx=old.dx, dy=old.dy)
-    request = Request("replace", ref=Ref.of(old), kind=kind)
-    return Proposal(request, scene.swapped_for(old, new), (old,), (new,), keys_of("replace", new))
+    return swapped(Request("replace", ref=Ref.of(old), kind=kind), scene, old, new, "replace")
 
 
 def color(scene: Scene, rng: np.random.Generator, kinds: Kinds) -> Proposal | None:
@@ -50,8 +55,7 @@ def color(scene: Scene, rng: np.random.Generator, kinds: Kinds) -> Proposal | No
     new = recolored(scene, old, rng, kinds) if old else None
     if old is None or new is None:
         return None
-    request = Request("color", ref=Ref.of(old), value=new.color)
-    return Proposal(request, scene.swapped_for(old, new), (old,), (new,), keys_of("color", new))
+    return swapped(Request("color", ref=Ref.of(old), value=new.color), scene, old, new, "color")
 
 
 def size(scene: Scene, rng: np.random.Generator, kinds: Kinds) -> Proposal | None:
@@ -61,7 +65,7 @@ def size(scene: Scene, rng: np.random.Generator, kinds: Kinds) -> Proposal | Non
         return None
     new = replace(old, size="small" if old.size == "large" else "large")
     request = Request("shrink" if new.size == "small" else "enlarge", ref=Ref.of(old))
-    return Proposal(request, scene.swapped_for(old, new), (old,), (new,), keys_of("size", new))
+    return swapped(request, scene, old, new, "size")
 
 
 def texture(scene: Scene, rng: np.random.Generator, kinds: Kinds) -> Proposal | None:
@@ -71,7 +75,7 @@ def texture(scene: Scene, rng: np.random.Generator, kinds: Kinds) -> Proposal | 
         return None
     new = replace(old, texture="striped" if old.texture == "plain" else "plain")
     request = Request("stripe" if new.texture == "striped" else "unstripe", ref=Ref.of(old))
-    return Proposal(request, scene.swapped_for(old, new), (old,), (new,), keys_of("texture", new))
+    return swapped(request, scene, old, new, "texture")
 
 
 def background(scene: Scene, rng: np.random.Generator, kinds: Kinds) -> Proposal | None:
@@ -81,7 +85,7 @@ def background(scene: Scene, rng: np.random.Generator, kinds: Kinds) -> Proposal
 
 
 def style(scene: Scene, rng: np.random.Generator, kinds: Kinds) -> Proposal | None:
-    """Another light or medium for the whole picture."""
+    """Another light or medium for the whole image."""
     if scene.style not in ("day", "night"):
         return None
     value = choose(rng, [s for s in STYLES if s != scene.style]) if scene.style == "day" else "day"

@@ -96,7 +96,7 @@ def _chest(pose: str) -> tuple[Part, ...]:
     x, z, b, lid = CHEST_HALF_X, CHEST_HALF_Z, CHEST_BODY / 2, CHEST_LID / 2
 
     def put(px: float, py: float, pz: float) -> np.ndarray:
-        return yaw.T @ np.array([px, py, pz])
+        return np.asarray(yaw.T @ np.array([px, py, pz]))
 
     body = _part("box", (x, b, z), put(0, b, 0), yaw)
     latch = _part("box", (0.16, 0.2, 0.06), put(0, 2 * b - 0.04, z + 0.04), yaw, METAL)
@@ -111,9 +111,10 @@ def _chest(pose: str) -> tuple[Part, ...]:
     return (body, band, top, latch)
 
 
-def cast(
-    shape: str, pose: str, x_N: Array, y_N: Array
-) -> tuple[NDArray[np.bool_], Array, Array, NDArray[np.int8]]:
+Hits = tuple[NDArray[np.bool_], Array, Array, NDArray[np.int8]]
+
+
+def cast(shape: str, pose: str, x_N: Array, y_N: Array) -> Hits:
     """Rays through screen points (x right, y up, radii from the foot).
 
     Returns:

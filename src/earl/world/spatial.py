@@ -27,17 +27,15 @@ def move(scene: Scene, rng: np.random.Generator, kinds: Kinds) -> Proposal | Non
     if not options:
         return None
     old, other, side, place = choose(rng, options)
-    target, new = relocated(scene, old, *place)
-    return Proposal(Request("move", ref=Ref.of(old), ref2=Ref.of(other), side=side), target, (old,), (new,))
+    return relocated(Request("move", ref=Ref.of(old), ref2=Ref.of(other), side=side), scene, old, *place)
 
 
 def swap(scene: Scene, rng: np.random.Generator, kinds: Kinds) -> Proposal | None:
     """Two solids change places."""
-    found = [o for o in unique(scene) if o.level == 0 and not covered(scene, o)]
-    if len(found) < 2:
+    movable = [o for o in unique(scene) if o.level == 0 and not covered(scene, o)]
+    if len(movable) < 2:
         return None
-    i, j = rng.permutation(len(found))[:2]
-    a, b = found[int(i)], found[int(j)]
+    a, b = (movable[int(i)] for i in rng.permutation(len(movable))[:2])
     rest = tuple(o for o in scene.objects if o not in (a, b))
     new_a, new_b = a.moved(b.column, b.row), b.moved(a.column, a.row)
     target = replace(scene, objects=(*rest, new_a, new_b))
@@ -62,9 +60,8 @@ def between(scene: Scene, rng: np.random.Generator, kinds: Kinds) -> Proposal | 
     if not options:
         return None
     old, a, b, column = choose(rng, options)
-    target, new = relocated(scene, old, a.row, column)
     request = Request("between", ref=Ref.of(old), ref2=Ref.of(a), ref3=Ref.of(b))
-    return Proposal(request, target, (old,), (new,))
+    return relocated(request, scene, old, a.row, column)
 
 
 def stack(scene: Scene, rng: np.random.Generator, kinds: Kinds) -> Proposal | None:
@@ -81,5 +78,5 @@ def stack(scene: Scene, rng: np.random.Generator, kinds: Kinds) -> Proposal | No
     if not options:
         return None
     old, other = choose(rng, options)
-    target, new = relocated(scene, old, other.row, other.column, 1)
-    return Proposal(Request("stack", ref=Ref.of(old), ref2=Ref.of(other)), target, (old,), (new,))
+    request = Request("stack", ref=Ref.of(old), ref2=Ref.of(other))
+    return relocated(request, scene, old, other.row, other.column, 1)

@@ -7,11 +7,11 @@ shape-colour-edit combinations that the other splits leave out (`edits.held_out`
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
 
 import numpy as np
 
+from earl.data.tasks import Split
 from earl.errors import DataError
 from earl.records import Box
 from earl.world.edits import FAMILIES, PROPOSERS, REFUSED, uses_held_out
@@ -21,7 +21,6 @@ from earl.world.rendering import foot
 from earl.world.sampling import Kinds, choose, sample_scene
 from earl.world.scene import RADIUS, Scene, SceneObject
 
-Split = Literal["train", "validation", "test", "heldout"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test", "heldout")
 _SPLIT_STREAM = {"train": 11, "validation": 23, "test": 37, "heldout": 53}
 
@@ -29,7 +28,7 @@ _SPLIT_STREAM = {"train": 11, "validation": 23, "test": 37, "heldout": 53}
 @dataclass(frozen=True, slots=True)
 class WorldTask:
     """One editing task. `boxes` bound what changes, in unit coordinates of the image;
-    `source_key` is equal for tasks that share their source picture."""
+    `source_key` is equal for tasks that share their source image."""
 
     id: str
     source: Scene
@@ -139,7 +138,7 @@ def _task(
 
 
 def object_box(obj: SceneObject, scene: Scene) -> Box:
-    """A box that holds a solid and its shadow, unit coordinates, clipped to the picture."""
+    """A box that holds a solid and its shadow, unit coordinates, clipped to the image."""
     radius = RADIUS[obj.size]
     x, y = foot(obj, scene)
     wide = 1.6 if obj.pose == "toppled" else 1.2
@@ -239,10 +238,3 @@ def all_texts(rng: np.random.Generator, count: int) -> Iterator[str]:
         task = sample_task(int(rng.integers(2**31)), "train")
         turn = index % 6
         yield task.reasoning if turn == 0 else caption(task.source, rng) if turn == 1 else task.instruction
-
-
-def identity_task(task: WorldTask) -> WorldTask:
-    """The same source with the instruction to keep it, for the base stage."""
-    return replace(
-        task, id=task.id + "-keep", target=task.source, instruction="keep the picture as it is", boxes=()
-    )

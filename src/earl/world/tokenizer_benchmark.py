@@ -173,7 +173,9 @@ def format_tokenizer(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _through(vision: VisionTokenizer, pictures: Sequence[Pixels]) -> tuple[list[NDArray], list[Pixels]]:
+def _through(
+    vision: VisionTokenizer, pictures: Sequence[Pixels]
+) -> tuple[list[NDArray[np.int32]], list[Pixels]]:
     from PIL import Image
 
     codes = vision.encode([Image.fromarray(picture) for picture in pictures], resize=False)

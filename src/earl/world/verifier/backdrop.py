@@ -12,22 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earl.world.scene import BACKGROUNDS, COLORS, COLUMNS, ROWS, STYLES
-from earl.world.verifier.canvas import HUELESS, Patch, Solid, foot_of, halved, soften, stage
+from earl.world.verifier.canvas import HUELESS, Patch, Solid, foot_of, halved, shared_canvas, soften
 from earl.world.verifier.sprites import FORMS
 
 Array = NDArray[np.float32]
 
 KINDS: tuple[tuple[int, int], ...] = tuple((f, c) for f in range(len(FORMS)) for c in range(len(COLORS)))
-LOOKS: tuple[tuple[str, str], ...] = tuple((b, s) for s in STYLES for b in BACKGROUNDS)
+BACKDROPS: tuple[tuple[str, str], ...] = tuple((b, s) for s in STYLES for b in BACKGROUNDS)
 PLACES: tuple[tuple[int, int], ...] = tuple((r, c) for r in range(ROWS) for c in range(COLUMNS))
 
 
 @lru_cache(maxsize=8)
 def _empty_views(side: int) -> Array:
-    return np.stack([halved(stage(side, b, s).compose([])) for b, s in LOOKS])
+    return np.stack([halved(shared_canvas(side, b, s).compose([])) for b, s in BACKDROPS])
 
 
-def read_look(pixels_CHW: Array) -> tuple[str, str, float]:
+def read_backdrop(pixels_CHW: Array) -> tuple[str, str, float]:
     """Background and style of an image, solids or not, and by how much the next likely one is worse.
 
     The median over rows and capped differences keep solids from having a say: the sky and the
@@ -43,7 +43,7 @@ def read_look(pixels_CHW: Array) -> tuple[str, str, float]:
     rows = np.sort(per_pixel, axis=2)[:, :, : per_pixel.shape[2] // 2].mean(2)
     scores = rows.mean(1)
     order = np.argsort(scores)
-    background, style = LOOKS[int(order[0])]
+    background, style = BACKDROPS[int(order[0])]
     return background, style, float(scores[order[1]] - scores[order[0]])
 
 
@@ -72,17 +72,17 @@ def _templates(
     side: int, background: str, style: str, row: int, column: int, low: bool
 ) -> tuple[Patch, Array, Array]:
     """All kinds alone at a place, then the empty place: patch, (K+1, D), squared norms (K+1,)."""
-    scene_stage = stage(side, background, style)
+    canvas = shared_canvas(side, background, style)
     wide = _core(side, row, column)
     if low:  # only where the lower part of a stack shows
         wide = Patch(wide.bottom - 2 * round(0.075 * side), wide.bottom, wide.left, wide.right)
     # softening takes a pixel off each edge; keep the window's origin on even pixels of `seen`
     patch = Patch(wide.top, wide.bottom + 2, wide.left, wide.right + 2)
-    around = scene_stage.surroundings([], None, patch)
+    around = canvas.surroundings([], None, patch)
     feet = [(f, *foot_of(Solid(f, c, row, column, 0))) for f, c in KINDS]
-    pictures = [scene_stage.draw(around, patch, feet[i : i + 48], [c for _, c in KINDS[i : i + 48]], 0)
+    images = [canvas.draw(around, patch, feet[i : i + 48], [c for _, c in KINDS[i : i + 48]], 0)
                 for i in range(0, len(KINDS), 48)]  # fmt: skip
-    drawn = np.concatenate([*pictures, scene_stage.empty(around, patch)])
+    drawn = np.concatenate([*images, canvas.empty(around, patch)])
     cut = soften(drawn)[..., : wide.bottom - wide.top, : wide.right - wide.left] * np.float32(1 / 16)
     small = halved(cut)
     flat = np.ascontiguousarray(small.reshape(len(small), -1))
@@ -95,7 +95,7 @@ def rough(
     """Squared differences of all kinds alone at a place from the softened pixels, and the empty place's.
 
     Args:
-        seen_CHW: softened pixels as the stage compares them.
+        seen_CHW: softened pixels as the canvas compares them.
         side: the working side.
         low: look only at the lowest part of the place.
 

@@ -7,8 +7,9 @@ lossy such as a vision tokenizer. The source is judged as it was given, as in us
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice, zip_longest
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from PIL import Image
 
 from earl.errors import ConfigError, DataError
 from earl.records import Attempt, Verdict
+from earl.tables import Cell, Column, Row, Table
 from earl.world import FAMILIES, WorldTask, render, sample_task
 from earl.world.verifier.damage import MAKERS
 from earl.world.verifier.scene import SceneVerifier
@@ -68,142 +70,119 @@ class Calibration:
     cases: tuple[Case, ...]
     passed: bool = False
 
-    def rate(self, kind: str, family: str | None = None, *, after: bool = False) -> tuple[int, float]:
-        """How many edits of a kind there are, and which share (0-1) is on the right side."""
-        chosen = [c for c in self.cases if c.kind == kind and family in (None, c.family)]
-        return len(chosen), _mean(c.right(after=after) for c in chosen)
+    @property
+    def targets(self) -> list[Case]:
+        """The true targets."""
+        return [case for case in self.cases if case.kind == TRUE]
 
-    def bad(self, families: Sequence[str] | None = None, *, after: bool = False) -> tuple[int, float]:
-        """The same over all mistakes; after a pass without the kind that it takes away (`WASHED_OUT`)."""
+    def mistakes(self, *, after: bool = False) -> list[Case]:
+        """The edits that went wrong; after a pass without the kind that it takes away (`WASHED_OUT`)."""
         left_out = (TRUE, WASHED_OUT) if after else (TRUE,)
-        chosen = [c for c in self.cases if c.kind not in left_out and (not families or c.family in families)]
-        return len(chosen), _mean(c.right(after=after) for c in chosen)
+        return [case for case in self.cases if case.kind not in left_out]
 
     def roc_auc(self, *, after: bool = False) -> float:
-        """Chance that a good edit scores above a bad one (ties count half); kinds as in `bad`."""
-        left_out = (TRUE, WASHED_OUT) if after else (TRUE,)
-        good = np.array([c.score(after=after) for c in self.cases if c.kind == TRUE])
-        bad = np.array([c.score(after=after) for c in self.cases if c.kind not in left_out])
-        above = (good[:, None] > bad[None]).mean()
-        return float(above + 0.5 * (good[:, None] == bad[None]).mean())
+        """Chance that a good edit scores above a bad one (ties count half)."""
+        good = np.array([case.score(after=after) for case in self.targets])
+        bad = np.array([case.score(after=after) for case in self.mistakes(after=after)])
+        return float((good[:, None] > bad).mean() + 0.5 * (good[:, None] == bad).mean())
 
     def misses(self) -> list[dict[str, Any]]:
         """Edits on the wrong side of a threshold, before or after the pass."""
-        found = []
-        for case in self.cases:
-            for after in (False, True) if self.passed else (False,):
-                if case.right(after=after) or (after and case.kind == WASHED_OUT):
-                    continue
-                verdict = case.after if after else case.verdict
-                assert verdict is not None
-                found.append(
-                    {
-                        "task": case.task,
-                        "family": case.family,
-                        "kind": case.kind,
-                        "after": after,
-                        "overall": round(case.score(after=after), 3),
-                        "status": verdict.status,
-                        "outcome": verdict.outcome,
-                        "why": verdict.why,
-                        "notes": dict(verdict.notes),
-                    }
-                )
-        return found
+        return [
+            {
+                "task": case.task,
+                "family": case.family,
+                "kind": case.kind,
+                "after": after,
+                "overall": round(case.score(after=after), 3),
+                **{name: getattr(verdict, name) for name in ("status", "outcome", "why")},
+                "notes": dict(verdict.notes),
+            }
+            for case in self.cases
+            for after, verdict in ((False, case.verdict), (True, case.after))
+            if verdict and not case.right(after=after) and not (after and case.kind == WASHED_OUT)
+        ]
 
     def report(self) -> dict[str, Any]:
         """All shares as plain JSON types.
 
         Returns:
-            {"thresholds", "families": {name: {"group", "tasks", "raw", "after"}}, "simple", "complex",
-            "all" (the same without a group), "kinds": {kind: {"n", "raw", "after"}}, "misses"}; "after"
-            only where there was a pass. Each "raw" of families holds "target" and "bad" (shares on the
-            right side, 0-1), each "after" "near" (share of targets that moved by no more than 2) too.
+            {"thresholds", "families": {name: {"group", …}}, "simple", "complex", "all", "kinds": {kind: …},
+            "misses"}. Of families: "tasks", and the shares (0-1) of "targets" and "bad" edits on the right
+            side, after a pass "after_targets" and "after_bad" too, and "near", the share of targets that it
+            moved by 2 points or less. Of kinds: "n", the share that is "right", the mean "overall".
         """
-        groups: dict[str, list[str]] = {"simple": [], "complex": []}
-        for family in self._families():
-            groups[FAMILIES[family]].append(family)
+        names = [name for name in FAMILIES if any(case.family == name for case in self.cases)]
+        groups = {group: [n for n in names if FAMILIES[n] == group] for group in ("simple", "complex")}
+        auc = {"auc_after" if after else "auc": round(self.roc_auc(after=after), 4) for after in self._sides}
         return {
             "thresholds": {"target_at_least": GOOD, "bad_at_most": BAD, "near_within": NEAR},
-            "families": {n: {"group": FAMILIES[n], **self._shares([n])} for n in self._families()},
-            **{group: self._shares(names) for group, names in groups.items() if names},
-            "all": self._shares(self._families())
-            | {"auc": round(self.roc_auc(), 4)}
-            | ({"auc_after": round(self.roc_auc(after=True), 4)} if self.passed else {}),
-            "kinds": {kind: self._kind(kind) for kind in (TRUE, *MAKERS) if self.rate(kind)[0]},
+            "families": {name: {"group": FAMILIES[name], **self._shares([name])} for name in names},
+            **{group: self._shares(members) for group, members in groups.items() if members},
+            "all": self._shares(names) | auc,
+            "kinds": {kind: self._kind(kind) for kind in (TRUE, *MAKERS) if self._of(kind)},
             "misses": self.misses(),
         }
 
-    def _families(self) -> list[str]:
-        return [f for f in FAMILIES if any(c.family == f for c in self.cases)]
+    @property
+    def _sides(self) -> tuple[bool, ...]:
+        return (False, True) if self.passed else (False,)
+
+    def _of(self, kind: str) -> list[Case]:
+        return [case for case in self.cases if case.kind == kind]
 
     def _shares(self, families: Sequence[str]) -> dict[str, Any]:
-        targets = [c for c in self.cases if c.kind == TRUE and c.family in families]
+        targets = [case for case in self.targets if case.family in families]
         shares: dict[str, Any] = {"tasks": len(targets)}
-        for name, after in (("raw", False), ("after", True))[: 1 + self.passed]:
-            count, bad = self.bad(families, after=after)
-            shares[name] = {
-                "target": round(_mean(c.right(after=after) for c in targets), 4),
-                "bad": round(bad, 4),
-                "bad_n": count,
-            }
-        if self.passed:
-            shares["after"]["near"] = round(_mean(c.near for c in targets), 4)
-        return shares
+        for after in self._sides:
+            bad = [case for case in self.mistakes(after=after) if case.family in families]
+            prefix = "after_" if after else ""
+            shares[f"{prefix}targets"] = _mean(case.right(after=after) for case in targets)
+            shares[f"{prefix}bad"] = _mean(case.right(after=after) for case in bad)
+        return shares | ({"near": _mean(case.near for case in targets)} if self.passed else {})
 
     def _kind(self, kind: str) -> dict[str, Any]:
-        chosen = [c for c in self.cases if c.kind == kind]
-        told: dict[str, Any] = {"n": len(chosen)}
-        for name, after in (("raw", False), ("after", True))[: 1 + self.passed]:
-            told[name] = {
-                "right": round(_mean(c.right(after=after) for c in chosen), 4),
-                "overall": round(_mean(c.score(after=after) for c in chosen), 3),
-            }
+        cases = self._of(kind)
+        told: dict[str, Any] = {"n": len(cases)}
+        for after in self._sides:
+            prefix = "after_" if after else ""
+            told[f"{prefix}right"] = _mean(case.right(after=after) for case in cases)
+            told[f"{prefix}overall"] = _mean(case.score(after=after) for case in cases)
         return told
 
 
 def _mean(values: Iterable[float]) -> float:
     listed = list(values)
-    return float(np.mean(listed)) if listed else float("nan")
+    return round(float(np.mean(listed)), 4) if listed else float("nan")
 
 
 def format_report(report: dict[str, Any]) -> str:
     """A report as two Markdown tables, by family and by kind of edit, and the ROC-AUC."""
-    passed = "after" in report["all"]
-    heads = ["family", "group", "tasks", f"targets ≥ {GOOD:g}", f"bad ≤ {BAD:g}"]
-    heads += [f"after: targets ≥ {GOOD:g}", f"moved ≤ {NEAR:g}", f"bad ≤ {BAD:g}"] if passed else []
-    rows = [(name, shares["group"], shares) for name, shares in report["families"].items()]
-    rows += [(f"**all {name}**", name, report[name]) for name in ("simple", "complex") if name in report]
-    rows.append(("**all**", "", report["all"]))
-    lines = _table(heads, [[name, group, *_cells(shares, passed)] for name, group, shares in rows])
-    heads = ["kind of edit", "n", "right side", "mean overall"]
-    heads += ["after: right side", "mean overall"] if passed else []
-    kinds = []
-    for name, told in report["kinds"].items():
-        sides = [told["raw"], *([told["after"]] if passed else [])]
-        cells = [cell for side in sides for cell in (_percent(side["right"]), f"{side['overall']:.2f}")]
-        kinds.append([name, str(told["n"]), *cells])
-    lines += ["", *_table(heads, kinds), "", f"ROC-AUC of good against bad: {report['all']['auc']:.4f}"]
-    if passed:
-        lines[-1] += (
-            f", after the pass {report['all']['auc_after']:.4f} ('{WASHED_OUT}' left out: its grain is gone)"
-        )
-    return "\n".join(lines)
+    heads = {"tasks": "tasks", "targets": f"targets ≥ {GOOD:g}", "bad": f"bad ≤ {BAD:g}"}
+    kinds = {"n": "n", "right": "right side", "overall": "mean overall"}
+    note = f"ROC-AUC of good against bad: {report['all']['auc']:.4f}"
+    if "auc_after" in report["all"]:
+        heads |= {"after_targets": f"after: targets ≥ {GOOD:g}", "near": f"moved ≤ {NEAR:g}"}
+        heads |= {"after_bad": f"after: bad ≤ {BAD:g}"}
+        kinds |= {"after_right": "after: right side", "after_overall": "after: mean overall"}
+        note += f", after {report['all']['auc_after']:.4f} ({WASHED_OUT!r} left out: its grain is gone)"
+    totals = {f"all {name}": report[name] for name in ("simple", "complex") if name in report}
+    families = report["families"] | totals | {"all": report["all"]}
+    tables = _table("family", heads, families), _table("kind of edit", kinds, report["kinds"], note)
+    return "\n".join(table.markdown() for table in tables)
 
 
-def _cells(shares: dict[str, Any], passed: bool) -> list[str]:
-    cells = [str(shares["tasks"]), _percent(shares["raw"]["target"]), _percent(shares["raw"]["bad"])]
-    if passed:
-        cells += [_percent(shares["after"][name]) for name in ("target", "near", "bad")]
-    return cells
+def _table(
+    left: str, heads: Mapping[str, str], rows: Mapping[str, Mapping[str, float]], *notes: str
+) -> Table:
+    columns = [Column(left, left=True), *map(Column, heads.values())]
+    return Table("", columns, [Row([n, *(_cell(k, r[k]) for k in heads)]) for n, r in rows.items()], notes)
 
 
-def _percent(share: float) -> str:
-    return "-" if share != share else f"{100 * share:.1f}%"
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(heads), *rows)]
+def _cell(name: str, value: float) -> Cell:
+    if name in ("n", "tasks"):
+        return int(value)
+    return None if value != value else f"{value:.2f}" if "overall" in name else f"{100 * value:.1f}%"
 
 
 def calibrate(
@@ -238,26 +217,21 @@ def calibrate(
     verifier = SceneVerifier()
     cases: list[Case] = []
     for start in range(0, n, _TOGETHER):
-        tasks = [_draw(seed, index, names) for index in range(start, min(start + _TOGETHER, n))]
-        made = [
-            _images(task, np.random.default_rng([seed, 77, start + i]), side) for i, task in enumerate(tasks)
-        ]
-        passed: list[list[Image.Image]] = [[] for _ in made]
-        if through is not None:
-            flat = iter(through([picture for pictures in made for picture in pictures.values()]))
-            passed = [[next(flat) for _ in pictures] for pictures in made]
-        for i, (task, pictures) in enumerate(zip(tasks, made, strict=True)):
+        indices = range(start, min(start + _TOGETHER, n))
+        tasks = [_draw(seed, index, names) for index in indices]
+        rngs = [np.random.default_rng([seed, 77, index]) for index in indices]
+        made = [_images(task, rng, side) for task, rng in zip(tasks, rngs, strict=True)]
+        passed = iter(through([image for images in made for image in images.values()]) if through else ())
+        for index, task, images in zip(indices, tasks, made, strict=True):
             source = Image.fromarray(render(task.source, side))
-            verdicts = _judge(verifier, source, task, pictures.values())
-            afters: list[Verdict | None] = [*_judge(verifier, source, task, passed[i])] or [None] * len(
-                verdicts
-            )
+            verdicts = _judge(verifier, source, task, images.values())
+            after = _judge(verifier, source, task, islice(passed, len(images)))
             cases += [
-                Case(task.id, kind, task.family, verdict, after)
-                for kind, verdict, after in zip(pictures, verdicts, afters, strict=True)
+                Case(task.id, kind, task.family, *pair)
+                for kind, *pair in zip_longest(images, verdicts, after)
             ]
             if on_tasks:
-                on_tasks(start + i + 1)
+                on_tasks(index + 1)
     return Calibration(tuple(cases), through is not None)
 
 
@@ -266,16 +240,16 @@ def _draw(seed: int, index: int, families: Sequence[str]) -> WorldTask:
 
 
 def _judge(
-    verifier: SceneVerifier, source: Image.Image, task: WorldTask, pictures: Iterable[Image.Image]
+    verifier: SceneVerifier, source: Image.Image, task: WorldTask, edited: Iterable[Image.Image]
 ) -> list[Verdict]:
-    return verifier.judge_now([Attempt(source, task.instruction, picture) for picture in pictures])
+    return verifier.judge_now([Attempt(source, task.instruction, image) for image in edited])
 
 
 def _images(task: WorldTask, rng: np.random.Generator, side: int) -> dict[str, Image.Image]:
     """By kind: the true target, and the mistakes that this task allows."""
-    pictures = {TRUE: Image.fromarray(render(task.target, side))}
+    images = {TRUE: Image.fromarray(render(task.target, side))}
     for kind, make in MAKERS.items():
         made = make(task, rng, side)
         if made is not None:
-            pictures[kind] = Image.fromarray(made)
-    return pictures
+            images[kind] = Image.fromarray(made)
+    return images

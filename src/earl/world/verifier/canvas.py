@@ -17,7 +17,15 @@ from numpy.typing import NDArray
 
 from earl.world.rendering import apply_style, ground
 from earl.world.scene import COLORS, Scene, SceneObject
-from earl.world.verifier.sprites import FORMS, PALETTE_KC, Sheet, form_of, lift, sheet, stack_sprites
+from earl.world.verifier.sprites import (
+    FORMS,
+    PALETTE_KC,
+    SpriteSheet,
+    form_of,
+    lift,
+    sprite_sheet,
+    stack_sprites,
+)
 
 Array = NDArray[np.float32]
 
@@ -92,15 +100,15 @@ class Surroundings:
     over: Array | None
 
 
-class Stage:
+class Canvas:
     """A background in a style at one image side, by day before the style is laid on."""
 
     def __init__(self, side: int, background: str, style: str) -> None:
         self.side, self.background, self.style = side, background, style
         self.pencil = style == "pencil"
         self.mono = style in HUELESS
-        self.page: Sheet = sheet(side, pencil=self.pencil)
-        self.scale = self.page.side // side
+        self.sprites: SpriteSheet = sprite_sheet(side, pencil=self.pencil)
+        self.scale = self.sprites.side // side
         fine = np.ascontiguousarray(ground(background, 2 * side).transpose(2, 0, 1))
         self.ground_CHW = fine if self.scale == 2 else halved(fine)
         if not self.pencil:
@@ -112,7 +120,8 @@ class Stage:
     def compose(self, solids: Sequence[Solid]) -> Array:
         """The image of some solids, float32 (3, side, side) in [0, 1]."""
         around = self.surroundings(solids, None, self.full)
-        return self.finish((around.ground + around.under)[None], self.full, mono=False)[0]
+        image: Array = self.finish((around.ground + around.under)[None], self.full, mono=False)[0]
+        return image
 
     # -- patches --------------------------------------------------------------------------------
 
@@ -124,7 +133,7 @@ class Stage:
         by_place = {s.place: s for s in solids}
         others = sorted((s for s in solids if s.place != place), key=lambda s: s.place)
         feet = [(s.form, *foot_of(s, by_place.get((s.row, s.column, 0)))) for s in others]
-        sprites = stack_sprites(self.page, feet, rows, columns)
+        sprites = stack_sprites(self.sprites, feet, rows, columns)
         floor = self.ground_CHW[:, rows, columns].copy()
         for solid, sprite in zip(others, sprites, strict=True):
             if solid.level == 0:
@@ -157,7 +166,7 @@ class Stage:
         """Candidates for one place in their surroundings, styled: (N, C, H, W)."""
         rows, columns = patch.slices(self.scale)
         index = {foot: i for i, foot in enumerate(dict.fromkeys(feet))}
-        sprites = stack_sprites(self.page, list(index), rows, columns)
+        sprites = stack_sprites(self.sprites, list(index), rows, columns)
         shine = 1 - sprites[:, :1]
         if level:
             day = (around.ground + around.under) * shine
@@ -187,22 +196,22 @@ class Stage:
         """Lay the style on images by day (N, 3, H, W), bring them to image pixels. May reuse `day`."""
         mono = self.mono if mono is None else mono
         if self.pencil:
-            gray = halved(pencil_gray(day, patch, self.page.side))[:, None]
-            return np.clip(gray * (_PAPER.mean() if mono else _PAPER), 0, 1)
+            gray = halved(pencil_gray(day, patch, self.sprites.side))[:, None]
+            return np.asarray(np.clip(gray * (_PAPER.mean() if mono else _PAPER), 0, 1))
         rows, columns = patch.slices()
         gain, offset = self._gain_CHW[:, rows, columns], self._lift_CHW[:, rows, columns]
         if self._mix is not None:
             gray = np.einsum("c,nchw->nhw", self._mix, day)[:, None]
             if mono:
                 gain, offset = gain.mean(0), offset.mean(0)
-            return np.clip(gray * gain + offset, 0, 1)
+            return np.asarray(np.clip(gray * gain + offset, 0, 1))
         if self.style != "day":
             day *= gain
             day += offset
         return np.clip(day, 0, 1, out=day)
 
     def view(self, pixels_CHW: Array) -> Array:
-        """Pixels as this stage compares them: gray where the style has no hue."""
+        """Pixels as this canvas compares them: gray where the style has no hue."""
         return pixels_CHW.mean(0, keepdims=True) if self.mono else pixels_CHW
 
     @property
@@ -212,14 +221,14 @@ class Stage:
 
 
 @lru_cache(maxsize=64)
-def stage(side: int, background: str, style: str) -> Stage:
-    """The shared stage of a background and style."""
-    return Stage(side, background, style)
+def shared_canvas(side: int, background: str, style: str) -> Canvas:
+    """The shared canvas of a background and style."""
+    return Canvas(side, background, style)
 
 
 def compose_scene(scene: Scene, side: int) -> Array:
-    """A scene as perception would draw it, float32 (side, side, 3); close to `earl.world.rendering`."""
-    drawn = stage(side, scene.background, scene.style).compose([Solid.of(o) for o in scene.objects])
+    """A scene as perception would draw it, float32 (side, side, 3); close to `earl.world.render`."""
+    drawn = shared_canvas(side, scene.background, scene.style).compose([Solid.of(o) for o in scene.objects])
     return drawn.transpose(1, 2, 0)
 
 
@@ -237,12 +246,13 @@ def energies(candidates_NCHW: Array, seen_CHW: Array, weight: float = 1.0) -> Ar
     apart -= seen_CHW
     np.abs(apart, out=apart)
     np.minimum(apart, 16 * CAP, out=apart)
-    return apart.reshape(len(apart), -1).sum(1) * np.float32(weight / 16)
+    energy: Array = apart.reshape(len(apart), -1).sum(1) * np.float32(weight / 16)
+    return energy
 
 
 def pencil_gray(day_NCHW: Array, patch: Patch, side: int) -> Array:
     """The renderer's pencil on patches at the fine side: (N, H, W) before the paper's tint."""
-    gray = np.einsum("c,nchw->nhw", _GRAY, day_NCHW)
+    gray: Array = np.einsum("c,nchw->nhw", _GRAY, day_NCHW)
     step = max(1, side // 96)
     edge = np.zeros_like(day_NCHW)
     across = day_NCHW[..., 2 * step :] - day_NCHW[..., : -2 * step]
@@ -257,7 +267,7 @@ def pencil_gray(day_NCHW: Array, patch: Patch, side: int) -> Array:
     v = np.arange(2 * patch.top, 2 * patch.bottom, dtype=np.float32)[:, None] / side
     u = np.arange(2 * patch.left, 2 * patch.right, dtype=np.float32)[None, :] / side
     hatch = np.float32(0.05) * np.sin((u + v) * np.float32(2 * np.pi * 24))
-    tone = hatch * (gray < 0.45)
+    tone: Array = hatch * (gray < 0.45)
     tone += 0.66
     np.clip(gray, 0, 1, out=gray)
     gray *= 0.32

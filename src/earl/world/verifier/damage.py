@@ -104,8 +104,8 @@ def extra_damage(task: WorldTask, rng: np.random.Generator, side: int) -> Pixels
 
 def noise(task: WorldTask, rng: np.random.Generator, side: int) -> Pixels | None:
     """The target under grain of 25 of 255."""
-    picture = render(task.target, side).astype(np.float32)
-    return np.clip(picture + rng.normal(0, 25, picture.shape), 0, 255).astype(np.uint8)
+    pixels = render(task.target, side).astype(np.float32)
+    return np.clip(pixels + rng.normal(0, 25, pixels.shape), 0, 255).astype(np.uint8)
 
 
 def blank(task: WorldTask, rng: np.random.Generator, side: int) -> Pixels | None:
@@ -116,22 +116,22 @@ def blank(task: WorldTask, rng: np.random.Generator, side: int) -> Pixels | None
 def shuffled(task: WorldTask, rng: np.random.Generator, side: int) -> Pixels | None:
     """The target's 8 x 8 pixel patches in another order."""
     n = side // 8
-    picture = render(task.target, side)
-    tiles = picture.reshape(n, 8, n, 8, 3).swapaxes(1, 2).reshape(n * n, 8, 8, 3)
+    pixels = render(task.target, side)
+    tiles = pixels.reshape(n, 8, n, 8, 3).swapaxes(1, 2).reshape(n * n, 8, 8, 3)
     tiles = tiles[rng.permutation(n * n)]
     return np.ascontiguousarray(tiles.reshape(n, n, 8, 8, 3).swapaxes(1, 2).reshape(side, side, 3))
 
 
 def blob(task: WorldTask, rng: np.random.Generator, side: int) -> Pixels | None:
     """The target with a disc of a foreign colour, an eighth to a sixth of the side across."""
-    picture = render(task.target, side)
+    pixels = render(task.target, side)
     radius = rng.uniform(1 / 16, 1 / 12) * side
     x, y = rng.uniform(0.1, 0.9, 2) * side
     rows, columns = np.mgrid[0:side, 0:side] + 0.5
     inside = (rows - y) ** 2 + (columns - x) ** 2 < radius**2
-    under = picture[inside].astype(int).mean(0)
-    picture[inside] = np.where(under > 127, under - 100, under + 100).astype(np.uint8)
-    return picture
+    under = pixels[inside].astype(int).mean(0)
+    pixels[inside] = np.where(under > 127, under - 100, under + 100).astype(np.uint8)
+    return pixels
 
 
 def half_gone(task: WorldTask, rng: np.random.Generator, side: int) -> Pixels | None:
@@ -141,11 +141,11 @@ def half_gone(task: WorldTask, rng: np.random.Generator, side: int) -> Pixels | 
     if not whole:
         return None
     obj = choose(rng, whole)
-    picture, without = render(scene, side), render(scene.without(obj), side)
+    pixels, without = render(scene, side), render(scene.without(obj), side)
     middle = round((0.125 + 0.25 * obj.column + obj.dx) * side)
     apart = slice(0, middle) if rng.random() < 0.5 else slice(middle, side)
-    picture[:, apart] = without[:, apart]
-    return picture
+    pixels[:, apart] = without[:, apart]
+    return pixels
 
 
 MAKERS: dict[str, Maker] = {

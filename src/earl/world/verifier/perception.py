@@ -1,7 +1,7 @@
 """From pixels to a scene: analysis by synthesis.
 
 Background and style come first, then solids: rough candidates at every place, the best of them
-looked at closely with everything else in the picture drawn around them, until nothing changes.
+looked at closely with everything else in the image drawn around them, until nothing changes.
 What was understood is drawn again, and what the pixels hold beyond it is the residual.
 """
 
@@ -16,18 +16,18 @@ from PIL import Image
 
 from earl.errors import ImageError
 from earl.world.scene import COLORS, MAX_JITTER, Scene
-from earl.world.verifier.backdrop import KINDS, PLACES, read_look, rough, window
+from earl.world.verifier.backdrop import KINDS, PLACES, read_backdrop, rough, window
 from earl.world.verifier.canvas import (
     CAP,
     HUELESS,
+    Canvas,
     Patch,
     Solid,
-    Stage,
     energies,
     foot_of,
     halved,
+    shared_canvas,
     soften,
-    stage,
 )
 from earl.world.verifier.sprites import CARRIERS, FORMS
 
@@ -55,18 +55,18 @@ class Perception:
         residual: float32 (S, S, 3), pixels minus the scene drawn again, at the working side.
         confidence: by place (row, column, level), 0-1: how much worse the next kind would be.
         wear: by place, how much of a solid is missing, 0 (whole) to 1 (gone), in its worst half.
-        look_margin: how much worse the next background or style would be, full scale 1.
+        backdrop_margin: how much worse the next background or style would be, full scale 1.
     """
 
     scene: Scene
     residual: Array
     confidence: dict[Place, float] = field(default_factory=dict)
     wear: dict[Place, float] = field(default_factory=dict)
-    look_margin: float = 0.0
+    backdrop_margin: float = 0.0
 
 
 def working_side(side: int) -> int:
-    """The side at which an image of this side is looked at: 64, or 96 for larger pictures."""
+    """The side at which an image of this side is looked at: 64, or 96 for larger images."""
     return 64 if side <= 80 else 96
 
 
@@ -89,7 +89,7 @@ def to_working(pixels: NDArray[np.uint8]) -> Array:
 
 
 def perceive(pixels: NDArray[np.uint8], *, prior: Scene | None = None) -> Perception:
-    """Read the scene off a picture.
+    """Read the scene off an image.
 
     Args:
         pixels: uint8 (R, R, 3), R a multiple of 8; other sides than 64 and 96 are resized.
@@ -100,13 +100,13 @@ def perceive(pixels: NDArray[np.uint8], *, prior: Scene | None = None) -> Percep
     Raises:
         ImageError: pixels of another form.
     """
-    picture = to_working(pixels)
-    background, style, margin = read_look(picture)
-    search = _Search(picture, stage(picture.shape[1], background, style))
+    pixels_CHW = to_working(pixels)
+    background, style, margin = read_backdrop(pixels_CHW)
+    search = _Search(pixels_CHW, shared_canvas(pixels_CHW.shape[1], background, style))
     search.run()
     if prior is not None:
         search.borrow(prior)
-    residual = (picture - search.stage.compose(search.solids)).transpose(1, 2, 0)
+    residual = (pixels_CHW - search.canvas.compose(search.solids)).transpose(1, 2, 0)
     scene = Scene(background, style, tuple(s.to_object() for s in search.solids))
     return Perception(scene, residual, dict(search.confidence), search.wear(), margin)
 
@@ -114,10 +114,10 @@ def perceive(pixels: NDArray[np.uint8], *, prior: Scene | None = None) -> Percep
 class _Search:
     """The solids of one image, found by drawing them."""
 
-    def __init__(self, image_CHW: Array, scene_stage: Stage) -> None:
-        self.stage = scene_stage
-        self.side = scene_stage.side
-        self.view = scene_stage.view(image_CHW)
+    def __init__(self, image_CHW: Array, canvas: Canvas) -> None:
+        self.canvas = canvas
+        self.side = canvas.side
+        self.view = canvas.view(image_CHW)
         self.seen = soften(self.view)
         self.solids: list[Solid] = []
         self.confidence: dict[Place, float] = {}
@@ -157,9 +157,9 @@ class _Search:
         self.solids = sorted([*kept, solid] if solid else kept, key=lambda s: s.place)
 
     def _first_look(self) -> None:
-        look = self.stage.background, self.stage.style
+        backdrop = self.canvas.background, self.canvas.style
         for row, column in PLACES:
-            apart, empty = rough(self.seen, self.side, *look, row, column)
+            apart, empty = rough(self.seen, self.side, *backdrop, row, column)
             order = np.argpartition(apart, KEEP)[:KEEP]
             order = order[np.argsort(apart[order])]
             self.shortlist[row, column] = [KINDS[i] for i in order]
@@ -193,19 +193,19 @@ class _Search:
 
     def _energies(self, candidates: Sequence[Solid], patch: Patch) -> Array:
         """Energy of each candidate (all for one place) in a patch, the rest of the scene drawn around."""
-        drawn = self._drawn(self.stage, candidates, patch)
-        return energies(drawn, self._seen(patch), self.stage.weight)
+        drawn = self._drawn(self.canvas, candidates, patch)
+        return energies(drawn, self._seen(patch), self.canvas.weight)
 
-    def _drawn(self, scene_stage: Stage, candidates: Sequence[Solid], patch: Patch) -> Array:
+    def _drawn(self, canvas: Canvas, candidates: Sequence[Solid], patch: Patch) -> Array:
         place = candidates[0].place
-        around = scene_stage.surroundings(self.solids, place, patch)
+        around = canvas.surroundings(self.solids, place, patch)
         below = self.at(place[0], place[1], 0) if place[2] else None
         feet = [(s.form, *foot_of(s, below)) for s in candidates]
-        return scene_stage.draw(around, patch, feet, [s.color for s in candidates], place[2])
+        return canvas.draw(around, patch, feet, [s.color for s in candidates], place[2])
 
     def _energy_without(self, place: Place, patch: Patch) -> float:
-        around = self.stage.surroundings(self.solids, place, patch)
-        return float(energies(self.stage.empty(around, patch), self._seen(patch), self.stage.weight)[0])
+        around = self.canvas.surroundings(self.solids, place, patch)
+        return float(energies(self.canvas.empty(around, patch), self._seen(patch), self.canvas.weight)[0])
 
     # -- one place -------------------------------------------------------------------------------
 
@@ -259,10 +259,10 @@ class _Search:
 
     def _unexplained(self, patch: Patch) -> float:
         """Energy in a patch beyond what blur and noise explain."""
-        around = self.stage.surroundings(self.solids, None, patch)
-        drawn = soften(self.stage.empty(around, patch))[0]
+        around = self.canvas.surroundings(self.solids, None, patch)
+        drawn = soften(self.canvas.empty(around, patch))[0]
         apart = np.abs(drawn - self._seen(patch)) * np.float32(1 / 16)
-        return float(np.clip(apart - ORDINARY, 0, CAP).sum()) * self.stage.weight
+        return float(np.clip(apart - ORDINARY, 0, CAP).sum()) * self.canvas.weight
 
     def _try_stack(self, row: int, column: int) -> None:
         """See whether one solid on another explains a place better than what was found."""
@@ -290,8 +290,8 @@ class _Search:
 
     def _bases(self, solid: Solid) -> list[Solid]:
         """What may stand below at a place: the solid found, if it can carry, and what fits the lower part."""
-        look = self.stage.background, self.stage.style
-        apart, _ = rough(self.seen, self.side, *look, solid.row, solid.column, low=True)
+        backdrop = self.canvas.background, self.canvas.style
+        apart, _ = rough(self.seen, self.side, *backdrop, solid.row, solid.column, low=True)
         by_form = apart.reshape(len(FORMS), len(COLORS))
         forms = sorted(CARRIERS, key=lambda f: by_form[f].min())[:4]
         fitting = [(f, int(by_form[f].argmin())) for f in forms]
@@ -307,13 +307,13 @@ class _Search:
         bottom = int((0.53 + 0.375 * base.row - 0.04) * self.side)
         above = replace(patch, bottom=bottom + bottom % 2)
         place = (base.row, base.column, 1)
-        if self.stage.pencil:
+        if self.canvas.pencil:
             forms = [Solid(f, 3, *place) for f in range(len(FORMS))]
             order = np.argsort(self._energies(forms, above))[:4]
             return [forms[i]._replace(color=c) for i in order for c in range(len(COLORS))]
         tops = [Solid(f, c, *place) for f, c in KINDS]
         half = Patch(above.top // 2, above.bottom // 2, above.left // 2, above.right // 2)
-        small = stage(self.side // 2, self.stage.background, self.stage.style)
+        small = shared_canvas(self.side // 2, self.canvas.background, self.canvas.style)
         drawn = self._drawn(small, tops, half)
         apart = np.abs(drawn - halved(self.view)[:, half.top : half.bottom, half.left : half.right])
         score = np.minimum(apart, CAP).reshape(len(tops), -1).sum(1)
@@ -330,9 +330,9 @@ class _Search:
         found = {}
         for solid in self.solids:
             patch = self._patch(solid.place)
-            around = self.stage.surroundings(self.solids, solid.place, patch)
-            without = soften(self.stage.empty(around, patch))[0]
-            adds = soften(self._drawn(self.stage, [solid], patch))[0] - without
+            around = self.canvas.surroundings(self.solids, solid.place, patch)
+            without = soften(self.canvas.empty(around, patch))[0]
+            adds = soften(self._drawn(self.canvas, [solid], patch))[0] - without
             agree = ((self._seen(patch) - without) * adds).sum(0)
             power = (adds * adds).sum(0)
             halves = _halves(power)
@@ -346,7 +346,7 @@ class _Search:
     def borrow(self, prior: Scene) -> None:
         """Among kinds that fit equally well take the prior's: that of the place, or, where hue is lost, of
         the same shape."""
-        hueless = self.stage.style in HUELESS
+        hueless = self.canvas.style in HUELESS
         for solid in list(self.solids):
             here = prior.at(*solid.place)
             kinds = [solid[:2], *([Solid.of(here)[:2]] if here is not None else [])]

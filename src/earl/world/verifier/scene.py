@@ -173,10 +173,10 @@ def worst_square(apart_HW: Array, side: int) -> float:
 
 
 def untouched_difference(before: Array, after: Array, source: Scene, edited: Scene, expected: Scene) -> float:
-    """Mean difference of the pixels that the edit had no reason to touch; 0 for edits of the whole picture.
+    """Mean difference of the pixels that the edit had no reason to touch; 0 for edits of the whole image.
 
     Args:
-        before, after: float32 (3, S, S), source and edited picture.
+        before, after: float32 (3, S, S), source and edited image.
         source, edited: the scenes seen in them.
         expected: the scene that should have come out.
     """

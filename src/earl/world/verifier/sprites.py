@@ -6,7 +6,7 @@ and sub-pixel position serves all colours:
     image = ground * shadow          then for each solid, back to front,
     image = image * (1 - cover) + light * colour + gleam
 
-Axis letters: N candidates, C channels, H W pixels of a patch. A `Sheet` works at one image
+Axis letters: N candidates, C channels, H W pixels of a patch. A `SpriteSheet` works at one image
 side: the image's own for styles that are affine in the pixels, twice that for the pencil,
 whose lines are finer than a pixel.
 """
@@ -57,13 +57,7 @@ class Form:
 
 
 def _poses(shape: str) -> tuple[str, ...]:
-    return (
-        ("upright", "toppled")
-        if shape in TOPPLING
-        else ("upright", "open")
-        if shape in OPENING
-        else ("upright",)
-    )
+    return ("upright", *("toppled",) * (shape in TOPPLING), *("open",) * (shape in OPENING))
 
 
 FORMS: tuple[Form, ...] = tuple(
@@ -89,7 +83,7 @@ def lift(form: int) -> float:
     return TOP_HEIGHT.get(f.shape, 1.6) * RADIUS[f.size] * float(SCREEN_UP[1])
 
 
-class Sheet:
+class SpriteSheet:
     """Sprites for images of one side.
 
     `phases` sub-pixel positions a pixel and direction; `oversampling` rays a pixel and direction.
@@ -155,21 +149,22 @@ class Sheet:
 
 
 @lru_cache(maxsize=8)
-def sheet(side: int, *, pencil: bool = False) -> Sheet:
+def sprite_sheet(side: int, *, pencil: bool = False) -> SpriteSheet:
     """The shared sprites for images of `side` pixels; for the pencil at twice the side."""
-    return Sheet(2 * side, phases=2, oversampling=1) if pencil else Sheet(side, phases=4, oversampling=2)
+    if pencil:
+        return SpriteSheet(2 * side, phases=2, oversampling=1)
+    return SpriteSheet(side, phases=4, oversampling=2)
 
 
 def stack_sprites(
-    page: Sheet, feet: list[tuple[int, float, float]], rows: slice, columns: slice, *, shadows: bool = True
+    sheet: SpriteSheet, feet: list[tuple[int, float, float]], rows: slice, columns: slice
 ) -> Array:
-    """Sprites of candidates cut to one patch of the picture.
+    """Sprites of candidates cut to one patch of the image.
 
     Args:
-        page: the sheet.
+        sheet: of the image's side.
         feet: (form, x, y) a candidate, feet in unit coordinates.
         rows, columns: the patch.
-        shadows: False for solids that do not stand on the ground.
 
     Returns:
         float32 (N, 6, H, W).
@@ -177,13 +172,11 @@ def stack_sprites(
     out = np.zeros((len(feet), 6, rows.stop - rows.start, columns.stop - columns.start), np.float32)
     out[:, 1] = 1
     for n, (form, x, y) in enumerate(feet):
-        r, c, py, px = page.quantise(x, y)
-        top, left = r - page.up, c - page.left
-        r0, r1 = max(rows.start, top), min(rows.stop, top + page.height)
-        c0, c1 = max(columns.start, left), min(columns.stop, left + page.width)
+        r, c, py, px = sheet.quantise(x, y)
+        top, left = r - sheet.up, c - sheet.left
+        r0, r1 = max(rows.start, top), min(rows.stop, top + sheet.height)
+        c0, c1 = max(columns.start, left), min(columns.stop, left + sheet.width)
         if r0 < r1 and c0 < c1:
-            piece = page.sprite(form, py, px)[:, r0 - top : r1 - top, c0 - left : c1 - left]
+            piece = sheet.sprite(form, py, px)[:, r0 - top : r1 - top, c0 - left : c1 - left]
             out[n, :, r0 - rows.start : r1 - rows.start, c0 - columns.start : c1 - columns.start] = piece
-    if not shadows:
-        out[:, 1] = 1
     return out
