@@ -112,15 +112,15 @@ class PipelineSession:
     def step(self) -> list[tuple[int, EditResult]]:
         """Take one step for all edits; returns those that are through."""
         self._engine.step()
-        through = []
-        for ticket, done in list(self._completions.items()):
-            edit = self._edits[ticket]
-            if len(done) == len(edit.request.seeds):
-                completions = [done[index] for index in range(len(done))]
-                (result,) = self.pipeline.read([edit], [completions])
-                through.append((ticket, result))
-                del self._edits[ticket], self._completions[ticket]
-        return through
+        through = [
+            ticket
+            for ticket, done in self._completions.items()
+            if len(done) == len(self._edits[ticket].request.seeds)
+        ]
+        edits = [self._edits.pop(ticket) for ticket in through]
+        made = [self._completions.pop(ticket) for ticket in through]
+        completions = [[done[index] for index in sorted(done)] for done in made]
+        return list(zip(through, self.pipeline.read(edits, completions), strict=True)) if edits else []
 
     def has_room(self, request: EditRequest) -> bool:
         """Whether its images can join now; with guidance each counts twice."""

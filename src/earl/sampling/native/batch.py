@@ -30,25 +30,29 @@ Place: TypeAlias = tuple[int, NativeSample, int]
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Samples of one request that share one prefill (with guidance two); `first` is their first number."""
+    """Samples of one request that share one prefill (with guidance two).
+
+    Attributes:
+        first: number of its first sample, for `on_row` and `finish`.
+    """
 
     request: Request
     grammar: Grammar
     prompts: tuple[tuple[int, ...], ...]
     first: int
     seeds: tuple[int, ...]
+    sampling: SamplingSettings
+    on_row: OnRow | None
+    finish: OnCompletion
 
 
 @dataclass(frozen=True, slots=True)
 class BatchOptions:
-    """How a batch draws and feeds, and whom it tells."""
+    """How a batch feeds the model."""
 
-    sampling: SamplingSettings
     max_positions: int
     padded: bool
     step_tokens: int
-    on_row: OnRow | None
-    finish: OnCompletion
 
 
 class Batch:
@@ -113,10 +117,10 @@ class Batch:
             unit.first + place,
             unit.seeds[place],
             unit.grammar.start(),
-            self.options.on_row,
+            unit.on_row,
             unit=unit,
-            sampling=self.options.sampling,
-            finish=self.options.finish,
+            sampling=unit.sampling,
+            finish=unit.finish,
             prompt_length=max(map(len, unit.prompts)),
             draft=() if given else tuple(self.first_visual + code for code in unit.request.draft or ()),
             given=given,

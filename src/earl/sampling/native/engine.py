@@ -107,8 +107,6 @@ class NativeEngine:
             ConfigError: guidance for a request without a negative prompt, or with a `max_batch` below 2.
         """
         sampling = sampling or SamplingSettings()
-        units = self._units(requests, sampling.guided)
-        decoder = self.current_decoder()
         finished: dict[int, Completion] = {}
 
         def finish(index: int, completion: Completion) -> None:
@@ -116,9 +114,10 @@ class NativeEngine:
             if on_completion is not None:
                 on_completion(index, completion)
 
-        options = BatchOptions(sampling, self.max_positions, self.padded, self.step_tokens, on_row, finish)
+        units = self._units(requests, sampling, on_row, finish)
+        decoder = self.current_decoder()
         for units_of_batch in self._batches(units):
-            batch = Batch(decoder, units_of_batch, options)
+            batch = Batch(decoder, units_of_batch, self.batch_options)
             while batch.step():
                 self.steps += 1
         return by_request(requests, finished)
@@ -135,7 +134,19 @@ class NativeEngine:
             self._decoder.refresh()
         return self._decoder
 
-    def _units(self, requests: Sequence[Request], guided: bool) -> list[Unit]:
+    @property
+    def batch_options(self) -> BatchOptions:
+        """How its batches feed the model."""
+        return BatchOptions(self.max_positions, self.padded, self.step_tokens)
+
+    def _units(
+        self,
+        requests: Sequence[Request],
+        sampling: SamplingSettings,
+        on_row: OnRow | None,
+        finish: OnCompletion,
+    ) -> list[Unit]:
+        guided = sampling.guided
         if guided and self.max_batch < 2:
             raise ConfigError("guidance takes two places of the batch a sample: max_batch must be at least 2")
         units, index, most = [], 0, self.max_batch // (2 if guided else 1)
@@ -143,7 +154,8 @@ class NativeEngine:
             grammar = checked_grammar(request, self.tokenizer, self.max_positions, guided)
             for at in range(0, len(request.seeds), most):
                 seeds = request.seeds[at : at + most]
-                units.append(Unit(request, grammar, request.prompts(guided), index, seeds))
+                prompts = request.prompts(guided)
+                units.append(Unit(request, grammar, prompts, index, seeds, sampling, on_row, finish))
                 index += len(seeds)
         return units
 

@@ -12,7 +12,7 @@ from earl.config import SamplingSettings
 from earl.errors import ConfigError
 from earl.records import Completion
 from earl.sampling.completions import checked_grammar
-from earl.sampling.native.batch import Batch, BatchOptions, Unit
+from earl.sampling.native.batch import Batch, Unit
 from earl.sampling.protocol import OnCompletion, OnRow, Request
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ class _Entry:
     """A request in progress; `batch` is None until its first step."""
 
     unit: Unit
-    options: BatchOptions
     batch: Batch | None = None
 
     @property
@@ -74,7 +73,6 @@ class NativeSession:
         """
         engine = self._engine
         grammar = checked_grammar(request, engine.tokenizer, engine.max_positions, sampling.guided)
-        unit = Unit(request, grammar, request.prompts(sampling.guided), 0, request.seeds)
         ticket = next(self._numbers)
         remaining = set(range(len(request.seeds)))
 
@@ -87,10 +85,8 @@ class NativeSession:
 
         # Equal settings are one object, so that what is drawn alike is found without comparing fields.
         sampling = self._settings.setdefault(sampling, sampling)
-        options = BatchOptions(
-            sampling, engine.max_positions, engine.padded, engine.step_tokens, on_row, finish
-        )
-        entry = _Entry(unit, options)
+        prompts = request.prompts(sampling.guided)
+        entry = _Entry(Unit(request, grammar, prompts, 0, request.seeds, sampling, on_row, finish))
         if entry.slots > self.room:
             raise ConfigError(f"{entry.slots} samples do not fit: there is room for {self.room}")
         self._entries[ticket] = entry
@@ -105,9 +101,12 @@ class NativeSession:
     @torch.inference_mode()
     def step(self) -> bool:
         """Prefill what joined, then take one step for all. Returns whether any request is left."""
+        joining: dict[int, list[_Entry]] = {}
         for entry in self._entries.values():
             if entry.batch is None:
-                self._join(entry)
+                joining.setdefault(len(entry.unit.prompts), []).append(entry)
+        for twins, entries in joining.items():
+            self._join(twins, entries)
         for twins, batch in list(self._batches.items()):
             if batch.step():
                 self._engine.steps += 1
@@ -117,12 +116,13 @@ class NativeSession:
             self._settings.clear()
         return bool(self._entries)
 
-    def _join(self, entry: _Entry) -> None:
-        new = Batch(self._decoder, [entry.unit], entry.options)
+    def _join(self, twins: int, entries: list[_Entry]) -> None:
+        new = Batch(self._decoder, [entry.unit for entry in entries], self._engine.batch_options)
         new.ungroup()
-        batch = self._batches.get(new.twins)
+        batch = self._batches.get(twins)
         if batch is None:
-            batch = self._batches[new.twins] = new
+            batch = self._batches[twins] = new
         else:
             batch.merge(new)
-        entry.batch = batch
+        for entry in entries:
+            entry.batch = batch
