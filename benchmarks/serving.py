@@ -5,8 +5,8 @@
 The shipped model in float32, one thread, sampling at its temperature with the source as a draft, through the
 session that `earl serve` runs. All ways must give the same codes, which is asserted. Times are CPU seconds of
 this process, for sampling alone and with the images encoded and decoded. Each repeat runs all ways in turn,
-the ratios are of one repeat, and their median is printed. The last row is a single edit: through an idle session,
-and by `EditPipeline` as a warm `earl edit` makes it.
+the ratios are of one repeat, and their median is printed. The last row is a single edit: through an idle
+session, and by `EditPipeline` as a warm `earl edit` makes it.
 """
 
 from __future__ import annotations
