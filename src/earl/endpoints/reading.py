@@ -14,14 +14,12 @@ from typing import Any, Literal
 
 LONGEST = 100_000  # characters of an answer that are read
 DEEPEST = 64  # containers inside each other; what lies deeper is not read
-_NAME = r"(?:seed:)?(?:think|thinking|thought|thoughts|reason|reasoning|reflection|analysis|scratchpad)"
 _MARK = re.compile(
-    rf"(?P<open><\|?(?:begin_of_|start_)?{_NAME}\|?>|◁{_NAME}▷|\[THINK\]"
-    r"|<\|channel\|>(?!final)\w{1,20}<\|message\|>)"
-    rf"|(?P<close><\|?(?:/|end_of_|end_){_NAME}\|?>|◁/{_NAME}▷|\[/THINK\]"
-    r"|<\|channel\|>final<\|message\|>)",
-    re.I,
+    r"<\|?(?P<tag>/?[\w:]{1,30})\|?>|◁(?P<kimi>/?\w{1,30})▷|\[(?P<square>/?[A-Z]{5,9})\]"
+    r"|<\|channel\|>(?P<channel>\w{1,20})<\|message\|>"
 )
+_THOUGHT = re.compile(r"think|thought|reason|reflect|scratchpad|analysis|monologue", re.I)
+_THOUGHT_ENDS = re.compile(r"^/|(?:^|_)(?:end|final)(?:$|_)", re.I)
 _BLANK = re.compile(r"\s*")
 _BARE = re.compile(r"[^\s,\[\]{}\"':]+")
 _KEY_ENDS = re.compile(r"\s*:")
@@ -74,14 +72,17 @@ class Node:
 def without_thinking(text: str) -> str:
     """The text with blanks in place of what was thought aloud, so that positions stay.
 
-    Known are the marks <think>, <thinking>, <thought>, <reasoning> and the like, ◁think▷, [THINK], and
-    channels (<|channel|>analysis<|message|>). A closing mark alone ends a thought that the prompt began;
+    Known are tags whose name speaks of thinking (<think>, <thought>, <|begin_of_thought|>, ◁think▷, [THINK]),
+    and channels (<|channel|>analysis<|message|>). A closing mark alone ends a thought that the prompt began;
     an opening mark alone begins one that was cut off.
     """
     thoughts: list[tuple[int, int]] = []
     begun = -1
     for mark in _MARK.finditer(text):
-        if mark["open"]:
+        name = mark[mark.lastgroup or 0]
+        if not (mark["channel"] or _THOUGHT.search(name)):
+            continue
+        if not _THOUGHT_ENDS.search(name):
             begun = mark.start() if begun < 0 else begun
         else:
             thoughts = thoughts if begun >= 0 else []  # all before it was thought

@@ -52,6 +52,12 @@ _DECLINES = re.compile(
     r"|\b(?:I|we)\s(?:must\s)?(?:decline|refuse)\b",
     re.I,
 )
+_EXAMPLE = re.compile(
+    r"\b(?:example|template|instance|such as|e\.g\.|format (?:is|would|should|must|looks))[^\n]{0,80}\Z", re.I
+)
+_DOUBT = re.compile(
+    r"\b(?:wait|actually|on second thought|scratch that|correction|let me (?:look|check|re\w+))\b", re.I
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,16 +125,25 @@ def _in_objects(text: str, cut_off: bool) -> tuple[str, list[_Mention]]:
     mentions: list[_Mention] = []
     pieces, at = [], 0
     last_brace, last_word = text.rfind("}") + 1, len(text.rstrip(" \n\t`\"'*_.|"))
+    last_doubt = max((match.start() for match in _DOUBT.finditer(text)), default=-1)
     for node in objects(text):
         # An object that breaks is taken to go on to the last brace.
         end = node.end if node.whole else max(node.end, last_brace)
-        own = _bare_before(text, node.start) and _bare_after(text, end)
-        if cut_off and end < last_word:  # the answer went on after this object, so it was a draft
-            own = False
-        mentions += [_mention(value, level) for value, level in _scores_of(node, own)]
+        draft = end <= last_doubt or (cut_off and end < last_word)  # the answer goes on after this object
+        values = list(_scores_of(node, True))
+        own = bool(values) and not draft and _stands_alone(text, node.start, end)
+        mentions += [_mention(value, own and level) for value, level in values]
         pieces += [text[at : node.start], " " * (node.end - node.start)]
         at = node.end
     return "".join(pieces) + text[at:], mentions
+
+
+def _stands_alone(text: str, start: int, end: int) -> bool:
+    """Whether an object is on lines of its own, and not announced as an example."""
+    if not (_bare_before(text, start) and _bare_after(text, end)):
+        return False
+    before = re.sub(r"[\s`]*(?:json[\s`]*)?\Z", "", text[max(0, start - _NEAR) : start])
+    return not _EXAMPLE.search(before)
 
 
 def _bare_before(text: str, at: int, *, clause: bool = False) -> bool:
