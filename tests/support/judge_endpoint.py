@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-Reply = tuple[int, Any]  # HTTP status, and the body: a dict as JSON, a str as it is
+Reply = tuple[Any, ...]  # HTTP status, the body (a dict as JSON; str, bytes as they are), perhaps headers
 Script = Callable[[dict], Reply]
 
 
@@ -35,7 +35,7 @@ def completion(*answers: str, logprobs: list | None = None, finish: str = "stop"
 class Endpoint:
     """What the server was asked, and how much of it at once."""
 
-    def __init__(self, script: Script, models: tuple[str, ...] = ("scripted",)) -> None:
+    def __init__(self, script: Script, models: tuple[str, ...] | Reply = ("scripted",)) -> None:
         self.script = script
         self.models = models
         self.asked: list[dict] = []
@@ -63,6 +63,8 @@ def serving(script: Script, **more: Any):
             pass
 
         def do_GET(self) -> None:
+            if endpoint.models and isinstance(endpoint.models[0], int):
+                return self._send(*endpoint.models)
             self._send(200, {"object": "list", "data": [_model(name) for name in endpoint.models]})
 
         def do_POST(self) -> None:
@@ -73,19 +75,21 @@ def serving(script: Script, **more: Any):
                 endpoint.busy += 1
                 endpoint.busiest = max(endpoint.busiest, endpoint.busy)
             try:
-                status, reply = endpoint.script(body)
+                reply = endpoint.script(body)
             finally:
                 with endpoint.lock:
                     endpoint.busy -= 1
-            self._send(status, reply)
+            self._send(*reply)
 
-        def _send(self, status: int, reply: Any) -> None:
-            data = (json.dumps(reply) if isinstance(reply, dict) else reply).encode()
+        def _send(self, status: int, reply: Any, headers: dict[str, str] | None = None) -> None:
+            text = json.dumps(reply) if isinstance(reply, dict) else reply
+            data = text if isinstance(text, bytes) else text.encode()
             try:
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(data)))
-                self.send_header("Retry-After-Ms", "5")
+                for name, value in ({"Retry-After-Ms": "5"} | (headers or {})).items():
+                    self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(data)
             except OSError:

@@ -92,6 +92,8 @@ class ChatClient:
                 await self._request(question, "", 1, {}, self.http.deadline())
             except (EndpointError, InvalidAnswerError) as error:
                 has = f"; it has: {', '.join(names[:12])}" if names else ""
+                if str(error).startswith("HTTP 404") and not names and not url.endswith("/v1"):
+                    has = "; the base of most servers ends in /v1"
                 raise EndpointError(f"{wanted!r} is not served at {url} ({error}){has}") from error
         return self.model
 

@@ -128,8 +128,8 @@ class JsonClient:
             except (TimeoutError, asyncio.TimeoutError):
                 trouble.append(f"no answer within {self.settings.timeout:g} s")
             except (self._httpx.RequestError, OSError) as error:
-                words = str(error) or type(error).__name__
-                trouble.append(self.redact(f"{words} {error.__cause__ or ''}".strip()[:SHOWN]))
+                said = dict.fromkeys(filter(None, (str(error), str(error.__cause__ or ""))))
+                trouble.append(self.redact(" ".join(said) or type(error).__name__)[:SHOWN])
             else:
                 if 200 <= status < 300:
                     return text

@@ -15,8 +15,8 @@ from typing import Any, Literal
 LONGEST = 100_000  # characters of an answer that are read
 DEEPEST = 64  # containers inside each other; what lies deeper is not read
 _MARK = re.compile(
-    r"<\|?(?P<tag>/?[\w:]{1,30})\|?>|◁(?P<kimi>/?\w{1,30})▷|\[(?P<square>/?[A-Z]{5,9})\]"
-    r"|<\|channel\|>(?P<channel>\w{1,20})<\|message\|>"
+    r"<\|channel\|>(?P<channel>\w{1,20})<\|message\|>|<\|?(?P<tag>/?[\w:]{1,30})\|?>"
+    r"|◁(?P<kimi>/?\w{1,30})▷|\[(?P<square>/?[A-Z]{5,9})\]"
 )
 _THOUGHT = re.compile(r"think|thought|reason|reflect|scratchpad|analysis|monologue", re.I)
 _THOUGHT_ENDS = re.compile(r"^/|(?:^|_)(?:end|final)(?:$|_)", re.I)

@@ -62,7 +62,7 @@ def test_the_health_check_comes_before_everything(room: Path, tmp_path: Path) ->
     table = recipe_table(room, tmp_path / "run")
     judge = {"url": "http://127.0.0.1:9/v1", "retries": 0, "model": "m"}
     table["verifier"] = {"kind": "judge", "judge": judge}
-    with pytest.raises(VerifierError, match=r"the judge at http://127.0.0.1:9/v1 is not ready"):
+    with pytest.raises(VerifierError, match=r"the model at http://127.0.0.1:9/v1 is not ready"):
         train_grpo(make_recipe(table))
     with served(verifier_app(SceneVerifier())) as url:
         table["verifier"]["judge"] = {"url": url, "model": "another"}
@@ -76,10 +76,10 @@ def test_the_health_check_comes_before_everything(room: Path, tmp_path: Path) ->
     [
         ("verifier.kind=judge", ["kind", "judge.url"]),
         ("verifier={kind='scene', judge={url='http://x/v1'}}", ["kind", "judge"]),
-        ("verifier={kind='judge', judge={url='x:8000'}}", ["judge.url", "http://"]),
-        ("verifier={kind='judge', judge={url='http://x/v1', samples=3}}", ["judge.samples"]),
+        ("verifier={kind='judge', judge={url='x:8000'}}", ["judge", "url", "http://"]),
+        ("verifier={kind='judge', judge={url='http://x/v1', samples=3}}", ["judge", "samples"]),
         ("verifier={kind='judge', judge={url='http://x/v1', promts='a'}}", ["verifier.judge.prompts"]),
-        ("verifier.kind=sum", ["verifier.parts"]),
+        ("verifier.kind=sum", ["verifier", "parts"]),
         ("verifier={kind='sum', parts={a={kind='scene', weight=0}}}", ["weight"]),
         ("verifier.blind=colour", ["verifier.blind"]),
         ("verifier.noise=-1", ["verifier.noise"]),

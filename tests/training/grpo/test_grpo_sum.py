@@ -94,7 +94,7 @@ def test_the_part_that_fails_is_named(room: Path, tmp_path: Path) -> None:
 
     def script(body: dict[str, Any]) -> tuple[int, Any]:
         if len(images_of(body)) == 2:
-            return 422, {"error": {"message": "this verifier answers no ground question"}}
+            return 422, {"error": {"message": "this verifier answers no reference question"}}
         return 200, completion('{"score": [7, 8]}')
 
     with serving(script) as endpoint:
@@ -107,7 +107,7 @@ def test_the_part_that_fails_is_named(room: Path, tmp_path: Path) -> None:
                 "same": {"kind": "reference", "judge": judge},
             },
         }
-        said = r"unusable: target: ground: HTTP 422: this verifier answers no ground question; same: "
+        said = r"unusable: target: reference: HTTP 422: this verifier answers no reference question; same: "
         with pytest.raises(TrainingError, match=f"step 1: 16 of 16 .*{said}.*step 0 is saved"):
             train_grpo(make_recipe(table), vision=MeanColour())
 
