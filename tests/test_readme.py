@@ -7,6 +7,8 @@ import os
 import re
 import shlex
 import subprocess
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 from earl.cli import table
@@ -97,6 +99,28 @@ def test_every_make_target_named_exists():
     text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
     named = set(re.findall(r"`make ([a-z-]+)`", text)) | set(re.findall(r"^make ([a-z-]+)", text, re.M))
     assert {"demo", "test", "check", "bench", "docs"} <= named <= make_targets()
+
+
+def test_what_the_architecture_page_names_is_there():
+    """Files under src/earl, the names given beside them, and dotted names."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    package = ROOT / "src" / "earl"
+    for name in re.findall(r"`((?:\w+/)*\w+\.py)`", text):
+        assert (package / name).is_file() or (ROOT / name).is_file(), name
+    for name in re.findall(r"`(earl(?:\.\w+)+)`", text):
+        module, _, attribute = name.rpartition(".")
+        exists = find_spec(module) and (find_spec(name) if package_of(module) else None)
+        assert exists or hasattr(import_module(module), attribute), name
+    for cell in re.findall(r"\| ([^|]*\.py`[^|]*) \|$", text, re.M):
+        for path, names in re.findall(r"`([\w/]+\.py)`((?:, `[\w.]+`)*)", cell):
+            source = (package / path).read_text(encoding="utf-8")
+            for name in re.findall(r"`([\w.]+)`", names):
+                for part in name.split("."):
+                    assert re.search(rf"(def|class) {part}\b", source), f"{path} has no {name}"
+
+
+def package_of(module: str) -> bool:
+    return (ROOT / "src" / Path(*module.split("."))).is_dir()
 
 
 def test_python_in_the_pages_is_python():
