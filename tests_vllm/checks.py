@@ -12,7 +12,7 @@ import torch
 
 from earl.config import SamplingSettings
 from earl.errors import SequenceError
-from earl.policy import token_logprobs_plain
+from earl.policy import token_scores_plain
 from earl.records import Completion, Grid
 from earl.sampling import Request
 from earl.sampling.native import NativeEngine
@@ -33,8 +33,8 @@ def plain_logprobs(policy: Any, request: Request, completion: Completion, tokeni
     kinds = completion_kinds(completion.ids, tokenizer, request.prefill)
     kinds_BT = torch.tensor([[0] * len(request.prompt) + kinds.tolist()])
     with torch.no_grad():
-        table = token_logprobs_plain(policy, ids, torch.ones_like(ids).bool(), kinds_BT, tokenizer.vocabulary)
-    return table[0, len(request.prompt) :].tolist()
+        scores = token_scores_plain(policy, ids, torch.ones_like(ids).bool(), kinds_BT, tokenizer.vocabulary)
+    return scores.logprobs_BT[0, len(request.prompt) :].tolist()
 
 
 def largest_gap(policy: Any, requests: Sequence[Request], groups: Any, tokenizer: TextTokenizer) -> float:

@@ -5,15 +5,16 @@ import torch
 from safetensors.torch import load_file
 
 from earl.policy import (
-    Kin,
-    Scorer,
+    NeighbourSmoothing,
+    Scoring,
     add_lora,
     create_policy,
     likelihood,
     load_policy,
     recompute_activations,
     token_logprobs,
-    token_logprobs_plain,
+    token_scores,
+    token_scores_plain,
 )
 
 SHAPES = [
@@ -38,11 +39,10 @@ def test_equal_to_the_plain_twin_with_gradients(ids, random_batch, shape, temper
     tokens, mask, kinds = random_batch(ids, seed=1)
     weights = torch.randn(tokens.shape, generator=torch.Generator().manual_seed(2))
     results = []
-    for function, extra in ((token_logprobs, {"chunk": 5}), (token_logprobs_plain, {})):
+    for function in (token_scores, token_scores_plain):
         model = louder(create_policy({"intermediate_size": 96, **shape}, ids, seed=3))
-        logprobs, entropy = function(
-            model, tokens, mask, kinds, ids, temperature=temperature, with_entropy=True, **extra
-        )
+        scoring = Scoring(temperature, chunk=5, entropy=True)
+        logprobs, entropy = function(model, tokens, mask, kinds, ids, scoring)
         (logprobs * weights + 0.3 * entropy * weights.flip(0)).sum().backward()
         results.append((logprobs, entropy, [parameter.grad for parameter in model.parameters()]))
     (logprobs, entropy, grads), (logprobs_plain, entropy_plain, grads_plain) = results
@@ -54,23 +54,22 @@ def test_equal_to_the_plain_twin_with_gradients(ids, random_batch, shape, temper
 
 
 @pytest.mark.parametrize("share", [1.0, 0.6])
-def test_gradients_among_kin_equal_the_plain_twin(ids, random_batch, share):
+def test_smoothed_gradients_equal_the_plain_twin(ids, random_batch, share):
     tokens, mask, kinds = random_batch(ids, seed=1)
     draws = torch.Generator().manual_seed(2)
     weights = torch.randn(tokens.shape, generator=draws)
     own = torch.arange(ids.codebook_size)[:, None]
     near = (own + torch.tensor([0, 1, 3])) % ids.codebook_size
-    kin = Kin(near, -torch.rand(near.shape, generator=draws), share)
+    smoothing = NeighbourSmoothing(near, -torch.rand(near.shape, generator=draws), share)
     results = []
-    for function, extra in (
-        (token_logprobs, {"chunk": 5, "kin": kin}),
-        (token_logprobs_plain, {"kin": kin}),
-        (token_logprobs, {"chunk": 5}),
+    for function, shared in (
+        (token_scores, smoothing),
+        (token_scores_plain, smoothing),
+        (token_scores, None),
     ):
         model = louder(create_policy("tiny", ids, seed=3))
-        logprobs, entropy = function(
-            model, tokens, mask, kinds, ids, temperature=0.7, with_entropy=True, **extra
-        )
+        scoring = Scoring(0.7, chunk=5, entropy=True, smoothing=shared)
+        logprobs, entropy = function(model, tokens, mask, kinds, ids, scoring)
         (logprobs * weights + 0.3 * entropy * weights.flip(0)).sum().backward()
         results.append((logprobs, [parameter.grad for parameter in model.parameters()]))
     (logprobs, grads), (logprobs_plain, grads_plain), (without, grads_without) = results
@@ -82,15 +81,15 @@ def test_gradients_among_kin_equal_the_plain_twin(ids, random_batch, share):
     assert away > 0.01 * max(grad.abs().max() for grad in grads)
 
 
-def test_kin_leave_the_choice_among_themselves_as_it_is():
+def test_smoothing_leaves_the_choice_among_neighbours_as_it_is():
     # Probabilities 0.5, 0.3, 0.2; code 0 was drawn, code 1 looks just like it. d log(p0 + p1) / d logit
     # is p0 / (p0 + p1) - p0, and so on: code 1 rises as code 0 does, by their shares.
     logits = torch.tensor([[0.5, 0.3, 0.2]]).log()
     head = torch.eye(3, requires_grad=True)
-    kin = Kin(
+    smoothing = NeighbourSmoothing(
         torch.tensor([[0, 1], [1, 0], [2, 2]]), torch.tensor([[0.0, 0.0], [0.0, 0.0], [0.0, -99.0]]), 1.0
     )
-    value, _ = likelihood._ColumnLogprobs.apply(logits, head, torch.tensor([0]), 1.0, 4, False, kin)
+    value, _ = likelihood._ColumnLogprobs.apply(logits, head, torch.tensor([0]), Scoring(), smoothing)
     assert value.item() == pytest.approx(math.log(0.5))
     value.sum().backward()
     expected = torch.tensor([0.625 - 0.5, 0.375 - 0.3, -0.2])
@@ -102,8 +101,7 @@ def test_without_entropy_the_same_values_and_gradients(ids, random_batch):
     grads = []
     for with_entropy in (False, True):
         model = louder(create_policy("tiny", ids, seed=3))
-        result = token_logprobs(model, tokens, mask, kinds, ids, with_entropy=with_entropy)
-        logprobs = result[0] if with_entropy else result
+        logprobs = token_logprobs(model, tokens, mask, kinds, ids, Scoring(entropy=with_entropy))
         logprobs.sum().backward()
         grads.append([logprobs.detach(), *(parameter.grad for parameter in model.parameters())])
     for one, other in zip(*grads, strict=True):
@@ -167,14 +165,12 @@ def test_a_token_of_the_wrong_kind_is_our_mistake_and_said(ids):
         token_logprobs(create_policy("tiny", ids, seed=0), tokens, tokens > 0, torch.tensor([[0, 2]]), ids)
 
 
-def test_bfloat16_autocast_and_scorer(ids, random_batch):
+def test_bfloat16_autocast(ids, random_batch):
     tokens, mask, kinds = random_batch(ids, seed=9)
     model = louder(create_policy("tiny", ids, seed=0))
     exact = token_logprobs(model, tokens, mask, kinds, ids)
-    scorer = Scorer(model, ids)
-    assert torch.equal(scorer(tokens, mask, kinds), exact)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        rough = scorer(tokens, mask, kinds)
+        rough = token_logprobs(model, tokens, mask, kinds, ids)
     assert rough.dtype == torch.float32 and 0 < (rough - exact).abs().max() < 0.5
     rough.sum().backward()
     assert torch.isfinite(model.lm_head.weight.grad).all()

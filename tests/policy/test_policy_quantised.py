@@ -57,7 +57,7 @@ def test_an_edit_with_8_bit_weights(torchao, model_folder, tmp_path):
 
 
 def test_the_engine_reports_the_likelihood_of_the_quantised_policy(torchao, model_folder):
-    from earl.policy import token_logprobs_plain
+    from earl.policy import token_scores_plain
     from earl.records import Grid
     from earl.sampling import Request
     from earl.sampling.native import NativeEngine
@@ -70,10 +70,9 @@ def test_the_engine_reports_the_likelihood_of_the_quantised_policy(torchao, mode
     for done in group:
         ids = torch.tensor([[*prompt, *done.ids]])
         kinds = [0] * len(prompt) + completion_kinds(done.ids, tokenizer, "size").tolist()
-        found = token_logprobs_plain(
-            policy, ids, torch.ones_like(ids, dtype=torch.bool), torch.tensor([kinds]), tokenizer.vocabulary
-        )
-        assert (found[0, len(prompt) :] - torch.tensor(done.logprobs)).abs().max() < 1e-3
+        everywhere = torch.ones_like(ids, dtype=torch.bool)
+        found = token_scores_plain(policy, ids, everywhere, torch.tensor([kinds]), tokenizer.vocabulary)
+        assert (found.logprobs_BT[0, len(prompt) :] - torch.tensor(done.logprobs)).abs().max() < 1e-3
 
 
 def test_what_cannot_be_quantised_is_one_sentence(ids, monkeypatch):

@@ -12,55 +12,46 @@ if TYPE_CHECKING:
     from earl.policy.adapters import TARGETS, add_lora, attach_adapter, merged, save_adapter
     from earl.policy.configs import SIZES
     from earl.policy.likelihood import (
-        Kin,
-        Scorer,
-        logprobs_from_hidden,
+        NeighbourSmoothing,
+        Scoring,
+        TokenScores,
         policy_of,
         recompute_activations,
+        scores_from_hidden,
         token_logprobs,
+        token_scores,
     )
     from earl.policy.loading import create_policy, load_policy, warm_start_visual
-    from earl.policy.plain import token_logprobs_plain
+    from earl.policy.plain import token_scores_plain
     from earl.policy.quantised import quantise
     from earl.policy.saving import save_policy
     from earl.policy.shared import branched_hidden_states, shared_hidden_states
     from earl.policy.stored import open_policy
 
 _HOMES = {
-    "Kin": "likelihood",
-    "SIZES": "configs",
-    "Scorer": "likelihood",
-    "TARGETS": "adapters",
-    "add_lora": "adapters",
-    "attach_adapter": "adapters",
-    "branched_hidden_states": "shared",
-    "create_policy": "loading",
-    "load_policy": "loading",
-    "logprobs_from_hidden": "likelihood",
-    "merged": "adapters",
-    "open_policy": "stored",
-    "policy_of": "likelihood",
-    "quantise": "quantised",
-    "recompute_activations": "likelihood",
-    "save_adapter": "adapters",
-    "save_policy": "saving",
-    "shared_hidden_states": "shared",
-    "token_logprobs": "likelihood",
-    "token_logprobs_plain": "plain",
-    "warm_start_visual": "loading",
+    "adapters": "TARGETS add_lora attach_adapter merged save_adapter",
+    "configs": "SIZES",
+    "likelihood": "NeighbourSmoothing Scoring TokenScores policy_of recompute_activations "
+    "scores_from_hidden token_logprobs token_scores",
+    "loading": "create_policy load_policy warm_start_visual",
+    "plain": "token_scores_plain",
+    "quantised": "quantise",
+    "saving": "save_policy",
+    "shared": "branched_hidden_states shared_hidden_states",
+    "stored": "open_policy",
 }
 
 __all__ = [
     "SIZES",
     "TARGETS",
-    "Kin",
-    "Scorer",
+    "NeighbourSmoothing",
+    "Scoring",
+    "TokenScores",
     "add_lora",
     "attach_adapter",
     "branched_hidden_states",
     "create_policy",
     "load_policy",
-    "logprobs_from_hidden",
     "merged",
     "open_policy",
     "policy_of",
@@ -68,14 +59,17 @@ __all__ = [
     "recompute_activations",
     "save_adapter",
     "save_policy",
+    "scores_from_hidden",
     "shared_hidden_states",
     "token_logprobs",
-    "token_logprobs_plain",
+    "token_scores",
+    "token_scores_plain",
     "warm_start_visual",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"earl.policy.{_HOMES[name]}"), name)
+    for module, names in _HOMES.items():
+        if name in names.split():
+            return getattr(import_module(f"earl.policy.{module}"), name)
     raise AttributeError(f"module 'earl.policy' has no attribute {name!r}")

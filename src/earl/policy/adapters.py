@@ -105,11 +105,13 @@ def merged(model: Any) -> Emu3ForCausalLM:
 
     Sums are rounded to the dtype of the weights.
     """
+    plain: Emu3ForCausalLM = model
     if not hasattr(model, "peft_config"):
-        return model
+        return plain
     plain = model.merge_and_unload()
     if hasattr(plain, "peft_config"):  # peft leaves its mark on the module that it wrapped
         del plain.peft_config
     for parameter in plain.parameters():
         parameter.requires_grad_(True)
-    return plain.eval()
+    plain.eval()
+    return plain

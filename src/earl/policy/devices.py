@@ -137,11 +137,11 @@ def _share_out(model: Any, dtype: torch.dtype, max_memory: MaxMemory | None) -> 
             ) from error
     even = get_balanced_memory(model, dict(limits), no_split_module_classes=[LAYER], dtype=dtype)
     for shares in (even, limits):
-        found = infer_auto_device_map(
+        places: dict[str, Place] = infer_auto_device_map(
             model, max_memory=dict(shares), no_split_module_classes=[LAYER], dtype=dtype, clean_result=False
         )
-        if "disk" not in found.values():
-            return found
+        if "disk" not in places.values():
+            return places
     size = sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize
     given = ", ".join(f"{place}: {limit / _GIB:.1f} GiB" for place, limit in limits.items())
     raise ConfigError(

@@ -3,122 +3,120 @@
 Where a visual token is due the softmax runs over the visual columns of the head only, where text is
 due over the text columns, and where the grammar forces the token its probability is 1: the same
 probability that sampling used. Logits for the whole vocabulary never exist: hidden states of one
-kind meet the columns of that kind, `chunk` positions at a time, and are made again in the backward
+kind meet the columns of that kind, `chunk` positions at a time, and logits are recomputed in the backward
 pass. The full-logits twin is in `plain.py`.
 
-Axes: B batch, T tokens, N positions of one kind, V columns of one kind, C hidden channels.
+Axes: B batch, T tokens, N positions of one kind, V columns of one kind, C hidden channels, K codes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, overload
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from earl.policy.configs import VocabularyLike
 
 FORCED, TEXT, VISUAL = 0, 1, 2  # earl.sequence.Kind
 
 
-@dataclass(frozen=True)
-class Kin:
-    """Codes that look alike, and how much of a visual token's gradient is theirs too.
+@dataclass(frozen=True, slots=True)
+class NeighbourSmoothing:
+    """Shares the gradient of a visual token among codes that look like it.
 
     An image can be written with many look-alike codes, and which of them stands in a cell is mostly
-    chance. The gradient of log p(code) teaches that chance; the gradient of log sum_k w(code, k) p(k)
-    does not: it asks for one of the codes that look like this one, and leaves the choice among them as
-    it is. With a share s the gradient is (1 - s) times the first plus s times the second.
+    chance. The gradient of log p(code) teaches that chance. The gradient of log sum_k w(code, k) p(k)
+    asks for one of the codes that look like this one, and leaves the choice among them as it is. The
+    gradient is (1 - share) times the first plus share times the second; values stay those of the code.
 
     Attributes:
         ids_Kn: int64 (K, n), for each code those near it, itself among them.
         weights_Kn: float32 (K, n), natural log of w.
-        share: s, 0-1.
+        share: 0-1.
     """
 
     ids_Kn: Tensor
     weights_Kn: Tensor
     share: float
 
-    def to(self, device: torch.device) -> Kin:
+    def to(self, device: torch.device) -> NeighbourSmoothing:
         """The same on a device."""
-        return Kin(self.ids_Kn.to(device), self.weights_Kn.to(device), self.share)
+        return NeighbourSmoothing(self.ids_Kn.to(device), self.weights_Kn.to(device), self.share)
 
 
-@overload
-def token_logprobs(
-    model: Any,
-    ids_BT: Tensor,
-    mask_BT: Tensor,
-    kinds_BT: Tensor,
-    vocabulary: VocabularyLike,
-    *,
-    temperature: float = ...,
-    chunk: int = ...,
-    with_entropy: Literal[False] = ...,
-    kin: Kin | None = ...,
-) -> Tensor: ...
-@overload
-def token_logprobs(
-    model: Any,
-    ids_BT: Tensor,
-    mask_BT: Tensor,
-    kinds_BT: Tensor,
-    vocabulary: VocabularyLike,
-    *,
-    temperature: float = ...,
-    chunk: int = ...,
-    with_entropy: Literal[True],
-    kin: Kin | None = ...,
-) -> tuple[Tensor, Tensor]: ...
-def token_logprobs(
-    model: Any,
-    ids_BT: Tensor,
-    mask_BT: Tensor,
-    kinds_BT: Tensor,
-    vocabulary: VocabularyLike,
-    *,
-    temperature: float = 1.0,
-    chunk: int = 512,
-    with_entropy: bool = False,
-    kin: Kin | None = None,
-) -> Tensor | tuple[Tensor, Tensor]:
-    """log p(ids[t] | ids[<t]) of each token under the grammar.
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """How tokens are scored.
 
     Args:
-        model: an Emu3ForCausalLM, with or without a LoRA adapter (not wrapped for ranks: wrap a
-            `Scorer` for those).
+        temperature: logits are divided by it before the softmax, > 0.
+        chunk: positions per block of logits, >= 1.
+        entropy: also compute the entropy.
+        smoothing: shares gradients of visual tokens among codes that look alike.
+    """
+
+    temperature: float = 1.0
+    chunk: int = 512
+    entropy: bool = False
+    smoothing: NeighbourSmoothing | None = None
+
+    def __post_init__(self) -> None:
+        if self.temperature <= 0:
+            raise ValueError(f"temperature must be above 0, got {self.temperature}")
+
+
+class TokenScores(NamedTuple):
+    """Scores of each token, float32 (B, T), 0 where the grammar forces it; both differentiable.
+
+    Attributes:
+        logprobs_BT: natural log of its probability.
+        entropies_BT: of the distribution it was drawn from, nats; 0 where `Scoring.entropy` is off.
+    """
+
+    logprobs_BT: Tensor
+    entropies_BT: Tensor
+
+
+def token_logprobs(
+    model: Any,
+    ids_BT: Tensor,
+    mask_BT: Tensor,
+    kinds_BT: Tensor,
+    vocabulary: VocabularyLike,
+    scoring: Scoring | None = None,
+) -> Tensor:
+    """log p(ids[t] | ids[<t]) of each token under the grammar; see `token_scores`."""
+    return token_scores(model, ids_BT, mask_BT, kinds_BT, vocabulary, scoring).logprobs_BT
+
+
+def token_scores(
+    model: Any,
+    ids_BT: Tensor,
+    mask_BT: Tensor,
+    kinds_BT: Tensor,
+    vocabulary: VocabularyLike,
+    scoring: Scoring | None = None,
+) -> TokenScores:
+    """Log-probability and entropy of each token under the grammar.
+
+    Args:
+        model: an Emu3ForCausalLM, with or without a LoRA adapter.
         ids_BT: int64 (B, T), padded left or right.
         mask_BT: (B, T), true where there is a token.
         kinds_BT: (B, T) of `earl.sequence.Kind`; 0 (forced) also on the prompt and on padding. The
             first token has nothing before it and counts as forced.
-        temperature: logits are divided by it before the softmax, > 0.
-        chunk: positions per block of logits.
-        with_entropy: also give the entropy.
-        kin: shares the gradient of a visual token among codes that look like it; values stay the same.
 
-    Returns:
-        float32 (B, T), natural log, 0 where forced; differentiable. With `with_entropy` also the
-        entropy of the distribution the token was drawn from, nats, float32 (B, T), 0 where forced,
-        differentiable too.
+    Raises:
+        ValueError: a token is not of the kind that it is marked as.
     """
     hidden_BTC = hidden_states(model, ids_BT, mask_BT)
     head_VC = policy_of(model).lm_head.weight
     # A policy over several devices is scored where its head lies; on one device nothing moves.
-    hidden_BTC = hidden_BTC.to(head_VC.device)
-    ids_BT, mask_BT = ids_BT.to(head_VC.device), mask_BT.to(head_VC.device)
-    return logprobs_from_hidden(
-        hidden_BTC,
-        head_VC,
-        ids_BT,
-        mask_BT,
-        kinds_BT,
-        vocabulary,
-        temperature=temperature,
-        chunk=chunk,
-        with_entropy=with_entropy,
-        kin=kin,
+    device = head_VC.device
+    return scores_from_hidden(
+        hidden_BTC.to(device), head_VC, ids_BT.to(device), mask_BT.to(device), kinds_BT, vocabulary, scoring
     )
 
 
@@ -146,39 +144,32 @@ def positions_of(mask_BT: Tensor) -> Tensor:
 
 def hidden_states(model: Any, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
     """The last layer's output after its norm, (B, T, C): what the head would read."""
-    whole = bool(mask_BT.all())
-    return (
-        policy_of(model)
-        .model(
-            input_ids=ids_BT,
-            attention_mask=None if whole else mask_BT.long(),
-            position_ids=None if whole else positions_of(mask_BT),
-            use_cache=False,
-        )
-        .last_hidden_state
+    full = bool(mask_BT.all())
+    output = policy_of(model).model(
+        input_ids=ids_BT,
+        attention_mask=None if full else mask_BT.long(),
+        position_ids=None if full else positions_of(mask_BT),
+        use_cache=False,
     )
+    hidden_BTC: Tensor = output.last_hidden_state
+    return hidden_BTC
 
 
-def logprobs_from_hidden(
+def scores_from_hidden(
     hidden_BTC: Tensor,
     head_VC: Tensor,
     ids_BT: Tensor,
     mask_BT: Tensor,
     kinds_BT: Tensor,
     vocabulary: VocabularyLike,
-    *,
-    temperature: float = 1.0,
-    chunk: int = 512,
-    with_entropy: bool = False,
-    kin: Kin | None = None,
-) -> Tensor | tuple[Tensor, Tensor]:
-    """The second half of `token_logprobs`, for hidden states that were made elsewhere."""
-    if temperature <= 0:
-        raise ValueError(f"temperature must be above 0, got {temperature}")
+    scoring: Scoring | None = None,
+) -> TokenScores:
+    """The second half of `token_scores`, for hidden states that were made elsewhere."""
+    scoring = scoring or Scoring()
     B, T, _ = hidden_BTC.shape
     kinds_BT = torch.where(mask_BT.bool(), kinds_BT.to(ids_BT.device).long(), FORCED)
     logprobs = hidden_BTC.new_zeros(B * T, dtype=torch.float32)
-    entropies = torch.zeros_like(logprobs) if with_entropy else None
+    entropies = torch.zeros_like(logprobs)
     for kind, start, stop in (
         (TEXT, 0, vocabulary.first_visual),
         (VISUAL, vocabulary.first_visual, vocabulary.first_visual + vocabulary.codebook_size),
@@ -191,92 +182,72 @@ def logprobs_from_hidden(
             raise ValueError(
                 f"a token marked {'text' if kind == TEXT else 'visual'} is outside ids {start} to {stop - 1}"
             )
-        found_N, entropy_N = _ColumnLogprobs.apply(
-            hidden_BTC[rows_N, columns_N],
-            head_VC[start:stop],
-            targets_N,
-            temperature,
-            chunk,
-            with_entropy,
-            kin.to(ids_BT.device) if kin is not None and kind == VISUAL else None,
+        smoothing = scoring.smoothing.to(ids_BT.device) if scoring.smoothing and kind == VISUAL else None
+        logprobs_N, entropies_N = _ColumnLogprobs.apply(
+            hidden_BTC[rows_N, columns_N], head_VC[start:stop], targets_N, scoring, smoothing
         )
         flat_N = rows_N * T + columns_N + 1
-        logprobs = logprobs.index_put((flat_N,), found_N)
-        if entropies is not None:
-            entropies = entropies.index_put((flat_N,), entropy_N)
-    if entropies is not None:
-        return logprobs.view(B, T), entropies.view(B, T)
-    return logprobs.view(B, T)
+        logprobs = logprobs.index_put((flat_N,), logprobs_N)
+        if scoring.entropy:
+            entropies = entropies.index_put((flat_N,), entropies_N)
+    return TokenScores(logprobs.view(B, T), entropies.view(B, T))
 
 
 class _ColumnLogprobs(torch.autograd.Function):
-    """log-softmax over some columns of the head, read at the targets; logits are made twice, kept never."""
+    """log-softmax over some columns of the head at the targets; recomputes logits in the backward pass."""
 
     @staticmethod
-    def forward(ctx, hidden_NC, head_VC, targets_N, temperature, chunk, with_entropy, kin):  # type: ignore[no-untyped-def, override]
+    def forward(ctx, hidden_NC, head_VC, targets_N, scoring, smoothing):  # type: ignore[no-untyped-def]
         kind = hidden_NC.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden_NC.dtype
         logprobs_N = hidden_NC.new_empty(len(hidden_NC), dtype=torch.float32)
         entropy_N = hidden_NC.new_zeros(len(hidden_NC), dtype=torch.float32)
         columns = head_VC.to(dtype)
-        for at in range(0, len(hidden_NC), chunk):
-            part = slice(at, at + chunk)
-            logp_nV = _log_softmax(hidden_NC[part].to(dtype), columns, temperature)
+        for at in range(0, len(hidden_NC), scoring.chunk):
+            part = slice(at, at + scoring.chunk)
+            logp_nV = _log_softmax(hidden_NC[part].to(dtype), columns, scoring.temperature)
             logprobs_N[part] = logp_nV.gather(1, targets_N[part, None])[:, 0]
-            if with_entropy:
+            if scoring.entropy:
                 entropy_N[part] = -(logp_nV.exp() * logp_nV).sum(1)
         ctx.save_for_backward(hidden_NC, head_VC, targets_N)
-        ctx.settings = (temperature, chunk, with_entropy, dtype, kin)
+        ctx.settings = (scoring, smoothing, dtype)
         return logprobs_N, entropy_N
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad_N, grad_entropy_N):  # type: ignore[no-untyped-def, override]
+    def backward(ctx, grad_N, grad_entropy_N):  # type: ignore[no-untyped-def]
         hidden_NC, head_VC, targets_N = ctx.saved_tensors
-        temperature, chunk, with_entropy, dtype, kin = ctx.settings
+        scoring, smoothing, dtype = ctx.settings
         columns = head_VC.to(dtype)
         grad_hidden = torch.empty_like(hidden_NC) if ctx.needs_input_grad[0] else None
         grad_head = torch.zeros_like(head_VC, dtype=torch.float32) if ctx.needs_input_grad[1] else None
-        for at in range(0, len(hidden_NC), chunk):
-            part = slice(at, at + chunk)
+        for at in range(0, len(hidden_NC), scoring.chunk):
+            part = slice(at, at + scoring.chunk)
             hidden = hidden_NC[part].to(dtype)
-            logp_nV = _log_softmax(hidden, columns, temperature)
+            logp_nV = _log_softmax(hidden, columns, scoring.temperature)
             p_nV = logp_nV.exp()
-            if with_entropy:  # d entropy / d logit = -p (log p + entropy)
+            if scoring.entropy:  # d entropy / d logit = -p (log p + entropy)
                 entropy_n = -(p_nV * logp_nV).sum(1, keepdim=True)
                 grad_logits = -p_nV * (logp_nV + entropy_n) * grad_entropy_N[part, None]
                 grad_logits -= p_nV * grad_N[part, None]
             else:
                 grad_logits = p_nV.mul_(-grad_N[part, None])
             targets_n1, grad_n1 = targets_N[part, None], grad_N[part, None]
-            if kin is not None:  # d log sum_k w_k p_k / d logit = w p / sum - p
-                near_nn, weights_nn = kin.ids_Kn[targets_N[part]], kin.weights_Kn[targets_N[part]]
+            if smoothing is not None:  # d log sum_k w_k p_k / d logit = w p / sum - p
+                near_nn, weights_nn = smoothing.ids_Kn[targets_N[part]], smoothing.weights_Kn[targets_N[part]]
                 alike_nn = (logp_nV.gather(1, near_nn) + weights_nn).softmax(dim=1)
-                grad_logits.scatter_add_(1, near_nn, alike_nn * (kin.share * grad_n1))
-                grad_n1 = (1 - kin.share) * grad_n1
+                grad_logits.scatter_add_(1, near_nn, alike_nn * (smoothing.share * grad_n1))
+                grad_n1 = (1 - smoothing.share) * grad_n1
             grad_logits.scatter_add_(1, targets_n1, grad_n1)
-            grad_logits = grad_logits.div_(temperature).to(dtype)
+            grad_logits = grad_logits.div_(scoring.temperature).to(dtype)
             if grad_hidden is not None:
                 grad_hidden[part] = (grad_logits @ columns).to(hidden_NC.dtype)
             if grad_head is not None:
                 grad_head += (grad_logits.T @ hidden).float()
         grad_head = grad_head.to(head_VC.dtype) if grad_head is not None else None
-        return grad_hidden, grad_head, None, None, None, None, None
+        return grad_hidden, grad_head, None, None, None
 
 
 def _log_softmax(hidden_nC: Tensor, columns_VC: Tensor, temperature: float) -> Tensor:
     logits = (hidden_nC @ columns_VC.T).float()
     return torch.log_softmax(logits.div_(temperature), dim=-1)
-
-
-class Scorer(nn.Module):
-    """`token_logprobs` as a module: what to wrap for ranks (DDP, FSDP), whose hooks sit on `forward`."""
-
-    def __init__(self, policy: Any, vocabulary: VocabularyLike) -> None:
-        super().__init__()
-        self.policy = policy
-        self.vocabulary = vocabulary
-
-    def forward(self, ids_BT: Tensor, mask_BT: Tensor, kinds_BT: Tensor, **settings: Any) -> Any:
-        """As `token_logprobs`, whose keyword settings it takes."""
-        return token_logprobs(self.policy, ids_BT, mask_BT, kinds_BT, self.vocabulary, **settings)

@@ -75,7 +75,8 @@ def load_policy(
             device_map=device_map,
             max_memory=max_memory,
         )
-        return attach_adapter(merged(base), folder)
+        adapted: Emu3ForCausalLM = attach_adapter(merged(base), folder)
+        return adapted
     config = read_config(folder)
     config._attn_implementation = attention
     wanted = parse_dtype(dtype)
@@ -152,7 +153,8 @@ def create_policy(
                 for linear in (layer.self_attn.o_proj, layer.mlp.down_proj):
                     nn.init.normal_(linear.weight, std=config.initializer_range * shrink)
     model.to(dtype=dtype)  # type: ignore[call-arg]
-    return model.eval()
+    model.eval()
+    return model
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""The plain twin of `likelihood.token_logprobs`: full logits, masked columns, one softmax.
+"""The plain twin of `likelihood.token_scores`: full logits, masked columns, one softmax.
 
 Slow and large; it is what the fast one is tested against.
 """
@@ -11,21 +11,19 @@ import torch
 from torch import Tensor
 
 from earl.policy.configs import VocabularyLike
-from earl.policy.likelihood import FORCED, TEXT, Kin, positions_of
+from earl.policy.likelihood import FORCED, TEXT, Scoring, TokenScores, positions_of
 
 
-def token_logprobs_plain(
+def token_scores_plain(
     model: Any,
     ids_BT: Tensor,
     mask_BT: Tensor,
     kinds_BT: Tensor,
     vocabulary: VocabularyLike,
-    *,
-    temperature: float = 1.0,
-    with_entropy: bool = False,
-    kin: Kin | None = None,
-) -> Tensor | tuple[Tensor, Tensor]:
-    """Same arguments and result as `token_logprobs`, through logits of the whole vocabulary."""
+    scoring: Scoring | None = None,
+) -> TokenScores:
+    """As `token_scores`, through logits of the whole vocabulary; always with the entropy."""
+    scoring = scoring or Scoring()
     logits_BTV = model(
         input_ids=ids_BT, attention_mask=mask_BT.long(), position_ids=positions_of(mask_BT), use_cache=False
     ).logits.float()
@@ -33,22 +31,19 @@ def token_logprobs_plain(
     column_V = torch.arange(logits_BTV.shape[-1], device=ids_BT.device) - vocabulary.first_visual
     visual_V = (column_V >= 0) & (column_V < vocabulary.codebook_size)
     due_BTV = torch.where((kinds == TEXT)[..., None], column_V < 0, visual_V)
-    logp_BTV = (logits_BTV[:, :-1] / temperature).masked_fill(~due_BTV, float("-inf")).log_softmax(-1)
+    logp_BTV = (logits_BTV[:, :-1] / scoring.temperature).masked_fill(~due_BTV, float("-inf")).log_softmax(-1)
     free_BT = kinds != FORCED
     targets = torch.where(free_BT, ids_BT[:, 1:], due_BTV.long().argmax(-1))
     logprobs = torch.where(free_BT, logp_BTV.gather(-1, targets[..., None])[..., 0], 0.0)
-    if kin is not None:
+    if (smoothing := scoring.smoothing) is not None:
         image_BT = free_BT & (kinds != TEXT)
         codes = (targets - vocabulary.first_visual).clamp_min(0) * image_BT
-        near = kin.ids_Kn[codes] + vocabulary.first_visual
+        near = smoothing.ids_Kn[codes] + vocabulary.first_visual
         alike = (
-            logp_BTV.gather(-1, near).masked_fill(~image_BT[..., None], 0.0) + kin.weights_Kn[codes]
+            logp_BTV.gather(-1, near).masked_fill(~image_BT[..., None], 0.0) + smoothing.weights_Kn[codes]
         ).logsumexp(-1)
-        moved = kin.share * (alike - logprobs) * image_BT
+        moved = smoothing.share * (alike - logprobs) * image_BT
         logprobs = logprobs + moved - moved.detach()  # the value stays, the gradient is shared
-    logprobs = torch.nn.functional.pad(logprobs, (1, 0))
-    if not with_entropy:
-        return logprobs
-    finite = logp_BTV.masked_fill(~due_BTV, 0.0)
-    entropy = -(logp_BTV.exp() * finite).sum(-1)
-    return logprobs, torch.nn.functional.pad(torch.where(free_BT, entropy, 0.0), (1, 0))
+    entropy = -(logp_BTV.exp() * logp_BTV.masked_fill(~due_BTV, 0.0)).sum(-1)
+    pad = torch.nn.functional.pad
+    return TokenScores(pad(logprobs, (1, 0)), pad(torch.where(free_BT, entropy, 0.0), (1, 0)))

@@ -44,11 +44,12 @@ def shared_hidden_states(
     """
     transformer = policy_of(policy).model
     if prefix_PL is None:
-        return transformer(input_ids=ids_BT, use_cache=False).last_hidden_state
+        alone_BTC: Tensor = transformer(input_ids=ids_BT, use_cache=False).last_hidden_state
+        return alone_BTC
     assert prefix_mask_PL is not None and owner_B is not None
     cache = DynamicCache(config=policy_of(policy).config)
-    word = _word_for_the_cache(type(transformer).forward)
-    transformer(input_ids=prefix_PL, use_cache=True, **{word: cache})
+    keyword = _cache_keyword(type(transformer).forward)
+    transformer(input_ids=prefix_PL, use_cache=True, **{keyword: cache})
     cache.batch_select_indices(owner_B)
     steps_T = torch.arange(ids_BT.shape[1], device=ids_BT.device)
     lengths_B = prefix_mask_PL.sum(dim=1)[owner_B]
@@ -56,17 +57,19 @@ def shared_hidden_states(
     if not bool(prefix_mask_PL.all()):  # prefixes of several lengths: hide the shorter ones' padding
         rest = torch.ones_like(ids_BT, dtype=torch.bool)
         mask = torch.cat([prefix_mask_PL[owner_B], rest], dim=1).long()
-    return transformer(
+    output = transformer(
         input_ids=ids_BT,
         attention_mask=mask,
         position_ids=lengths_B[:, None] + steps_T[None, :],
         use_cache=True,
-        **{word: cache},
-    ).last_hidden_state
+        **{keyword: cache},
+    )
+    hidden_BTC: Tensor = output.last_hidden_state
+    return hidden_BTC
 
 
 @functools.cache
-def _word_for_the_cache(forward: Callable[..., Any]) -> str:
+def _cache_keyword(forward: Callable[..., Any]) -> str:
     """`cache` since transformers 5.24, `past_key_values` before."""
     return "cache" if "cache" in inspect.signature(forward).parameters else "past_key_values"
 
@@ -103,9 +106,10 @@ def branched_hidden_states(
         dtype = torch.get_autocast_dtype(ids_BT.device.type)
     mask_P1XX = torch.zeros(P, 1, width, width, dtype=dtype, device=ids_BT.device)
     mask_P1XX.masked_fill_(~seen_PXX[:, None], torch.finfo(dtype).min)
-    hidden_PXC = model.model(
+    output = model.model(
         input_ids=ids_PX, attention_mask=mask_P1XX, position_ids=positions_PX, use_cache=False
-    ).last_hidden_state
+    )
+    hidden_PXC: Tensor = output.last_hidden_state
     return hidden_PXC[rows_B1, columns_BT]
 
 

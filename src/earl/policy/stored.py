@@ -156,7 +156,7 @@ _DEFAULTS: dict[str, Any] = {  # of Emu3TextConfig
 }
 
 
-def _layer(config: StoredConfig) -> nn.Module:
+def _layer(config: StoredConfig) -> Any:
     wide, inner = config.num_attention_heads * config.head_dim, config.hidden_size
     narrow = config.num_key_value_heads * config.head_dim
     layer: Any = nn.Module()

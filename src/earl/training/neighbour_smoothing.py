@@ -6,7 +6,7 @@ rare. The codebook knows which codes decode to much the same pixels. So before e
 gradients of the visual embeddings are averaged over near codes; AdamW's step for a rare code then
 follows its kin as well. What each code alone has to say stays in, as `own`.
 
-What is to be predicted can be shared as well, `targets`: see `earl.policy.likelihood.Kin`.
+What is to be predicted can be shared as well, `targets`: see `earl.policy.likelihood.NeighbourSmoothing`.
 
 Axes: K codes, D code dimensions, C hidden channels, V vocabulary.
 """
@@ -20,13 +20,13 @@ from torch import Tensor
 
 from earl.config.sections import Kinship
 from earl.errors import ConfigError
-from earl.policy import Kin, policy_of
+from earl.policy import NeighbourSmoothing, policy_of
 from earl.training.assemble import Parts, read_codebook
 
 _NEAR = 8  # the neighbour whose median distance is the unit of `width`
 
 
-def set_kinship(parts: Parts, settings: Kinship | None) -> Kin | None:
+def set_kinship(parts: Parts, settings: Kinship | None) -> NeighbourSmoothing | None:
     """Do what a recipe's `[kinship]` asks for: share the gradients of embeddings from now on, and give
     what likelihoods are to share, if anything.
 
@@ -65,13 +65,13 @@ def kinship_matrix(codebook_KD: Tensor, settings: Kinship) -> Tensor:
     return _sparse(kernel.indices(), values, codes)
 
 
-def kin_of(codebook_KD: Tensor, settings: Kinship) -> Kin | None:
+def kin_of(codebook_KD: Tensor, settings: Kinship) -> NeighbourSmoothing | None:
     """The codes near each code with the Gaussian's logarithm, for likelihoods; None where
     `settings.targets` is 0."""
     if not settings.targets:
         return None
     near_Kn, ids_Kn, unit = _neighbours(codebook_KD, settings)
-    return Kin(ids_Kn, -0.5 * (near_Kn / (settings.width * unit)) ** 2, settings.targets)
+    return NeighbourSmoothing(ids_Kn, -0.5 * (near_Kn / (settings.width * unit)) ** 2, settings.targets)
 
 
 def share_gradients(policy: Any, codebook_KD: Tensor, first_visual: int, settings: Kinship) -> None:

@@ -10,7 +10,7 @@ from plain_engine import complete
 
 from earl.config import SamplingSettings
 from earl.errors import ConfigError, ModelFormatError, SequenceError
-from earl.policy import add_lora, create_policy, token_logprobs
+from earl.policy import Scoring, add_lora, create_policy, token_logprobs
 from earl.records import Grid
 from earl.sampling import Request
 from earl.sampling.native import NativeEngine
@@ -133,7 +133,7 @@ def test_logprobs_are_those_that_training_scores(policy, tokenizer, prompt_of):
                 assert (kinds[given] == 0).all() and (kinds[~given] != 0).all()
             kinds = np.where(given, 0, kinds)  # a grid that was given is forced in any prefill
             padded = torch.tensor([[0] * len(request.prompt) + kinds.tolist()])
-            scored = token_logprobs(policy, ids, torch.ones_like(ids), padded, vocabulary, temperature=0.7)
+            scored = token_logprobs(policy, ids, torch.ones_like(ids), padded, vocabulary, Scoring(0.7))
             assert np.allclose(scored[0, len(request.prompt) :].detach(), completion.logprobs, atol=2e-4)
 
 

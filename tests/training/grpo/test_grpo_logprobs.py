@@ -12,7 +12,14 @@ import torch
 from safetensors.torch import load_file
 
 from earl.config.sections import Precision
-from earl.policy import Kin, add_lora, create_policy, likelihood, load_policy, recompute_activations
+from earl.policy import (
+    NeighbourSmoothing,
+    add_lora,
+    create_policy,
+    likelihood,
+    load_policy,
+    recompute_activations,
+)
 from earl.records import Completion, Verdict
 from earl.sequence import Vocabulary
 from earl.training.blocks import positions_of_block
@@ -23,7 +30,9 @@ from earl.training.grpo.loss import LossSettings, grpo_loss
 
 VECTORS = next(p for p in Path(__file__).resolve().parents if p.name == "tests") / "vectors"
 VOCABULARY = Vocabulary.compact(80, 40)
-KIN = Kin((torch.arange(40)[:, None] + torch.arange(4)) % 40, -0.3 * torch.arange(4.0).expand(40, 4), 0.8)
+SMOOTHING = NeighbourSmoothing(
+    (torch.arange(40)[:, None] + torch.arange(4)) % 40, -0.3 * torch.arange(4.0).expand(40, 4), 0.8
+)
 
 
 def rollout(rng: np.random.Generator, reward: float | None, side: int) -> Rollout:
@@ -82,15 +91,17 @@ def loss_and_gradients(model, batch, scorer):
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("sharing", ["cache", "mask", "none"])
 @pytest.mark.parametrize("chunk", [7, 1024])
-@pytest.mark.parametrize("kin", [None, KIN], ids=["codes", "kin"])
-def test_shared_prompts_equal_the_plain_twin(sharing, attention, chunk, kin):
+@pytest.mark.parametrize("smoothing", [None, SMOOTHING], ids=["plain", "smoothed"])
+def test_shared_prompts_equal_the_plain_twin(sharing, attention, chunk, smoothing):
     model, batch = policy(attention), batch_of(groups())
 
     def fast(model, batch):
-        return score(model, batch, VOCABULARY, temperature=0.8, sharing=sharing, chunk=chunk, kin=kin)
+        return score(
+            model, batch, VOCABULARY, temperature=0.8, sharing=sharing, chunk=chunk, smoothing=smoothing
+        )
 
     def plain(model, batch):
-        return score_plain(model, batch, VOCABULARY, temperature=0.8, kin=kin)
+        return score_plain(model, batch, VOCABULARY, temperature=0.8, smoothing=smoothing)
 
     for ours, theirs in zip(fast(model, batch), plain(model, batch), strict=True):
         assert (ours - theirs)[batch.kinds_BT != 0].abs().max() < 1e-5

@@ -20,13 +20,15 @@ from torch import Tensor, nn
 
 from earl.config.sections import Precision
 from earl.policy import (
-    Kin,
+    NeighbourSmoothing,
+    Scoring,
+    TokenScores,
     branched_hidden_states,
-    logprobs_from_hidden,
     policy_of,
+    scores_from_hidden,
     shared_hidden_states,
-    token_logprobs,
-    token_logprobs_plain,
+    token_scores,
+    token_scores_plain,
 )
 from earl.policy.configs import VocabularyLike
 from earl.sequence import Kind
@@ -47,46 +49,30 @@ def score(
     temperature: float = 1.0,
     sharing: Sharing = "cache",
     chunk: int | None = None,
-    kin: Kin | None = None,
-) -> tuple[Tensor, Tensor]:
+    smoothing: NeighbourSmoothing | None = None,
+) -> TokenScores:
     """Log-probability and entropy of each token, nats, both float32 (B, T), 0 where forced.
 
     Args:
         sharing: how a prompt is computed once for its rollouts; "none" computes it for each.
         chunk: positions per block of logits; None takes what suits the device.
-        kin: shares the gradient of visual tokens among codes that look alike.
+        smoothing: shares the gradient of visual tokens among codes that look alike.
     """
     if chunk is None:
         chunk = positions_of_block("grpo", batch.ids_BT.device.type)
+    scoring = Scoring(temperature, chunk, entropy=True, smoothing=smoothing)
     if sharing == "none":
-        ids, mask, kinds = batch.whole()
-        pair = token_logprobs(
-            policy,
-            ids,
-            mask,
-            kinds,
-            vocabulary,
-            temperature=temperature,
-            chunk=chunk,
-            with_entropy=True,
-            kin=kin,
-        )
-        start = batch.prefix_PL.shape[1]
-        return pair[0][:, start:], pair[1][:, start:]
+        return _after_prompt(batch, token_scores(policy, *batch.whole(), vocabulary, scoring))
     hidden = branched_hidden_states if sharing == "mask" else shared_hidden_states
-    found = logprobs_from_hidden(
+    return scores_from_hidden(
         hidden(policy, batch.ids_BT, batch.prefix_PL, batch.prefix_mask_PL, batch.owner_B),
         policy_of(policy).lm_head.weight,
         batch.ids_BT,
         batch.mask_BT,
         batch.kinds_BT,
         vocabulary,
-        temperature=temperature,
-        chunk=chunk,
-        with_entropy=True,
-        kin=kin,
+        scoring,
     )
-    return found[0], found[1]
 
 
 def score_plain(
@@ -95,14 +81,16 @@ def score_plain(
     vocabulary: VocabularyLike,
     *,
     temperature: float = 1.0,
-    kin: Kin | None = None,
-) -> tuple[Tensor, Tensor]:
+    smoothing: NeighbourSmoothing | None = None,
+) -> TokenScores:
     """The plain twin of `score`: every rollout with its own prompt, logits of the whole vocabulary."""
-    pair = token_logprobs_plain(
-        policy, *batch.whole(), vocabulary, temperature=temperature, with_entropy=True, kin=kin
-    )
+    scoring = Scoring(temperature, entropy=True, smoothing=smoothing)
+    return _after_prompt(batch, token_scores_plain(policy, *batch.whole(), vocabulary, scoring))
+
+
+def _after_prompt(batch: RolloutBatch, scores: TokenScores) -> TokenScores:
     start = batch.prefix_PL.shape[1]
-    return pair[0][:, start:], pair[1][:, start:]
+    return TokenScores(scores.logprobs_BT[:, start:], scores.entropies_BT[:, start:])
 
 
 class GrpoObjective(nn.Module):
@@ -114,7 +102,7 @@ class GrpoObjective(nn.Module):
         importance_cap: see `loss.importance_weights`; None leaves the weights out.
         importance_range: see `loss.agreed`; tokens outside have no part in the loss or in `kl`, but count
             in what it is divided by. None keeps all.
-        kin: codes among which the gradient of visual tokens is shared; likelihoods stay what they are.
+        smoothing: shares gradients of visual tokens among codes that look alike; likelihoods stay the same.
     """
 
     def __init__(
@@ -128,16 +116,16 @@ class GrpoObjective(nn.Module):
         importance_cap: float | None = None,
         importance_range: tuple[float, float] | None = None,
         sharing: Sharing = "cache",
-        kin: Kin | None = None,
+        smoothing: NeighbourSmoothing | None = None,
     ) -> None:
         super().__init__()
-        self.kin = kin
+        self.smoothing = smoothing
         self.policy = policy
         self.vocabulary, self.precision, self.settings = vocabulary, precision, settings
         self.temperature, self.importance_cap, self.sharing = temperature, importance_cap, sharing
         self.importance_range = importance_range
 
-    def score(self, policy: Any, batch: RolloutBatch) -> tuple[Tensor, Tensor]:
+    def score(self, policy: Any, batch: RolloutBatch) -> TokenScores:
         """`score` with this objective's settings, for this policy or the reference."""
         with autocast(self.precision, batch.ids_BT.device):
             return score(
@@ -146,7 +134,7 @@ class GrpoObjective(nn.Module):
                 self.vocabulary,
                 temperature=self.temperature,
                 sharing=self.sharing,
-                kin=self.kin,
+                smoothing=self.smoothing,
             )
 
     def forward(self, batch: RolloutBatch) -> Losses:

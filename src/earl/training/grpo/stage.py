@@ -172,7 +172,7 @@ def _objective(recipe: GrpoRecipe, parts: Parts) -> GrpoObjective:
         importance_cap=importance_cap(settings, recipe.rollouts),
         importance_range=settings.importance_range,
         sharing=sharing,
-        kin=set_kinship(parts, recipe.kinship),
+        smoothing=set_kinship(parts, recipe.kinship),
     )
 
 

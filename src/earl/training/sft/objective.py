@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from earl.config.sections import Hiding, Precision
 from earl.data.collate import Batch
-from earl.policy import Kin, logprobs_from_hidden, policy_of, shared_hidden_states
+from earl.policy import NeighbourSmoothing, Scoring, policy_of, scores_from_hidden, shared_hidden_states
 from earl.policy.configs import VocabularyLike
 from earl.sequence import Kind
 from earl.training.blocks import positions_of_block
@@ -28,7 +28,7 @@ class PolicyObjective(nn.Module):
         chunk: positions per block of logits; None takes what suits the device.
         hiding: in training, tokens that are hidden from the policy's input (torch's own generator
             draws them). The loss stays on all of them.
-        kin: codes among which visual targets are shared; metrics stay those of the codes themselves.
+        smoothing: shares gradients of visual tokens among codes that look alike; metrics stay as they are.
     """
 
     def __init__(
@@ -39,10 +39,10 @@ class PolicyObjective(nn.Module):
         *,
         chunk: int | None = None,
         hiding: Hiding | None = None,
-        kin: Kin | None = None,
+        smoothing: NeighbourSmoothing | None = None,
     ) -> None:
         super().__init__()
-        self.kin = kin
+        self.smoothing = smoothing
         self.hiding = hiding
         self.policy = policy
         self.vocabulary = vocabulary
@@ -56,18 +56,16 @@ class PolicyObjective(nn.Module):
         ids_BT, hides_B1 = self._shown(batch)
         with autocast(self.precision, batch.ids_BT.device):
             hidden_BTC = _hidden_states(self.policy, batch, ids_BT)
-            logprobs_BT = logprobs_from_hidden(
+            scores = scores_from_hidden(
                 hidden_BTC,
                 policy_of(self.policy).lm_head.weight,
                 batch.ids_BT,
                 batch.mask_BT,
                 batch.kinds_BT,
                 self.vocabulary,
-                chunk=self._chunk(batch),
-                kin=self.kin,
+                Scoring(chunk=self._chunk(batch), smoothing=self.smoothing),
             )
-        assert isinstance(logprobs_BT, Tensor), "no entropy was asked for"
-        nats_BT = -logprobs_BT
+        nats_BT = -scores.logprobs_BT
         shown_BT = batch.loss_BT & ~hides_B1
         visual_BT = shown_BT & (batch.kinds_BT == Kind.VISUAL)
         edits_B1 = batch.changed_BT.any(dim=1, keepdim=True)

@@ -58,7 +58,7 @@ class PolicyStage:
             self.tokenizer.vocabulary,
             recipe.precision,
             hiding=recipe.hiding,
-            kin=set_kinship(self.parts, recipe.kinship),
+            smoothing=set_kinship(self.parts, recipe.kinship),
         )
         self.sources = load_sources(recipe.data, self.tokenizer)
 
