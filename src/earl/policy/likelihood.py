@@ -183,7 +183,7 @@ def scores_from_hidden(
                 f"a token marked {'text' if kind == TEXT else 'visual'} is outside ids {start} to {stop - 1}"
             )
         smoothing = scoring.smoothing.to(ids_BT.device) if scoring.smoothing and kind == VISUAL else None
-        logprobs_N, entropies_N = _ColumnLogprobs.apply(
+        logprobs_N, entropies_N = _ColumnLogprobs.apply(  # type: ignore[no-untyped-call]
             hidden_BTC[rows_N, columns_N], head_VC[start:stop], targets_N, scoring, smoothing
         )
         flat_N = rows_N * T + columns_N + 1
