@@ -21,8 +21,8 @@ CONFIGS = [
 
 def test_the_defaults_are_the_stock_class_s():
     stock = Emu3VQVAEConfig()
-    assert VisionConfig() == VisionConfig.from_fields(stock.to_dict())
-    for name in VisionConfig.__dataclass_fields__:
+    assert VisionConfig() == VisionConfig(**stock.to_dict())
+    for name in VisionConfig.model_fields:
         value = getattr(stock, name)
         assert getattr(VisionConfig(), name) == (tuple(value) if isinstance(value, list) else value)
 
@@ -30,7 +30,7 @@ def test_the_defaults_are_the_stock_class_s():
 @pytest.mark.parametrize("changes", CONFIGS, ids=str)
 def test_names_and_shapes_are_the_stock_class_s(changes):
     stock = create_vision_tokenizer(1, **changes)
-    parts = VisionParts(VisionConfig.from_fields(stock.config.to_dict()))
+    parts = VisionParts(VisionConfig(**stock.config.to_dict()))
     theirs = {name: tensor.shape for name, tensor in stock.state_dict().items()}
     assert {name: tensor.shape for name, tensor in parts.state_dict().items()} == theirs
     assert parts.spatial_scale_factor == stock.spatial_scale_factor

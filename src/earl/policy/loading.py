@@ -18,6 +18,7 @@ from transformers.models.emu3.modeling_emu3 import Emu3RotaryEmbedding
 
 from earl.errors import ConfigError, ModelFormatError
 from earl.models.resolve import adapter_base, resolve_base, resolve_model
+from earl.models.tensors import parse_dtype
 from earl.policy.configs import VocabularyLike, make_config, read_config
 from earl.policy.devices import (
     DeviceMap,
@@ -27,7 +28,6 @@ from earl.policy.devices import (
     follow_devices,
     plan_devices,
 )
-from earl.policy.dtypes import parse_dtype, plain_device
 from earl.policy.weights import iterate_weights, take_weights
 
 
@@ -89,7 +89,7 @@ def load_policy(
         ) from error
     if device_map is None:
         home, places = torch.device(device), {}
-        stored = iterate_weights(folder, plain_device(device))
+        stored = iterate_weights(folder, device)
     else:
         held = wanted or next(iterate_weights(folder))[1].dtype
         places = plan_devices(model, device_map, held, max_memory=max_memory)

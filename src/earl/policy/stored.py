@@ -7,37 +7,61 @@ errors are those of `load_policy`, which is also what answers where a folder ask
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import ConfigDict, model_validator
 from torch import Tensor, nn
 
+from earl.config.settings import Count, Settings
+from earl.errors import ConfigError
+from earl.models.tensors import parse_dtype
 from earl.policy.configs import read_fields, rope_of
-from earl.policy.dtypes import parse_dtype, plain_device
 from earl.policy.weights import iterate_weights, take_weights
 
 
-@dataclass(frozen=True, slots=True)
-class StoredConfig:
-    """What sampling asks of a configuration, by the names of `Emu3TextConfig`."""
-
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
+class _Rope(Settings):
+    rope_type: Literal["default"]
     rope_theta: float
-    head_dim: int
-    max_position_embeddings: int
-    rms_norm_eps: float
-    tie_word_embeddings: bool
-    attention_bias: bool
-    mlp_bias: bool
-    hidden_act: str = "silu"
+
+
+class StoredConfig(Settings):
+    """The configurations that are understood here; names and defaults are those of `Emu3TextConfig`.
+
+    Raises:
+        ConfigError: a field of another type, heads that do not divide, or what only transformers computes:
+            another activation, positions that are scaled.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    vocab_size: Count = 184_622
+    hidden_size: Count = 4096
+    intermediate_size: Count = 14_336
+    num_hidden_layers: Count = 32
+    num_attention_heads: Count = 32
+    num_key_value_heads: Count = 8
+    head_dim: Count | None = None
+    max_position_embeddings: Count = 9216
+    rms_norm_eps: float = 1e-5
+    tie_word_embeddings: bool = False
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    hidden_act: Literal["silu"] = "silu"
+    rope: _Rope
+
+    @model_validator(mode="after")
+    def _divides(self) -> StoredConfig:
+        heads = self.num_attention_heads
+        if self.hidden_size % heads or heads % self.num_key_value_heads:
+            raise ValueError(f"{heads} heads do not divide")
+        return self
+
+    @property
+    def head_width(self) -> int:
+        return self.head_dim or self.hidden_size // self.num_attention_heads
 
 
 class StoredPolicy(nn.Module):
@@ -65,7 +89,7 @@ class Rotary:
     """cos and sin of positions, float32, as `Emu3RotaryEmbedding` of type "default" computes them."""
 
     def __init__(self, config: StoredConfig) -> None:
-        self.theta, self.dim = config.rope_theta, config.head_dim
+        self.theta, self.dim = config.rope.rope_theta, config.head_width
 
     def __call__(self, like: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Of position_ids (B, T): two of (B, T, D), on the device and in the dtype of `like`."""
@@ -101,7 +125,7 @@ def open_policy(
     wanted = parse_dtype(dtype)
     with torch.device("meta"):
         policy = StoredPolicy(config)
-    stored = iterate_weights(folder, plain_device(device))
+    stored = iterate_weights(folder, device)
     take_weights(policy, {name: tensor.to(wanted or tensor.dtype) for name, tensor in stored}, folder)
     if config.tie_word_embeddings:  # whatever was stored for it, as `tie_weights` has it
         policy.lm_head.weight = policy.model.embed_tokens.weight
@@ -115,57 +139,22 @@ def stored_config(folder: Path) -> StoredConfig | None:
         ModelNotFoundError, ModelFormatError: no configuration of a policy.
     """
     raw, fields = read_fields(folder)
-    rope = rope_of(raw)
-    fields = {**_DEFAULTS, **fields}
-    counts = {name: fields.get(name) for name in _COUNTS}
-    sound = all(isinstance(count, int) and count > 0 for count in counts.values())
-    sound = sound and all(isinstance(fields[name], bool) for name in _FLAGS)
-    sound = sound and all(isinstance(x, int | float) for x in (rope["rope_theta"], fields["rms_norm_eps"]))
-    plain = rope["rope_type"] == "default" and fields["hidden_act"] == "silu"
-    if not sound or not plain or set(rope) != {"rope_type", "rope_theta"}:
+    try:
+        return StoredConfig(**fields, rope=_Rope(**rope_of(raw)))
+    except ConfigError:
         return None
-    hidden, heads = fields["hidden_size"], fields["num_attention_heads"]
-    head_dim = fields.get("head_dim", hidden // heads)
-    if hidden % heads or heads % fields["num_key_value_heads"] or not isinstance(head_dim, int):
-        return None
-    kept = {name: fields[name] for name in (*_COUNTS, *_FLAGS, "rms_norm_eps")}
-    return StoredConfig(**kept, head_dim=head_dim, rope_theta=float(rope["rope_theta"]))
-
-
-_COUNTS = (
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "max_position_embeddings",
-)
-_FLAGS = ("tie_word_embeddings", "attention_bias", "mlp_bias")
-_DEFAULTS: dict[str, Any] = {  # of Emu3TextConfig
-    "vocab_size": 184_622,
-    "hidden_size": 4096,
-    "intermediate_size": 14_336,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "max_position_embeddings": 9216,
-    "rms_norm_eps": 1e-5,
-    "hidden_act": "silu",
-    **dict.fromkeys(_FLAGS, False),
-}
 
 
 def _layer(config: StoredConfig) -> Any:
-    wide, inner = config.num_attention_heads * config.head_dim, config.hidden_size
-    narrow = config.num_key_value_heads * config.head_dim
+    wide, inner = config.num_attention_heads * config.head_width, config.hidden_size
+    narrow = config.num_key_value_heads * config.head_width
     layer: Any = nn.Module()
     attention: Any = nn.Module()
     mlp: Any = nn.Module()
     for name, rows in (("q_proj", wide), ("k_proj", narrow), ("v_proj", narrow)):
         attention.add_module(name, nn.Linear(inner, rows, bias=config.attention_bias))
     attention.o_proj = nn.Linear(wide, inner, bias=config.attention_bias)
-    attention.head_dim = config.head_dim
+    attention.head_dim = config.head_width
     for name in ("gate_proj", "up_proj"):
         mlp.add_module(name, nn.Linear(inner, config.intermediate_size, bias=config.mlp_bias))
     mlp.down_proj = nn.Linear(config.intermediate_size, inner, bias=config.mlp_bias)

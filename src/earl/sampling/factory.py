@@ -36,7 +36,7 @@ def create_engine(
         EngineError: vLLM cannot be started or reached.
         ModelFormatError: policy and tokenizer are not of one model.
     """
-    from earl.policy.dtypes import parse_dtype
+    from earl.models.tensors import parse_dtype
 
     kind = None if dtype is None else parse_dtype(dtype)
     if settings.engine == "earl":

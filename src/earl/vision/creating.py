@@ -76,7 +76,8 @@ def create_vision_tokenizer(seed: int = 0, **overrides: Any) -> Emu3VQVAE:
         model = Emu3VQVAE(config)
     for module in model.modules():
         _gentle_start(module)
-    return model.eval()
+    model.eval()
+    return model
 
 
 @torch.no_grad()

@@ -11,20 +11,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from earl.errors import ConfigError, ModelFormatError, ModelNotFoundError
 from earl.files import new_file, write_text
 from earl.models.resolve import read_json, resolve_model
-from earl.models.weight_files import weight_files
+from earl.models.tensors import check_tensors, parse_dtype, read_tensors
 from earl.vision.images import SIZE_RULES, SizeRule
 from earl.vision.parts import VisionConfig, VisionParts
 from earl.vision.tokenizer import DEFAULT_AREA, VisionTokenizer
@@ -32,29 +29,14 @@ from earl.vision.tokenizer import DEFAULT_AREA, VisionTokenizer
 if TYPE_CHECKING:
     from transformers import Emu3VQVAE
 
-DTYPES = {
-    "auto": torch.float32,
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
-RELEASED, STOCK, WHOLE = "Emu3VisionVQ", "emu3_vqgan", "emu3"  # WHOLE: policy and tokenizer in one
-_IN_WHOLE = re.compile(r"^(?:model\.)?vqmodel\.(.*)$")
+RELEASED, STOCK, FULL = "Emu3VisionVQ", "emu3_vqgan", "emu3"  # FULL: a policy and a tokenizer in one
+_IN_FULL = re.compile(r"^(?:model\.)?vqmodel\.(.*)$")
 _CONFIG_NAMES = {  # released -> transformers; the others are the same in both
     "ch": "base_channels",
     "ch_mult": "channel_multiplier",
     "z_channels": "latent_channels",
     "double_z": "double_latent",
 }
-_CONFIG_KEPT = (
-    "codebook_size",
-    "embed_dim",
-    "in_channels",
-    "out_channels",
-    "temporal_downsample_factor",
-    "num_res_blocks",
-    "attn_resolutions",
-)
 _KEY_NAMES = (  # in this order
     (re.compile(r"^encoder\.down\."), "encoder.down_block.down."),
     (re.compile(r"^decoder\.up\."), "decoder.up_block.up."),
@@ -90,12 +72,11 @@ def load_vision_tokenizer(
             vision tokenizer.
         ConfigError: unknown dtype.
     """
-    wanted = _dtype(dtype)
+    wanted = parse_dtype(dtype) or torch.float32
     found = resolve_model(name_or_folder, revision, parts=("vision",))
     folder = found.need("vision")
     config, released = read_vision_config(folder)
-    weights = dict(_iterate_weights(folder, released))
-    model = _fill(config, weights, folder)
+    model = _fill(config, _read_weights(folder, released), folder)
     torch.nn.Module.to(model, device=torch.device(device), dtype=wanted)
     area = found.meta.get("area") or _read_area(folder)
     rule = _check_rule(found.meta.get("size") or _read_rule(folder, released), found.path)
@@ -130,7 +111,7 @@ def save_vision_tokenizer(
         area = tokenizer.area if isinstance(tokenizer, VisionTokenizer) else DEFAULT_AREA
     if rule is None:
         rule = tokenizer.rule if isinstance(tokenizer, VisionTokenizer) else "snap"
-    stored = None if dtype == "auto" else _dtype(dtype)
+    stored = parse_dtype(dtype)
     weights = {
         name: (tensor.to(stored) if stored and tensor.is_floating_point() else tensor)
         .detach()
@@ -138,7 +119,7 @@ def save_vision_tokenizer(
         .contiguous()
         for name, tensor in model.state_dict().items()
     }
-    config: dict[str, Any] = {field.name: getattr(model.config, field.name) for field in fields(VisionConfig)}
+    config: dict[str, Any] = {name: getattr(model.config, name) for name in VisionConfig.model_fields}
     config |= {"architectures": ["Emu3VQVAE"], "model_type": STOCK}
     config["dtype"] = str(stored or model.dtype).removeprefix("torch.")
     folder = Path(folder)
@@ -160,20 +141,20 @@ def read_vision_config(folder: Path) -> tuple[VisionConfig, bool]:
         raise ModelNotFoundError(f"{folder} has no config.json; give the folder of a vision tokenizer")
     raw = read_json(path)
     kind = raw.get("model_type")
-    if kind == WHOLE:
+    if kind == FULL:
         raw, kind = raw.get("vq_config") or {}, STOCK
     if kind not in (RELEASED, STOCK):
         raise ModelFormatError(f"{path} is of type '{kind}', a vision tokenizer has {RELEASED} or {STOCK}")
+    given = {name: value for name, value in raw.items() if value is not None}
+    if kind == RELEASED:
+        given = {_CONFIG_NAMES.get(name, name): value for name, value in given.items()}
+        given.pop("hidden_size", None)
     try:
-        if kind == RELEASED:
-            found = {name: raw[name] for name in _CONFIG_KEPT if name in raw}
-            found |= {new: raw[old] for old, new in _CONFIG_NAMES.items() if old in raw}
-            config = VisionConfig.from_fields(found)
-            config = replace(config, hidden_size=config.top)
-        else:
-            config = VisionConfig.from_fields(raw)
-    except ValueError as error:
+        config = VisionConfig(**given)
+    except ConfigError as error:
         raise ModelFormatError(f"{path} is not a usable configuration ({error}); fetch it again") from error
+    if kind == RELEASED:
+        config = config.replace(hidden_size=config.top)
     if config.hidden_size != config.top:
         raise ModelFormatError(
             f"{path}: hidden_size is {config.hidden_size}, the widths make it {config.top}"
@@ -192,21 +173,12 @@ def to_stock(name: str, tensor: Tensor) -> tuple[str, Tensor]:
     return name, tensor
 
 
-def _iterate_weights(folder: Path, released: bool) -> Iterator[tuple[str, Tensor]]:
-    whole = read_json(folder / "config.json").get("model_type") == WHOLE
-    for file in weight_files(folder):
-        try:
-            with safe_open(file, framework="pt", device="cpu") as weights:
-                names = {name: name for name in weights.keys()}  # noqa: SIM118 (not a dict)
-                if whole:
-                    names = {n: found[1] for n in names if (found := _IN_WHOLE.match(n)) is not None}
-                for stored, name in names.items():
-                    tensor = weights.get_tensor(stored)
-                    yield to_stock(name, tensor) if released else (name, tensor)
-        except (SafetensorError, OSError) as error:
-            raise ModelFormatError(
-                f"{file} is truncated or no safetensors file ({error}); fetch it again"
-            ) from error
+def _read_weights(folder: Path, released: bool) -> dict[str, Tensor]:
+    """By transformers name; of a folder that holds a policy too, the tokenizer's only."""
+    stored = read_tensors(folder)
+    if read_json(folder / "config.json").get("model_type") == FULL:
+        stored = ((part[1], tensor) for name, tensor in stored if (part := _IN_FULL.match(name)))
+    return dict(to_stock(name, tensor) if released else (name, tensor) for name, tensor in stored)
 
 
 def _fill(config: VisionConfig, weights: dict[str, Tensor], folder: Path) -> VisionParts:
@@ -219,24 +191,10 @@ def _fill(config: VisionConfig, weights: dict[str, Tensor], folder: Path) -> Vis
             f"{folder / 'config.json'}: the widths do not make a model ({error})"
         ) from error
     expected = model.state_dict()
-    for label, names in (
-        ("missing", sorted(expected.keys() - weights.keys())),
-        ("unexpected", sorted(weights.keys() - expected.keys())),
-    ):
-        if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            raise ModelFormatError(
-                f"the weights in {folder} do not fit its config.json: {label} {', '.join(names[:3])}{more}"
-            )
-    for name, tensor in weights.items():
-        if tensor.shape != expected[name].shape:
-            raise ModelFormatError(
-                f"{name} in {folder} has shape {tuple(tensor.shape)}, "
-                f"its config.json asks for {tuple(expected[name].shape)}"
-            )
-        # counters and weights alike get the type that the layers give them
-        weights[name] = tensor.to(expected[name].dtype)
-    model.load_state_dict(weights, assign=True)
+    check_tensors(expected, weights, folder)
+    # counters and weights alike get the type that the layers give them
+    typed = {name: tensor.to(expected[name].dtype) for name, tensor in weights.items()}
+    model.load_state_dict(typed, assign=True)
     return model.eval()
 
 
@@ -284,11 +242,3 @@ def _preprocessor(area: int, rule: SizeRule) -> dict[str, Any]:
         "rescale_factor": 1 / 255,
         "spatial_factor": 8,
     }
-
-
-def _dtype(dtype: str | torch.dtype) -> torch.dtype:
-    if isinstance(dtype, torch.dtype):
-        return dtype
-    if dtype not in DTYPES:
-        raise ConfigError(f"unknown dtype '{dtype}'; there are {', '.join(DTYPES)}")
-    return DTYPES[dtype]

@@ -10,61 +10,46 @@ Source: `transformers` models/emu3, for names and shapes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
+from pydantic import ConfigDict, Field, model_validator
 from torch import nn
+
+from earl.config.settings import Count, Settings, Steps
 
 GROUPS, NORM_EPS = 32, 1e-6
 
 
-@dataclass(frozen=True, slots=True)
-class VisionConfig:
-    """Widths of a vision tokenizer; names and defaults are those of `Emu3VQVAEConfig`."""
+class VisionConfig(Settings):
+    """Widths of a vision tokenizer, by the names and defaults of `Emu3VQVAEConfig`; ignores other keys.
 
-    codebook_size: int = 32_768
-    embed_dim: int = 4
-    latent_channels: int = 4
+    Raises:
+        ConfigError: a width that is no number, or none that a model can have.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    codebook_size: Count = 32_768
+    embed_dim: Count = 4
+    latent_channels: Count = 4
     double_latent: bool = False
-    in_channels: int = 3
-    out_channels: int = 3
-    temporal_downsample_factor: int = 4
-    base_channels: int = 256
-    channel_multiplier: tuple[int, ...] = (1, 2, 2, 4)
-    num_res_blocks: int = 2
-    attn_resolutions: tuple[int, ...] = (3,)
-    hidden_size: int = 1024
-    num_attention_heads: int = 1
+    in_channels: Count = 3
+    out_channels: Count = 3
+    temporal_downsample_factor: Count = 4
+    base_channels: Count = 256
+    channel_multiplier: tuple[Count, ...] = Field(default=(1, 2, 2, 4), min_length=1, strict=False)
+    num_res_blocks: Count = 2
+    attn_resolutions: tuple[Steps, ...] = Field(default=(3,), strict=False)
+    hidden_size: Count = 1024
+    num_attention_heads: Count = 1
 
-    @classmethod
-    def from_fields(cls, raw: Mapping[str, Any]) -> VisionConfig:
-        """From a JSON object; keys that are not widths are left alone.
-
-        Raises:
-            ValueError: a width that is no number, or none that a model can have.
-        """
-        found = {field.name: raw[field.name] for field in fields(cls) if raw.get(field.name) is not None}
-        for name, value in found.items():
-            many = name in ("channel_multiplier", "attn_resolutions")
-            numbers = value if many and isinstance(value, list | tuple) else [value]
-            least = 0 if name == "attn_resolutions" else 1
-            if name == "double_latent":
-                good = isinstance(value, bool)
-            else:
-                good = many == isinstance(value, list | tuple) and all(
-                    isinstance(number, int) and not isinstance(number, bool) and number >= least
-                    for number in numbers
-                )
-            if not good or (name == "channel_multiplier" and not numbers):
-                raise ValueError(f"{name} is {value!r}")
-            if many:
-                found[name] = tuple(value)
-        factor = found.get("temporal_downsample_factor", 1)
+    @model_validator(mode="after")
+    def _power_of_two(self) -> VisionConfig:
+        factor = self.temporal_downsample_factor
         if factor & (factor - 1):
             raise ValueError(f"temporal_downsample_factor is {factor}, expected a power of two")
-        return cls(**found)
+        return self
 
     @property
     def top(self) -> int:
@@ -98,11 +83,13 @@ class VisionParts(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.quantize.embedding.weight.device
+        device: torch.device = self.quantize.embedding.weight.device
+        return device
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.quantize.embedding.weight.dtype
+        dtype: torch.dtype = self.quantize.embedding.weight.dtype
+        return dtype
 
 
 def _named(**parts: nn.Module) -> nn.Module:

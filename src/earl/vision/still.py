@@ -99,7 +99,8 @@ def decode_still(model: Model, quant_BDHW: Tensor) -> Tensor:
                 x = _attention(level.attn[i], level.attn_norms[i], x, quant)
         if hasattr(level, "upsample"):
             x = level.upsample.conv(upsample(x, 2))
-    return decoder.conv_out(F.silu(_norm(decoder.norm_out, x, quant)))
+    pixels: Tensor = decoder.conv_out(F.silu(_norm(decoder.norm_out, x, quant)))
+    return pixels
 
 
 def nearest_codes(embedding_KD: Tensor, latents_BDHW: Tensor) -> Tensor:
@@ -143,14 +144,14 @@ class _Upsample(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x_BCHW: Tensor, times: int) -> Tensor:
+    def forward(ctx: Any, x_BCHW: Tensor, times: int) -> Tensor:
         ctx.times = times
         B, C, H, W = x_BCHW.shape
         wide = x_BCHW.repeat_interleave(times, dim=-1)
         return wide.unsqueeze(3).expand(-1, -1, -1, times, -1).reshape(B, C, H * times, W * times)
 
     @staticmethod
-    def backward(ctx, grad_BCHW: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad_BCHW: Tensor) -> tuple[Tensor, None]:
         times = ctx.times
         B, C, H, W = grad_BCHW.shape
         if times == 2:
@@ -164,7 +165,8 @@ def upsample(x_BCHW: Tensor, times: int) -> Tensor:
     """Each cell repeated `times` x `times`: (B, C, times H, times W)."""
     if times == 1:
         return x_BCHW
-    return _Upsample.apply(x_BCHW, times)
+    repeated: Tensor = _Upsample.apply(x_BCHW, times)  # type: ignore[no-untyped-call]
+    return repeated
 
 
 def _encode_repeated(model: Model, features_BCHW: Tensor) -> Tensor:
@@ -191,7 +193,8 @@ def _causal(causal: Module, x_BCTHW: Tensor) -> Tensor:
     conv = causal.conv
     rows, columns = (size - step for size, step in zip(conv.kernel_size[1:], conv.stride[1:], strict=True))
     pad = (columns - columns // 2, columns // 2, rows - rows // 2, rows // 2, 2, 0)
-    return conv(F.pad(x_BCTHW, pad))
+    out: Tensor = conv(F.pad(x_BCTHW, pad))
+    return out
 
 
 def _last_tap(causal: Module, x_BCHW: Tensor) -> Tensor:
@@ -220,15 +223,17 @@ def _batch_norm(norm: Module, x_BCHW: Tensor) -> Tensor:
 def _norm(norm: Module, x_BCHW: Tensor, quant_BDHW: Tensor | None) -> Tensor:
     """Group norm, in the decoder scaled and shifted by the code vectors (`Emu3VQVAESpatialNorm`)."""
     if quant_BDHW is None:
-        return norm(x_BCHW)
+        normed: Tensor = norm(x_BCHW)
+        return normed
     times = x_BCHW.shape[-1] // quant_BDHW.shape[-1]
     scale, shift = upsample(norm.conv_y(quant_BDHW), times), upsample(norm.conv_b(quant_BDHW), times)
-    return norm.norm_layer(x_BCHW) * scale + shift
+    normed = norm.norm_layer(x_BCHW)
+    return normed * scale + shift
 
 
 def _resnet(block: Module, x_BCHW: Tensor, quant_BDHW: Tensor | None = None) -> Tensor:
     """`Emu3VQVAEResnetBlock`."""
-    h = block.conv1(F.silu(_norm(block.norm1, x_BCHW, quant_BDHW)))
+    h: Tensor = block.conv1(F.silu(_norm(block.norm1, x_BCHW, quant_BDHW)))
     h = block.conv2(F.silu(_norm(block.norm2, h, quant_BDHW)))
     if block.in_channels != block.out_channels:
         x_BCHW = block.nin_shortcut(x_BCHW)
