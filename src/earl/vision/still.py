@@ -248,5 +248,5 @@ def _attention(attention: Module, norm: Module, x: Tensor, quant: Tensor | None 
     projections = (attention.q_proj, attention.k_proj, attention.v_proj)
     queries, keys, values = (project(cells_BNC).view(heads).transpose(1, 2) for project in projections)
     mixed = F.scaled_dot_product_attention(queries, keys, values)
-    mixed_BNC = attention.out_proj(mixed.transpose(1, 2).reshape(B, H * W, C))
+    mixed_BNC: Tensor = attention.out_proj(mixed.transpose(1, 2).reshape(B, H * W, C))
     return x + mixed_BNC.transpose(1, 2).reshape(B, C, H, W)
