@@ -79,7 +79,7 @@ class StoredPolicy(nn.Module):
         body.embed_tokens = nn.Embedding.from_pretrained(ids)
         body.layers = nn.ModuleList(_layer(config) for _ in range(config.num_hidden_layers))
         body.norm = nn.RMSNorm(config.hidden_size)
-        body.rotary_emb = Rotary(config)
+        body.rotary_emb = Rotary(config.rope.rope_theta, config.head_width)
         self.model: Any = body
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.eval()
@@ -88,8 +88,8 @@ class StoredPolicy(nn.Module):
 class Rotary:
     """cos and sin of positions, float32, as `Emu3RotaryEmbedding` of type "default" computes them."""
 
-    def __init__(self, config: StoredConfig) -> None:
-        self.theta, self.dim = config.rope.rope_theta, config.head_width
+    def __init__(self, theta: float, dim: int) -> None:
+        self.theta, self.dim = theta, dim
 
     def __call__(self, like: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Of position_ids (B, T): two of (B, T, D), on the device and in the dtype of `like`."""
