@@ -61,7 +61,7 @@ def test_edit_with_a_device_map(edit, capsys):
     code, out = edit("--device-map", "auto")
     assert code == 0 and Image.open(out).size == (64, 64)
     assert edit("--device-map", "auto", "--engine", "vllm", "--force")[0] == 2
-    assert "leave it out with --engine vllm" in capsys.readouterr().err
+    assert "are for engine = 'earl'" in capsys.readouterr().err
 
 
 def test_edit_with_guidance(edit, capsys):
