@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import openai
 import pytest
@@ -400,3 +402,13 @@ def test_the_body_is_json_or_a_sentence_says_so(running):
     for body in (b"[" * 5000, b"{", b"[]", b'"x"', b"\xff\xfe", b'{"prompt": 1, "image": 2}'):
         answer = httpx.post(f"{url}/images/edits", content=body, headers={"content-type": "application/json"})
         assert answer.status_code == 400 and json.loads(answer.text)["error"]["message"]
+
+
+def test_the_dashboard_asks_for_figures_that_there_are(running):
+    service, _ = running
+    page = (Path(__file__).parents[2] / "examples" / "serving" / "grafana.json").read_text()
+    asked = set(re.findall(r"earl:\w+", page))
+    have = {line.split()[2] for line in service.metrics.text().decode().splitlines() if line[:6] == "# TYPE"}
+    assert asked and {name.removesuffix("_bucket").removesuffix("_total") for name in asked} <= {
+        name.removesuffix("_total") for name in have
+    }
