@@ -31,7 +31,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from earl.data.prepare import Counts, Preparation, prepare_source
+from earl.config.data import PreparationSettings
+from earl.data.prepare import Counts, prepare_source
 from earl.data.shards import load_shards
 from earl.data.sources import OpenedSource, own_schema
 from earl.vision import VisionTokenizer, create_vision_tokenizer, open_image, resize_pair, to_pixels
@@ -46,11 +47,12 @@ class MadeRows:
 
     def __init__(self, edits: int, side: int) -> None:
         self.edits, self.side = edits, side
+        self.files: list[Path] = []
 
     def count(self) -> int:
         return self.edits
 
-    def read(self, start: int = 0) -> Iterator[dict[str, Any]]:
+    def read(self, start: int = 0, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
         for number in range(start, self.edits):
             rng = np.random.default_rng([5, number])
             pixels = np.empty((self.side, self.side, 3), np.uint8)
@@ -106,7 +108,7 @@ def memory_run(images: int, side: int, folder: Path, *, shard_rows: int) -> list
     tokenizer = VisionTokenizer(
         create_vision_tokenizer(seed=0, codebook_size=64, channel_multiplier=(1, 1, 1, 1)), area=side * side
     )
-    settings = Preparation(area=side * side, shard_rows=shard_rows, batch=64)
+    settings = PreparationSettings(area=side * side, shard_rows=shard_rows, batch=64)
     readings: list[dict[str, float]] = []
     began, busy = time.perf_counter(), time.process_time()
 
@@ -163,7 +165,7 @@ def compare(samples: int, side: int, width: int, rounds: int, folder: Path) -> d
         ),
         area=side * side,
     )
-    settings = Preparation(area=side * side)
+    settings = PreparationSettings(area=side * side)
     ways: dict[str, Callable[[Path], object]] = {
         "ours": lambda out: prepare_source(made(samples, side), out, tokenizer, settings),
         "stock": lambda out: prepare_source(made(samples, side), out, StockEncoder(tokenizer), settings),

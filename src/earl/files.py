@@ -206,6 +206,18 @@ def read_object(path: str | Path, *, error: type[EarlError] = DataError) -> dict
     return content
 
 
+def read_lines(path: str | Path, *, error: type[EarlError] = DataError) -> Iterator[tuple[int, Any]]:
+    """JSON Lines: each record with the number of its line, from 1. Blank lines are passed over.
+
+    Raises:
+        error: the file cannot be read, or a line is not JSON.
+    """
+    # Not `splitlines`, which also parts lines at characters that JSON texts may hold.
+    for number, line in enumerate(read_text(path, error=error).split("\n"), 1):
+        if line.strip():
+            yield number, parse_json(line, f"{path}:{number}", error=error)
+
+
 def parse_json(text: str | bytes, name: str, *, error: type[EarlError] = DataError) -> Any:
     """JSON from a text; `name` says in the error where it stood. Raises `error` as `read_json` does."""
     try:

@@ -77,7 +77,25 @@ VERIFIERS = Registry(
     {"judge": "earl.verifiers.judge:JudgeVerifier", "reference": "earl.verifiers.judge:ReferenceVerifier"},
 )
 BENCHMARKS = Registry("benchmark", "earl.benchmarks")
-SOURCES = Registry("data source", "earl.sources")
+SOURCES = Registry(
+    "data source",
+    "earl.sources",
+    {
+        "omniedit": "earl.data.sources.builtin:OMNIEDIT",
+        "humanedit": "earl.data.sources.builtin:HUMANEDIT",
+        "magicbrush": "earl.data.sources.builtin:MAGICBRUSH",
+        "vismin": "earl.data.sources.builtin:VISMIN",
+        "aurora-kubric": "earl.data.sources.builtin:AURORA_KUBRIC",
+        "aurora-ag": "earl.data.sources.builtin:AURORA_AG",
+        "something-something-v2": "earl.data.sources.builtin:SOMETHING_SOMETHING_V2",
+        "omniedit-dev": "earl.data.sources.builtin:OMNIEDIT_DEV",
+        "emu-edit": "earl.data.sources.builtin:EMU_EDIT",
+        "magicbrush-test": "earl.data.sources.builtin:MAGICBRUSH_TEST",
+        "aurora-bench": "earl.data.sources.builtin:AURORA_BENCH",
+        "vismin-dev": "earl.data.sources.builtin:VISMIN_DEV",
+        "i2ebench": "earl.data.sources.builtin:I2EBENCH",
+    },
+)
 PROMPTS = Registry("prompt source", "earl.prompts")
 MODELS = Registry("model", "earl.models")
 WORDINGS = Registry("wording function", "earl.wordings")

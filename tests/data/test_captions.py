@@ -13,7 +13,8 @@ from source_files import Marks
 
 from earl.cli import main
 from earl.config import WriterSettings
-from earl.data.prepare import REJECTED, Preparation, prepare_source
+from earl.config.data import PreparationSettings
+from earl.data.prepare import REJECTED, prepare_source
 from earl.data.shards import load_shards
 from earl.data.sources import CaptionPair, open_source
 from earl.errors import DataError
@@ -21,7 +22,7 @@ from earl.reasoning.asking import Asker
 from earl.reasoning.instructions import instructions_from_captions
 from earl.reasoning.questions import load_template
 
-SMALL = Preparation(area=32 * 32, shard_rows=2, max_rejected=0.5)
+SMALL = PreparationSettings(area=32 * 32, shard_rows=2, max_rejected=0.5)
 
 
 @pytest.fixture

@@ -13,14 +13,15 @@ import source_files as files
 from source_files import Marks
 
 from earl.cli import main
+from earl.config.data import PreparationSettings
 from earl.data.distributed import RayStage
-from earl.data.prepare import REJECTED, Preparation, prepare_source
+from earl.data.prepare import REJECTED, prepare_source
 from earl.data.shards import load_shards
 from earl.data.sources import open_source
 from earl.data.tokenise import make_edits
 from earl.errors import ConfigError, DataError, MissingExtraError
 
-SETTINGS = Preparation(area=32 * 32, shard_rows=5, batch=2, max_rejected=0.5)
+SETTINGS = PreparationSettings(area=32 * 32, shard_rows=5, batch=2, max_rejected=0.5)
 
 
 class MarksWorker:
@@ -48,7 +49,11 @@ def ray_here(monkeypatch, tmp_path):
     """Ray on this machine with two cores; its workers find this file and the package."""
     import ray
 
-    places = [str(Path(__file__).parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    places = [
+        str(Path(__file__).parent),
+        str(Path(files.__file__).parent),
+        *os.environ.get("PYTHONPATH", "").split(os.pathsep),
+    ]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, places)))
     monkeypatch.setenv("EARL_TEST_MARKER", str(tmp_path / "died"))
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
@@ -70,7 +75,7 @@ def own(tmp_path):
 def test_ray_makes_the_same_shards(own, tmp_path, ray_here):
     alone = prepare_source(open_source(str(own)), tmp_path / "alone", Marks(), SETTINGS)
     with RayStage("marks", actors=2, make=MarksWorker) as stage:
-        first = Preparation(**{**vars(SETTINGS), "limit": 5})
+        first = SETTINGS.replace(limit=5)
         prepare_source(open_source(str(own)), tmp_path / "ray", stage, first, stage=stage)
         together = prepare_source(open_source(str(own)), tmp_path / "ray", stage, SETTINGS, stage=stage)
     assert together == alone

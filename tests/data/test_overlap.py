@@ -12,13 +12,14 @@ from PIL import Image
 from source_files import Marks
 
 from earl.cli import main
+from earl.config.data import PreparationSettings
 from earl.data.overlap import Fingerprint, exact_hash, find_overlap, fingerprints, look_hash
-from earl.data.prepare import Preparation, prepare_source
+from earl.data.prepare import prepare_source
 from earl.data.sources import open_source
 from earl.errors import DataError
 from earl.world.shards import WorldData, prepare_world
 
-SMALL = Preparation(area=32 * 32)
+SMALL = PreparationSettings(area=32 * 32)
 
 
 def bits_apart(one: str, other: str) -> int:

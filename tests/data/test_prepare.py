@@ -15,11 +15,13 @@ import source_files as files
 from PIL import Image
 from source_files import Marks
 
+from earl.config.data import PreparationSettings
 from earl.data.card import read_card
 from earl.data.examples import edit_example, whole_example
-from earl.data.prepare import REJECTED, Preparation, mask_box, prepare_source
+from earl.data.prepare import REJECTED, prepare_source
 from earl.data.shards import load_shards
-from earl.data.sources import SOURCES, open_source
+from earl.data.sources import SCHEMAS, open_source
+from earl.data.tokenise import mask_box
 from earl.errors import DataError, OutputError
 from earl.records import Box
 from earl.sequence import parse_completion, train_text_tokenizer
@@ -27,7 +29,7 @@ from earl.vision import create_vision_tokenizer, resize_pair
 from earl.vision.tokenizer import VisionTokenizer
 
 AREA = 32 * 32
-SMALL = Preparation(area=AREA, shard_rows=2, batch=2)
+SMALL = PreparationSettings(area=AREA, shard_rows=2, batch=2)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,7 @@ def words():
     return train_text_tokenizer(["add a square", "move it"], size=300, codebook_size=32)
 
 
-@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize("name", SCHEMAS)
 def test_every_source_from_files_to_a_training_example(name, vision, words, tmp_path):
     files.write_parquet(files.rows_of(name), tmp_path / "in" / "counting-00001.parquet")
     given = {f"e{i}": f"add {i}" for i in range(files.COUNT)} if name == "vismin" else None
@@ -55,7 +57,7 @@ def test_every_source_from_files_to_a_training_example(name, vision, words, tmp_
         pair = resize_pair(files.picture(number), files.picture(number, edited=True), AREA)
         expected = vision.encode(pair, resize=False)
         assert np.array_equal(edit.source_codes, expected[0])
-        assert edit.licence == SOURCES[name].licence
+        assert edit.licence == SCHEMAS[name].licence
         if not edit.has_target:
             with pytest.raises(DataError, match="no target image"):
                 edit_example(edit, words)
@@ -81,7 +83,7 @@ def test_grids_boxes_and_reasoning_are_scaled_together(tmp_path):
     files.save(files.picture(1, size=(199, 98)), tmp_path / "b.png")
     (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
     prepare_source(
-        open_source(str(tmp_path / "m.jsonl")), tmp_path / "out", Marks(), Preparation(area=64 * 32)
+        open_source(str(tmp_path / "m.jsonl")), tmp_path / "out", Marks(), PreparationSettings(area=64 * 32)
     )
     first, second = load_shards(tmp_path / "out")
     assert first.source_codes.shape == first.target_codes.shape == (4, 8)
@@ -93,7 +95,9 @@ def test_grids_boxes_and_reasoning_are_scaled_together(tmp_path):
 
 def test_a_mask_becomes_a_box(tmp_path):
     path = files.write_parquet(files.rows_of("humanedit"), tmp_path / "x.parquet")
-    prepare_source(open_source("humanedit", path=path), tmp_path / "out", Marks(), Preparation(area=96 * 64))
+    prepare_source(
+        open_source("humanedit", path=path), tmp_path / "out", Marks(), PreparationSettings(area=96 * 64)
+    )
     assert load_shards(tmp_path / "out")[3].boxes == (Box(8, 8, 32, 32),)
 
 
@@ -142,7 +146,7 @@ def rejected(folder):
 
 def test_bad_samples_are_named_with_the_reason(bad, tmp_path):
     folder, names = bad
-    settings = Preparation(area=AREA, shard_rows=7, batch=3, max_rejected=0.5, readers=2)
+    settings = PreparationSettings(area=AREA, shard_rows=7, batch=3, max_rejected=0.5, readers=2)
     counts = prepare_source(open_source(str(folder)), tmp_path / "out", Marks(), settings)
     assert (counts.edits, counts.rejected) == (40, 9)
     found = {entry["id"]: entry["reason"] for entry in rejected(tmp_path / "out")}
@@ -165,13 +169,13 @@ def test_bad_samples_are_named_with_the_reason(bad, tmp_path):
 
 def test_too_many_bad_samples_stop_the_run(bad, tmp_path):
     folder, _ = bad
-    settings = Preparation(area=AREA, shard_rows=5, batch=5, max_rejected=0.1)
+    settings = PreparationSettings(area=AREA, shard_rows=5, batch=5, max_rejected=0.1)
     with pytest.raises(DataError, match=r"of \d+ samples were refused .*limit 10%.*rejected.jsonl"):
         prepare_source(open_source(str(folder)), tmp_path / "out", Marks(), settings)
     assert len(rejected(tmp_path / "out")) >= 4
     done = len(list((tmp_path / "out").glob("shard-*")))
     assert 0 < done < 9  # it stopped on the way
-    more = Preparation(area=AREA, shard_rows=5, batch=5, max_rejected=1.0)
+    more = PreparationSettings(area=AREA, shard_rows=5, batch=5, max_rejected=1.0)
     assert prepare_source(open_source(str(folder)), tmp_path / "out", Marks(), more).edits == 40
     assert len(rejected(tmp_path / "out")) == 9
 
@@ -180,7 +184,7 @@ def test_a_shard_of_bad_samples_only(tmp_path):
     rows = files.rows_of("omniedit")
     rows[2]["edited_prompt_list"] = rows[3]["edited_prompt_list"] = []
     path = files.write_parquet(rows, tmp_path / "x.parquet")
-    settings = Preparation(area=AREA, shard_rows=2, max_rejected=0.5)
+    settings = PreparationSettings(area=AREA, shard_rows=2, max_rejected=0.5)
     counts = prepare_source(open_source("omniedit", path=path), tmp_path / "out", Marks(), settings)
     assert (counts.edits, counts.rejected, counts.shards) == (3, 2, 3)
     assert [edit.id for edit in load_shards(tmp_path / "out")] == ["task_0", "task_1", "task_4"]
@@ -194,7 +198,7 @@ def test_nothing_left_is_an_error(tmp_path):
     source = open_source("omniedit", path=path)
     source.rows.read = lambda start=0: iter([] if start else rows[1:2])
     with pytest.raises(DataError, match="no edit at all"):
-        prepare_source(source, tmp_path / "out", Marks(), Preparation(area=AREA, max_rejected=1.0))
+        prepare_source(source, tmp_path / "out", Marks(), PreparationSettings(area=AREA, max_rejected=1.0))
 
 
 def test_the_holdout_parts_the_sources(tmp_path):
@@ -206,7 +210,7 @@ def test_the_holdout_parts_the_sources(tmp_path):
     found = {}
     for split in ("train", "validation"):
         source = open_source(str(tmp_path / "m.jsonl"), split=split)
-        settings = Preparation(area=AREA, holdout=0.3, shard_rows=7)
+        settings = PreparationSettings(area=AREA, holdout=0.3, shard_rows=7)
         prepare_source(source, tmp_path / split, Marks(), settings)
         shards = load_shards(tmp_path / split)
         found[split] = {edit.id for edit in shards}
@@ -232,7 +236,7 @@ def test_three_splits_share_the_sources_out(tmp_path):
         files.save(files.picture(i), tmp_path / f"{i}.png")
         lines.append(json.dumps({"id": str(i), "source": f"{i}.png", "instruction": "x"}))
     (tmp_path / "m.jsonl").write_text("\n".join(lines))
-    settings = Preparation(area=AREA, holdout=0.2, holdout_test=0.2)
+    settings = PreparationSettings(area=AREA, holdout=0.2, holdout_test=0.2)
     found = {}
     for split in ("train", "validation", "test"):
         source = open_source(str(tmp_path / "m.jsonl"), split=split)
@@ -246,7 +250,7 @@ def test_three_splits_share_the_sources_out(tmp_path):
 
 def test_the_card_says_what_is_there(bad, tmp_path):
     folder, _ = bad
-    settings = Preparation(area=AREA, shard_rows=7, max_rejected=0.5)
+    settings = PreparationSettings(area=AREA, shard_rows=7, max_rejected=0.5)
     source = open_source(str(folder), licence="CC0-1.0")
     out = tmp_path / "out"
     with pytest.raises(DataError, match="not through"):
@@ -262,7 +266,7 @@ def test_the_card_says_what_is_there(bad, tmp_path):
     assert "| train | 40 |" in page and "CC0-1.0" in page and card["hashes"]["rows"] in page
     assert str(tmp_path) not in page + (out / "card.json").read_text()
     again = tmp_path / "again"
-    prepare_source(source, again, Marks(), Preparation(area=AREA, shard_rows=11, max_rejected=0.5))
+    prepare_source(source, again, Marks(), PreparationSettings(area=AREA, shard_rows=11, max_rejected=0.5))
     assert read_card(again)["hashes"] == card["hashes"]  # other shards, the same rows
     table = folder / "metadata.jsonl"
     table.write_text(table.read_text().replace("add 7", "add seven"))
@@ -291,7 +295,7 @@ from earl.data.sources import open_source
 from source_files import Marks
 
 root = Path(sys.argv[1])
-settings = prepare.Preparation(area=1024, shard_rows=3, batch=2, max_rejected=0.9)
+settings = prepare.PreparationSettings(area=1024, shard_rows=3, batch=2, max_rejected=0.9)
 
 def work(out, fatal):
     left = [fatal]
@@ -380,9 +384,9 @@ def test_memory_does_not_grow_with_the_source(tmp_path, monkeypatch):
         return opened
 
     class Made:
-        name, random, quick = "made", False, False
+        name, quick, files = "made", False, ()
 
-        def read(self, start=0):
+        def read(self, start=0, columns=None):
             for number in range(start, 100):
                 alive.append(sum(picture() is not None for picture in born))
                 yield {"id": number, "source": files.png(files.picture(number % 7)), "instruction": "x"}
@@ -391,7 +395,7 @@ def test_memory_does_not_grow_with_the_source(tmp_path, monkeypatch):
             return None
 
     monkeypatch.setattr(module, "open_image", watched)
-    settings = Preparation(area=96 * 64, shard_rows=100, batch=4)
+    settings = PreparationSettings(area=96 * 64, shard_rows=100, batch=4)
     source = OpenedSource(own_schema("made"), Made(), None)
     assert prepare_source(source, tmp_path / "out", Marks(), settings).edits == 100
     assert len(born) == 100

@@ -6,24 +6,25 @@ import pytest
 import source_files as files
 from source_files import Marks
 
+from earl.config.data import PreparationSettings
 from earl.data.card import read_card
-from earl.data.prepare import Preparation, prepare_source
+from earl.data.prepare import prepare_source
 from earl.data.shards import load_shards
 from earl.data.sources import open_source
 from earl.errors import DataError
 
 AREA = 32 * 32
-SMALL = Preparation(area=AREA, shard_rows=2, batch=2)
+SMALL = PreparationSettings(area=AREA, shard_rows=2, batch=2)
 
 
 def test_other_settings_are_refused_and_a_limit_goes_on(tmp_path):
     path = files.write_parquet(files.rows_of("omniedit"), tmp_path / "x.parquet")
     source, out = open_source("omniedit", path=path), tmp_path / "out"
-    first = prepare_source(source, out, Marks(), Preparation(area=AREA, shard_rows=2, limit=3))
+    first = prepare_source(source, out, Marks(), PreparationSettings(area=AREA, shard_rows=2, limit=3))
     assert (first.edits, first.shards) == (3, 2)
     with pytest.raises(DataError, match="area"):
-        prepare_source(source, out, Marks(), Preparation(area=64 * 64, shard_rows=2))
-    assert prepare_source(source, out, Marks(), Preparation(area=AREA, shard_rows=2)).edits == 5
+        prepare_source(source, out, Marks(), PreparationSettings(area=64 * 64, shard_rows=2))
+    assert prepare_source(source, out, Marks(), PreparationSettings(area=AREA, shard_rows=2)).edits == 5
     assert [edit.id for edit in load_shards(out)] == [f"task_{i}" for i in range(5)]
 
 
@@ -31,7 +32,7 @@ def test_the_margin_around_changes_is_a_setting(tmp_path):
     path = files.write_parquet(files.rows_of("omniedit"), tmp_path / "x.parquet")
     cells = {}
     for margin in (0, 1):
-        settings = Preparation(area=64 * 64, shard_rows=2, margin=margin)
+        settings = PreparationSettings(area=64 * 64, shard_rows=2, margin=margin)
         prepare_source(open_source("omniedit", path=path), tmp_path / str(margin), Marks(), settings)
         shards = load_shards(tmp_path / str(margin))
         assert shards.margin == margin
@@ -39,7 +40,7 @@ def test_the_margin_around_changes_is_a_setting(tmp_path):
     assert all((grown | bare).sum() == grown.sum() for bare, grown in zip(cells[0], cells[1], strict=True))
     assert sum(grown.sum() for grown in cells[1]) > sum(bare.sum() for bare in cells[0]) > 0
     with pytest.raises(DataError, match="margin"):
-        settings = Preparation(area=64 * 64, shard_rows=2)
+        settings = PreparationSettings(area=64 * 64, shard_rows=2)
         prepare_source(open_source("omniedit", path=path), tmp_path / "0", Marks(), settings)
 
 
@@ -55,7 +56,7 @@ def test_a_folder_that_is_added_to_has_no_card_until_it_is_through(tmp_path):
 
     path = files.write_parquet(files.rows_of("omniedit"), tmp_path / "x.parquet")
     source, out = open_source("omniedit", path=path), tmp_path / "out"
-    prepare_source(source, out, Marks(), Preparation(area=AREA, shard_rows=2, batch=2, limit=1))
+    prepare_source(source, out, Marks(), PreparationSettings(area=AREA, shard_rows=2, batch=2, limit=1))
     assert read_card(out)["edits"] == 1
     with pytest.raises(OSError, match="gone"):
         prepare_source(source, out, Breaks(), SMALL)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import source_files as files
 
-from earl.data.sources import SOURCES, open_source, own_schema, parse_map
-from earl.data.sources.schema import read_boxes
+from earl.data.sources import SCHEMAS, open_source, own_schema, parse_map
+from earl.data.sources.cells import read_boxes
 from earl.errors import ConfigError, DataError
 from earl.records import Box
 from earl.vision import open_image
@@ -45,28 +45,28 @@ def check(name, found):
         assert str(number) in sample.instruction
         assert sample.family
         assert sample.licence
-        assert sample.split == ("test" if SOURCES[name].benchmark else "train")
+        assert sample.split == ("test" if SCHEMAS[name].benchmark else "train")
 
 
 def test_there_are_the_seven_and_the_six():
-    assert sum(not schema.benchmark for schema in SOURCES.values()) == 7
-    assert sum(schema.benchmark for schema in SOURCES.values()) == 6
+    assert sum(not schema.benchmark for schema in SCHEMAS.values()) == 7
+    assert sum(schema.benchmark for schema in SCHEMAS.values()) == 6
 
 
-@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize("name", SCHEMAS)
 def test_parquet_of_every_source(name, tmp_path):
     files.write_parquet(files.rows_of(name), tmp_path / "data" / "counting-00001.parquet")
     found = samples(opened(name, tmp_path))
     check(name, found)
 
 
-@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize("name", SCHEMAS)
 def test_arrow_of_every_source(name, tmp_path):
     path = files.write_arrow(files.rows_of(name), tmp_path / "part.arrow")
     check(name, samples(opened(name, path)))
 
 
-@pytest.mark.parametrize("name", [name for name in SOURCES if name != "vismin"])
+@pytest.mark.parametrize("name", [name for name in SCHEMAS if name != "vismin"])
 def test_webdataset_of_every_source(name, tmp_path):
     path = files.write_tar(files.rows_of(name), tmp_path / "part-000.tar")
     found = samples(opened(name, path))
@@ -79,11 +79,11 @@ def test_vismin_cannot_be_paired_in_a_tar(tmp_path):
         opened("vismin", path)
 
 
-@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize("name", SCHEMAS)
 def test_saved_by_datasets(name, tmp_path):
     from datasets import Dataset, DatasetDict
 
-    split = SOURCES[name].hub_split
+    split = SCHEMAS[name].hub_split
     DatasetDict({split: Dataset.from_list(files.rows_of(name))}).save_to_disk(tmp_path / "saved")
     check(name, samples(opened(name, tmp_path / "saved")))
 
@@ -201,7 +201,7 @@ def test_a_draw_is_what_datasets_would_shuffle_to_the_front(tmp_path):
     assert [read.id for read in source.read()] == [str(i) for i in sorted(expected)]
     assert [read.number for read in source.read(6)] == [i for i in sorted(expected) if i >= 6]
     assert source.count() == 4
-    assert SOURCES["emu-edit"].draw == SOURCES["i2ebench"].draw == 1000
+    assert SCHEMAS["emu-edit"].draw == SCHEMAS["i2ebench"].draw == 1000
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "csv", "tsv", "json", "parquet"])
@@ -289,7 +289,7 @@ def test_the_hub_is_read_only_when_named(tmp_path, monkeypatch):
 
 
 def test_mistakes_are_named(tmp_path):
-    with pytest.raises(DataError, match="did you mean magicbrush"):
+    with pytest.raises(DataError, match="did you mean 'magicbrush'"):
         open_source("magicbrsh", path=tmp_path)
     with pytest.raises(DataError, match="nothing at"):
         open_source("magicbrush", path=tmp_path / "none")

@@ -10,7 +10,8 @@ import source_files as files
 from PIL import Image
 
 from earl.cli import main
-from earl.data.prepare import Preparation, prepare_source
+from earl.config.data import PreparationSettings
+from earl.data.prepare import prepare_source
 from earl.data.shards import Edit, load_shards, start_folder, write_shard
 from earl.data.sources import open_source
 from earl.data.stats import Spread, shard_stats
@@ -90,7 +91,9 @@ def prepared(tmp_path_factory):
     save_vision_tokenizer(create_vision_tokenizer(seed=1, codebook_size=32), folder / "other", area=1024)
     files.own_folder(folder / "files", 6, licence="CC0-1.0", family="add")
     eyes = load_vision_tokenizer(folder / "vision", device="cpu")
-    prepare_source(open_source(str(folder / "files")), folder / "out", eyes, Preparation(area=32 * 32))
+    prepare_source(
+        open_source(str(folder / "files")), folder / "out", eyes, PreparationSettings(area=32 * 32)
+    )
     return folder
 
 

@@ -12,9 +12,10 @@ import source_files as files
 from source_files import Marks
 
 from earl.cli import main
+from earl.config.data import PreparationSettings
 from earl.data.mixture import Mixture
-from earl.data.prepare import Preparation, prepare_source
-from earl.data.sources import SOURCES, open_source
+from earl.data.prepare import prepare_source
+from earl.data.sources import SCHEMAS, open_source
 from earl.data.weights import RELEASED, temperature_weights, upsample_to_largest
 from earl.errors import DataError
 
@@ -53,7 +54,7 @@ def test_sources_without_a_weight_are_named():
 
 
 def test_the_release_weighs_the_training_sources():
-    assert set(RELEASED) == {name for name, schema in SOURCES.items() if not schema.benchmark}
+    assert set(RELEASED) == {name for name, schema in SCHEMAS.items() if not schema.benchmark}
 
 
 def test_repeated_and_subsampled_sources_are_drawn_as_often_as_they_weigh():
@@ -94,7 +95,7 @@ def folders(tmp_path):
     for name, count in (("big", 8), ("small", 2)):
         files.own_folder(tmp_path / f"{name}-files", count)
         source = open_source(str(tmp_path / f"{name}-files"))
-        prepare_source(source, tmp_path / name, Marks(), Preparation(area=32 * 32))
+        prepare_source(source, tmp_path / name, Marks(), PreparationSettings(area=32 * 32))
     return tmp_path
 
 

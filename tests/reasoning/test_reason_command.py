@@ -8,7 +8,8 @@ from judge_endpoint import completion, serving
 from reasoning_set import chain
 
 from earl.cli import main
-from earl.data.prepare import Preparation, prepare_source
+from earl.config.data import PreparationSettings
+from earl.data.prepare import prepare_source
 from earl.data.shards import load_shards
 from earl.data.sources import open_source
 from earl.sequence import parse_completion, train_text_tokenizer
@@ -25,7 +26,7 @@ def place(tmp_path_factory):
         save_vision_tokenizer(create_vision_tokenizer(seed=seed, codebook_size=32), folder / name, area=1024)
     files.own_folder(folder / "own", 3)
     eyes = load_vision_tokenizer(folder / "vision", device="cpu")
-    prepare_source(open_source(str(folder / "own")), folder / "in", eyes, Preparation(area=96 * 64))
+    prepare_source(open_source(str(folder / "own")), folder / "in", eyes, PreparationSettings(area=96 * 64))
     return folder
 
 

@@ -9,7 +9,8 @@ from judge_endpoint import completion, serving
 from reasoning_set import chain
 
 from command_kills import contents, kill_at_random, nursery
-from earl.data.prepare import Preparation, prepare_source
+from earl.config.data import PreparationSettings
+from earl.data.prepare import prepare_source
 from earl.data.sources import open_source
 from earl.vision import create_vision_tokenizer, load_vision_tokenizer, save_vision_tokenizer
 
@@ -20,7 +21,7 @@ def test_chains_made_through_three_kills(tmp_path):
     save_vision_tokenizer(create_vision_tokenizer(seed=0, codebook_size=32), tmp_path / "vision", area=1024)
     files.own_folder(tmp_path / "own", COUNT)
     eyes = load_vision_tokenizer(tmp_path / "vision", device="cpu")
-    settings = Preparation(area=96 * 64, shard_rows=3)
+    settings = PreparationSettings(area=96 * 64, shard_rows=3)
     prepare_source(open_source(str(tmp_path / "own")), tmp_path / "in", eyes, settings)
 
     def answer(_):

@@ -255,7 +255,8 @@ def test_boxes_are_estimated_where_there_are_none():
 
 
 def test_the_source_shows_its_own_images(tmp_path):
-    from earl.data.prepare import Preparation, prepare_source
+    from earl.config.data import PreparationSettings
+    from earl.data.prepare import prepare_source
     from earl.data.shards import open_shard, read_manifest, shard_folders
     from earl.data.sources import open_source
     from earl.reasoning.images import SourceImages
@@ -265,7 +266,7 @@ def test_the_source_shows_its_own_images(tmp_path):
     lines = table.read_text().splitlines()
     lines[2] = json.dumps({"id": "bad", "source": "nowhere.png", "instruction": "x"})
     table.write_text("\n".join(lines))
-    settings = Preparation(area=96 * 64, shard_rows=3, max_rejected=0.5)
+    settings = PreparationSettings(area=96 * 64, shard_rows=3, max_rejected=0.5)
     prepare_source(open_source(str(tmp_path / "own")), tmp_path / "in", files.Marks(), settings)
     pictures = SourceImages(open_source(str(tmp_path / "own")))
     manifest = read_manifest(tmp_path / "in")

@@ -24,7 +24,7 @@ def add_options_sources(parser: argparse.ArgumentParser) -> None:
 def run_sources(options: argparse.Namespace) -> int:
     import json
 
-    from earl.data.sources import SOURCES
+    from earl.data.sources import SCHEMAS as SOURCES
 
     if options.json:
         rows = {

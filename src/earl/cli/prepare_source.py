@@ -112,27 +112,27 @@ def _add_where(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from earl.data.prepare import Preparation, prepare_source
+    from earl.config.data import PreparationSettings, SourceSettings
+    from earl.data.prepare import prepare_source
     from earl.data.sources import open_source, parse_map
 
     given = read_instructions(options.instructions) if options.instructions else None
     asked = options.instructions_from_captions is not None
-    source = open_source(
-        options.source,
+    settings = SourceSettings(
         path=options.path,
         hub=options.hub,
-        columns=parse_map(options.map) if options.map else None,
+        columns=parse_map(options.map) if options.map else {},
         split=options.split,
         licence=options.licence,
         group=options.group,
-        instructions=given or {} if asked else given,
         draw=options.draw,
         seed=options.seed,
     )
+    source = open_source(options.source, settings, instructions=given or {} if asked else given)
     if asked:
         _ask_for_instructions(source, options)
     with _engine(options) as (encoder, area, stage):
-        settings = Preparation(
+        preparation = PreparationSettings(
             area=options.area or area,
             tolerance=options.tolerance,
             margin=options.margin,
@@ -152,7 +152,7 @@ def run(options: argparse.Namespace) -> int:
                 source,
                 options.out,
                 encoder,
-                settings,
+                preparation,
                 stage=stage,
                 on_progress=lambda counts: show(
                     source.name, counts.rows, total, f"{counts.rejected} refused"
@@ -215,22 +215,13 @@ def _ask_for_instructions(source: OpenedSource, options: argparse.Namespace) -> 
 
 def read_instructions(path: str) -> dict[str, str]:
     """Instructions by id from a file of JSON lines. Raises DataError."""
-    import json
-    from pathlib import Path
-
     from earl.errors import DataError
+    from earl.files import read_lines
 
     found: dict[str, str] = {}
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for number, entry in read_lines(path):
         try:
-            entry = json.loads(line)
             found[str(entry["id"])] = str(entry["instruction"]).strip()
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f'{path}:{number} is not {{"id": …, "instruction": …}}: {error}') from error
+        except (KeyError, TypeError) as error:
+            raise DataError(f'{path}:{number} is not {{"id": …, "instruction": …}}') from error
     return found

@@ -96,7 +96,7 @@ def _images(options: argparse.Namespace) -> Images:
         options.source,
         path=options.path,
         hub=options.hub,
-        columns=parse_map(options.map) if options.map else None,
+        columns=parse_map(options.map) if options.map else {},
         split=options.split,
         instructions={},  # the shards have them
     )

@@ -1,4 +1,4 @@
-"""Preparation on Ray: blocks of rows go out to actors, their edits come back in order.
+"""PreparationSettings on Ray: blocks of rows go out to actors, their edits come back in order.
 
 The process that started it reads the rows, writes the shards and keeps the books, as it does alone;
 so the folder, its order, resuming and the limit of refused samples are the same. Actors open,
@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from earl.config.data import PreparationSettings
 from earl.data.sources import Read
-from earl.data.tokenise import Made, Preparation, make_edits
+from earl.data.tokenise import Made, make_edits
 from earl.errors import ConfigError, DataError, EarlError, MissingExtraError
 
 _AHEAD = 3  # blocks for each actor that are on their way or wait to be written
@@ -37,7 +38,7 @@ class Worker:
     def describe(self) -> tuple[str, int, int]:
         return self.encoder.fingerprint(), self.encoder.codebook_size, self.encoder.area
 
-    def make(self, block: list[Read], settings: Preparation, split: str) -> Made:
+    def make(self, block: list[Read], settings: PreparationSettings, split: str) -> Made:
         return make_edits(block, self.encoder, settings, split)
 
 
@@ -111,7 +112,9 @@ class RayStage:
     def encode(self, images: Sequence[Any], resize: bool = True) -> list[NDArray[np.int32]]:
         raise AssertionError("the actors encode")
 
-    def __call__(self, blocks: Iterator[list[Read]], settings: Preparation, split: str) -> Iterator[Made]:
+    def __call__(
+        self, blocks: Iterator[list[Read]], settings: PreparationSettings, split: str
+    ) -> Iterator[Made]:
         """Edits in the order of the blocks; a few blocks for each actor are on their way at once."""
         waiting: deque[tuple[Any, int]] = deque()
         loads = [0] * len(self._actors)

@@ -17,14 +17,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
+from earl.config.data import PreparationSettings
 from earl.data.card import drop_card, write_card
 from earl.data.shards import PART, Edit, shard_path, start_folder, write_shard
 from earl.data.sources import OpenedSource, Read
-from earl.data.tokenise import Encoder, Made, Preparation, make_edits, mask_box
+from earl.data.tokenise import Encoder, Made, make_edits
 from earl.errors import DataError
 from earl.files import append_lines, clear_partial, only_one, write_text
-
-__all__ = ["REJECTED", "Counts", "Made", "Preparation", "Stage", "make_edits", "mask_box", "prepare_source"]
 
 REJECTED = "rejected.jsonl"
 _SURE = 20  # rows from which a share of refused ones is judged while reading goes on
@@ -33,7 +32,9 @@ _SURE = 20  # rows from which a share of refused ones is judged while reading go
 class Stage(Protocol):
     """Blocks of rows to their edits, in the order of the blocks, wherever the work is done."""
 
-    def __call__(self, blocks: Iterator[list[Read]], settings: Preparation, split: str) -> Iterator[Made]: ...
+    def __call__(
+        self, blocks: Iterator[list[Read]], settings: PreparationSettings, split: str
+    ) -> Iterator[Made]: ...
 
 
 @dataclass
@@ -64,7 +65,7 @@ def prepare_source(
     source: OpenedSource,
     folder: str | Path,
     encoder: Encoder,
-    settings: Preparation | None = None,
+    settings: PreparationSettings | None = None,
     *,
     stage: Stage | None = None,
     on_progress: Callable[[Counts], None] | None = None,
@@ -83,8 +84,8 @@ def prepare_source(
             read on, no edit is left, or more than the allowed share was refused.
         OutputError: the disk is full; what was written is intact.
     """
-    folder, settings = Path(folder), settings or Preparation()
-    split = source.schema.split
+    folder, settings = Path(folder), settings or PreparationSettings()
+    split = source.split
     start_folder(folder, _made_with(source, encoder, settings))
     with only_one(folder), _pool(settings.readers) as pool:
         counts = _continue(folder)
@@ -100,7 +101,7 @@ def prepare_source(
                     on_progress(counts)
         _check_share(counts, folder, settings)
         if not counts.edits:
-            raise DataError(f"{source.rows.name} gave no edit at all; the reasons are in {folder / REJECTED}")
+            raise DataError(f"{source.name} gave no edit at all; the reasons are in {folder / REJECTED}")
         write_card(folder, **_card(source, settings, counts))
     return counts
 
@@ -111,12 +112,14 @@ class _Here:
     def __init__(self, encoder: Encoder, pool: ThreadPoolExecutor | None) -> None:
         self.encoder, self.pool = encoder, pool
 
-    def __call__(self, blocks: Iterator[list[Read]], settings: Preparation, split: str) -> Iterator[Made]:
+    def __call__(
+        self, blocks: Iterator[list[Read]], settings: PreparationSettings, split: str
+    ) -> Iterator[Made]:
         for block in blocks:
             yield make_edits(block, self.encoder, settings, split, self.pool)
 
 
-def _blocks(reads: Iterator[Read], settings: Preparation) -> Iterator[list[Read]]:
+def _blocks(reads: Iterator[Read], settings: PreparationSettings) -> Iterator[list[Read]]:
     """Rows in batches, none of which reaches over the end of a shard."""
     taken = 0
     while block := list(islice(reads, min(settings.batch, settings.shard_rows - taken))):
@@ -128,7 +131,7 @@ def _shards(
     stream: Iterable[Made],
     folder: Path,
     source: OpenedSource,
-    settings: Preparation,
+    settings: PreparationSettings,
     counts: Counts,
 ) -> Iterator[None]:
     """Write what was made as shards, and yield after each."""
@@ -148,7 +151,7 @@ def _shards(
         lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in refused)
         attached = {PART: json.dumps({**numbers, "made_by": _version()}), REJECTED: lines}
         drop_card(folder)
-        write_shard(folder, counts.shards, edits, split=source.schema.split, attached=attached)
+        write_shard(folder, counts.shards, edits, split=source.split, attached=attached)
         append_lines(folder / REJECTED, refused)
         counts.add(numbers)
         edits, refused, taken = [], [], 0
@@ -169,11 +172,10 @@ def _shards(
         yield
 
 
-def _made_with(source: OpenedSource, encoder: Encoder, settings: Preparation) -> dict[str, Any]:
+def _made_with(source: OpenedSource, encoder: Encoder, settings: PreparationSettings) -> dict[str, Any]:
     """What decides the shards' content; a folder continued with anything else is refused."""
-    schema = source.schema
     return {
-        "origin": schema.name,
+        **source.describe(),
         "fingerprint": encoder.fingerprint(),
         "codebook_size": encoder.codebook_size,
         "area": settings.area,
@@ -182,20 +184,15 @@ def _made_with(source: OpenedSource, encoder: Encoder, settings: Preparation) ->
         "shard_rows": settings.shard_rows,
         "holdout": settings.holdout,
         **({"holdout_test": settings.holdout_test} if settings.holdout_test else {}),
-        "split": schema.split,
-        "columns": {name: list(columns) for name, columns in schema.columns.items()},
-        "draw": source.draw,
-        "seed": source.seed if source.draw else None,
-        "instructions": source.instructions_digest,
     }
 
 
-def _card(source: OpenedSource, settings: Preparation, counts: Counts) -> dict[str, Any]:
+def _card(source: OpenedSource, settings: PreparationSettings, counts: Counts) -> dict[str, Any]:
     """What the card says that the shards do not."""
     left = counts.reads - counts.edits - counts.rejected
     shares = {"validation": settings.holdout, "test": settings.holdout_test}
     return {
-        "source": {"name": source.name, "hub": source.schema.hub, "read_from": _read_from(source)},
+        "source": source.origin(),
         "rows": {
             "read": counts.reads,
             "kept": counts.edits,
@@ -204,16 +201,6 @@ def _card(source: OpenedSource, settings: Preparation, counts: Counts) -> dict[s
         },
         "holdout": {name: share for name, share in shares.items() if share},
     }
-
-
-def _read_from(source: OpenedSource) -> str:
-    """Names of files without their folders, which are nobody else's business; or the Hub's name."""
-    rows = source.rows
-    files = getattr(rows, "files", None) or [path for path in [getattr(rows, "path", None)] if path]
-    if not files:
-        return rows.name if not Path(rows.name).exists() else Path(rows.name).name
-    more = f" and {len(files) - 3} more" if len(files) > 3 else ""
-    return ", ".join(file.name for file in files[:3]) + more
 
 
 def _continue(folder: Path) -> Counts:
@@ -228,7 +215,7 @@ def _continue(folder: Path) -> Counts:
     return counts
 
 
-def _check_share(counts: Counts, folder: Path, settings: Preparation) -> None:
+def _check_share(counts: Counts, folder: Path, settings: PreparationSettings) -> None:
     if counts.share > settings.max_rejected:
         raise DataError(
             f"{counts.rejected} of {counts.edits + counts.rejected} samples were refused "

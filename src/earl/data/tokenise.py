@@ -11,20 +11,23 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from earl.config.data import PreparationSettings
 from earl.data.changes import changed_cells
 from earl.data.overlap import exact_hash, look_hash
 from earl.data.shards import Edit
-from earl.data.sources import Read, Sample
+from earl.data.sources import ImageRef, Read, Sample
 from earl.errors import DataError, EarlError
 from earl.records import Box
 from earl.sequence.reasoning import clean_reasoning, scale_box, scale_boxes
 from earl.vision import open_image, resize_pair, resize_to, target_size
+from earl.vision.images import open_raster
 
 
 class Encoder(Protocol):
@@ -40,30 +43,6 @@ HELD = ("validation", "test")
 """The splits that the holdouts give their images to."""
 _LEAST_SIDE = 8  # px
 _MOST_STRETCH = 1.5  # a target of another aspect than this times the source's is another image
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """How a source is prepared.
-
-    `area` in px²; `tolerance` in levels (0-255) below which pixels count as unchanged; `margin` cells
-    around a change count as changed too; `batch` pairs of images encoded at once; `readers` threads
-    that open images; `max_rejected` is a share (0-1). `holdout` is the share of source images,
-    chosen by their bytes, that the split "validation" keeps and every other split leaves out;
-    `holdout_test` the same for the split "test".
-    `limit` rows at most; 0 takes all.
-    """
-
-    area: int = 256 * 256
-    tolerance: int = 16
-    margin: int = 1
-    shard_rows: int = 512
-    batch: int = 16
-    readers: int = 0
-    max_rejected: float = 0.05
-    holdout: float = 0.0
-    holdout_test: float = 0.0
-    limit: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,7 +71,7 @@ class _Images:
 def make_edits(
     block: Sequence[Read],
     encoder: Encoder,
-    settings: Preparation,
+    settings: PreparationSettings,
     split: str,
     pool: ThreadPoolExecutor | None = None,
 ) -> Made:
@@ -113,7 +92,7 @@ def make_edits(
     return Made(block[-1].number + 1, len(block), edits, refused)
 
 
-def _ours(read: Read, settings: Preparation, split: str) -> bool:
+def _ours(read: Read, settings: PreparationSettings, split: str) -> bool:
     """Whether a row is on this split's side of the holdouts."""
     validation, test = settings.holdout, settings.holdout_test
     if not (validation or test) or read.sample is None:
@@ -126,13 +105,16 @@ def _ours(read: Read, settings: Preparation, split: str) -> bool:
 def _lot(sample: Sample) -> float:
     """A number in [0, 1) that the source image's file draws, so that its edits stay together."""
     try:
-        data = sample.source if isinstance(sample.source, bytes) else sample.source.read_bytes()
-    except OSError:
+        if isinstance(sample.source, bytes):
+            data = sample.source
+        else:
+            data = sample.source.read_bytes() if isinstance(sample.source, Path) else sample.source.tobytes()
+    except (OSError, ValueError):
         data = sample.id.encode()  # will be refused on either side
     return int.from_bytes(hashlib.blake2b(data, digest_size=6).digest(), "big") / 2**48
 
 
-def _open(read: Read, settings: Preparation) -> _Images | str:
+def _open(read: Read, settings: PreparationSettings) -> _Images | str:
     """A sample's images, or the reason why there are none."""
     if read.sample is None:
         return read.problem
@@ -173,7 +155,7 @@ def _check_pair(source: Image.Image, target: Image.Image) -> None:
         )
 
 
-def _encode(pictures: Sequence[_Images], encoder: Encoder, settings: Preparation) -> Iterator[Edit]:
+def _encode(pictures: Sequence[_Images], encoder: Encoder, settings: PreparationSettings) -> Iterator[Edit]:
     """Codes of all images of a batch in one call; equal images are encoded once."""
     images: dict[bytes, Image.Image] = {}
     keys: list[tuple[bytes, bytes | None]] = []
@@ -209,16 +191,18 @@ def _encode(pictures: Sequence[_Images], encoder: Encoder, settings: Preparation
         )
 
 
-def mask_box(mask: Any, size: tuple[int, int]) -> tuple[Box, ...]:
+def mask_box(mask: ImageRef, size: tuple[int, int]) -> tuple[Box, ...]:
     """The box around the marked region of a mask image, in pixels of an image of `size`.
 
     Marked is what is transparent where there is transparency, else what is white in an image of
     black and white. A mask of another kind, or that marks nothing or everything, gives no box.
     """
-    import io
-
     try:
-        opened = Image.open(io.BytesIO(mask) if isinstance(mask, bytes) else mask)
+        opened = (
+            mask
+            if isinstance(mask, Image.Image)
+            else open_raster(mask if isinstance(mask, bytes) else mask.read_bytes())
+        )
         opened.load()
     except Exception:  # a mask is a help, and no reason to refuse a sample
         return ()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from earl.data.sources import SOURCES, OpenedSource, Sample, open_source
+from earl.data.sources import SCHEMAS, OpenedSource, Sample, open_source
 from earl.errors import DataError
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Declared:
     @property
     def draw(self) -> int:
         """Rows that the paper drew; 0: all."""
-        return SOURCES[self.schema].draw
+        return SCHEMAS[self.schema].draw
 
 
 class SourceBenchmark:
@@ -191,20 +191,20 @@ def open_declared(
     if hub == (path is not None):
         raise DataError(
             f"where is {declared.name}? Give its files with --path, or --hub to fetch "
-            f"{SOURCES[declared.schema].hub} from the Hub"
+            f"{SCHEMAS[declared.schema].hub} from the Hub"
         )
     if hub:
         path = fetch(declared)
-    source = open_source(declared.schema, path=path, columns=columns, split=split, draw=draw, seed=seed)
+    source = open_source(declared.schema, path=path, columns=columns or {}, split=split, draw=draw, seed=seed)
     given = {"split": split} if split else {}
-    return SourceBenchmark(declared, source, given | {"hub": SOURCES[declared.schema].hub})
+    return SourceBenchmark(declared, source, given | {"hub": SCHEMAS[declared.schema].hub})
 
 
 def fetch(declared: Declared) -> Path:
     """A benchmark's files from the Hub, or from its cache. Raises DataError: they cannot be had."""
     from huggingface_hub import snapshot_download
 
-    schema = SOURCES[declared.schema]
+    schema = SCHEMAS[declared.schema]
     patterns = list(declared.hub_patterns) or None
     try:
         return Path(snapshot_download(schema.hub, repo_type="dataset", allow_patterns=patterns))

@@ -11,6 +11,7 @@ import io
 import math
 import os
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
@@ -33,6 +34,9 @@ SIZE_RULES: tuple[SizeRule, ...] = get_args(SizeRule)
 CELL = 8  # pixels per image code, each way
 MAX_ASPECT = 5.0  # longer side over shorter side; the release's own limit
 MAX_PIXELS = 100_000_000  # decoding more takes gigabytes
+MAX_BYTES = 512 * 2**20  # of an image file
+_USUAL = ("JPEG", "PNG", "GIF", "BMP", "PPM")
+_RARER = ("WEBP", "TIFF", "MPO", "AVIF", "JPEG2000", "ICO", "TGA")
 _ALPHA_MODES = ("RGBA", "LA", "PA", "La", "RGBa")
 _PROFILED_MODES = ("RGB", "RGBA", "L", "LA", "P", "PA", "CMYK")  # 8 bits a channel
 _SPACES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # a profile's colour space -> the mode of its pixels
@@ -44,6 +48,9 @@ def open_image(source: ImageSource) -> Image.Image:
     An embedded colour profile (ICC) is applied, and is not kept; a broken one, one that does not fit
     the pixels, or one of an image with more than 8 bits is ignored.
 
+    Only raster formats are opened (PNG, JPEG, WebP, GIF, BMP, TIFF, PPM, AVIF, JPEG 2000, ICO, TGA),
+    whatever a file is called: others can start programs, as PostScript does.
+
     Args:
         source: a path, the bytes of an image file, or a PIL image (which is not changed). Of an
             animation the first frame is taken.
@@ -52,15 +59,15 @@ def open_image(source: ImageSource) -> Image.Image:
         PIL.Image.Image in mode RGB, fully decoded.
 
     Raises:
-        ImageError: missing, not an image, damaged or cut short, empty, or over 100 megapixels.
+        ImageError: missing, not an image, damaged or cut short, empty, over 100 megapixels or 512 MiB.
     """
     if isinstance(source, Image.Image):
         return _convert(source, "the image")
     name, data = _read(source)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is below
+        warnings.simplefilter("ignore")  # our own limits and sentences are below
         try:
-            image = Image.open(io.BytesIO(data))
+            image = open_raster(data)
         except Image.DecompressionBombError as error:
             raise ImageError(
                 f"{name} has far too many pixels (limit {MAX_PIXELS:,}); scale it down"
@@ -70,6 +77,37 @@ def open_image(source: ImageSource) -> Image.Image:
         except Exception as error:  # decoders fail in many ways, and all mean the same to a user
             raise ImageError(f"{name} is damaged or cut short ({error}); give an intact image") from error
         return _convert(image, name)
+
+
+def open_raster(data: bytes) -> Image.Image:
+    """An image file's bytes as Pillow opens them, if they are of a raster format; not decoded yet.
+
+    Raises:
+        PIL.UnidentifiedImageError, and whatever else Pillow raises for damaged files.
+    """
+    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        _silence_libtiff()
+    try:
+        return Image.open(io.BytesIO(data), formats=_USUAL)
+    except UnidentifiedImageError:
+        Image.init()
+        return Image.open(io.BytesIO(data), formats=[name for name in _RARER if name in Image.OPEN])
+
+
+@cache
+def _silence_libtiff() -> None:
+    """libtiff writes what it thinks of a damaged file to the terminal; we say it in one sentence."""
+    import ctypes
+
+    home = Path(Image.__file__).parent
+    for path in (*home.parent.glob("pillow.libs/libtiff*"), *home.glob(".dylibs/libtiff*")):
+        try:
+            library = ctypes.CDLL(str(path))
+            for setter in (library.TIFFSetErrorHandler, library.TIFFSetWarningHandler):
+                setter.argtypes, setter.restype = [ctypes.c_void_p], ctypes.c_void_p
+                setter(None)
+        except (OSError, AttributeError):  # another build of Pillow: then its words are seen
+            continue
 
 
 def target_size(width: int, height: int, area: int, rule: SizeRule = "snap") -> tuple[int, int]:
@@ -145,20 +183,23 @@ def _read(source: ImageSource) -> tuple[str, bytes]:
     if isinstance(source, (bytes, bytearray, memoryview)):
         name, data = "the image", bytes(source)
     elif isinstance(source, (str, os.PathLike)):
-        path = Path(source).expanduser()
-        name = str(source)
+        name = str(source).encode("utf-8", "backslashreplace").decode()
         try:
-            data = path.read_bytes()
+            with Path(source).expanduser().open("rb") as file:
+                data = file.read(MAX_BYTES + 1)
         except FileNotFoundError as error:
             raise ImageError(f"there is no image at {name}; check the path") from error
         except IsADirectoryError as error:
             raise ImageError(f"{name} is a folder; give the path of one image") from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: no such user
+            why = getattr(error, "strerror", None) or error
             raise ImageError(
-                f"{name} cannot be read ({error}); check the path and its permissions"
+                f"{name[:200]} cannot be read ({why}); check the path and its permissions"
             ) from error
     else:
         raise ImageError(f"expected a path, bytes or a PIL image, got {type(source).__name__}")
+    if len(data) > MAX_BYTES:
+        raise ImageError(f"{name} has more than {MAX_BYTES:,} bytes; give a smaller image")
     if not data:
         raise ImageError(f"{name} is empty (0 bytes); give an intact image")
     return name, data
@@ -171,8 +212,13 @@ def _convert(image: Image.Image, name: str) -> Image.Image:
     if width < 1 or height < 1:
         raise ImageError(f"{name} is empty ({width}x{height} pixels); give one with pixels")
     try:
+        deep = any("16" in str(tile) for tile in getattr(image, "tile", ()))
         image.load()
+        if deep:
+            _narrow_transparency(image)
         flat = _flatten(_to_srgb(_upright(image)))
+    except ImageError as error:
+        raise ImageError(f"{name} {error}") from error
     except Exception as error:  # decoders fail in many ways, and all mean the same to a user
         raise ImageError(f"{name} is damaged or cut short ({error}); give an intact image") from error
     flat.info.pop("icc_profile", None)  # it has been applied; twice would be wrong
@@ -228,12 +274,23 @@ def _upright(image: Image.Image) -> Image.Image:
     return ImageOps.exif_transpose(image) if orientation in range(2, 9) else image
 
 
+def _narrow_transparency(image: Image.Image) -> None:
+    """The transparent colour of 16-bit RGB, in the 8 bits that Pillow keeps of each channel."""
+    colour = image.info.get("transparency")
+    if image.mode == "RGB" and isinstance(colour, tuple):
+        image.info["transparency"] = tuple(level >> 8 for level in colour)
+
+
 def _flatten(image: Image.Image) -> Image.Image:
     """Any mode to RGB."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image.copy()
     if image.mode == "F" or image.mode.startswith("I"):
-        return _from_wide(np.asarray(image)).convert("RGB")
+        levels_HW, clear = np.asarray(image), image.info.get("transparency")
+        grey = _from_wide(levels_HW)
+        if isinstance(clear, int):
+            grey.paste(255, mask=Image.fromarray(levels_HW == clear))
+        return grey.convert("RGB")
     if image.mode in _ALPHA_MODES or "transparency" in image.info:
         pixels = image.convert("RGBA")
         white = Image.new("RGBA", pixels.size, (255, 255, 255, 255))
@@ -245,12 +302,19 @@ def _from_wide(values_HW: np.ndarray) -> Image.Image:
     """Grey of more than 8 bits to 8: by the format's range where it has one, else by what is there.
 
     Unsigned 16-bit spans 0-65535. Signed 32-bit and float have no range of their own: up to 1 (float
-    only), 255 or 65535 is taken as the peak, whichever first holds all values.
+    only), 255 or 65535 is taken as the peak, whichever first holds all values. Floats may be above it
+    by a quarter, as resampling makes them, and are cut; those that are not finite do not count.
+
+    Raises:
+        ImageError: no value is finite.
     """
     peak = 65535.0
     if values_HW.dtype.kind == "f":
-        highest = float(np.nanmax(values_HW))
-        peak = next((limit for limit in (1.0, 255.0, 65535.0) if highest <= limit), highest)
+        finite = values_HW[np.isfinite(values_HW)]
+        if not finite.size:
+            raise ImageError("holds no pixel with a value; give an intact image")
+        highest = float(finite.max())
+        peak = next((limit for limit in (1.0, 255.0, 65535.0) if highest <= 1.25 * limit), highest)
     elif values_HW.dtype.itemsize > 2 and int(values_HW.max()) <= 255:
         peak = 255.0
     grey = np.nan_to_num(values_HW.astype(np.float64)) * (255.0 / peak)

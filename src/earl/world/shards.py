@@ -21,7 +21,7 @@ from earl.data.card import drop_card, write_card
 from earl.data.changes import changed_cells
 from earl.data.shards import Edit, shard_path, start_folder, write_shard
 from earl.data.tokenise import Encoder
-from earl.files import only_one
+from earl.files import clear_partial, only_one
 from earl.world import Scene, WorldTask, caption, questions, render, sample_group
 from earl.world.language.naming import name_solids, to_json
 
@@ -87,6 +87,7 @@ def prepare_world(
     # Spawned, not forked: a fork of a process whose torch threads run can hang.
     pools = ProcessPoolExecutor(workers, mp_context=get_context("spawn")) if workers else nullcontext()
     with only_one(folder), pools as pool:
+        clear_partial(folder)
         for index in range(count):
             if not shard_path(folder, index).exists():
                 edits = list(_shard_edits(index, encoder, settings, batch, pool))

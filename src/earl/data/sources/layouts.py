@@ -7,12 +7,9 @@ from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
-from earl.data.sources.rows import Row, Rows, TableRows
+from earl.data.sources.cells import Row
+from earl.data.sources.rows import Rows, TableRows
 from earl.data.sources.schema import Schema
-from earl.errors import DataError
-
-TABLES = ("metadata.jsonl", "metadata.csv", "metadata.parquet", "metadata.json")
-"""Names by which a folder of images says what it holds; `datasets` uses them too."""
 
 
 class ChainedRows:
@@ -20,31 +17,30 @@ class ChainedRows:
 
     quick = True
 
-    def __init__(self, parts: Sequence[Rows], name: str) -> None:
+    def __init__(self, parts: Sequence[TableRows], name: str) -> None:
         self.parts, self.name = list(parts), name
+        self.files = [part.path for part in parts]
 
     def count(self) -> int:
-        return sum(part.count() or 0 for part in self.parts)
+        return sum(part.count() for part in self.parts)
 
-    def read(self, start: int = 0) -> Iterator[Row]:
+    def read(self, start: int = 0, columns: Sequence[str] | None = None) -> Iterator[Row]:
         return islice(chain.from_iterable(part.read() for part in self.parts), start, None)
 
-    def light(self, columns: Sequence[str]) -> Iterator[Row]:
-        return self.read()
 
-    def at(self, number: int) -> Row:
-        return next(self.read(number))
+def open_layout(schema: Schema, folder: Path, splits: Sequence[str]) -> tuple[Rows, Path] | None:
+    """Rows of a folder in its publisher's layout, and where its paths begin; None if it is not one.
 
-
-def open_layout(schema: Schema, folder: Path, split: str) -> tuple[Rows, Path] | None:
-    """Rows of a folder in its publisher's layout, and where its paths begin; None if it is not one."""
+    Args:
+        splits: names of the split, best first.
+    """
     finder = {"magicbrush": _magicbrush, "aurora": _aurora, "frames": _frames, "i2ebench": _i2ebench}
-    return finder[schema.layout](folder, split) if schema.layout else None
+    return finder[schema.layout](folder, splits) if schema.layout else None
 
 
-def _magicbrush(folder: Path, split: str) -> tuple[Rows, Path] | None:
+def _magicbrush(folder: Path, splits: Sequence[str]) -> tuple[Rows, Path] | None:
     """`edit_turns.json` and `images/ID/ID-input.png, ID-mask1.png, ID-output1.png`."""
-    for place in (folder, folder / split, folder / "dev"):
+    for place in (folder, *(folder / split for split in splits)):
         if (place / "edit_turns.json").is_file():
             return TableRows(place / "edit_turns.json", partial(_turn, place / "images")), place
     return None
@@ -60,17 +56,17 @@ def _turn(images: Path, row: Row) -> Row:
     return out
 
 
-def _aurora(folder: Path, split: str) -> tuple[Rows, Path] | None:
+def _aurora(folder: Path, splits: Sequence[str]) -> tuple[Rows, Path] | None:
     """A JSON list with `input`, `output`, `instruction`; paths begin at the repository's root."""
-    for name in (f"{split}.json", "train.json", "test.json", "valid.json"):
-        if (folder / name).is_file():
-            return TableRows(folder / name), folder
+    for split in splits:
+        if (folder / f"{split}.json").is_file():
+            return TableRows(folder / f"{split}.json"), folder
     return None
 
 
-def _frames(folder: Path, split: str) -> tuple[Rows, Path] | None:
+def _frames(folder: Path, splits: Sequence[str]) -> tuple[Rows, Path] | None:
     """AURORA's list with paths, or the publisher's labels (`id`, `label`) and `frames/ID/first.jpg`."""
-    for name in (f"{split}.json", "train.json", "valid.json", f"something-something-v2-{split}.json"):
+    for name in (f"{prefix}{split}.json" for split in splits for prefix in ("", "something-something-v2-")):
         if (folder / name).is_file():
             return TableRows(folder / name, partial(_frame, folder)), folder
     return None
@@ -83,7 +79,7 @@ def _frame(folder: Path, row: Row) -> Row:
     return {**row, "first_frame": str(frames / "first.jpg"), "last_frame": str(frames / "last.jpg")}
 
 
-def _i2ebench(folder: Path, split: str) -> tuple[Rows, Path] | None:
+def _i2ebench(folder: Path, splits: Sequence[str]) -> tuple[Rows, Path] | None:
     """`EditData/TASK/TASK.json` with numbered entries (`image`, `ori_exp`) and `EditData/TASK/input/`."""
     data = folder / "EditData" if (folder / "EditData").is_dir() else folder
     tables = []
@@ -101,17 +97,3 @@ def _entry(task: Path, row: Row) -> Row:
         "instruction": row.get("ori_exp", ""),
         "image": str(task / "input" / str(row["image"])) if row.get("image") else "",
     }
-
-
-def find_table(folder: Path, split: str) -> Path:
-    """The table of a folder of own data. Raises DataError: none, or several."""
-    for place in (folder, folder / split):
-        for name in TABLES:
-            if (place / name).is_file():
-                return place / name
-    found = sorted(p for p in folder.glob("*") if p.suffix.lower() in (".jsonl", ".csv", ".tsv", ".json"))
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise DataError(f"{folder} has no metadata.jsonl, and no parquet, arrow or tar files; add one")
-    raise DataError(f"{folder} has several tables ({', '.join(p.name for p in found[:4])}); name one of them")

@@ -3,34 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from earl import registry
-from earl.data.sources.builtin import SOURCES, find_schema
-from earl.data.sources.called import CalledRows
-from earl.data.sources.layouts import find_table, open_layout
+from earl.config.data import SourceSettings
+from earl.data.sources.cells import PROBLEM, Row
+from earl.data.sources.finding import open_path
 from earl.data.sources.own import own_schema
-from earl.data.sources.rows import HubRows, RandomRows, Row, Rows, files_in, open_files
-from earl.data.sources.sample import Sample
+from earl.data.sources.rows import CalledRows, HubRows, RandomRows, Rows
+from earl.data.sources.sample import Read, Sample
 from earl.data.sources.schema import Schema
-from earl.errors import DataError
+from earl.data.sources.splits import ALL, pick_split, plain_split
+from earl.errors import ConfigError, DataError
+from earl.registry import SOURCES
 
 HUB = "hub:"
 """Prefix by which own data on the Hub are named."""
-
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """What one row gave: a sample, or the reason why not (`sample` None). `number` counts rows from 0."""
-
-    number: int
-    id: str
-    sample: Sample | None
-    problem: str = ""
+_LOOK = 20  # rows whose columns are looked at before reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +40,19 @@ class CaptionPair:
 
 
 class OpenedSource:
-    """Samples of a source in a fixed order.
+    """Samples of rows under a schema.
 
     Args:
         schema: what the columns are.
         rows: the rows.
         folder: where relative paths begin; None where images are inside the rows.
+        settings: `split`, `draw` and `seed`: drawn are the rows that `Dataset.shuffle(seed)` puts first.
         instructions: by sample id, for rows that have none (VisMin); an empty mapping where they will
             be given later (`give`).
-        draw: how many rows are taken at random; 0 takes all.
-        seed: of that draw; the rows are those that `Dataset.shuffle(seed)` would put first.
 
     Raises:
-        DataError: the rows lack a column that the schema needs, or cannot be drawn from.
+        DataError: the rows lack a column that the schema needs, have no row of the split, or cannot be
+            drawn from.
     """
 
     def __init__(
@@ -65,21 +61,23 @@ class OpenedSource:
         rows: Rows,
         folder: Path | None,
         *,
+        settings: SourceSettings | None = None,
         instructions: Mapping[str, str] | None = None,
-        draw: int = 0,
-        seed: int = 42,
     ) -> None:
-        self.schema, self.rows, self.folder = schema, rows, folder
+        settings = settings or SourceSettings()
+        self.rows, self.folder = rows, folder
         self._instructions = instructions or {}
         self._awaits = instructions is not None
         self._written_by = ""
         self._problems: Mapping[str, str] = {}
-        first = self._first_row()
-        self._pairs = schema.pairs if schema.pairs and schema.column("source", first) is None else None
-        self._check_columns(first)
+        columns = self._first_columns()
+        self._pairs = schema.pairs if schema.pairs and schema.column("source", columns) is None else None
+        self._check_columns(schema, columns)
+        self.split, of_split = self._pick(schema, columns, settings.split)
+        self.schema = schema if self.split == ALL else replace(schema, split=self.split)
         self._origins = self._index() if self._pairs else {}
-        self.draw, self.seed = draw, seed
-        self._drawn = self._draw(draw, seed) if draw else None
+        self.draw, self.seed = settings.draw or 0, settings.seed
+        self._drawn = self._draw(of_split) if self.draw else None
 
     @property
     def name(self) -> str:
@@ -102,55 +100,94 @@ class OpenedSource:
         self._instructions = {**self._instructions, **instructions}
         self._written_by, self._problems = origin, problems or {}
 
+    def describe(self) -> dict[str, Any]:
+        return {
+            "origin": self.schema.name,
+            "split": self.split,
+            "columns": {name: list(columns) for name, columns in self.schema.columns.items()},
+            "draw": self.draw,
+            "seed": self.seed if self.draw else None,
+            "instructions": self.instructions_digest,
+        }
+
+    def origin(self) -> dict[str, Any]:
+        names = [file.name for file in self.rows.files[:3]]
+        more = f" and {len(self.rows.files) - 3} more" if len(self.rows.files) > 3 else ""
+        read_from = ", ".join(names) + more if names else self.rows.name
+        return {"name": self.name, "hub": self.schema.hub, "read_from": read_from}
+
     def captions(self) -> Iterator[CaptionPair]:
         """The captions of every sample, in the order of `read`; images are not decoded."""
         schema = self.schema
-        needed = ("id", "instruction", "source_caption", "target_caption")
-        columns = {column for name in needed for column in schema.columns.get(name, ())}
-        columns |= {*schema.only, *(self._pairs or ())}
+        needed = ("id", "instruction", "source_caption", "target_caption", "split")
+        mapped = {column for name in needed for column in schema.columns.get(name, ())}
+        columns = sorted({*mapped, *schema.only, *(self._pairs or ())})
         before: dict[str, str] = {}
         if self._pairs:
             own, origin = self._pairs
-            for row in self.rows.light(sorted(columns)):
+            for row in self.rows.read(columns=columns):
                 if row.get(own) and not row.get(origin):
-                    before[str(row[own])] = schema.text("target_caption", row)
-        for number, row in enumerate(self.rows.light(sorted(columns))):
+                    with suppress(DataError):
+                        before[str(row[own])] = schema.text("target_caption", row)
+        for number, row in enumerate(self.rows.read(columns=columns)):
             if not self._taken(row, number):
                 continue
             name = schema.identify(row, number)
-            first = schema.text("source_caption", row)
-            if self._pairs:
-                first = before.get(str(row[self._pairs[1]]), "")
-            said = schema.text("instruction", row) or self._instructions.get(name, "")
-            yield CaptionPair(name, first, schema.text("target_caption", row), said)
+            try:
+                first = schema.text("source_caption", row)
+                if self._pairs:
+                    first = before.get(str(row[self._pairs[1]]), "")
+                said = schema.text("instruction", row) or self._instructions.get(name, "")
+                yield CaptionPair(name, first, schema.text("target_caption", row), said)
+            except DataError:  # `read` refuses the row with the reason
+                continue
 
     def count(self) -> int | None:
-        """Rows in all, None where only reading them would tell."""
         if self._drawn is not None:
             return len(self._drawn)
         return self.rows.count() if self.rows.quick else None
 
     def read(self, start: int = 0) -> Iterator[Read]:
-        """Rows from number `start` on; those that are not of this source are passed over."""
+        """Rows from number `start` on; those that are not of this source and split are passed over."""
+        others: Counter[str] = Counter()
+        taken = start > 0
         for number, row in enumerate(self.rows.read(start), start):
-            if not self._taken(row, number):
+            if not self._taken(row, number, others):
                 continue
+            taken = True
             name = self.schema.identify(row, number)
             try:
                 yield Read(number, name, self._sample(row, number, name))
             except DataError as error:
                 yield Read(number, name, None, str(error))
+        if others and not taken:  # rows that are read in order only are not counted beforehand
+            pick_split(others, self.split, self.split, self.rows.name)
 
-    def _taken(self, row: Row, number: int) -> bool:
-        """Whether a row is a sample of this source: drawn, its own, and no original of other rows."""
+    def _taken(self, row: Row, number: int, others: Counter[str] | None = None) -> bool:
+        """Whether a row is a sample of this source: drawn, its own, of its split, no original of others."""
         if self._drawn is not None and number not in self._drawn:
             return False
-        return self.schema.wanted(row) and not (self._pairs and not row.get(self._pairs[1]))
+        if not self.schema.wanted(row) or (
+            self._pairs and PROBLEM not in row and not row.get(self._pairs[1])
+        ):
+            return False
+        split = self._split_of(row)
+        if self.split == ALL or not split or split == self.split:
+            return True
+        if others is not None:
+            others[split] += 1
+        return False
+
+    def _split_of(self, row: Row, schema: Schema | None = None) -> str:
+        try:
+            return plain_split((schema or self.schema).text("split", row))
+        except DataError:  # `_sample` refuses the row
+            return ""
 
     def _sample(self, row: Row, number: int, name: str) -> Sample:
         if name in self._problems:
             raise DataError(self._problems[name])
-        if self._pairs:
+        if self._pairs and PROBLEM not in row:
             row = self._paired(row, self._pairs[1])
         if name in self._instructions and not self.schema.text("instruction", row):
             row = {**row, self.schema.columns["instruction"][0]: self._instructions[name]}
@@ -176,112 +213,147 @@ class OpenedSource:
             )
         return {
             str(row[own]): number
-            for number, row in enumerate(self.rows.light(self._pairs))
+            for number, row in enumerate(self.rows.read(columns=self._pairs))
             if not row.get(origin) and row.get(own)
         }
 
-    def _draw(self, draw: int, seed: int) -> frozenset[int]:
-        total = self.rows.count()
+    def _draw(self, numbers: Sequence[int] | None) -> frozenset[int]:
+        """Numbers of rows, drawn among `numbers` or all of them."""
+        total = self.rows.count() if numbers is None else len(numbers)
         if total is None:
             raise DataError(
-                f"{self.rows.name} does not tell how many rows it has, so {draw} cannot be drawn; "
+                f"{self.rows.name} does not tell how many rows it has, so {self.draw} cannot be drawn; "
                 "give a local parquet or Arrow copy, or --draw 0"
             )
-        return frozenset(np.random.default_rng(seed).permutation(total)[:draw].tolist())
+        places = np.random.default_rng(self.seed).permutation(total)[: self.draw].tolist()
+        return frozenset(places if numbers is None else (numbers[place] for place in places))
 
-    def _first_row(self) -> Row:
-        first = next(iter(self.rows.read()), None)
-        if first is None:
-            raise DataError(f"{self.rows.name} holds no rows")
-        return first
+    def _pick(self, schema: Schema, columns: Row, asked: str | None) -> tuple[str, Sequence[int] | None]:
+        """The split that is read, and the numbers of its rows where a column tells them."""
+        splits: list[str] = []
+        if self.rows.quick and schema.column("split", columns):
+            wanted = schema.columns["split"]
+            splits = [self._split_of(row, schema) for row in self.rows.read(columns=wanted)]
+        if told := set(splits) - {""}:
+            split = pick_split(told, asked, schema.split, self.rows.name)
+            return split, [number for number, own in enumerate(splits) if split == ALL or own in ("", split)]
+        return (ALL if asked == ALL else schema.split), None
 
-    def _check_columns(self, first: Row) -> None:
+    def _first_columns(self) -> Row:
+        """The columns of the first rows that can be read."""
+        columns: Row = {}
+        problem = ""
+        for row in islice(self.rows.read(), _LOOK):
+            problem = problem or str(row.get(PROBLEM, ""))
+            if PROBLEM not in row:
+                columns |= row
+        if not columns:
+            raise DataError(problem or f"{self.rows.name} holds no rows")
+        return columns
+
+    def _check_columns(self, schema: Schema, columns: Row) -> None:
         fields = ["source", *([] if self._awaits else ["instruction"])]
-        missing = [name for name in fields if self.schema.column(name, first) is None]
-        expected = [" or ".join(self.schema.columns.get(name, ())) for name in missing]
+        missing = [name for name in fields if schema.column(name, columns) is None]
+        expected = [" or ".join(schema.columns.get(name, ())) for name in missing]
         if self._pairs:  # the source comes from another row, instructions from `instructions`
-            missing = expected = [column for column in self._pairs if column not in first]
+            missing = expected = [column for column in self._pairs if column not in columns]
         if missing:
             raise DataError(
                 f"{self.rows.name} has no column for the {missing[0]} (expected {expected[0]}); it has "
-                f"{', '.join(map(str, first))}. Say which one it is with --map {missing[0]}=COLUMN"
+                f"{', '.join(name for name in columns if name != '__file__')}. Say which one it is with "
+                f"--map {missing[0]}=COLUMN"
             )
 
 
 def open_source(
     name: str,
+    settings: SourceSettings | None = None,
     *,
-    path: str | Path | None = None,
-    hub: bool = False,
-    columns: Mapping[str, tuple[str, ...]] | None = None,
-    split: str | None = None,
-    licence: str = "",
-    group: str = "",
     instructions: Mapping[str, str] | None = None,
-    draw: int | None = None,
-    seed: int = 42,
+    default_split: str = "train",
+    **fields: Any,
 ) -> OpenedSource:
-    """Open a built-in source, own files, or own data on the Hub.
+    """Open a built-in source, one of another package, own files, or own data on the Hub.
 
     Args:
-        name: one of `SOURCES`; a registered source (`earl.registry.SOURCES`) or `package.module:attribute`; a
-            file or folder of own data; or `hub:OWNER/NAME`.
-        path: where a built-in source's files lie: files of parquet, Arrow, tar or a table, a folder
-            of such files, or the publisher's folder layout.
-        hub: read a built-in source from the Hub. Never done unasked.
-        columns: a mapping that goes before the schema's own (`parse_map`).
-        split: of the files to read, and what samples are marked with; default: the source's own.
-        licence, group: of own data whose rows do not say.
+        name: a built-in or registered name; `package.module:attribute`; a file or folder of own data; or
+            `hub:OWNER/NAME`.
+        settings: what is read of it.
         instructions: by sample id, for rows that have none.
-        draw: rows drawn at random with `seed`; default: what the benchmark draws, 0 takes all.
+        default_split: read of own data whose files or rows tell splits, where none is asked for.
+        fields: of `SourceSettings`, in place of `settings`.
 
     Raises:
         DataError: no such source or files, or columns missing.
+        ConfigError: settings that do not fit the source.
     """
-    registered = not name.startswith(HUB) and name in registry.SOURCES
-    if registered:
-        schema = own_schema(name.rpartition(":")[2], columns, licence=licence, group=group)
-        folder = Path(path).expanduser() if path else None
-        rows: Rows = CalledRows(schema.name, registry.SOURCES.load(name), folder, split or "")
-    elif name in SOURCES or not (name.startswith(HUB) or Path(name).expanduser().exists()):
-        schema = find_schema(name)
-        if columns:
-            schema = replace(schema, columns={**schema.columns, **columns})
-        if hub == (path is not None):
-            raise DataError(
-                f"where is {name}? Give its files with --path, or --hub to read {schema.hub} from the Hub"
-            )
-        draw = schema.draw if draw is None else draw
-        if hub:
-            rows = HubRows(schema.hub, split or schema.hub_split, schema.hub_files)
-            folder = None
-        else:
-            rows, folder = _open_path(Path(path or ""), split or schema.hub_split, schema)
+    settings = settings or SourceSettings(**fields)
+    if name.startswith(HUB) or (name not in SOURCES and _exists(name)):
+        return _open_own(name, settings, instructions, default_split)
+    try:
+        found = SOURCES.load(name)
+    except ConfigError as error:
+        raise DataError(f"{error}; own data are given as a path or as hub:OWNER/NAME") from error
+    if isinstance(found, Schema):
+        return _open_declared(found, settings, instructions)
+    return _open_called(name, found, settings, instructions)
+
+
+def _open_declared(
+    schema: Schema, settings: SourceSettings, instructions: Mapping[str, str] | None
+) -> OpenedSource:
+    name = schema.name
+    if settings.columns:
+        schema = replace(schema, columns={**schema.columns, **settings.columns})
+    if settings.licence:
+        schema = replace(schema, licence=settings.licence)
+    if settings.hub == (settings.path is not None):
+        raise DataError(
+            f"where is {name}? Give its files with --path, or --hub to read {schema.hub} from the Hub"
+        )
+    rows: Rows
+    if settings.path is None:
+        rows, folder = HubRows(schema.hub, settings.split or schema.hub_split, schema.hub_files), None
     else:
-        schema = own_schema(Path(name.removeprefix(HUB)).stem or name, columns, licence=licence, group=group)
-        if name.startswith(HUB):
-            rows, folder = HubRows(name.removeprefix(HUB), split or "train"), None
-        else:
-            rows, folder = _open_path(Path(name), split or "", schema)
-    if split:
-        schema = replace(schema, split=split)
-    if licence:
-        schema = replace(schema, licence=licence)
-    return OpenedSource(schema, rows, folder, instructions=instructions, draw=draw or 0, seed=seed)
+        schema, rows, folder = open_path(schema, Path(settings.path), settings.split, schema.hub_split)
+    if settings.split and settings.split != ALL:
+        schema = replace(schema, split=plain_split(settings.split))
+    draw = schema.draw if settings.draw is None else settings.draw
+    settings = settings.replace(draw=draw)
+    return OpenedSource(schema, rows, folder, settings=settings, instructions=instructions)
 
 
-def _open_path(path: Path, split: str, schema: Schema) -> tuple[Rows, Path]:
-    path = path.expanduser()
-    if path.is_file():
-        layout = open_layout(schema, path.parent, path.stem) if path.suffix == ".json" else None
-        return layout or (open_files([path]), path.parent)
-    if not path.is_dir():
-        raise DataError(f"there is nothing at {path}; check the path of {schema.name}")
-    layout = open_layout(schema, path, split)
-    if layout:
-        return layout
-    files = files_in(path, split)
-    if files and files[0].name != "metadata.parquet":
-        return open_files(files), files[0].parent
-    table = find_table(path, split)
-    return open_files([table]), table.parent
+def _open_own(
+    name: str, settings: SourceSettings, instructions: Mapping[str, str] | None, default: str
+) -> OpenedSource:
+    title = Path(name.removeprefix(HUB)).stem or name
+    split = plain_split(settings.split or default)
+    schema = own_schema(title, settings.columns, licence=settings.licence, group=settings.group, split=split)
+    rows: Rows
+    if name.startswith(HUB):
+        rows, folder = HubRows(name.removeprefix(HUB), settings.split or "train"), None
+    else:
+        schema, rows, folder = open_path(schema, Path(name), settings.split, default)
+    return OpenedSource(schema, rows, folder, settings=settings, instructions=instructions)
+
+
+def _open_called(
+    name: str,
+    function: Callable[[Path | None, str], Iterable[Row]],
+    settings: SourceSettings,
+    instructions: Mapping[str, str] | None,
+) -> OpenedSource:
+    if settings.hub:
+        raise ConfigError(f"{name} reads what it wants by itself; leave --hub out")
+    title, split = name.rpartition(":")[2], plain_split(settings.split or "train")
+    schema = own_schema(title, settings.columns, licence=settings.licence, group=settings.group, split=split)
+    path = None if settings.path is None else Path(settings.path).expanduser()
+    rows = CalledRows(title, function, path, settings.split or "")
+    return OpenedSource(schema, rows, path, settings=settings, instructions=instructions)
+
+
+def _exists(name: str) -> bool:
+    try:
+        return Path(name).expanduser().exists()
+    except (OSError, ValueError, RuntimeError):
+        return False

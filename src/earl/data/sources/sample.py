@@ -1,15 +1,18 @@
-"""One edit as its source tells it, before any pixel is read."""
+"""One edit as its source gives it, before any pixel is read."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from earl.records import Box
 
-ImageRef: TypeAlias = "bytes | Path"
-"""An image file: its bytes, or where it lies. `earl.vision.open_image` takes both."""
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+ImageRef: TypeAlias = "bytes | Path | Image"
+"""An image file's bytes, its path, or an opened image: what `earl.vision.open_image` takes."""
 
 Group = Literal["simple", "complex"]
 
@@ -35,4 +38,14 @@ class Sample:
     source_caption: str = ""
     target_caption: str = ""
     licence: str = ""
-    split: str = "train"
+    split: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What one row gave: a sample, or the reason why not (`sample` None). `number` counts rows from 0."""
+
+    number: int
+    id: str
+    sample: Sample | None
+    problem: str = ""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import ast
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from earl.data.sources.rows import Row
-from earl.data.sources.sample import Group, ImageRef, Sample
+from earl.data.sources.cells import PROBLEM, Row, Unreadable, image_of, is_missing, read_boxes, shown, text_of
+from earl.data.sources.sample import Group, Sample
+from earl.data.sources.splits import plain_split
 from earl.errors import DataError
 from earl.records import Box
 
@@ -30,8 +29,6 @@ FIELDS = (
     "split",
 )
 """What a column can be mapped to."""
-
-_PARENTS = 5  # folders above a table in which its relative paths are looked for
 
 
 @dataclass(frozen=True)
@@ -69,22 +66,22 @@ class Schema:
         return next((column for column in self.columns.get(name, ()) if column in row), None)
 
     def value(self, name: str, row: Mapping[str, Any]) -> Any:
-        """A field's value, the first that is there and not empty."""
+        """A field's value, the first that is there and not empty. Raises DataError: it cannot be read."""
         for column in self.columns.get(name, ()):
-            if row.get(column) not in (None, "", [], {}):
-                return row[column]
+            value = row.get(column)
+            if isinstance(value, Unreadable):
+                raise DataError(f"the column {column}: {value}")
+            if not is_missing(value):
+                return value
         return None
 
     def text(self, name: str, row: Mapping[str, Any]) -> str:
-        """A field as one stripped text; of a list the first."""
-        value = self.value(name, row)
-        while isinstance(value, (list, tuple)) and value:
-            value = value[0]
-        return "" if value is None or isinstance(value, (dict, bytes, list, tuple)) else str(value).strip()
+        """A field as one stripped text; of a list the first. Raises DataError: it cannot be read."""
+        return text_of(self.value(name, row))
 
     def identify(self, row: Mapping[str, Any], number: int) -> str:
         """The sample's id: its id columns joined, or its place in the source."""
-        parts = [str(row[column]).strip() for column in self.columns.get("id", ()) if _given(row.get(column))]
+        parts = [part for column in self.columns.get("id", ()) if (part := _id_part(row.get(column)))]
         parts = parts if self.join_ids else parts[:1]
         return "-".join(parts) if parts else f"{self.name}-{number:08d}"
 
@@ -96,8 +93,10 @@ class Schema:
         """A row as a sample.
 
         Raises:
-            DataError: no source image, no instruction, or boxes that are none.
+            DataError: no source image, no instruction, or a value that cannot be read.
         """
+        if PROBLEM in row:
+            raise DataError(str(row[PROBLEM]))
         source = image_of(self.value("source", row), folder)
         if source is None:
             raise DataError(f"no source image ({' or '.join(self.columns.get('source', ()))})")
@@ -118,7 +117,7 @@ class Schema:
             source_caption=self.text("source_caption", row),
             target_caption=self.text("target_caption", row),
             licence=self.text("licence", row) or self.licence,
-            split=self.text("split", row) or self.split,
+            split=plain_split(self.text("split", row)) or self.split,
         )
 
     def _group(self, row: Mapping[str, Any], family: str) -> Group:
@@ -128,7 +127,7 @@ class Schema:
         if said in ("complex", "c"):
             return "complex"
         if said:
-            raise DataError(f"the group is {said!r}; expected simple or complex")
+            raise DataError(f"the group is {shown(said)}; expected simple or complex")
         plain = family.lower().replace("_", " ")
         if plain in self.simple:
             return "simple"
@@ -143,59 +142,8 @@ class Schema:
             raise
 
 
-def image_of(value: Any, folder: Path | None) -> ImageRef | None:
-    """An image cell as bytes or a path; relative paths are looked for beside the table and above it."""
-    if isinstance(value, dict):
-        value = value.get("bytes") or value.get("path")
-    if value is None or value == "" or value == b"":
-        return None
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return bytes(value)
-    if isinstance(value, Path):
-        return value
-    if not isinstance(value, str):
-        raise DataError(f"an image is {type(value).__name__}; expected bytes or a path")
-    path = Path(value).expanduser()
-    if path.is_absolute() or folder is None:
-        return path
-    places = [folder, *list(folder.absolute().parents)[:_PARENTS]]
-    return next((place / path for place in places if (place / path).is_file()), folder / path)
-
-
-def read_boxes(value: Any) -> tuple[Box, ...]:
-    """Boxes from a list of [left, top, right, bottom], one such list, or either as text.
-
-    Raises:
-        DataError: something else, or a box whose right is left of its left.
-    """
-    if value is None or value == "":
-        return ()
-    if isinstance(value, str):
-        value = _literal(value)
-    if isinstance(value, dict):
-        value = list(value.values())
-    value = value.tolist() if hasattr(value, "tolist") else value
-    if not isinstance(value, (list, tuple)):
-        raise DataError(f"boxes are {value!r}; expected a list of [left, top, right, bottom]")
-    if len(value) == 4 and all(isinstance(side, (int, float)) for side in value):
-        left, top, right, bottom = map(float, value)
-        if not (right > left and bottom > top):
-            raise DataError(f"the box {list(value)} is empty; expected [left, top, right, bottom]")
-        return (Box(left, top, right, bottom),)
-    if any(not isinstance(part, (list, tuple, dict)) for part in value):
-        raise DataError(f"boxes are {value!r}; expected a list of [left, top, right, bottom]")
-    return tuple(box for part in value for box in read_boxes(part))
-
-
-def _literal(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        try:
-            return ast.literal_eval(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
-            raise DataError(f"boxes are {text[:80]!r}; expected a list of four numbers each") from error
-
-
-def _given(value: Any) -> bool:
-    return value is not None and value != ""
+def _id_part(value: Any) -> str:
+    """A part of an id as text that can be written anywhere; "" of what names nothing."""
+    if is_missing(value) or isinstance(value, (Unreadable, list, tuple, dict)):
+        return ""
+    return str(value).strip().encode("utf-8", "backslashreplace").decode()

@@ -36,6 +36,8 @@ def open_own(
         from earl.evaluation.benchmarks import unknown
 
         raise DataError(unknown(name))
-    source = open_source(name, columns=columns, split=split, group=group, draw=draw or 0, seed=seed)
+    source = open_source(
+        name, default_split="test", columns=columns or {}, split=split, group=group, draw=draw, seed=seed
+    )
     mapping = {"columns": {field: list(names) for field, names in columns.items()}} if columns else {}
     return SourceBenchmark(None, source, {"split": split or "", "group": group, **mapping})

@@ -1,0 +1,59 @@
+"""Where edits are read from, and how they become tokenised shards."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from earl.config.settings import Count, Fraction, Seed, Settings
+
+Place = Annotated[
+    str, BeforeValidator(lambda value: os.fspath(value) if isinstance(value, os.PathLike) else value)
+]
+"""A path, or what names one."""
+
+
+class SourceSettings(Settings):
+    """What is read of a data source."""
+
+    path: Place | None = Field(
+        default=None, description="files of a built-in source: parquet, Arrow, tar, a table, or its folder"
+    )
+    hub: bool = Field(default=False, description="read a built-in source from the Hub")
+    columns: dict[str, tuple[str, ...]] = Field(
+        default={}, description="which columns hold a field, best first; all of them together for the id"
+    )
+    split: str | None = Field(
+        default=None,
+        description="split to read, as files, folders or a column name it; all: every row",
+    )
+    licence: str = Field(default="", description="of rows that do not say")
+    group: Literal["simple", "complex"] = Field(
+        default="simple", description="of own data whose rows do not say"
+    )
+    draw: int | None = Field(
+        default=None, ge=0, description="rows drawn at random (default: what the benchmark draws; 0: all)"
+    )
+    seed: Seed = Field(default=42, description="of that draw")
+
+
+class PreparationSettings(Settings):
+    """How rows become tokenised shards."""
+
+    area: int = Field(default=256 * 256, ge=64, description="px² that images are brought to")
+    tolerance: int = Field(default=16, ge=0, le=255, description="levels below which pixels are unchanged")
+    margin: int = Field(default=1, ge=0, le=8, description="cells around a change that count as changed")
+    shard_rows: Count = Field(default=512, description="rows of a shard")
+    batch: Count = Field(default=16, description="pairs of images encoded at once")
+    readers: int = Field(default=0, ge=0, le=256, description="threads that open images")
+    max_rejected: Fraction = Field(default=0.05, description="share of bad samples that stops")
+    holdout: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.5,
+        description="share of source images kept for the split validation, and left out of every other",
+    )
+    holdout_test: float = Field(default=0.0, ge=0, le=0.5, description="the same for the split test")
+    limit: int = Field(default=0, ge=0, description="rows looked at; 0: all")
