@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 LONGEST = 100_000  # characters of an answer that are read
@@ -20,14 +20,12 @@ _MARK = re.compile(
 )
 _THOUGHT = re.compile(r"think|thought|reason|reflect|scratchpad|analysis|monologue", re.I)
 _THOUGHT_ENDS = re.compile(r"^/|(?:^|_)(?:end|final)(?:$|_)", re.I)
-_BLANK = re.compile(r"\s*")
+_BLANKS = re.compile(r"\s*")
 _BARE = re.compile(r"[^\s,\[\]{}\"':]+")
-_KEY_ENDS = re.compile(r"\s*:")
+_KEY_ENDS = re.compile(r"\s*:\s*")
 _STRING_ENDS = re.compile(r"\s*(?:[}\]]|$|,\s*(?:[\"'\[{}\]]|-?\d|(?:true|false|null|None|True|False)\b|$))")
 _QUOTES = {quote: re.compile(rf"\\.|{quote}", re.S) for quote in "\"'"}
 _LONGEST_KEY = 200  # characters
-
-Kind = Literal["object", "list", "string", "bare"]
 
 
 @dataclass(slots=True)
@@ -36,37 +34,39 @@ class Node:
 
     Attributes:
         kind: "bare" is a number, true, null or another word without quotes.
-        start, end: of its text; of a string, without the quotes.
+        start, end: of its text, quotes and brackets included.
         whole: it was closed, not cut off or broken.
         text: of a string (escapes undone) or a bare word.
         items: of a list, or an object's values.
         keys: an object's, as many as items; the same key may come twice.
     """
 
-    kind: Kind
+    kind: Literal["object", "list", "string", "bare"]
     start: int
     end: int
-    whole: bool
+    whole: bool = False
     text: str = ""
-    items: list[Node] | None = None
-    keys: list[str] | None = None
+    items: list[Node] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
 
-    def pairs(self) -> Iterator[tuple[str, Node]]:
-        """Keys and values of an object."""
-        yield from zip(self.keys or (), self.items or (), strict=True)
+    @property
+    def inside(self) -> tuple[int, int]:
+        """Where its text stands, without the quotes of a string."""
+        quote = self.kind == "string"
+        return self.start + quote, self.end - (quote and self.whole)
 
     def value(self) -> Any:
         """As Python has it; of an object with a key twice the last is taken."""
         if self.kind == "object":
-            return {key: node.value() for key, node in self.pairs()}
+            return {key: node.value() for key, node in zip(self.keys, self.items, strict=True)}
         if self.kind == "list":
-            return [node.value() for node in self.items or ()]
-        if self.kind == "bare":
-            try:
-                return json.loads(self.text)
-            except ValueError:
-                return {"True": True, "False": False, "None": None}.get(self.text, self.text)
-        return self.text
+            return [node.value() for node in self.items]
+        if self.kind == "string":
+            return self.text
+        try:
+            return json.loads(self.text)
+        except ValueError:
+            return {"True": True, "False": False, "None": None}.get(self.text, self.text)
 
 
 def without_thinking(text: str) -> str:
@@ -101,96 +101,72 @@ def objects(text: str) -> Iterator[Node]:
     """Every outermost object of a text, whole or not, in order."""
     at = text.find("{")
     while at >= 0:
-        node = _object(text, at)
+        node = value_at(text, at)
+        assert node is not None, "there is a brace"
         yield node
-        at = text.find("{", max(node.end, at + 1))
+        at = text.find("{", node.end)
 
 
-def _object(text: str, start: int) -> Node:
-    """The object that begins at `start`; where it breaks, with what was read before."""
-    outermost = Node("object", start, start + 1, False, items=[], keys=[])
-    stack = [outermost]
-    at, key, expect = start + 1, "", "item"
-    while stack:
-        at = _blank_end(text, at)
-        top = stack[-1]
-        here = text[at : at + 1]
-        if here and here == ("}" if top.kind == "object" else "]"):
-            at += 1
-            top.end, top.whole = at, True
-            stack.pop()
-            expect = "comma"
-        elif expect == "comma":
-            if here != ",":
-                break
-            at, expect = at + 1, "item"
-        elif expect == "item" and top.kind == "object":
-            named = _key_at(text, at)
-            if named is None:
-                break
-            key, at = named
-            expect = "value"
-        else:
-            node = _value_at(text, at)
-            if node is None or (node.items is not None and len(stack) >= DEEPEST):
-                break
-            assert top.items is not None
-            top.items.append(node)
-            if top.keys is not None:
-                top.keys.append(key)
-            if node.items is not None:
-                stack.append(node)
-            at, expect = _after(text, node), "item" if node.items is not None else "comma"
-            if not node.whole and node.items is None:  # a string that was cut off
-                break
-    for node in stack:
-        node.end = at
-    return outermost
-
-
-def _blank_end(text: str, at: int) -> int:
-    match = _BLANK.match(text, at)
-    assert match is not None
-    return match.end()
-
-
-def _key_at(text: str, at: int) -> tuple[str, int] | None:
-    """A key and the place behind its colon."""
-    quote = text[at : at + 1]
-    if quote and quote in _QUOTES:
-        end = _string_end(text, at + 1, quote, _KEY_ENDS, at + _LONGEST_KEY)
-        if end < 0:
-            return None
-        name, after = text[at + 1 : end], end + 1
-    else:
-        match = _BARE.match(text, at, at + _LONGEST_KEY)
-        if match is None:
-            return None
-        name, after = match[0], match.end()
-    colon = _KEY_ENDS.match(text, after)
-    return (name, colon.end()) if colon else None
-
-
-def _value_at(text: str, at: int) -> Node | None:
+def value_at(text: str, at: int, *, depth: int = 0) -> Node | None:
+    """The value that begins at a place, where it breaks with what was read before; None: there is none."""
     here = text[at : at + 1]
-    if not here:
-        return None
-    if here == "{":
-        return Node("object", at, at + 1, False, items=[], keys=[])
-    if here == "[":
-        return Node("list", at, at + 1, False, items=[])
+    if here in ("{", "["):
+        node = Node("object" if here == "{" else "list", at, at + 1)
+        if depth < DEEPEST:
+            _fill(text, node, depth)
+        return node
     if here in _QUOTES:
         end = _string_end(text, at + 1, here, _STRING_ENDS, len(text))
         if end < 0:
-            return Node("string", at + 1, len(text), False, text[at + 1 :])
-        return Node("string", at + 1, end, True, _unescaped(text[at + 1 : end]))
+            return Node("string", at, len(text), text=text[at + 1 :])
+        return Node("string", at, end + 1, True, _unescaped(text[at + 1 : end]))
     match = _BARE.match(text, at)
     return Node("bare", at, match.end(), True, match[0]) if match else None
 
 
-def _after(text: str, node: Node) -> int:
-    """The place behind a value that was just read."""
-    return min(len(text), node.end + 1) if node.kind == "string" else node.end
+def _fill(text: str, node: Node, depth: int) -> None:
+    """Read a container's items up to its end, or to where it breaks."""
+    close = "}" if node.kind == "object" else "]"
+    while True:
+        node.end = _after_blanks(text, node.end)
+        if text.startswith(close, node.end):
+            node.end, node.whole = node.end + 1, True
+            return
+        at = node.end
+        if node.kind == "object":
+            key, at = _key_at(text, at)
+            if at < 0:
+                return
+            node.keys.append(key)
+        item = value_at(text, at, depth=depth + 1)
+        node.items.append(item or Node("bare", at, at))
+        node.end = node.items[-1].end
+        if item is None or not item.whole:
+            return
+        node.end = _after_blanks(text, node.end)
+        if text.startswith(",", node.end):
+            node.end += 1
+        elif not text.startswith(close, node.end):
+            return
+
+
+def _after_blanks(text: str, at: int) -> int:
+    match = _BLANKS.match(text, at)
+    assert match is not None, "it matches nothing too"
+    return match.end()
+
+
+def _key_at(text: str, at: int) -> tuple[str, int]:
+    """A key and the place of its value; -1: there is no key."""
+    quote, last = text[at : at + 1], at + _LONGEST_KEY
+    if quote in _QUOTES:
+        end = _string_end(text, at + 1, quote, _KEY_ENDS, last)
+        name, after = text[at + 1 : end], end + 1
+    else:
+        match = _BARE.match(text, at, last)
+        name, after = (match[0], match.end()) if match else ("", 0)
+    colon = _KEY_ENDS.match(text, after) if after > 0 else None
+    return (name, colon.end()) if colon else ("", -1)
 
 
 def _string_end(text: str, at: int, quote: str, ends: re.Pattern[str], last: int) -> int:

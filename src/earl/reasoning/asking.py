@@ -180,7 +180,7 @@ def read_object(answer: str, keys: Sequence[str]) -> dict[str, Any]:
         InvalidAnswerError: there is none, or it was cut off or broken.
     """
     text = without_thinking(answer)
-    having = [node for node in objects(text) if any(key in keys for key, _ in node.pairs())]
+    having = [node for node in objects(text) if any(key in keys for key in node.keys)]
     if not having:
         wanted = ", ".join(f'"{key}"' for key in keys)
         raise InvalidAnswerError(

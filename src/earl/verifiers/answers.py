@@ -13,9 +13,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from earl.endpoints.reading import LONGEST, Node, objects, without_thinking
-
-Span = tuple[int, int]
+from earl.endpoints.reading import LONGEST, Node, objects, value_at, without_thinking
 
 _WRAPPERS = frozenset(
     (
@@ -66,17 +64,15 @@ class Reading:
 
     scores: tuple[float, ...] | None
     problem: str = ""
-    spans: tuple[Span, ...] = ()
+    spans: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class _Mention:
     """Scores somewhere in an answer. `counts`: they stand where a verdict stands."""
 
-    items: tuple[str, ...]
-    spans: tuple[Span, ...]
+    value: Node
     counts: bool
-    whole: bool = True
 
 
 def read_scores(
@@ -101,7 +97,7 @@ def read_scores(
         return Reading(None, _missing(prose, mentions, cut_off))
     if _DECLINES.search(prose):
         return Reading(None, "the answer declines to judge")
-    readings = [_checked(mention, count, low, high) for mention in mentions]
+    readings = [_checked(mention.value, count, low, high) for mention in mentions]
     for reading in readings:
         if reading.scores is None:
             return reading
@@ -132,7 +128,7 @@ def _in_objects(text: str, cut_off: bool) -> tuple[str, list[_Mention]]:
         draft = end <= last_doubt or (cut_off and end < last_word)  # the answer goes on after this object
         values = list(_scores_of(node, True))
         own = bool(values) and not draft and _stands_alone(text, node.start, end)
-        mentions += [_mention(value, own and level) for value, level in values]
+        mentions += [_Mention(value, own and level) for value, level in values]
         pieces += [text[at : node.start], " " * (node.end - node.start)]
         at = node.end
     return "".join(pieces) + text[at:], mentions
@@ -178,22 +174,15 @@ def _bare(words: str, *, labels: bool = True) -> bool:
 
 def _scores_of(node: Node, own: bool) -> Iterator[tuple[Node, bool]]:
     """Values of the key "score" in an object, and whether each is the object's own."""
-    for key, value in node.pairs():
+    for key, value in zip(node.keys, node.items, strict=True):
         name = key.strip().lower()
         if name in ("score", "scores"):
             yield value, own
         elif value.kind == "object":
             yield from _scores_of(value, own and name in _WRAPPERS)
         elif value.kind == "list":
-            for item in value.items or ():
-                if item.kind == "object":
-                    yield from _scores_of(item, False)
-
-
-def _mention(value: Node, counts: bool) -> _Mention:
-    nodes = (value.items or []) if value.kind == "list" else [value]
-    flat = tuple("a list" if node.items is not None else node.text for node in nodes)
-    return _Mention(flat, tuple((node.start, node.end) for node in nodes), counts, value.whole)
+            for item in value.items:
+                yield from _scores_of(item, False)
 
 
 def _in_prose(prose: str, scale: str, cut_off: bool) -> Iterator[_Mention]:
@@ -214,38 +203,26 @@ def _in_prose(prose: str, scale: str, cut_off: bool) -> Iterator[_Mention]:
             continue
         if f"[{''.join(match[1].split())}]" == scale and whole not in match[0]:
             continue  # the range of scores, as the question says it
-        yield _split(match[1], match.start(1), stands and match.start() >= last and not cut_off)
+        value = value_at(prose, prose.index("[", match.start()))
+        assert value is not None, "there is a bracket"
+        yield _Mention(value, stands and match.start() >= last and not cut_off)
 
 
-def _split(inside: str, base: int, counts: bool) -> _Mention:
-    """What stands between brackets; a comma at the end is a slip."""
-    parts = inside.split(",")
-    if len(parts) > 1 and not parts[-1].strip():
-        parts.pop()
-    items, spans, at = [], [], base
-    for part in parts:
-        item = part.strip().strip("\"'").strip()
-        start = at + part.find(item)
-        items.append(item)
-        spans.append((start, start + len(item)))
-        at += len(part) + 1
-    return _Mention(tuple(items), tuple(spans), counts)
-
-
-def _checked(mention: _Mention, count: int, low: float, high: float) -> Reading:
-    if not mention.whole:
+def _checked(value: Node, count: int, low: float, high: float) -> Reading:
+    items = value.items if value.kind == "list" else [value]
+    if not value.whole:
         return Reading(None, "the answer ends or breaks inside its scores")
-    if len(mention.items) != count:
-        return Reading(None, f"{len(mention.items)} scores instead of {count}")
+    if len(items) != count:
+        return Reading(None, f"{len(items)} scores instead of {count}")
     scores = []
-    for item in mention.items:
-        number = _number(item)
+    for item in items:
+        number = _number(item.text)
         if number is None:
-            return Reading(None, f"{item[:40]!r} is not a number")
+            return Reading(None, f"{item.text[:40]!r} is not a number")
         if not low <= number <= high:
             return Reading(None, f"{number:g} is outside {low:g} to {high:g}")
         scores.append(number)
-    return Reading(tuple(scores), spans=mention.spans)
+    return Reading(tuple(scores), spans=tuple(item.inside for item in items))
 
 
 def _number(item: str) -> float | None:
