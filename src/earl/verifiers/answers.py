@@ -174,15 +174,15 @@ def _bare(words: str, *, labels: bool = True) -> bool:
 
 def _scores_of(node: Node, own: bool) -> Iterator[tuple[Node, bool]]:
     """Values of the key "score" in an object, and whether each is the object's own."""
-    for key, value in zip(node.keys, node.items, strict=True):
+    if node.kind == "list":
+        for item in node.items:
+            yield from _scores_of(item, False)
+    for key, value in zip(node.keys, node.items, strict=False):  # a list has no keys
         name = key.strip().lower()
         if name in ("score", "scores"):
             yield value, own
-        elif value.kind == "object":
+        else:
             yield from _scores_of(value, own and name in _WRAPPERS)
-        elif value.kind == "list":
-            for item in value.items:
-                yield from _scores_of(item, False)
 
 
 def _in_prose(prose: str, scale: str, cut_off: bool) -> Iterator[_Mention]:
