@@ -14,7 +14,6 @@ import torch
 from vllm import SamplingParams
 from vllm.v1.worker.gpu.sample.logits_processor import LogitsContext
 
-from earl.records import Grid
 from earl.sampling.vllm.arguments import GrammarArguments
 from earl.sampling.vllm.processor import GrammarProcessor
 from earl.sequence import TextTokenizer
@@ -22,13 +21,13 @@ from earl.sequence.grammar import GrammarState
 
 SLOTS, LONGEST = 12, 400
 FORMS = [
-    GrammarArguments("size", Grid(2, 3)),
-    GrammarArguments("size", Grid(5, 1)),
-    GrammarArguments("direct"),
-    GrammarArguments("direct", Grid(3, 3)),
-    GrammarArguments("reasoning", None, 9),
-    GrammarArguments("reasoning", Grid(2, 2), 9),
-    GrammarArguments("free", None, 30),
+    GrammarArguments(earl_grid="2*3"),
+    GrammarArguments(earl_grid="5*1"),
+    GrammarArguments(earl_prefill="direct"),
+    GrammarArguments(earl_prefill="direct", earl_grid="3*3"),
+    GrammarArguments(earl_prefill="reasoning", earl_max_text_tokens=9),
+    GrammarArguments(earl_prefill="reasoning", earl_grid="2*2", earl_max_text_tokens=9),
+    GrammarArguments(earl_prefill="free", earl_max_text_tokens=30),
     None,
 ]
 

@@ -45,7 +45,6 @@ class VllmSample(Sample):
     def parameters(self, sampling: SamplingSettings, max_positions: int) -> dict[str, Any]:
         """vLLM's `SamplingParams` for this completion, as keyword arguments."""
         request, grammar = self.request, self.state.grammar
-        arguments = GrammarArguments(request.prefill, request.grid, request.max_text_tokens)
         return {
             "n": 1,
             "seed": self.seed,
@@ -56,7 +55,7 @@ class VllmSample(Sample):
             "stop_token_ids": [grammar.tokenizer.vocabulary.eos],
             "logprobs": 0,
             "detokenize": False,
-            "extra_args": arguments.to_extra_args(),
+            "extra_args": GrammarArguments.of(request).to_extra_args(),
         }
 
 

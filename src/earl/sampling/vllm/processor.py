@@ -85,7 +85,7 @@ class GrammarProcessor(HostProcessor, DeviceProcessor):
 
     @classmethod
     def validate_params(cls, sampling_params: Any) -> None:
-        """Raises SequenceError, a ValueError, for a grid or form that cannot be."""
+        """Raises ConfigError, a ValueError, for a grid or form that cannot be."""
         GrammarArguments.read(sampling_params.extra_args)
 
     def is_argmax_invariant(self) -> bool:
