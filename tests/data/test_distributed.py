@@ -128,5 +128,5 @@ def test_without_ray_one_sentence_says_what_to_install(own, tmp_path, monkeypatc
     words = ["prepare", str(own), "-o", str(tmp_path / "out"), "--vision", "world", "--engine", "ray"]
     assert main(words) == 2
     said = capsys.readouterr().err
-    assert "earl[ray]" in said and said.count("\n") == 1
+    assert "earl-edit[ray]" in said and said.count("\n") == 1
     assert not (tmp_path / "out").exists()

@@ -13,7 +13,7 @@ from earl.policy import add_lora, create_policy, load_policy, quantise
 
 @pytest.fixture
 def torchao():
-    return pytest.importorskip("torchao", reason="earl[quant] is not installed")
+    return pytest.importorskip("torchao", reason="earl-edit[quant] is not installed")
 
 
 def logprobs(policy, ids):

@@ -3,7 +3,7 @@
 The process that started it reads the rows, writes the shards and keeps the books, as it does alone;
 so the folder, its order, resuming and the limit of refused samples are the same. Actors open,
 resize, compare and encode. They may be on any node that reaches the model and, where the source
-names files by path, those files. Ray is an extra: `pip install 'earl[ray]'`.
+names files by path, those files. Ray is an extra: `pip install 'earl-edit[ray]'`.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class RayStage:
             import ray
         except ImportError as error:
             raise MissingExtraError(
-                "--engine ray needs Ray, which is not installed: pip install 'earl[ray]', "
+                "--engine ray needs Ray, which is not installed: pip install 'earl-edit[ray]', "
                 "or leave --engine out to prepare in this process"
             ) from error
         self._ray = ray

@@ -42,7 +42,7 @@ def quantise(policy: Any, bits: Bits, device: str | torch.device | None = None) 
         from torchao.quantization import Int4WeightOnlyConfig, Int8WeightOnlyConfig, quantize_
     except ImportError as error:
         raise MissingExtraError(
-            f"quantisation needs torchao ({error}); install it with: pip install 'earl[quant]'"
+            f"quantisation needs torchao ({error}); install it with: pip install 'earl-edit[quant]'"
         ) from error
     kind: Any = Int8WeightOnlyConfig()
     if bits == "int4":

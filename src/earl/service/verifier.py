@@ -23,7 +23,7 @@ try:
     from fastapi import FastAPI, Request
     from fastapi.responses import JSONResponse
 except ImportError as error:
-    raise MissingExtraError("serving needs fastapi and uvicorn: pip install 'earl[serve]'") from error
+    raise MissingExtraError("serving needs fastapi and uvicorn: pip install 'earl-edit[serve]'") from error
 
 LARGEST = 64 * 2**20  # bytes of a request
 EDIT_NAME = re.compile(r"([0-9a-f]{32})-(?:semantic|reference|perceptual)(?:-swapped)?")

@@ -182,9 +182,9 @@ def import_vllm() -> Any:
     except ImportError as error:
         if error.name not in (None, "vllm"):
             raise MissingExtraError(
-                f"vLLM is installed but lacks {error.name}; pip install 'earl[vllm]'"
+                f"vLLM is installed but lacks {error.name}; pip install 'earl-edit[vllm]'"
             ) from error
-        raise MissingExtraError("vLLM is not installed; pip install 'earl[vllm]'") from error
+        raise MissingExtraError("vLLM is not installed; pip install 'earl-edit[vllm]'") from error
 
 
 def _own_dtype(policy: Any) -> torch.dtype:
