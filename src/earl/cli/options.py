@@ -60,7 +60,9 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "--dtype", choices=DTYPES, default="auto", help="auto: bfloat16 on CUDA, else as stored"
     )
     group.add_argument(
-        "--quantize", choices=("int8", "int4"), help="hold the policy's matrices in 8 or 4 bits (earl-edit[quant])"
+        "--quantize",
+        choices=("int8", "int4"),
+        help="hold the policy's matrices in 8 or 4 bits (earl-edit[quant])",
     )
     group.add_argument(
         "--device-map", choices=("auto",), help="auto: share the policy's layers out over the GPUs there are"

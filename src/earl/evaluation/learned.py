@@ -124,7 +124,7 @@ def _need(metric: str, *libraries: str) -> None:
     missing = [name for name in libraries if find_spec(name) is None]
     if missing:
         raise MissingExtraError(
-            f"{metric} is left out: {' and '.join(missing)} is not installed; pip install 'earl-edit[metrics]'"
+            f"{metric} is left out: {' and '.join(missing)} is missing; pip install 'earl-edit[metrics]'"
         )
 
 

@@ -54,7 +54,9 @@ def _server(app: Any) -> Any:
     try:
         import uvicorn
     except ImportError as error:
-        raise MissingExtraError("serving needs fastapi and uvicorn: pip install 'earl-edit[serve]'") from error
+        raise MissingExtraError(
+            "serving needs fastapi and uvicorn: pip install 'earl-edit[serve]'"
+        ) from error
     return uvicorn.Server(
         uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=5)
     )
