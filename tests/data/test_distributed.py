@@ -123,7 +123,7 @@ def test_the_command_on_ray(own, tmp_path, ray_here, capsys):
 
 def test_without_ray_one_sentence_says_what_to_install(own, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'earl\[ray\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'earl-edit\[ray\]'"):
         RayStage("marks")
     words = ["prepare", str(own), "-o", str(tmp_path / "out"), "--vision", "world", "--engine", "ray"]
     assert main(words) == 2

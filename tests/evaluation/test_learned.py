@@ -194,7 +194,7 @@ def test_an_evaluation_with_all_three(hub, clip_folder, tmp_path):
 
 def test_without_the_extra_there_is_a_sentence(hub, monkeypatch):
     monkeypatch.setattr(learned, "find_spec", lambda name: None)
-    said = r"{} is left out: torchmetrics is not installed; pip install 'earl\[metrics\]'"
+    said = r"{} is left out: torchmetrics is missing; pip install 'earl-edit\[metrics\]'"
     with pytest.raises(MissingExtraError, match=said.format("lpips")):
         load_distance("lpips")
     with pytest.raises(MissingExtraError, match=said.format("fid")):

@@ -90,7 +90,7 @@ def test_what_cannot_be_quantised_is_one_sentence(ids, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(builtins, "__import__", missing)
-        with pytest.raises(MissingExtraError, match=r"earl\[quant\]"):
+        with pytest.raises(MissingExtraError, match=r"earl-edit\[quant\]"):
             quantise(policy, "int8")
     with pytest.raises(ConfigError, match="earl convert"):
         quantise(add_lora(policy, 2), "int8")

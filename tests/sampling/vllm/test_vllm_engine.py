@@ -150,7 +150,7 @@ def test_what_vllm_says_at_its_start_is_one_sentence(policy, tokenizer, played, 
 def test_without_vllm_the_extra_is_named(policy, tokenizer, monkeypatch):
     monkeypatch.setitem(sys.modules, "vllm", None)
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-    with pytest.raises(MissingExtraError, match=r"pip install 'earl\[vllm\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'earl-edit\[vllm\]'"):
         VllmEngine(policy, tokenizer)
 
 
