@@ -18,8 +18,9 @@ from earl.world.language.other import write_other
 from earl.world.language.plain import plain_phrase
 from earl.world.language.reading import describe
 from earl.world.language.request import OTHER, Request
-from earl.world.language.surface import chance, dress, pick
+from earl.world.language.surface import chance, dress
 from earl.world.language.writing import Writer, phrase
+from earl.world.sampling import choose as pick
 
 PLAIN, MADE_UP = 0.2, 0.12
 """Shares of plain wordings, and of sentences with a made-up word."""
@@ -85,7 +86,7 @@ def draw_question(question: str, rng: np.random.Generator) -> str:
     return question
 
 
-def _whole(named: Named):
+def _whole(named: Named) -> Request:
     then = named.then.request if named.then is not None else None
     return replace(named.request, then=then)
 

@@ -14,7 +14,8 @@ from functools import cache, lru_cache
 from itertools import product
 
 from earl.world.language import frames, heldout
-from earl.world.language.cores import CORES, STYLE_SENTENCES, Cores
+from earl.world.language.cores import CORES, STYLE_SENTENCES
+from earl.world.language.form import Cores
 from earl.world.language.lexer import tokens
 
 SLOTS = {

@@ -113,7 +113,7 @@ def vary(named: Named, rng: np.random.Generator, plain: float = 0.6) -> Request:
     Args:
         plain: share of descriptions that stay as the request has them.
     """
-    drawn = {}
+    drawn: dict[str, Any] = {}
     for field, options in named.names.items():
         if options and rng.random() >= plain:
             drawn[field] = _draw(options, rng)

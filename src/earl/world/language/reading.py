@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from itertools import product
@@ -80,7 +81,7 @@ def _parse_tokens(found: list[Token], polite: bool = True) -> Request | None:
     return None
 
 
-def _trimmed(found: list[Token]):
+def _trimmed(found: list[Token]) -> Iterator[list[Token]]:
     """The sentence without greetings before it and thanks after it, the fewest words left out first."""
     before, after = _pleasantries()
     starts, ends = [0], [len(found)]

@@ -6,6 +6,7 @@ import numpy as np
 
 from earl.world.language import frames
 from earl.world.language.lexer import BRITISH, CONTRACTIONS
+from earl.world.sampling import choose as pick
 
 _ASKS = (
     "can",
@@ -28,10 +29,6 @@ _TYPO_LEAST = 5
 
 def chance(rng: np.random.Generator, share: float) -> bool:
     return bool(rng.random() < share)
-
-
-def pick(rng: np.random.Generator, options):
-    return options[int(rng.integers(len(options)))]
 
 
 def dress(

@@ -18,7 +18,8 @@ from earl.world.language.lexer import plural
 from earl.world.language.other import write_other
 from earl.world.language.reading import parse
 from earl.world.language.request import OTHER, Ref, Request
-from earl.world.language.surface import chance, dress, pick
+from earl.world.language.surface import chance, dress
+from earl.world.sampling import choose as pick
 
 _TRIES = 20
 _USUAL = 0.45
@@ -75,7 +76,7 @@ def _templates(op: str, mode: str) -> dict[str, tuple[str, ...]]:
     if mode == "constructions":
         return {"whole": heldout.SENTENCES[op]}
     if mode == "verbs":
-        return {"whole": heldout.VERBS[op]}
+        return {"whole": unseen.VERBS[op]}
     cores = CORES[op]
     return {form: getattr(cores, form) for form in ("do", "done", "act", "whole")}
 
@@ -304,7 +305,7 @@ def _unseen_writer(
     ref = request.ref
     if kind == "verb":
         op = SAME_CORES.get(request.op, request.op)
-        return Writer(rng, "verbs") if op in heldout.VERBS and request.then is None else None
+        return Writer(rng, "verbs") if op in unseen.VERBS and request.then is None else None
     if kind == "adverb":
         return Writer(rng)
     if ref is None or ref.place is not None:
