@@ -30,10 +30,10 @@ from earl.data.shards import (
     write_shard,
 )
 from earl.endpoints.message import content_of, data_url
-from earl.errors import DataError, EndpointError
-from earl.files import clear_partial, only_one, write_text
+from earl.errors import DataError
+from earl.files import clear_partial, only_one, read_object, write_text
 from earl.reasoning.asking import Asker, Outcome, Question, Tally
-from earl.reasoning.chains import Chain, read_chain
+from earl.reasoning.chains import read_chain
 from earl.reasoning.images import Images
 from earl.reasoning.questions import Template
 from earl.records import Box
@@ -46,10 +46,14 @@ _SURE = 20  # edits from which a share of rejected ones is judged
 
 @dataclass(frozen=True)
 class ReasoningData:
-    """How chains are made. `side` in px of the longer side of the images that are shown (smaller ones
-    are enlarged to it); `max_rejected` a share (0-1); `limit` edits at most are asked about, 0 takes all,
-    and a folder can be continued with another; `tolerance` in levels (0-255) below which pixels count as
-    unchanged."""
+    """How chains are made.
+
+    Attributes:
+        side: px of the longer side of the images that are shown; smaller ones are enlarged to it.
+        max_rejected: share (0-1) of rejected edits that stops the run.
+        limit: edits that are asked about, at most; 0 takes all. A folder can be continued with another.
+        tolerance: levels (0-255) below which pixels count as unchanged.
+    """
 
     side: int = 512
     max_rejected: float = 0.2
@@ -81,16 +85,16 @@ async def make_reasoning(
     folder: str | Path,
     asker: Asker,
     template: Template,
-    pictures: Images,
+    images: Images,
     settings: ReasoningData | None = None,
     *,
     on_progress: Callable[[Totals, Tally], None] | None = None,
 ) -> Totals:
     """Write the shards of `prepared` with chains of thought into `folder`, or continue there.
 
-    Edits without a fit answer are left out and named in `rejected.jsonl` (id, reason). Raw answers
-    are in `answers/`, a file a shard. A folder that was made with a limit goes on with a larger one or
-    none, and keeps what it has with a smaller one.
+    Edits without a usable answer are left out and named in `rejected.jsonl` (id, reason). Answers are in
+    `answers/`, a file a shard. A folder that was made with a limit goes on with a larger one or none, and
+    keeps what it has with a smaller one.
 
     Raises:
         DataError: no shards, a folder made otherwise, too many rejected, or questions left without an
@@ -99,8 +103,9 @@ async def make_reasoning(
     """
     prepared, folder, settings = Path(prepared), Path(folder), settings or ReasoningData()
     manifest, shards = read_manifest(prepared), shard_folders(prepared)
-    model = await asker.check()
-    start_folder(folder, _made_with(prepared, manifest, model, template, settings))
+    writer = {"model": await asker.check(), "prompts": template.version, "prompts_hash": template.hash}
+    made = {name: value for name, value in manifest.items() if name != "format"}
+    start_folder(folder, {**made, "reasoning": {**writer, "side": settings.side}})
     totals, left = Totals(), settings.limit or None
     with only_one(folder):
         clear_partial(folder)
@@ -114,15 +119,15 @@ async def make_reasoning(
             if done.shards and done.looked >= wanted:
                 totals.add(vars(done))
                 continue
-            number = int(shard.name.rpartition("-")[2])
             edits = [rows[place] for place in range(wanted)]
             show = partial(on_progress, totals, asker.tally) if on_progress else None
             answers = JsonLinesStore(folder / ANSWERS / f"{shard.name}.jsonl")
-            questions = _questions(shard, edits, pictures, template, model, settings, rows.margin)
-            outcomes = await asker.settle(questions, answers, on_done=show)
+            ask = _ChainQuestions(template, asker.model, images.exact, settings, rows.margin)
+            outcomes = await asker.settle(ask.about(edits, shard, images), answers, on_done=show)
             if asker.stopped:
                 break
-            if part := _write(folder, number, edits, outcomes, manifest):
+            number = int(shard.name.rpartition("-")[2])
+            if part := _write(folder, number, edits, outcomes, str(manifest.get("split", ""))):
                 totals.add(part)
             _check_share(totals, folder, settings)
     _gather_rejected(folder)
@@ -134,86 +139,69 @@ async def make_reasoning(
     if not totals.edits:
         raise DataError(f"no edit got a chain of thought; the reasons are in {folder / REJECTED}")
     _check_share(totals, folder, settings, sure=1)
-    write_card(folder, **_card(prepared, model, template, totals))
+    written = {**writer, "chains": totals.edits, "rejected": totals.rejected}
+    write_card(folder, **_facts_of(prepared), reasoning=written)
     return totals
-
-
-def _made_with(
-    prepared: Path, manifest: Mapping[str, Any], model: str, template: Template, settings: ReasoningData
-) -> dict[str, Any]:
-    if not model:
-        raise EndpointError("the endpoint has no name for its model; give one with --model")
-    kept = {name: value for name, value in manifest.items() if name != "format"}
-    made = {"model": model, "prompts": template.version, "prompts_hash": template.hash}
-    return {**kept, "reasoning": {**made, "side": settings.side}}
 
 
 def _done(shard: Path) -> Totals:
     """What a shard says of itself; `shards` is 0 where there is none."""
     totals = Totals()
     if (shard / PART).is_file():
-        totals.add(json.loads((shard / PART).read_text(encoding="utf-8")))
+        totals.add(read_object(shard / PART))
     return totals
 
 
-def _questions(
-    shard: Path,
-    edits: Sequence[Edit],
-    pictures: Images,
-    template: Template,
-    model: str,
-    settings: ReasoningData,
-    margin: int,
-) -> Iterator[Question[str]]:
-    """What is asked about each edit that has a target."""
-    able = [place for place, edit in enumerate(edits) if edit.has_target]
-    pairs = pictures.of(shard, [edits[place] for place in able])
-    for place, pair in zip(able, pairs, strict=True):
-        yield _question(place, edits[place], pair, pictures.exact, template, model, settings, margin)
+@dataclass(frozen=True)
+class _ChainQuestions:
+    """Questions about edits. `exact`: the images are as they came; `margin`: see `estimate_boxes`."""
 
+    template: Template
+    model: str
+    exact: bool
+    settings: ReasoningData
+    margin: int
 
-def _question(
-    place: int,
-    edit: Edit,
-    pair: tuple[Image.Image, Image.Image],
-    exact: bool,
-    template: Template,
-    model: str,
-    settings: ReasoningData,
-    margin: int,
-) -> Question[str]:
-    """One edit's question. Boxes are asked for in pixels of the images as they are shown."""
-    height, width = edit.source_codes.shape
-    size = width * 8, height * 8
-    scale = settings.side / max(size)
-    shown = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-    known = edit.boxes or estimate_boxes(edit, pair if exact else None, settings.tolerance, margin)
-    boxes = [scale_box(box, size, shown) for box in known]
-    values = {
-        "instruction": edit.instruction,
-        "width": str(shown[0]),
-        "height": str(shown[1]),
-        "facts": _facts(edit, boxes),
-        "characters": str(MAX_REASONING_CHARACTERS - 250),  # models count badly
-    }
-    urls = [data_url(image.resize(shown, Image.Resampling.BICUBIC)) for image in pair]
-    parts = template.parts(values)
-    asked = "\0".join([model, edit.id, *urls, *(p if isinstance(p, str) else p.name for p in parts)])
+    def about(self, edits: Sequence[Edit], shard: Path, images: Images) -> Iterator[Question[str]]:
+        """One about each edit that has a target."""
+        able = [place for place, edit in enumerate(edits) if edit.has_target]
+        pairs = images.of(shard, [edits[place] for place in able])
+        for place, pair in zip(able, pairs, strict=True):
+            yield self._question(place, edits[place], pair)
 
-    def content() -> list[dict[str, Any]]:
-        return content_of(parts, dict(zip(("source", "target"), urls, strict=True)))
-
-    def read(answer: str) -> str:
-        chain: Chain = read_chain(answer, shown, boxes)
-        return chain.scaled(shown, size)
-
-    return Question(sha256(asked.encode()).hexdigest()[:32], place, edit.id, content, read)
+    def _question(self, place: int, edit: Edit, pair: tuple[Image.Image, Image.Image]) -> Question[str]:
+        """Boxes are asked for in pixels of the images as they are shown."""
+        height, width = edit.source_codes.shape
+        size = width * 8, height * 8
+        scale = self.settings.side / max(size)
+        shown = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+        shown_pair = pair if self.exact else None
+        known = edit.boxes or estimate_boxes(edit, shown_pair, self.settings.tolerance, self.margin)
+        boxes = [scale_box(box, size, shown) for box in known]
+        values = {
+            "instruction": edit.instruction,
+            "width": str(shown[0]),
+            "height": str(shown[1]),
+            "facts": _facts(edit, boxes),
+            "characters": str(MAX_REASONING_CHARACTERS - 250),  # models count badly
+        }
+        urls = [data_url(image.resize(shown, Image.Resampling.BICUBIC)) for image in pair]
+        parts = self.template.parts(values)
+        words = [part if isinstance(part, str) else part.name for part in parts]
+        key = sha256("\0".join([self.model, edit.id, *urls, *words]).encode()).hexdigest()[:32]
+        return Question(
+            key,
+            place,
+            edit.id,
+            lambda: content_of(parts, dict(zip(("source", "target"), urls, strict=True))),
+            lambda answer: read_chain(answer, shown, boxes).scaled(shown, size),
+        )
 
 
 def estimate_boxes(
     edit: Edit, pair: tuple[Image.Image, Image.Image] | None, tolerance: int = 16, margin: int = 1
 ) -> tuple[Box, ...]:
-    """Where an edit is, from the difference of its pixels, in pixels of the prepared picture.
+    """Where an edit is, from the difference of its pixels, in pixels of the prepared image.
 
     Args:
         pair: the images as they came, for boxes that are tight; else the changed cells, which were
@@ -243,11 +231,7 @@ def _facts(edit: Edit, boxes: Sequence[Box]) -> str:
 
 
 def _write(
-    folder: Path,
-    number: int,
-    edits: Sequence[Edit],
-    outcomes: Mapping[int, Outcome[str]],
-    manifest: Mapping[str, Any],
+    folder: Path, number: int, edits: Sequence[Edit], outcomes: Mapping[int, Outcome[str]], split: str
 ) -> dict[str, Any] | None:
     """A shard of those with a chain; None where one of its questions has no answer yet."""
     if any(not outcome.answered for outcome in outcomes.values()):
@@ -261,12 +245,10 @@ def _write(
             kept.append(replace(edit, reasoning=outcome.value))
     part = {"edits": len(kept), "rejected": len(refused)}
     lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in refused)
-    attached = {PART: json.dumps(part), REJECTED: lines}
     drop_card(folder)
-    split = str(manifest.get("split", ""))
-    write_shard(
-        folder, number, kept, split=split, attached=attached, replacing=True
-    )  # it may have been short
+    attached = {PART: json.dumps(part), REJECTED: lines}
+    # The shard may be there already, shorter, from a run with a limit.
+    write_shard(folder, number, kept, split=split, attached=attached, replacing=True)
     return part
 
 
@@ -287,13 +269,10 @@ def _gather_rejected(folder: Path) -> None:
     write_text(folder / REJECTED, "".join(path.read_text(encoding="utf-8") for path in lists))
 
 
-def _card(prepared: Path, model: str, template: Template, totals: Totals) -> dict[str, Any]:
-    """The card of what was prepared, and who wrote the chains."""
-    facts: dict[str, Any] = {}
+def _facts_of(prepared: Path) -> dict[str, Any]:
+    """What the card of the prepared set says of its source; nothing where it has no card."""
     try:
         before = read_card(prepared)
-        facts = {name: before[name] for name in ("source", "rows", "holdout") if name in before}
     except DataError:
-        pass  # prepared before there were cards
-    written = {"model": model, "prompts": template.version, "prompts_hash": template.hash}
-    return {**facts, "reasoning": {**written, "chains": totals.edits, "rejected": totals.rejected}}
+        return {}
+    return {name: before[name] for name in ("source", "rows", "holdout") if name in before}

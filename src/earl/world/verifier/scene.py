@@ -81,7 +81,7 @@ class SceneVerifier:
             if expected is None:
                 raise InstructionError("nothing in this image allows what is asked")
         except InstructionError as problem:
-            return Verdict("unusable", why=str(problem))
+            return Verdict("unusable", why=str(problem), refused=True)
         try:
             edited = perceive(edited_pixels, prior=expected)
         except ImageError as problem:
