@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 
@@ -48,3 +49,18 @@ def test_mistakes_are_one_sentence(words, what, capsys):
     assert main(["verifier", *words]) == 2
     said = capsys.readouterr().err
     assert what in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_endpoint_that_never_answers_can_be_left(sent):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
+        command = [sys.executable, "-m", "earl", "verifier", "check", "--url", url]
+        waiting = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        silent.settimeout(120)
+        link, _ = silent.accept()
+        with link:
+            waiting.send_signal(sent)
+            _, said = waiting.communicate(timeout=20)
+    assert waiting.returncode == (130 if sent == signal.SIGINT else -signal.SIGTERM)
+    assert "Traceback" not in said

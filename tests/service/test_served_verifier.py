@@ -193,6 +193,12 @@ def test_other_peoples_clients():
             400,
             "cannot be read",
         ),
+        (
+            [{"type": "image_url", "image_url": {"url": "data:image/png;base64,äöü"}}],
+            {},
+            400,
+            "cannot be read",
+        ),
         ([{"type": "audio"}], {}, 400, "messages"),
         ([shown(IMAGE)], {"stream": True}, 400, "stream"),
         ([shown(IMAGE)], {"n": 0}, 400, "n:"),

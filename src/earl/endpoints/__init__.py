@@ -1,1 +1,1 @@
-"""Client of OpenAI-compatible endpoints; knows nothing of judging."""
+"""Client of models behind OpenAI-compatible endpoints; it knows nothing of judging."""

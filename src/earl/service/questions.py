@@ -1,7 +1,7 @@
 """Reading a chat request: which of a judge's questions it is, its images, and the instruction.
 
 The package's own wordings (or those of `--prompts DIR`) are recognised word by word, in both
-orders of the pictures. Of other people's wordings: two images are source and edited image in
+orders of the images. Of other people's wordings: two images are source and edited image in
 that order, and the instruction is what follows the last "instruction:"; one image is the
 question of perceptual quality.
 """
@@ -9,7 +9,6 @@ question of perceptual quality.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import re
 from dataclasses import dataclass
@@ -161,7 +160,7 @@ def _image(url: str, number: int) -> Image:
         raise RequestError(f"image {number} is not a base64 data URL; nothing is fetched from elsewhere")
     try:
         return open_image(base64.b64decode(data, validate=True))
-    except (binascii.Error, ImageError) as error:
+    except (ValueError, ImageError) as error:
         raise RequestError(f"image {number} cannot be read: {error}") from error
 
 

@@ -1,9 +1,9 @@
-"""Where a served verifier answers single questions: an edit is judged once, whichever is asked.
+"""Cache of one verdict per edit across chat requests.
 
-A judge asks two questions about an edit, and a verifier of ours answers all of them at once. Both
-questions of `JudgeVerifier` carry the edit's name, so the second is answered from the first's
-verdict; it waits if it came earlier. A question about one image without a name, or whose other
-half does not come, is answered from that image alone where the verifier can.
+A judge asks two questions about an edit, and a verifier here answers all of them at once. Both questions
+of `JudgeVerifier` carry the edit's name, so the second is answered from the first's verdict; it waits if
+it came earlier. A question about one image without a name, or whose other half does not come, is answered
+from that image alone where the verifier can.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hashlib import sha256
 
 from PIL.Image import Image
 
-from earl.records import Attempt, Verdict
+from earl.records import Attempt, ScorePart, Verdict
 from earl.service.questions import Asked, RequestError
 from earl.verifiers.judge import JudgeVerifier
 from earl.verifiers.protocol import Looking, Verifier
@@ -66,14 +66,12 @@ class VerdictCache:
             raise RequestError(
                 f"this verifier answers the {self.pair} question, not the {asked.question} one", 422
             )
-        verdict = await self._judged(asked, name)
-        assert verdict.edit_success is not None and verdict.over_editing is not None
-        return (verdict.edit_success, verdict.over_editing), verdict.reason
+        return _answer(await self._judged(asked, name), "edit_success", "over_editing")
 
     async def _judged(self, asked: Asked, name: str) -> Verdict:
-        """The verdict on a pair; that which is asked again (another order, a retry) is not judged again."""
-        hashes = [_hash(image) for image in asked.images.values()]
-        content = " ".join([*sorted(hashes), asked.instruction])
+        """The verdict on a pair; what is asked again (another order, a retry) is not judged again."""
+        hashes = sorted(_hash(image) for image in asked.images.values())
+        content = sha256("\0".join([*hashes, asked.instruction]).encode("utf-8", "replace")).hexdigest()
         edit = self._edit(name or content, asked.images["edited"])
         if edit.verdict is None or edit.content != content:
             edit.content = content
@@ -97,13 +95,9 @@ class VerdictCache:
             if edit.verdict is task:
                 edit.verdict = None
             raise
-        if verdict.ok:
-            return verdict
         if verdict.status == "unreachable" and edit.verdict is task:
             edit.verdict = None  # asking again may help
-        raise RequestError(
-            f"no scores ({verdict.status}): {verdict.reason}", 503 if verdict.status == "unreachable" else 422
-        )
+        return verdict
 
     async def _about_one(self, image: Image, name: str) -> Answer:
         if name:
@@ -111,22 +105,11 @@ class VerdictCache:
             with suppress(TimeoutError, asyncio.TimeoutError):  # one and the same from Python 3.11 on
                 await asyncio.wait_for(edit.arrived.wait(), self.patience)
             if edit.verdict is not None:
-                verdict = await self._verdict(edit)
-                assert verdict.naturalness is not None and verdict.artifacts is not None
-                return (verdict.naturalness, verdict.artifacts), verdict.reason
-        return await self._alone(image)
-
-    async def _alone(self, image: Image) -> Answer:
-        """Perceptual quality where nothing is known but the image."""
-        if isinstance(self.verifier, Looking):
-            async with self._room:
-                verdict = await self.verifier.look(image)
-            if not verdict.ok:
-                status = 503 if verdict.status == "unreachable" else 422
-                raise RequestError(f"no scores ({verdict.status}): {verdict.reason}", status)
-            assert verdict.naturalness is not None and verdict.artifacts is not None
-            return (verdict.naturalness, verdict.artifacts), verdict.reason
-        raise RequestError("this verifier judges edits; ask about source and edited image first", 422)
+                return _answer(await self._verdict(edit), "naturalness", "artifacts")
+        if not isinstance(self.verifier, Looking):
+            raise RequestError("this verifier judges edits; ask about source and edited image first", 422)
+        async with self._room:
+            return _answer(await self.verifier.look(image), "naturalness", "artifacts")
 
     def _edit(self, name: str, edited: Image) -> _Edit:
         key = (name, _hash(edited))
@@ -135,6 +118,15 @@ class VerdictCache:
         while len(self._edits) > KEPT:
             self._edits.popitem(last=False)
         return edit
+
+
+def _answer(verdict: Verdict, one: ScorePart, other: ScorePart) -> Answer:
+    """Two scores of a verdict. Raises RequestError: it has none."""
+    first, second = verdict.score(one), verdict.score(other)
+    if not verdict.ok or first is None or second is None:
+        status = 503 if verdict.status == "unreachable" else 422
+        raise RequestError(f"no scores ({verdict.status}): {verdict.reason}", status)
+    return (first, second), verdict.reason
 
 
 def _hash(image: Image) -> str:

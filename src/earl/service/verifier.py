@@ -6,6 +6,7 @@ so can other people's VIEScore clients. Images are taken from data URLs only; no
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import re
 import time
@@ -79,7 +80,7 @@ def verifier_app(
         asked = read_request(await _body(request))
         if asked.model != name:
             raise RequestError(f"model {asked.model!r} is not served; there is {name!r}", 404)
-        question = read_question(asked, known)
+        question = await asyncio.to_thread(read_question, asked, known)
         edit = EDIT_NAME.fullmatch(request.headers.get(QUESTION_HEADER, ""))
         scores, why = await cache.answer(question, edit[1] if edit else "")
         return JSONResponse(_completion(name, answer_json(scores, why), asked.n))
@@ -102,7 +103,7 @@ def _refusal(message: str, status: int) -> JSONResponse:
 
 
 def _completion(model: str, text: str, count: int) -> dict[str, Any]:
-    """The same answer `count` times: a verifier of ours does not change its mind."""
+    """The same answer `count` times: verdicts are deterministic."""
     return {
         "id": f"chatcmpl-{uuid4().hex}",
         "object": "chat.completion",

@@ -1,1 +1,1 @@
-"""Verifiers: what looks at an edit and gives it scores."""
+"""Verifiers: scores of an edit, from a judge, a reference image, or several verifiers together."""

@@ -29,15 +29,11 @@ from earl.verifiers.questions import IMAGES, Prompts, Question, load_prompts
 
 Scores = tuple[float, ...]
 
+_SCORE = {"type": "integer", "minimum": 0, "maximum": 10}
 _SCHEMA = {
     "type": "object",
     "properties": {
-        "score": {
-            "type": "array",
-            "items": {"type": "integer", "minimum": 0, "maximum": 10},
-            "minItems": 2,
-            "maxItems": 2,
-        },
+        "score": {"type": "array", "items": _SCORE, "minItems": 2, "maxItems": 2},
         "reasoning": {"type": "string"},
     },
     "required": ["score", "reasoning"],

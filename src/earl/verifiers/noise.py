@@ -1,7 +1,7 @@
-"""Verifiers made worse on purpose, to see what reinforcement does with a weak one.
+"""Noise and masking wrappers for verifier ablations.
 
-EARL (arXiv 2508.01119) found that a 7B judge in place of a 72B one makes RL worse than SFT; these
-weaken any verifier in two measured ways.
+EARL (arXiv 2508.01119) found that a 7B judge in place of a 72B one makes RL worse than SFT; these weaken
+any verifier in two measured ways.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Noisy:
 
 
 class Blind:
-    """Cannot see one of the four parts: that score is always 10, so the other of its pair decides.
+    """Masks one of the four scores: it is always 10, so the other of its pair decides.
 
     Raises:
         ConfigError: no such part.
@@ -70,7 +70,7 @@ class Blind:
 
     def __init__(self, verifier: Verifier, part: str) -> None:
         if part not in SCORE_PARTS:
-            raise ConfigError(f"a verifier cannot be blind to {part!r}; there are {', '.join(SCORE_PARTS)}")
+            raise ConfigError(f"a verifier has no score {part!r}; there are {', '.join(SCORE_PARTS)}")
         self.verifier, self.part = verifier, part
 
     async def check(self) -> str:

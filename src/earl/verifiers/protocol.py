@@ -1,8 +1,4 @@
-"""What a verifier is: attempts in, verdicts out, never a guess.
-
-Three kinds have this shape: `judge` (a multimodal model behind an endpoint) and `ground` (the same,
-against the target image), `scene` (the world's own, on pixels), and any weighted sum of them.
-"""
+"""The verifier protocol: attempts in, verdicts out; a failure is a status, never a guess."""
 
 from __future__ import annotations
 
