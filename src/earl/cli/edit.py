@@ -102,11 +102,14 @@ def _draw_boxes(result: Any, paths: list[Path]) -> list[Path | None]:
 
 
 def _check_judgeable(source: Any, instruction: str) -> None:
-    """Raises what the verifier has against the image or the words, before any sampling."""
+    """Raises VerifierError where the verifier cannot judge edits of this image, before any sampling."""
+    from earl.errors import VerifierError
     from earl.records import Attempt
     from earl.world.verifier.scene import SceneVerifier
 
-    asyncio.run(SceneVerifier().judge([Attempt(source, instruction.strip(), source)]))
+    verdict = asyncio.run(SceneVerifier().judge([Attempt(source, instruction.strip(), source)]))[0]
+    if verdict.refused:
+        raise VerifierError(f"--best-of cannot choose: {verdict.why}")
 
 
 def _best(result: Any) -> tuple[Any, dict[str, Any]]:

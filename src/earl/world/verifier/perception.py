@@ -80,7 +80,7 @@ def to_working(pixels: NDArray[np.uint8]) -> Array:
         raise ImageError(f"expected uint8 pixels (R, R, 3), got {pixels.dtype} {pixels.shape}")
     height, width = pixels.shape[:2]
     if height != width or height < 16:
-        raise ImageError(f"the world's images are square, at least 16 pixels a side, got {width}x{height}")
+        raise ImageError(f"its images are square, at least 16 pixels a side; this one has {width}x{height}")
     side = working_side(height)
     if height != side:
         filtering = Image.Resampling.BOX if height % side == 0 else Image.Resampling.LANCZOS

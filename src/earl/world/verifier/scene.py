@@ -51,18 +51,15 @@ class SceneVerifier:
         self._lock = Lock()
 
     async def judge(self, attempts: Sequence[Attempt]) -> list[Verdict]:
-        """Verdicts in the order of the attempts, computed in a worker thread. Raises as `judge_now`."""
+        """Verdicts in the order of the attempts, computed in a worker thread."""
         return await asyncio.to_thread(self.judge_now, attempts)
 
     def judge_now(self, attempts: Sequence[Attempt]) -> list[Verdict]:
         """Verdicts in the order of the attempts.
 
-        An instruction that speaks of something that its source does not show gives the status
-        "unusable" and says why: that is one attempt's trouble, not the batch's.
-
-        Raises:
-            InstructionError: an instruction is in none of the world's wordings.
-            ImageError: a source that cannot be one of the world's images (not square, too small).
+        A source that cannot be one of the world's images (not square, too small), an instruction that the
+        world does not understand, or one that speaks of something that its source does not show: the
+        verdict is "unusable", refused for good, and says why.
         """
         return [self._judge_one(a) for a in attempts]
 
@@ -71,17 +68,18 @@ class SceneVerifier:
         return await asyncio.to_thread(_quality, image)
 
     def _judge_one(self, attempt: Attempt) -> Verdict:
-        request = parse(attempt.instruction)
         if attempt.edited is None:
             return Verdict("unfinished" if attempt.finish_reason == "length" else "undecodable")
         source_pixels, edited_pixels = _pixels(attempt.source), _pixels(attempt.edited)
-        source = self._source(source_pixels)
         try:
+            request = parse(attempt.instruction)
+            source = self._source(source_pixels)
             expected = next(iter(outcomes(request, source.scene)), None)
             if expected is None:
                 raise InstructionError("nothing in this image allows what is asked")
-        except InstructionError as problem:
-            return Verdict("unusable", why=str(problem), refused=True)
+        except (ImageError, InstructionError) as problem:
+            why = f"the scene verifier judges edits of the world: {problem}"
+            return Verdict("unusable", why=why, refused=True)
         try:
             edited = perceive(edited_pixels, prior=expected)
         except ImageError as problem:
