@@ -38,11 +38,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from earl.config.convert import ConversionSettings
     from earl.convert import convert_model
 
-    done = convert_model(
-        options.source,
-        options.target,
+    settings = ConversionSettings(
         dtype=options.dtype,
         temperature=options.temperature,
         revision=options.revision,
@@ -50,9 +49,9 @@ def run(options: argparse.Namespace) -> int:
         vision=options.vision,
         parts=tuple(dict.fromkeys(options.parts)),
         allow_pickle=options.allow_pickle,
-        force=options.force,
-        say=(lambda _: None) if options.json else print,
     )
+    say = (lambda _: None) if options.json else print
+    done = convert_model(options.source, options.target, settings, force=options.force, say=say)
     if options.json:
         record = {"folder": str(done.folder), "checks": done.checks, "meta": done.meta}
         print(json.dumps(record, ensure_ascii=False))

@@ -7,9 +7,8 @@ The new folder is written beside its place, loaded again, and asked the same que
 from __future__ import annotations
 
 import json
-import math
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,12 @@ from typing import Any
 import torch
 
 from earl import __version__
+from earl.config.convert import ConversionSettings
 from earl.convert.card import model_card
 from earl.convert.pickles import pickle_files, unpickle
 from earl.convert.probe import largest_difference, probe_logits, probe_text, probe_vision
-from earl.errors import ConfigError, ModelFormatError, OutputError
-from earl.files import new_folder
+from earl.errors import ModelFormatError, OutputError
+from earl.files import check_writable, expand, new_folder
 from earl.models.catalogue import KNOWN
 from earl.models.resolve import (
     ALL_PARTS,
@@ -32,7 +32,7 @@ from earl.models.resolve import (
     resolve_model,
     split_revision,
 )
-from earl.policy import load_policy, save_policy
+from earl.policy import load_policy, merged, save_policy
 from earl.sequence import TextTokenizer
 from earl.vision import load_vision_tokenizer, save_vision_tokenizer
 
@@ -53,47 +53,38 @@ class Conversion:
 def convert_model(
     source: str | Path,
     target: str | Path,
+    settings: ConversionSettings | None = None,
     *,
-    dtype: str = "auto",
-    temperature: float = 1.0,
-    revision: str | None = None,
-    tokenizer: str | Path | None = None,
-    vision: str | Path | None = None,
-    parts: Sequence[Part] = ALL_PARTS,
-    allow_pickle: bool = False,
     force: bool = False,
     say: Say = lambda _: None,
+    **fields: Any,
 ) -> Conversion:
     """Write `target` from a model of any known layout, and check it.
 
     Args:
         source: as `earl.models.resolve.resolve_model` takes it; a LoRA adapter is merged into its base.
-        dtype: of the policy's stored weights; "auto" keeps the source's.
-        temperature: the new policy's logits are the source's divided by it, > 0: sampling the one at 1 is
-            sampling the other at this. Folded into the weights of the last norm.
-        tokenizer, vision: models to take those parts from.
-        parts: what to write.
-        allow_pickle: read pickled weights, with `torch.load(weights_only=True)`.
+        settings: what is written. With a temperature the new policy's logits are the source's divided by
+            it (folded into the weights of the last norm).
         force: replace `target`, if it is a model folder of ours.
         say: told each part as it is done.
+        fields: of `ConversionSettings`, in place of `settings`.
 
     Raises:
-        ConfigError: no part was named; `temperature` is not above 0, or there is no policy to fold it into.
+        ConfigError: settings that do not fit together.
         OutputError: `target` exists, or is the source itself.
         ModelNotFoundError, ModelFormatError, TokenizerError: a part is missing or damaged, or parts that do
             not belong together, or the new folder answers otherwise than its source.
         OutputError: the disk is full; `target` is as before.
     """
-    target = Path(target).expanduser()
-    check_target(target, force)
-    if not parts:
-        raise ConfigError("no part to convert was named; give some of policy, tokenizer, vision")
-    if not 0 < temperature < math.inf:
-        raise ConfigError(f"temperature = {temperature:g}; expected a number above 0")
-    if temperature != 1 and "policy" not in parts:
-        raise ConfigError("temperature is folded into the policy, which is not among the parts to convert")
+    settings = settings or ConversionSettings(**fields)
+    target = check_target(Path(target), force)
     found = resolve_model(
-        source, revision, tokenizer=tokenizer, vision=vision, parts=parts, allow_pickle=allow_pickle
+        source,
+        settings.revision,
+        tokenizer=settings.tokenizer,
+        vision=settings.vision,
+        parts=settings.parts,
+        allow_pickle=settings.allow_pickle,
     )
     here = target.resolve()
     for place in (found.path, *(path for path in _paths(found) if path is not None)):
@@ -101,24 +92,34 @@ def convert_model(
             raise OutputError(f"{target} is where the source lies; give another folder")
     done = Conversion(target)
     with tempfile.TemporaryDirectory(dir=_existing(target), prefix=".earl-convert-") as room:
-        places = {part: _plain(found.need(part), part, Path(room), allow_pickle) for part in parts}
+        places: dict[Part, Path] = {
+            part: _plain(found.need(part), part, Path(room), settings.allow_pickle) for part in settings.parts
+        }
 
         with new_folder(target) as fresh:
-            _write(fresh, done, found, places, dtype, temperature, say)
-            name, at = split_revision(str(source), revision)
+            _write(fresh, done, found, places, settings, say)
+            name, at = split_revision(str(source), settings.revision)
             _describe(fresh, done, name, at, found)
     return done
 
 
-def check_target(target: Path, force: bool) -> None:
-    """Raises OutputError where `target` exists and may not be replaced: without `force` nothing may,
-    with it a model folder of ours or an empty one."""
+def check_target(target: Path, force: bool) -> Path:
+    """The path, expanded, checked before any work.
+
+    Raises:
+        OutputError: it cannot be written, or exists and may not be replaced: without `force` nothing may,
+            with it a model folder of ours or an empty one.
+    """
+    target = expand(target)
     if not target.exists():
-        return
+        check_writable(target, folder=True)
+        return target
     if not force:
         raise OutputError(f"{target} exists already; pass --force to replace it")
     if not (target / "earl.json").is_file() and (not target.is_dir() or any(target.iterdir())):
         raise OutputError(f"{target} is no model folder of ours, and is not replaced; give another folder")
+    check_writable(target.absolute().parent, folder=True)
+    return target
 
 
 def _existing(target: Path) -> Path:
@@ -142,8 +143,7 @@ def _write(
     done: Conversion,
     found: ModelFolder,
     places: dict[Part, Path],
-    dtype: str,
-    temperature: float,
+    settings: ConversionSettings,
     say: Say,
 ) -> None:
     vocabulary = rows = codebook = None
@@ -171,8 +171,8 @@ def _write(
         _check(done.checks, "decoded pixels", TOLERANCE["float32"])
         say(f"vision tokenizer: codes equal, pixels differ by {done.checks['decoded pixels']:g} at most")
     if "policy" in places:
-        rows = _write_policy(into / "policy", done, places["policy"], dtype, temperature, say)
-        if (folded := temperature * float(found.meta.get("temperature", 1.0))) != 1:
+        rows = _write_policy(into / "policy", done, places["policy"], settings, say)
+        if (folded := settings.temperature * float(found.meta.get("temperature", 1.0))) != 1:
             done.meta["temperature"] = folded
     if vocabulary is not None and rows is not None and rows < vocabulary.size:
         raise ModelFormatError(f"the policy has {rows} ids, the text tokenizer {vocabulary.size}; {_APART}")
@@ -186,17 +186,17 @@ def _write(
 _APART = "they do not belong together"
 
 
-def _write_policy(
-    into: Path, done: Conversion, source: Path, dtype: str, temperature: float, say: Say
-) -> int:
-    policy: Any = load_policy(source, dtype=dtype)
-    if hasattr(policy, "peft_config"):
-        policy = policy.merge_and_unload().eval()
-    logits, rows = probe_logits(policy) / temperature, int(policy.config.vocab_size)
+def _write_policy(into: Path, done: Conversion, source: Path, settings: ConversionSettings, say: Say) -> int:
+    policy: Any = load_policy(source, dtype=settings.dtype)
+    temperature = settings.temperature
+    logits, rows, rounding = probe_logits(policy) / temperature, int(policy.config.vocab_size), 0.0
+    if hasattr(policy, "peft_config"):  # what is compared is the adapter's own answer, before merging
+        policy = merged(policy).eval()
+        rounding = 4 * torch.finfo(policy.dtype).eps * float(logits.abs().max())
     done.meta["parameters"] = sum(parameter.numel() for parameter in policy.parameters())
     kind = str(policy.dtype).removeprefix("torch.")
     done.meta["dtype"] = kind
-    most = TOLERANCE[kind]
+    most = TOLERANCE[kind] + rounding
     if temperature != 1:
         most = most / min(temperature, 1.0) + torch.finfo(policy.dtype).eps * float(logits.abs().max())
         with torch.no_grad():

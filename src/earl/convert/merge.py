@@ -58,8 +58,7 @@ def merge_policies(
         ModelNotFoundError, TokenizerError: a part is missing or damaged.
         OutputError: the disk is full; `target` is as before.
     """
-    target = Path(target).expanduser()
-    check_target(target, force)
+    target = check_target(Path(target), force)
     if len(parts) < 2:
         raise ConfigError(f"{len(parts)} models to merge were named; expected two or more, as MODEL=WEIGHT")
     total = sum(weight for _, weight in parts)

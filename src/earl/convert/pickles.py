@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from earl.errors import ModelFormatError, ModelNotFoundError
-from earl.models.resolve import how_to_fetch, read_json
+from earl.errors import ModelFormatError
+from earl.models.weight_files import shards_of
 
 INDEX = "pytorch_model.bin.index.json"
 _SINGLE = ("pytorch_model.bin", "model.bin", "model.pt", "model.pth")
@@ -33,14 +33,7 @@ def pickle_files(folder: Path) -> list[Path]:
     if any(folder.glob("*.safetensors")):
         return []
     if (folder / INDEX).is_file():
-        names = read_json(folder / INDEX).get("weight_map") or {}
-        files = [folder / Path(name).name for name in dict.fromkeys(names.values())]
-        for file in files:
-            if not file.is_file():
-                raise ModelNotFoundError(
-                    f"{file} is missing, though {INDEX} beside it names it; {how_to_fetch(file)}"
-                )
-        return files
+        return shards_of(folder / INDEX)
     return [folder / name for name in _SINGLE if (folder / name).is_file()][:1]
 
 

@@ -16,15 +16,15 @@ Folders that are understood:
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from earl.errors import ConfigError, ModelFormatError, ModelNotFoundError
+from earl.files import read_object
 from earl.models.catalogue import KNOWN, TEXT_HOME, VISION_HOME
 from earl.models.shapes import EMU3
 from earl.registry import MODELS
@@ -156,13 +156,7 @@ def shipped_folder() -> Path:
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file; ModelFormatError in one sentence where it is not one."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelFormatError(f"{path} is not readable JSON ({error}); fetch the file again") from error
-    if not isinstance(content, dict):
-        raise ModelFormatError(f"{path} holds a {type(content).__name__}, expected a JSON object")
-    return content
+    return read_object(path, error=ModelFormatError)
 
 
 def _locate(name: str, revision: str | None, parts: Sequence[Part], allow_pickle: bool = False) -> Path:
@@ -247,11 +241,12 @@ def _describe(folder: Path, name: str, parts: Sequence[Part]) -> ModelFolder:
 def _describe_ours(folder: Path, name: str, parts: Sequence[Part]) -> ModelFolder:
     meta = read_json(folder / "earl.json")
     version = meta.get("format", meta.get("format_version", FORMAT_VERSION))
-    if not isinstance(version, int) or version > FORMAT_VERSION:
+    if not isinstance(version, int) or not 0 <= version <= FORMAT_VERSION:
         raise ModelFormatError(
             f"{folder / 'earl.json'} is of format {version}, "
             f"this version reads up to {FORMAT_VERSION}; upgrade earl"
         )
+    _check_meta(meta, folder / "earl.json")
     policy, vision = folder / "policy", folder / "vision"
     found = ModelFolder(
         folder,
@@ -274,6 +269,20 @@ def _describe_ours(folder: Path, name: str, parts: Sequence[Part]) -> ModelFolde
         tokenizer_path=found.tokenizer_path or base.tokenizer_path,
         vision_path=found.vision_path or base.vision_path,
     )
+
+
+def _check_meta(meta: Mapping[str, Any], path: Path) -> None:
+    """Raises ModelFormatError: a value of `earl.json` that nothing could be done with."""
+    area, temperature = meta.get("area", 64), meta.get("temperature", 1.0)
+    if isinstance(area, bool) or not isinstance(area, int) or not 64 <= area <= 2**28:
+        raise ModelFormatError(f"{path}: area is {str(area)[:80]!r}, expected pixels² from 64")
+    if not isinstance(temperature, (int, float)) or not 1e-6 < temperature < 1e6:
+        raise ModelFormatError(f"{path}: temperature is {str(temperature)[:80]!r}, expected a number above 0")
+    for name, kind in (("vocabulary", dict), ("parts", list), ("licence", str)):
+        if not isinstance(meta.get(name, kind()), kind):
+            raise ModelFormatError(
+                f"{path}: {name} is a JSON {type(meta[name]).__name__}; write the file anew"
+            )
 
 
 def _adapter_in(folder: Path) -> Path | None:

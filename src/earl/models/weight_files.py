@@ -6,12 +6,58 @@ files belongs to `earl.policy` and `earl.vision`.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from earl.errors import ModelFormatError, ModelNotFoundError
 from earl.models.resolve import how_to_fetch, read_json
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+
+
+def shards_of(index: Path) -> list[Path]:
+    """The files that an index of shards names, beside it, in order.
+
+    Raises:
+        ModelNotFoundError: one is missing.
+        ModelFormatError: it names none, or something that is no file name.
+    """
+    names = read_json(index).get("weight_map")
+    if not isinstance(names, dict) or not names:
+        raise ModelFormatError(f"{index} has no weight_map; fetch the file again")
+    if not all(
+        isinstance(name, str) and 0 < len(name) < 256 and name.isprintable() for name in names.values()
+    ):
+        raise ModelFormatError(f"{index}: a value of weight_map is no file name; fetch the file again")
+    files = [index.parent / Path(name).name for name in dict.fromkeys(names.values())]
+    for file in files:
+        if not file.is_file():
+            raise ModelNotFoundError(
+                f"{file} is missing, though {index.name} beside it names it; {how_to_fetch(file)}"
+            )
+    return files
+
+
+def copy_files(folder: Path, into: Path) -> None:
+    """Copy what makes a model's part: configuration and safetensors; nothing else that lies there.
+
+    Links are followed inside the folder and to the Hub cache's own blobs, never elsewhere.
+
+    Raises:
+        ModelFormatError: a file is a link that leads out.
+    """
+    inside = folder.resolve()
+    names = ["config.json", "preprocessor_config.json", "model.safetensors.index.json"]
+    for file in [*(folder / name for name in names), *weight_files(folder)]:
+        if not file.is_file():
+            continue
+        real = file.resolve()
+        blob = real.parent.name == "blobs" and real.parent.parent in inside.parents
+        if not (blob or inside in real.parents):
+            raise ModelFormatError(
+                f"{file} is a link out of its folder, which is not followed; copy the file"
+            )
+        shutil.copyfile(real, into / file.name)
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -27,16 +73,7 @@ def weight_files(folder: Path) -> list[Path]:
     if single.is_file():
         return [single]
     if index.is_file():
-        names = read_json(index).get("weight_map")
-        if not isinstance(names, dict) or not names:
-            raise ModelFormatError(f"{index} has no weight_map; fetch the file again")
-        files = [folder / Path(name).name for name in dict.fromkeys(names.values())]
-        for file in files:
-            if not file.is_file():
-                raise ModelNotFoundError(
-                    f"{file} is missing, though the index beside it names it; {how_to_fetch(file)}"
-                )
-        return files
+        return shards_of(index)
     if (folder / "pytorch_model.bin.index.json").is_file() or any(
         any(folder.glob(pattern)) for pattern in _PICKLES
     ):

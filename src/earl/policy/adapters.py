@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError
 from transformers import Emu3ForCausalLM
 
 from earl.errors import ConfigError, ModelFormatError, ModelNotFoundError
@@ -74,12 +73,16 @@ def save_adapter(model: Any, folder: str | Path) -> None:
         model.save_pretrained(fresh, save_embedding_layers=False)
 
 
+_UNREAD = ("lm_head", "embed_tokens")
+
+
 def attach_adapter(base: Emu3ForCausalLM, folder: Path, *, trainable: bool = False) -> Any:
     """Put a saved adapter on its base policy.
 
     Raises:
         ModelNotFoundError: no adapter_model.safetensors.
-        ModelFormatError: a pickled or truncated adapter, or one that does not fit the base.
+        ModelFormatError: a pickled or truncated adapter, one that does not fit the base, or one on the head
+            or the embedding, which would be left out of likelihoods and merged wrongly where they are tied.
     """
     weights = folder / "adapter_model.safetensors"
     if not weights.is_file():
@@ -94,9 +97,17 @@ def attach_adapter(base: Emu3ForCausalLM, folder: Path, *, trainable: bool = Fal
 
     try:
         model = PeftModel.from_pretrained(base, str(folder), is_trainable=trainable)
-    except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
+    except Exception as error:  # peft and its parsers fail in many ways on odd values
         first_line = str(error).strip().split("\n")[0]
         raise ModelFormatError(f"the adapter in {folder} does not fit its base: {first_line}") from error
+    unread = {
+        part for name, _ in model.named_parameters() if "lora_" in name for part in _UNREAD if part in name
+    }
+    if unread:  # sampling and likelihoods read these weights as they are
+        raise ModelFormatError(
+            f"the adapter in {folder} changes {' and '.join(unread)}, which cannot be used: merge it into a "
+            "copy of its base, with the head untied from the embedding, by the library that made it"
+        )
     return model.eval()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from torch import Tensor
 from earl import __version__
 from earl.config.stages import TrainingRecipe
 from earl.files import new_folder, write_json
+from earl.models.weight_files import copy_files
 from earl.policy import policy_of, save_policy
 from earl.training.assemble import Parts
 
@@ -53,6 +53,6 @@ def save_model(
     parts.tokenizer.save(folder)
     if parts.vision_path is not None:
         with new_folder(folder / "vision") as fresh:
-            shutil.copytree(parts.vision_path, fresh, dirs_exist_ok=True)
+            copy_files(Path(parts.vision_path), fresh)
     write_json(folder / "earl.json", meta)
     return folder

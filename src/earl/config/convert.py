@@ -1,0 +1,38 @@
+"""What of a model is converted, and how."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from earl.config.data import Place
+from earl.config.settings import Settings
+
+
+class ConversionSettings(Settings):
+    """A model's parts brought into one clean folder."""
+
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="of the policy's weights; auto: as they are stored"
+    )
+    temperature: float = Field(
+        default=1.0,
+        gt=0,
+        description="fold a sampling temperature in: the new policy samples at 1 as the source does at this",
+    )
+    revision: str | None = Field(default=None, description="branch, tag or commit of a hub id")
+    tokenizer: Place | None = Field(default=None, description="take the text tokenizer from another model")
+    vision: Place | None = Field(default=None, description="take the vision tokenizer from another model")
+    parts: tuple[Literal["policy", "tokenizer", "vision"], ...] = Field(
+        default=("policy", "tokenizer", "vision"), min_length=1, description="what is written"
+    )
+    allow_pickle: bool = Field(
+        default=False, description="read pytorch_model.bin, tensors only; from a source you trust"
+    )
+
+    @model_validator(mode="after")
+    def _temperature_needs_the_policy(self) -> ConversionSettings:
+        if self.temperature != 1 and "policy" not in self.parts:
+            raise ValueError("temperature is folded into the policy, which is not among the parts")
+        return self

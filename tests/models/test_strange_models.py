@@ -1,0 +1,75 @@
+"""Model folders of strangers: odd values, links that lead out, adapters on the head."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from earl.errors import ModelFormatError
+from earl.models.resolve import resolve_model, shipped_folder
+from earl.models.weight_files import copy_files, weight_files
+from earl.policy import load_policy
+
+
+@pytest.mark.parametrize("target", ["lm_head", "embed_tokens"])
+def test_adapters_on_head_or_embedding_are_refused(target, tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    policy = load_policy("world")
+    config = LoraConfig(r=2, lora_alpha=4, target_modules=["q_proj", target], task_type="CAUSAL_LM")
+    get_peft_model(policy, config).save_pretrained(tmp_path)
+    written = json.loads((tmp_path / "adapter_config.json").read_text())
+    (tmp_path / "adapter_config.json").write_text(json.dumps({**written, "base_model_name_or_path": "world"}))
+    with pytest.raises(ModelFormatError, match=rf"changes {target}.*cannot be used"):
+        load_policy(tmp_path)
+
+
+def test_links_that_lead_out_are_not_followed(tmp_path):
+    vision, secret = tmp_path / "vision", tmp_path / "secret.json"
+    shutil.copytree(shipped_folder() / "vision", vision)
+    (vision / "pytorch_model.bin").write_bytes(b"pickle")
+    (vision / "notes").symlink_to(tmp_path)
+    (tmp_path / "out").mkdir()
+    copy_files(vision, tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "config.json", "preprocessor_config.json", "model.safetensors",
+    }  # fmt: skip
+    secret.write_text("{}")
+    (vision / "preprocessor_config.json").unlink()
+    (vision / "preprocessor_config.json").symlink_to(secret)
+    with pytest.raises(ModelFormatError, match=r"link that leads out|link out of its folder"):
+        copy_files(vision, tmp_path / "out")
+
+
+def test_links_of_the_hubs_cache_are_followed(tmp_path):
+    place, blobs = tmp_path / "models--a--b" / "snapshots" / "abc", tmp_path / "models--a--b" / "blobs"
+    place.mkdir(parents=True)
+    blobs.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(shipped_folder() / "vision" / name, blobs / name)
+        (place / name).symlink_to(blobs / name)
+    (tmp_path / "out").mkdir()
+    copy_files(place, tmp_path / "out")
+    assert not (tmp_path / "out" / "config.json").is_symlink()
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[]", "{", "[" * 50_000, '{"area": "big"}', '{"area": true}', '{"area": -1}', '{"temperature": 0}',
+     '{"temperature": [1]}', '{"vocabulary": 3}', '{"format": true, "parts": {}}', '{"format": -1}',
+     '{"area": ' + "9" * 5000 + "}"],
+)  # fmt: skip
+def test_values_of_earl_json_that_are_odd(content, tmp_path):
+    (tmp_path / "earl.json").write_text(content)
+    with pytest.raises(ModelFormatError, match=r"earl\.json"):
+        resolve_model(tmp_path)
+
+
+@pytest.mark.parametrize("value", [None, 3, [], {}, "", "\0", "x" * 300])
+def test_values_of_a_weight_map_that_are_odd(value, tmp_path):
+    index = {"weight_map": {"a": value}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelFormatError, match="weight_map"):
+        weight_files(tmp_path)
