@@ -1,6 +1,7 @@
 """Reading scores from judges' answers: the shared table, and what else judges do."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,54 @@ def test_spans_point_at_the_numbers():
 def test_other_counts_and_ranges():
     assert read_scores("[3]", count=1).scores == (3,)
     assert read_scores("[50, 60, 70]", count=3, high=100).scores == (50, 60, 70)
+
+
+@pytest.mark.parametrize(
+    ("answer", "scores"),
+    [
+        ("I'm sorry, but I can't rate images of people on a scale of [0, 10].", None),
+        ("See policy [3, 7].", None),
+        ('{"max_score": [10, 10]}', None),
+        ('{"example": {"score": [10, 10]}, "verdict": "cannot judge"}', None),
+        ('The format is {"score": [10, 10]} but I decline', None),
+        ('The format is:\n{"score": [10, 10]}\nPlease send both images.', None),
+        ('{"score": [9, 9]}\nWait, the roof is still red.', None),
+        ('{"score": [9, 9]}\nThe roof is actually red now.', (9, 9)),
+        ("First I thought score: [7, 9], the final score is [8, 9].", None),
+        ("score: [3, 4]\nI need to look at the roof.", None),
+        ("Score: [3, 4]\nReasoning: the roof is red.", (3, 4)),
+        ("On a scale of [0, 10]:\n[6, 7]", (6, 7)),
+        ("◁think▷ score: [3, 4]. Let me look", None),
+        ('[THINK]{"score": [3, 4]}[/THINK]{"score": [8, 9]}', (8, 9)),
+        ("<|channel|>analysis<|message|>score: [3, 4]<|end|><|channel|>final<|message|>[8, 9]", (8, 9)),
+        ('Final answer: ```json\n{"score": [8, 9]}\n```', (8, 9)),
+        ('{"reasoning": "it says "STOP", twice", "score": [8, 9]}', (8, 9)),
+    ],
+)
+def test_scores_count_where_a_verdict_stands(answer, scores):
+    assert read_scores(answer).scores == scores
+
+
+@pytest.mark.parametrize(
+    ("answer", "scores"),
+    [
+        ('{"score": [6, 7], "reasoning": "The car is', (6, 7)),
+        ('{"score": [6, 7]}', (6, 7)),
+        ('{"score": [6, 7]} Let me', None),
+        ('{"score": [6, 7]}\nThe roof', None),
+        ("Score: [6, 7]", None),
+        ('{"score": [6, 7', None),
+    ],
+)
+def test_an_answer_that_was_cut_off_counts_only_with_whole_scores_in_its_object(answer, scores):
+    assert read_scores(answer, cut_off=True).scores == scores
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["[" + " " * 60_000, "<think>" * 14_000, '{"a":' * 20_000, "[1] " * 25_000, "{" * 100_000, "x" * 200_000],
+)
+def test_hostile_answers_take_no_time(answer):
+    began = time.process_time()
+    assert read_scores(answer).scores is None
+    assert time.process_time() - began < 2

@@ -54,7 +54,9 @@ _EXAMPLE = re.compile(
     r"\b(?:example|template|instance|such as|e\.g\.|format (?:is|would|should|must|looks))[^\n]{0,80}\Z", re.I
 )
 _DOUBT = re.compile(
-    r"\b(?:wait|actually|on second thought|scratch that|correction|let me (?:look|check|re\w+))\b", re.I
+    r"(?:[\n.!?]\s{0,4}(?:wait|actually|on second thought|scratch that|correction)"
+    r"|\blet me (?:look|check|re\w+))\b",
+    re.I,
 )
 
 
