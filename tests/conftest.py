@@ -10,6 +10,31 @@ import pytest
 AREA = 64 * 64
 CODES = 64
 
+SLOW = {  # files that train, serve, or start and kill processes: left out of `make test-fast`
+    "test_distributed.py",
+    "test_evaluate_commands.py",
+    "test_grpo_faults.py",
+    "test_grpo_http.py",
+    "test_grpo_kills.py",
+    "test_grpo_runs.py",
+    "test_grpo_sharded.py",
+    "test_kill.py",
+    "test_kill_commands.py",
+    "test_ranks.py",
+    "test_reason_kills.py",
+    "test_serve_command.py",
+    "test_served_verifier.py",
+    "test_sharded_stage.py",
+    "test_training_chain.py",
+    "test_without_world.py",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.name in SLOW or item.path.parent.name == "sft":
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory) -> Path:

@@ -16,7 +16,7 @@ HEAVY = {"torch", "transformers", "accelerate", "peft", "datasets", "tensorboard
 TORCH_FREE = {"errors", "records", "registry", "files", "progress", "config", "sequence", "world"}
 LIGHT_AT_IMPORT = ("earl", "earl.cli", "earl.cli.options", "earl.errors", "earl.records", "earl.pipeline")
 MAY_NAME_THE_WORLD = {"world", "cli"}
-LONGEST_FILE, LONGEST_FUNCTION = 400, 80
+LONGEST_FILE, LONGEST_FUNCTION, MOST_PARAMETERS = 400, 80, 8
 
 
 def floors() -> dict[str, int]:
@@ -142,6 +142,10 @@ def test_files_and_functions_stay_short():
                 length = (node.end_lineno or 0) - node.lineno + 1
                 if length > LONGEST_FUNCTION:
                     wrong.append(f"{at(path, node.lineno)}: {node.name} has {length} lines")
+                names = [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+                count = len([name for name in names if name not in ("self", "cls")])
+                if count > MOST_PARAMETERS and node.name[0] != "_":
+                    wrong.append(f"{at(path, node.lineno)}: {node.name} takes {count} parameters")
     assert not wrong, "\n".join(wrong)
 
 
