@@ -244,6 +244,7 @@ def test_models_health_and_metrics(running):
         client(url).models.retrieve("other")
     root = url.removesuffix("/v1")
     assert httpx.get(f"{root}/health").status_code == httpx.get(f"{root}/ready").status_code == 200
+    client(url).images.edit(image=png(), prompt="invert")
     text = httpx.get(f"{root}/metrics").text
     for name in ("num_requests_running", "num_requests_waiting", "e2e_request_latency_seconds_bucket"):
         assert f"earl:{name}{{" in text
