@@ -355,7 +355,7 @@ def test_draining_finishes_what_runs_and_refuses_the_rest():
         )
         thread.start()
         time.sleep(0.15)
-        service.scheduler.draining = True
+        service.scheduler.drain()
         answer = httpx.post(f"{url}/images/edits", data={"prompt": "x"}, files={"image": png()})
         assert answer.status_code == 503 and answer.json()["error"]["code"] == "unavailable"
         assert httpx.get(url.removesuffix("/v1") + "/ready").status_code == 503

@@ -77,7 +77,7 @@ class EditService:
         @asynccontextmanager
         async def lifespan(_: FastAPI) -> AsyncIterator[None]:
             yield
-            await self.scheduler.drain()
+            await asyncio.to_thread(self.scheduler.stop)
 
         app = FastAPI(title="earl", description="Edits images from instructions.", lifespan=lifespan)
         app.add_api_route("/health", self._health, methods=["GET"])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 from earl.errors import MissingExtraError, VerifierError
@@ -14,8 +16,21 @@ from earl.errors import MissingExtraError, VerifierError
 STARTS_WITHIN = 30.0  # seconds
 
 
-def serve(app: Any, *, host: str, port: int, ready: Callable[[str], None]) -> None:
-    """Serve until interrupted. `ready` gets the base URL (port 0 takes a free one) before that.
+def serve(
+    app: Any,
+    *,
+    host: str,
+    port: int,
+    ready: Callable[[str], None],
+    drain: float = 5.0,
+    leaving: Callable[[], None] | None = None,
+) -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    Args:
+        ready: gets the base URL (port 0 takes a free one) before anything is served.
+        drain: seconds that requests in progress have to finish.
+        leaving: called when the signal comes, before they finish.
 
     Raises:
         VerifierError: the address cannot be taken.
@@ -23,7 +38,7 @@ def serve(app: Any, *, host: str, port: int, ready: Callable[[str], None]) -> No
     taken, url = _bind(host, port)
     with taken:
         ready(url)
-        _server(app).run(sockets=[taken])
+        _server(app, drain, leaving).run(sockets=[taken])
 
 
 @contextmanager
@@ -50,16 +65,20 @@ def served(app: Any, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]
             thread.join(STARTS_WITHIN)
 
 
-def _server(app: Any) -> Any:
+def _server(app: Any, drain: float = 5.0, leaving: Callable[[], None] | None = None) -> Any:
     try:
         import uvicorn
     except ImportError as error:
-        raise MissingExtraError(
-            "serving needs fastapi and uvicorn: pip install 'earl-edit[serve]'"
-        ) from error
-    return uvicorn.Server(
-        uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=5)
-    )
+        raise MissingExtraError("serving needs the extra: pip install 'earl-edit[serve]'") from error
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            if leaving is not None:
+                leaving()
+            super().handle_exit(sig, frame)
+
+    grace = max(1, math.ceil(drain))
+    return Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=grace))
 
 
 def _bind(host: str, port: int) -> tuple[socket.socket, str]:

@@ -160,13 +160,9 @@ class Scheduler:
         while (partial := await job.partials.get()) is not None:
             yield partial
 
-    async def drain(self) -> None:
-        """Refuse new requests, finish what is there to the deadline, then stop."""
+    def drain(self) -> None:
+        """Refuse new requests; those that are held go on."""
         self.draining = True
-        end = time.monotonic() + self._settings.drain
-        while time.monotonic() < end and (self._waiting or self._running):
-            await asyncio.sleep(0.05)
-        self.stop()
 
     def stop(self) -> None:
         """End the thread; what is unfinished fails with 503."""
