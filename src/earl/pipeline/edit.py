@@ -1,18 +1,7 @@
-"""The editing pipeline: image and instruction in, edited images out.
-
-An edit goes vision (codes of the source) → sequence (prompt) → sampling (completion) → sequence (codes of
-the edited image) → vision (pixels). `build_pipeline` is the one function that puts these parts together.
-
-The images come out at the size the model works at (its area in px², the source's aspect, sides multiples
-of 8). Each image is drawn from its own random stream, whatever else is in the batch; rounding (bfloat16
-above all) can still tip a near tie between two codes.
-
-Axis letters: H W latent rows and columns.
-"""
+"""Editing of images with one engine and one vision tokenizer."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,69 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from earl.errors import ConfigError, InstructionError, ModelFormatError, SequenceError, VerifierError
-from earl.models.resolve import resolve_model
-from earl.records import Attempt, Completion, Grid, Verdict
-from earl.sequence import (
-    NEGATIVE_INSTRUCTION,
-    TextTokenizer,
-    check_instruction,
-    parse_completion,
-    write_prompt,
-)
+from earl.errors import ConfigError, InstructionError, ModelFormatError
+from earl.pipeline.result import EditResult
+from earl.records import Completion, Grid
+from earl.sequence import NEGATIVE_INSTRUCTION, check_instruction, parse_completion, write_prompt
 
 if TYPE_CHECKING:
-    from earl.config import EngineSettings, ModelSettings, SamplingSettings
+    from earl.config import SamplingSettings
     from earl.sampling import Engine, OnRow, Request
-    from earl.verifiers.protocol import Verifier
     from earl.vision import ImageSource, VisionTokenizer
-
-
-@dataclass(frozen=True, slots=True)
-class EditResult:
-    """The edits of one image, one per seed.
-
-    Attributes:
-        images: RGB images; None where the model wrote no whole image (`problems` says why).
-        completions: what the model wrote.
-        seeds: image i came from `seeds[i]`; that seed alone gives it again.
-        source: the source as the model saw it.
-        instruction: the instruction as it was encoded.
-        seconds: wall time from pixels to pixels; of edits made together, of all of them.
-        problems: by image, None where there is nothing to say.
-        reasoning: by image, the text in front of it, None where there is none.
-    """
-
-    images: tuple[Image.Image | None, ...]
-    completions: tuple[Completion, ...]
-    seeds: tuple[int, ...]
-    source: Image.Image
-    instruction: str
-    seconds: float
-    problems: tuple[str | None, ...]
-    reasoning: tuple[str | None, ...]
-
-    @property
-    def image(self) -> Image.Image:
-        """The first image there is. Raises SequenceError with the problem where there is none."""
-        for image in self.images:
-            if image is not None:
-                return image
-        raise SequenceError(f"the model wrote no image ({self.problems[0]}); try another seed")
-
-    def keep(self, places: Sequence[int]) -> EditResult:
-        """The result with some of its images, in the order of `places`."""
-        lists = ("images", "completions", "seeds", "problems", "reasoning")
-        return replace(
-            self, **{name: tuple(getattr(self, name)[place] for place in places) for name in lists}
-        )
-
-    def attempts(self, target: Image.Image | None = None, key: str = "") -> list[Attempt]:
-        """The edits as a verifier takes them."""
-        return [
-            Attempt(self.source, self.instruction, image, target, completion.finish_reason, key)
-            for image, completion in zip(self.images, self.completions, strict=True)
-        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +61,7 @@ class EditPipeline:
             fields: of `earl.config.ModelSettings`, such as `device="cuda"`.
         """
         from earl.config import ModelSettings
+        from earl.pipeline.build import build_pipeline
 
         given: dict[str, Any] = {
             name: str(value) if isinstance(value, Path) else value for name, value in fields.items()
@@ -302,116 +238,3 @@ class EditPipeline:
                 )
             )
         return results
-
-
-def build_pipeline(
-    settings: EngineSettings | None = None,
-    *,
-    policy: Any = None,
-    tokenizer: TextTokenizer | None = None,
-    vision: VisionTokenizer | None = None,
-    **engine_options: Any,
-) -> EditPipeline:
-    """Build an editing pipeline: load a model's parts, or take those in memory, and make the engine.
-
-    The policy that is loaded for the native engine mostly holds weights alone (`earl.policy.open_policy`);
-    `earl.load_policy` gives the transformers model, which has a forward pass.
-
-    Args:
-        settings: which model, where and how, with which engine; the shipped model when None. Where all three
-            parts are given, only the fields of `EngineSettings` are used.
-        policy: a policy in memory, as one in training, in place of the model's; its current weights are
-            read at each call, where those of a loaded one are read once.
-        tokenizer, vision: its text tokenizer and vision tokenizer, in place of the model's.
-        engine_options: see `earl.sampling.create_engine`.
-
-    Raises:
-        ModelNotFoundError, ModelFormatError, TokenizerError: a part is missing or damaged.
-        ConfigError: CUDA is asked for and not there; a device map that cannot be.
-        MissingExtraError, EngineError: vLLM is not installed, cannot be started or reached.
-    """
-    from earl.config import ModelSettings
-    from earl.sampling import create_engine
-
-    settings = settings or ModelSettings()
-    name, frozen = "model", False
-    if policy is None or tokenizer is None or vision is None:
-        assert isinstance(settings, ModelSettings), "parts are loaded by the settings of a model"
-        name, device = settings.model, pick_device(settings.device)
-        folder = resolve_model(
-            settings.model, settings.revision, tokenizer=settings.tokenizer, vision=settings.vision
-        )
-        tokenizer = tokenizer or TextTokenizer.from_folder(folder.need("tokenizer"))
-        if vision is None:
-            from earl.vision import load_vision_tokenizer
-
-            # The area in earl.json belongs to the whole model: where there is one, its folder is named.
-            whole = folder.meta and settings.vision is None
-            vision = load_vision_tokenizer(folder.path if whole else folder.need("vision"), device=device)
-        if policy is None:
-            frozen, policy = True, _load_policy(folder.need("policy"), settings, device)
-            if settings.engine == "vllm" and settings.dtype != "auto":
-                engine_options = {"dtype": settings.dtype, **engine_options}
-    engine = create_engine(settings, policy, tokenizer, **{"frozen": frozen, **engine_options})
-    return EditPipeline(engine, vision, name=name)
-
-
-def _load_policy(folder: Path, settings: ModelSettings, device: str) -> Any:
-    """A policy in the form that its engine takes."""
-    if settings.engine == "vllm":
-        from earl.sampling.vllm.engine import import_vllm, servable
-
-        import_vllm()  # where it is missing no weights need loading
-        return servable(folder)
-    on_cuda = device.startswith("cuda")
-    if settings.device_map is not None:
-        from earl.policy.devices import names_cuda
-
-        on_cuda = names_cuda(settings.device_map)
-    dtype = "bfloat16" if settings.dtype == "auto" and on_cuda else settings.dtype
-    if settings.device_map is None and settings.quantize is None:
-        from earl.policy import open_policy  # alone: the other two import transformers
-
-        return open_policy(folder, dtype=dtype, device=device)
-    from earl.policy import load_policy, quantise
-
-    if settings.quantize is not None:  # from the CPU, so that matrices move to their device one by one
-        return quantise(load_policy(folder, dtype=dtype), settings.quantize, device)
-    return load_policy(folder, dtype=dtype, device_map=settings.device_map, max_memory=settings.max_memory)
-
-
-def best_of(result: EditResult, verifier: Verifier) -> tuple[EditResult, Verdict]:
-    """Keep the image that a verifier likes best; the first of equals.
-
-    Raises:
-        VerifierError: not one of the images could be judged.
-    """
-    verdicts = asyncio.run(verifier.judge(result.attempts()))
-    best = best_index(result.images, verdicts)
-    if verdicts[best].overall is None:
-        first = verdicts[0]
-        raise VerifierError(
-            f"none of the {len(verdicts)} edits could be judged ({first.status}): {first.reason}"
-        )
-    return result.keep([best]), verdicts[best]
-
-
-def best_index(images: Sequence[Image.Image | None], verdicts: Sequence[Verdict]) -> int:
-    """Place of the highest overall score, the first of equals; without scores, of the first image, else 0."""
-
-    def rank(place: int) -> float:
-        overall = verdicts[place].overall
-        return overall if overall is not None else (-2.0 if images[place] is None else -1.0)
-
-    return max(range(len(images)), key=rank)
-
-
-def pick_device(name: str) -> str:
-    """ "auto" made definite. Raises ConfigError for CUDA where torch sees none."""
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"device {name!r}: torch sees no CUDA device here; use 'cpu' or 'auto'")
-    return name

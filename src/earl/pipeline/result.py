@@ -1,0 +1,89 @@
+"""Results of an edit, and the best of several."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from earl.errors import SequenceError, VerifierError
+from earl.records import Attempt, Completion, Verdict
+
+if TYPE_CHECKING:
+    from earl.verifiers.protocol import Verifier
+
+
+@dataclass(frozen=True, slots=True)
+class EditResult:
+    """The edits of one image, one per seed.
+
+    Attributes:
+        images: RGB images; None where the model wrote no whole image (`problems` says why).
+        completions: what the model wrote.
+        seeds: image i came from `seeds[i]`; that seed alone gives it again.
+        source: the source as the model saw it.
+        instruction: the instruction as it was encoded.
+        seconds: wall time from pixels to pixels; of edits made together, of all of them.
+        problems: by image, None where there is nothing to say.
+        reasoning: by image, the text in front of it, None where there is none.
+    """
+
+    images: tuple[Image.Image | None, ...]
+    completions: tuple[Completion, ...]
+    seeds: tuple[int, ...]
+    source: Image.Image
+    instruction: str
+    seconds: float
+    problems: tuple[str | None, ...]
+    reasoning: tuple[str | None, ...]
+
+    @property
+    def image(self) -> Image.Image:
+        """The first image there is. Raises SequenceError with the problem where there is none."""
+        for image in self.images:
+            if image is not None:
+                return image
+        raise SequenceError(f"the model wrote no image ({self.problems[0]}); try another seed")
+
+    def keep(self, places: Sequence[int]) -> EditResult:
+        """The result with some of its images, in the order of `places`."""
+        lists = ("images", "completions", "seeds", "problems", "reasoning")
+        return replace(
+            self, **{name: tuple(getattr(self, name)[place] for place in places) for name in lists}
+        )
+
+    def attempts(self, target: Image.Image | None = None, key: str = "") -> list[Attempt]:
+        """The edits as a verifier takes them."""
+        return [
+            Attempt(self.source, self.instruction, image, target, completion.finish_reason, key)
+            for image, completion in zip(self.images, self.completions, strict=True)
+        ]
+
+
+def best_of(result: EditResult, verifier: Verifier) -> tuple[EditResult, Verdict]:
+    """Keep the image that a verifier likes best; the first of equals.
+
+    Raises:
+        VerifierError: not one of the images could be judged.
+    """
+    verdicts = asyncio.run(verifier.judge(result.attempts()))
+    best = best_index(result.images, verdicts)
+    if verdicts[best].overall is None:
+        first = verdicts[0]
+        raise VerifierError(
+            f"none of the {len(verdicts)} edits could be judged ({first.status}): {first.reason}"
+        )
+    return result.keep([best]), verdicts[best]
+
+
+def best_index(images: Sequence[Image.Image | None], verdicts: Sequence[Verdict]) -> int:
+    """Place of the highest overall score, the first of equals; without scores, of the first image, else 0."""
+
+    def rank(place: int) -> float:
+        overall = verdicts[place].overall
+        return overall if overall is not None else (-2.0 if images[place] is None else -1.0)
+
+    return max(range(len(images)), key=rank)
