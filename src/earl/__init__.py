@@ -20,6 +20,10 @@ _PUBLIC = {
 __all__ = ["EditPipeline", "__version__", "load_policy", "load_vision_tokenizer", "save_policy"]
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
         return getattr(import_module(_PUBLIC[name]), name)

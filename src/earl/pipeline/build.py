@@ -64,7 +64,10 @@ def build_pipeline(
             if settings.engine == "vllm" and settings.dtype != "auto":
                 engine_options = {"dtype": settings.dtype, **engine_options}
     engine = create_engine(settings, policy, tokenizer, **{"frozen": frozen, **engine_options})
-    return EditPipeline(engine, vision, name=name)
+    pipeline = EditPipeline(engine, vision, name=name)
+    if frozen and isinstance(settings, ModelSettings):
+        pipeline.settings = settings
+    return pipeline
 
 
 def _load_policy(folder: Path, settings: ModelSettings, device: str) -> Any:

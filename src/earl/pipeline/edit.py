@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from PIL import Image
 
@@ -16,9 +18,12 @@ from earl.records import Completion, Grid
 from earl.sequence import NEGATIVE_INSTRUCTION, check_instruction, parse_completion, write_prompt
 
 if TYPE_CHECKING:
-    from earl.config import SamplingSettings
+    from earl.config import ModelSettings, SamplingSettings
     from earl.sampling import Engine, OnRow, Request
     from earl.vision import ImageSource, VisionTokenizer
+
+
+_ALIASES = {"guidance_scale": "guidance"}  # names that users of diffusion pipelines know
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,8 @@ class EditPipeline:
     def __init__(self, engine: Engine, vision: VisionTokenizer, *, name: str = "model") -> None:
         self.engine, self.vision, self.name = engine, vision, name
         self.tokenizer = engine.tokenizer
+        self.settings: ModelSettings | None = None  # what it was loaded by
+        self._lock: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         if vision.codebook_size != self.tokenizer.vocabulary.codebook_size:
             raise ModelFormatError(
                 f"{name}: the vision tokenizer has {vision.codebook_size} codes, the text tokenizer "
@@ -70,8 +77,8 @@ class EditPipeline:
 
     def __call__(
         self,
-        image: ImageSource,
-        instruction: str,
+        image: ImageSource | Sequence[ImageSource],
+        instruction: str | Sequence[str] | None = None,
         sampling: SamplingSettings | None = None,
         *,
         num_images: int = 1,
@@ -79,29 +86,79 @@ class EditPipeline:
         restore_size: bool = False,
         on_row: OnRow | None = None,
         **fields: Any,
-    ) -> EditResult:
-        """Edit one image.
+    ) -> EditResult | Any:
+        """Edit one image, or several together.
 
         Args:
-            image: a PIL image, a path, or the bytes of an image file.
-            instruction: what to change, 1 to 2,000 characters.
-            num_images: how many to draw, >= 1; image i is drawn with seed + i.
-            sampling, area, restore_size, on_row, fields: see `edit_many`.
+            image: a PIL image, a path, the bytes of an image file, a numpy array or a torch tensor (see
+                `earl.vision.open_image`); or a list of them.
+            instruction: what to change, 1 to 2,000 characters; or a list. One image with several
+                instructions, and several images with one, are paired up. Also `prompt=`.
+            num_images: how many to draw, >= 1; image i is drawn with seed + i. Also `num_images_per_prompt=`.
+            sampling, area, restore_size, on_row: see `edit_many`.
+            fields: see `edit_many`; `guidance_scale` is `guidance`, and `seed=None` draws a seed.
+
+        Returns:
+            An `EditResult`; a list of them where images or instructions were a list.
 
         Raises:
             ImageError: no image, or one of an aspect that cannot be edited.
             InstructionError: empty, or too long for the model.
-            ConfigError: sampling settings out of range.
+            ConfigError: sampling settings out of range; lists of two lengths; something given twice.
         """
-        return self.edit_many(
-            [(image, instruction)],
+        for theirs, ours in _ALIASES.items():
+            if theirs in fields:
+                fields[ours] = fields.pop(theirs) if ours not in fields else _twice(theirs, ours)
+        if "prompt" in fields:
+            instruction = fields.pop("prompt") if instruction is None else _twice("prompt", "instruction")
+        if "num_images_per_prompt" in fields:
+            given = fields.pop("num_images_per_prompt")
+            num_images = given if num_images == 1 else _twice("num_images_per_prompt", "num_images")
+        if instruction is None:
+            raise InstructionError(
+                "no instruction was given; say what to change, as pipeline(image, 'make it night')"
+            )
+        results = self.edit_many(
+            _pair_up(image, instruction),
             sampling,
             num_images=num_images,
             area=area,
             restore_size=restore_size,
             on_row=on_row,
             **fields,
-        )[0]
+        )
+        several = isinstance(image, list | tuple) or isinstance(instruction, list | tuple)
+        return results if several else results[0]
+
+    async def edit_async(self, image: Any, instruction: Any = None, **options: Any) -> Any:
+        """`__call__` in a thread, one at a time; for servers that must not block their event loop."""
+        async with self._turn():
+            return await asyncio.to_thread(self, image, instruction, **options)
+
+    def to(self, device: str) -> EditPipeline:
+        """Load the same model on another device ("cpu", "cuda:1"); returns this pipeline.
+
+        Raises:
+            ConfigError: the device is not there, or the pipeline was made of parts in memory.
+        """
+        from earl.pipeline.build import build_pipeline
+
+        if self.settings is None:
+            raise ConfigError("this pipeline was made of parts in memory; move those, and make it anew")
+        moved = build_pipeline(self.settings.replace(device=device, device_map=None, max_memory=None))
+        self.engine, self.vision, self.settings = moved.engine, moved.vision, moved.settings
+        self.tokenizer = moved.tokenizer
+        return self
+
+    def __repr__(self) -> str:
+        return f"EditPipeline({self.name!r}, area={self.vision.area}, device={str(self.vision.device)!r})"
+
+    def _turn(self) -> asyncio.Lock:
+        """The lock of the running event loop."""
+        loop = asyncio.get_running_loop()
+        if self._lock is None or self._lock[0] is not loop:
+            self._lock = (loop, asyncio.Lock())
+        return self._lock[1]
 
     def edit_many(
         self,
@@ -125,7 +182,8 @@ class EditPipeline:
             area: px² to work at; the model's own when None.
             restore_size: scale the results to the size of their sources.
             on_row: called by the engine as rows of image codes are done.
-            fields: of `SamplingSettings`, in place of those of `sampling`: `temperature=0.5`, `greedy=True`.
+            fields: of `SamplingSettings`, in place of those of `sampling`: `temperature=0.5`, `greedy=True`;
+                `seed=None` draws one.
 
         Returns:
             Results in the order of `pairs`.
@@ -136,6 +194,8 @@ class EditPipeline:
         from earl.config import SamplingSettings
 
         began = time.perf_counter()
+        if "seed" in fields and fields["seed"] is None:
+            fields["seed"] = secrets.randbelow(2**53)
         sampling = (sampling or SamplingSettings()).replace(**fields) if fields or not sampling else sampling
         firsts = [sampling.seed] * len(pairs) if seeds is None else list(seeds)
         if len(firsts) != len(pairs):
@@ -238,3 +298,23 @@ class EditPipeline:
                 )
             )
         return results
+
+
+def _twice(theirs: str, ours: str) -> NoReturn:
+    raise ConfigError(f"{theirs} is another name of {ours}; give one of them")
+
+
+def _pair_up(
+    image: ImageSource | Sequence[ImageSource], instruction: str | Sequence[str]
+) -> list[tuple[Any, str]]:
+    """(image, instruction) of each edit. Raises ConfigError for lists of two lengths."""
+    images = list(image) if isinstance(image, list | tuple) else None
+    instructions = list(instruction) if isinstance(instruction, list | tuple) else None
+    count = len(images if images is not None else instructions if instructions is not None else [0])
+    images = [image] * count if images is None else images
+    instructions = [instruction] * count if instructions is None else instructions
+    if len(images) != len(instructions):
+        raise ConfigError(
+            f"{len(images)} images and {len(instructions)} instructions; give as many of each, or one"
+        )
+    return list(zip(images, instructions, strict=True))

@@ -50,9 +50,13 @@ class EditResult:
 
     def keep(self, places: Sequence[int]) -> EditResult:
         """The result with some of its images, in the order of `places`."""
-        lists = ("images", "completions", "seeds", "problems", "reasoning")
         return replace(
-            self, **{name: tuple(getattr(self, name)[place] for place in places) for name in lists}
+            self,
+            images=tuple(self.images[place] for place in places),
+            completions=tuple(self.completions[place] for place in places),
+            seeds=tuple(self.seeds[place] for place in places),
+            problems=tuple(self.problems[place] for place in places),
+            reasoning=tuple(self.reasoning[place] for place in places),
         )
 
     def attempts(self, target: Image.Image | None = None, key: str = "") -> list[Attempt]:

@@ -13,15 +13,17 @@ import os
 import warnings
 from functools import cache
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from earl.errors import ImageError
 from earl.records import Grid
 
-ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image"
+ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | Array"
+"""A path, the bytes of an image file, a PIL image, or an array (see `open_image`)."""
 
 SizeRule: TypeAlias = Literal["snap", "release"]
 """How a model resizes images; kept in its `earl.json`.
@@ -53,7 +55,8 @@ def open_image(source: ImageSource) -> Image.Image:
 
     Args:
         source: a path, the bytes of an image file, or a PIL image (which is not changed). Of an
-            animation the first frame is taken.
+            animation the first frame is taken. Also a numpy array (H, W), (H, W, 1), (H, W, 3) or
+            (H, W, 4), or a torch tensor (C, H, W): uint8 in [0, 255], or float in [0, 1].
 
     Returns:
         PIL.Image.Image in mode RGB, fully decoded.
@@ -63,6 +66,8 @@ def open_image(source: ImageSource) -> Image.Image:
     """
     if isinstance(source, Image.Image):
         return _convert(source, "the image")
+    if hasattr(source, "__array__"):
+        return _convert(_from_array(source), "the array")
     name, data = _read(source)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # our own limits and sentences are below
@@ -203,6 +208,36 @@ def _read(source: ImageSource) -> tuple[str, bytes]:
     if not data:
         raise ImageError(f"{name} is empty (0 bytes); give an intact image")
     return name, data
+
+
+class Array(Protocol):
+    """Anything that numpy can read: an array, or a torch tensor on the CPU."""
+
+    def __array__(self, dtype: Any = None) -> NDArray[Any]: ...
+
+
+def _from_array(source: Any) -> Image.Image:
+    """A PIL image of an array or tensor. Raises ImageError for other shapes, types or ranges."""
+    is_tensor = type(source).__module__.partition(".")[0] == "torch"
+    values = np.asarray(source.detach().cpu().float() if is_tensor and source.is_floating_point() else source)
+    if is_tensor and values.ndim == 3:
+        values = values.transpose(1, 2, 0)
+    if (
+        values.ndim not in (2, 3)
+        or 0 in values.shape
+        or (values.ndim == 3 and values.shape[2] not in (1, 3, 4))
+    ):
+        raise ImageError(
+            f"an array of shape {values.shape} is no image; expected (height, width, 3), of a tensor "
+            "(3, height, width)"
+        )
+    if values.dtype.kind == "f":
+        if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
+            raise ImageError("a float array has values outside [0, 1]; scale it, or give uint8 in [0, 255]")
+        values = np.rint(values * 255).astype(np.uint8)
+    if values.dtype != np.uint8:
+        raise ImageError(f"an array of {values.dtype} is no image; expected uint8, or float in [0, 1]")
+    return Image.fromarray(values[..., 0] if values.shape[2:] == (1,) else values)
 
 
 def _convert(image: Image.Image, name: str) -> Image.Image:

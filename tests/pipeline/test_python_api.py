@@ -1,0 +1,104 @@
+"""The pipeline called as people of this field expect it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import earl
+from earl.errors import ConfigError, ImageError, InstructionError
+from earl.vision import open_image
+
+
+@pytest.fixture(scope="module")
+def pipeline(model_folder):
+    return earl.EditPipeline.from_pretrained(model_folder, device="cpu")
+
+
+SOURCE = Image.new("RGB", (64, 64), (200, 30, 30))
+
+
+def pixels(result):
+    return [np.asarray(image) for image in result.images]
+
+
+def test_positions_names_and_aliases_mean_the_same(pipeline):
+    wanted = pixels(pipeline(SOURCE, "make it blue", seed=3, num_images=2, guidance=2.0))
+    for given in (
+        pipeline(SOURCE, prompt="make it blue", seed=3, num_images_per_prompt=2, guidance_scale=2.0),
+        pipeline(image=SOURCE, instruction="make it blue", seed=3, num_images=2, guidance_scale=2.0),
+    ):
+        np.testing.assert_array_equal(pixels(given), wanted)
+    for twice in ({"prompt": "x"}, {"guidance": 2.0, "guidance_scale": 2.0}):
+        with pytest.raises(ConfigError, match="another name"):
+            pipeline(SOURCE, "make it blue", **twice)
+    with pytest.raises(InstructionError, match="no instruction"):
+        pipeline(SOURCE)
+
+
+def test_lists_are_edited_together(pipeline):
+    results = pipeline([SOURCE, SOURCE], ["make it blue", "add a cone"], seed=1)
+    alone = [pipeline(SOURCE, words, seed=1) for words in ("make it blue", "add a cone")]
+    assert isinstance(results, list)
+    for result, single in zip(results, alone, strict=True):
+        assert [c.ids for c in result.completions] == [c.ids for c in single.completions]
+    assert len(pipeline(SOURCE, ["a cone", "a cube", "a ball"])) == len(pipeline([SOURCE] * 3, "a cone")) == 3
+    with pytest.raises(ConfigError, match="2 images and 3 instructions"):
+        pipeline([SOURCE] * 2, ["a", "b", "c"])
+
+
+def test_arrays_and_tensors_are_images(pipeline):
+    array = np.asarray(SOURCE)
+    tensor = torch.from_numpy(array.copy()).permute(2, 0, 1)
+    wanted = pixels(pipeline(SOURCE, "make it blue", seed=1))
+    for source in (array, array / 255.0, tensor, tensor.float() / 255):
+        np.testing.assert_array_equal(pixels(pipeline(source, "make it blue", seed=1)), wanted)
+    grey = np.full((16, 24), 7, np.uint8)
+    assert open_image(grey).getpixel((0, 0)) == open_image(grey[..., None]).getpixel((0, 0)) == (7, 7, 7)
+
+
+@pytest.mark.parametrize(
+    "array,what",
+    [
+        (np.zeros((3, 8, 8), np.uint8), "shape"),
+        (np.zeros((8, 8, 3), np.int64), "int64"),
+        (np.full((8, 8, 3), 1.5), r"\[0, 1\]"),
+        (np.full((8, 8, 3), np.nan), r"\[0, 1\]"),
+        (np.zeros((0, 8, 3), np.uint8), "shape"),
+        (np.zeros(5, np.uint8), "shape"),
+    ],
+)
+def test_arrays_that_are_no_images(array, what):
+    with pytest.raises(ImageError, match=what):
+        open_image(array)
+
+
+def test_no_seed_draws_one_and_says_which(pipeline):
+    first, second = (pipeline(SOURCE, "make it blue", seed=None) for _ in range(2))
+    assert first.seeds != second.seeds
+    again = pipeline(SOURCE, "make it blue", seed=first.seeds[0])
+    np.testing.assert_array_equal(pixels(again), pixels(first))
+
+
+def test_several_tasks_of_an_event_loop_may_edit(pipeline):
+    async def edit_all():
+        return await asyncio.gather(*(pipeline.edit_async(SOURCE, "make it blue", seed=s) for s in range(3)))
+
+    for seed, result in enumerate(asyncio.run(edit_all())):
+        np.testing.assert_array_equal(pixels(result), pixels(pipeline(SOURCE, "make it blue", seed=seed)))
+
+
+def test_it_moves_and_says_what_it_is(pipeline):
+    assert pipeline.to("cpu") is pipeline
+    assert repr(pipeline).startswith("EditPipeline(") and len(repr(pipeline)) < 200
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="no CUDA"):
+            pipeline.to("cuda")
+
+
+def test_the_package_lists_its_public_names():
+    assert set(dir(earl)) == set(earl.__all__) and "EditPipeline" in dir(earl)
