@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import math
 import socket
 import threading
 import time
@@ -101,11 +102,12 @@ def test_replies_that_are_no_completion(body):
 
 
 @pytest.mark.parametrize(
-    "logprobs", [None, "x", {"content": ["x"]}, {"content": [{"token": "a"}]}, {"content": 3}]
+    "content",
+    [["x"], 3, [{"token": "a"}], *([{"token": "a", "logprob": p}] for p in (math.nan, 10**400, "0"))],
 )
-def test_odd_log_probabilities_are_none(logprobs):
+def test_odd_log_probabilities_are_none(content):
     reply = reply_of({"content": "yes"})
-    reply["choices"][0]["logprobs"] = logprobs
+    reply["choices"][0]["logprobs"] = {"content": content}
     with serving(lambda body: (200, reply)) as endpoint:
         assert ask(endpoint.url) == [Answer("yes")]
 

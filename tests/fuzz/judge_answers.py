@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 import sys
 import time
@@ -220,7 +221,24 @@ def damaged_reply(seed: str) -> Any:
     message = {"role": "assistant", "content": rng.choice([part["text"], [part], None]), "refusal": None}
     choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": {"content": [entry]}}
     reply: Any = {"id": "x", "choices": [choice], "error": None}
-    odd = (None, True, 0, -1, 1e308, float("nan"), "", "x", [], [None], ["x"], {}, {"content": ["x"]})
+    odd = (
+        None,
+        True,
+        0,
+        -1,
+        1e308,
+        10**400,
+        -(10**400),
+        float("nan"),
+        -math.inf,
+        "",
+        "x",
+        [],
+        [None],
+        ["x"],
+        {},
+        {"content": ["x"]},
+    )
     for _ in range(rng.randint(1, 4)):
         holders = list(_holders(reply))
         if not holders:

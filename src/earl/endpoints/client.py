@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -218,6 +219,8 @@ def _likely(entry: Any) -> tuple[str, float] | None:
         return None
     text, logprob = entry.get("token"), entry.get("logprob")
     if not isinstance(text, str) or isinstance(logprob, bool) or not isinstance(logprob, int | float):
+        return None
+    if not (logprob == -math.inf or -1e9 <= logprob <= 1):  # NaN is not either
         return None
     return text, float(logprob)
 
