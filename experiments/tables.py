@@ -115,7 +115,9 @@ def _values(runs: Sequence[Mapping[str, Scored]], keys: Sequence[str], measure: 
 def _mean(runs: Sequence[Mapping[str, Scored]], measure: str, **only: str) -> Estimate | None:
     """Over the tasks whose "family" or "group" is the one named."""
     keys = [
-        key for key, one in runs[0].items() if all(one.edit[field] == name for field, name in only.items())
+        key
+        for key, one in runs[0].items()
+        if all(getattr(one.edit, field) == name for field, name in only.items())
     ]
     return estimate(_values(runs, keys, measure)) if keys else None
 

@@ -18,7 +18,7 @@ class Inversion:
     name, title = "inversion", "Inversion"
 
     def __init__(self, settings: BenchmarkSettings, *, area: int | None = None, seed: int = 0) -> None:
-        self.num, self.seed = settings.num or 8, seed
+        self.num, self.seed = settings.draw or 8, seed
         self.side = round((area or 64 * 64) ** 0.5 / 8) * 8
 
     def tasks(self) -> Iterator[Task]:

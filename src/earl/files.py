@@ -71,13 +71,14 @@ def expand(path: str | Path) -> Path:
 
 
 @contextmanager
-def new_file(path: str | Path, *, kept: str = "") -> Iterator[Path]:
+def new_file(path: str | Path, *, kept: str = "", durable: bool = True) -> Iterator[Path]:
     """A hidden path to write one file at, which takes the place of `path` when the block ends.
 
     Missing folders are made. A link at `path` is replaced; what it points to is left.
 
     Args:
         kept: what a failed write leaves intact, for the message.
+        durable: flushed to the disk; without it a power cut may leave an empty file.
 
     Raises:
         OutputError: the file cannot be written; an older one is as before.
@@ -88,9 +89,11 @@ def new_file(path: str | Path, *, kept: str = "") -> Iterator[Path]:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield fresh
-            sync(fresh)
+            if durable:
+                sync(fresh)
             os.replace(fresh, path)
-            sync(path.parent)
+            if durable:
+                sync(path.parent)
         finally:
             fresh.unlink(missing_ok=True)
 
@@ -133,9 +136,9 @@ def new_folder(path: str | Path, *, kept: str = "") -> Iterator[Path]:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def write_bytes(path: str | Path, content: bytes) -> Path:
+def write_bytes(path: str | Path, content: bytes, *, durable: bool = True) -> Path:
     """Write a file whole or not at all; an older file stays intact. Raises OutputError."""
-    with new_file(path) as fresh:
+    with new_file(path, durable=durable) as fresh:
         fresh.write_bytes(content)
     return Path(path)
 
@@ -155,8 +158,8 @@ def write_lines(path: str | Path, records: Iterable[Any]) -> Path:
     return write_text(path, _lines(records))
 
 
-def append_lines(path: str | Path, records: Iterable[Any]) -> None:
-    """Add JSON records to a file, one a line; on disk when this returns.
+def append_lines(path: str | Path, records: Iterable[Any], *, durable: bool = True) -> None:
+    """Add JSON records to a file, one a line; flushed to the disk when this returns, if `durable`.
 
     Raises:
         OutputError: they cannot be written; the file is as before.
@@ -169,7 +172,8 @@ def append_lines(path: str | Path, records: Iterable[Any]) -> None:
             try:
                 file.write(_lines(records).encode("utf-8", "backslashreplace"))
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
             except OSError:
                 os.truncate(path, size)
                 raise

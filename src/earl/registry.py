@@ -76,7 +76,18 @@ VERIFIERS = Registry(
     "earl.verifiers",
     {"judge": "earl.verifiers.judge:JudgeVerifier", "reference": "earl.verifiers.judge:ReferenceVerifier"},
 )
-BENCHMARKS = Registry("benchmark", "earl.benchmarks")
+BENCHMARKS = Registry(
+    "benchmark",
+    "earl.benchmarks",
+    {
+        "omniedit-dev": "earl.evaluation.benchmarks.omniedit:BENCHMARK",
+        "emuedit": "earl.evaluation.benchmarks.emuedit:BENCHMARK",
+        "magicbrush": "earl.evaluation.benchmarks.magicbrush:BENCHMARK",
+        "aurora-bench": "earl.evaluation.benchmarks.aurora:BENCHMARK",
+        "vismin": "earl.evaluation.benchmarks.vismin:BENCHMARK",
+        "i2ebench": "earl.evaluation.benchmarks.i2ebench:BENCHMARK",
+    },
+)
 SOURCES = Registry(
     "data source",
     "earl.sources",

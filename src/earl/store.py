@@ -22,13 +22,14 @@ class JsonLinesStore:
 
     Args:
         path: the file; made on the first `append`.
+        durable: each `append` is flushed to the disk before it returns.
 
     Raises:
         DataError: a line that is not a record, other than a torn last one; or a key twice.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, *, durable: bool = True) -> None:
+        self.path, self._durable = Path(path), durable
         self._records: dict[str, Record] = {}
         for record in self._read():
             if record["key"] in self._records:
@@ -54,7 +55,7 @@ class JsonLinesStore:
         """Add records; on disk when this returns. Raises OutputError: the disk is full, for one."""
         for record in records:
             assert record["key"] not in self._records, f"{record['key']} is recorded already"
-        append_lines(self.path, records)
+        append_lines(self.path, records, durable=self._durable)
         self._records.update((record["key"], record) for record in records)
 
     def drop(self, keys: Iterable[str]) -> None:

@@ -16,6 +16,8 @@ from typing import Literal
 from earl.progress import printable
 from earl.records import Estimate
 
+TOTAL = "all"
+"""Part of the row that sums up the table."""
 Cell = str | int | float | Estimate | None
 
 _LATEX = {
@@ -57,7 +59,7 @@ class Row:
 
     cells: Sequence[Cell]
     part: str = ""
-    kind: Literal["", "total", "ours"] = ""
+    kind: Literal["", "ours"] = ""
     tag: str = ""
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from earl.evaluation.benchmark import SourceBenchmark
-from earl.evaluation.benchmarks import open_own
+from earl.config import EvaluationSettings
+from earl.evaluation.benchmark import Benchmark, open_benchmark
 from earl.evaluation.editors import Candidate, Edited
 from earl.evaluation.run import Judging, evaluate
 from earl.records import Verdict
@@ -85,11 +85,14 @@ def own_data(folder: Path, count: int = 6) -> Path:
     return folder
 
 
-def own_benchmark(folder: Path, count: int = 6) -> SourceBenchmark:
-    return open_own(str(own_data(folder, count)))
+def own_benchmark(folder: Path, count: int = 6) -> Benchmark:
+    return open_benchmark(str(own_data(folder, count)))
 
 
 def run(tmp_path: Path, name: str = "run", *, editor=None, verifier=None, count: int = 6, **more):
     """Results of own data in tmp_path/NAME."""
     benchmark = own_benchmark(tmp_path / "data", count)
-    return evaluate(tmp_path / name, benchmark, editor or Inverter(), judging(verifier), **more)
+    chooser = more.pop("chooser", None)
+    settings = EvaluationSettings(**more)
+    judge = judging(verifier)
+    return evaluate(tmp_path / name, benchmark, editor or Inverter(), judge, settings, chooser=chooser)

@@ -11,10 +11,11 @@ from PIL import Image
 
 from earl.cli import main
 from earl.errors import DataError, VerifierError
-from earl.evaluation.agreement import agreement, agreement_text, judge_ratings, read_ratings
+from earl.evaluation.agreement import agreement, agreement_table, judge_ratings, read_ratings
 
 from .evaluation_parts import Brightness
 
+pytest.importorskip("scipy")
 IDENTITY = {"kind": "judge", "model": "brightness"}
 
 
@@ -47,19 +48,18 @@ def judge(path, verifier, **more):
 
 
 def test_agreement_by_subset(tmp_path):
-    found = agreement(*judge(table(tmp_path), Brightness()))
-    one, two = found["subsets"]["one"]["overall"], found["subsets"]["two"]["overall"]
-    assert (one["spearman"], one["kendall"]) == (1.0, 1.0)
-    assert (two["spearman"], two["kendall"]) == (-1.0, -1.0)
-    everything = found["all"]
-    assert everything["compared"] == 12
-    low, high = everything["overall"]["spearman_interval"]
-    assert low < everything["overall"]["spearman"] < high
-    assert everything["naturalness"]["spearman"] is None  # it never varies
-    shown = agreement_text(found)
+    found = agreement(*judge(table(tmp_path), Brightness()), resamples=100)
+    one, two = found.subsets["one"], found.subsets["two"]
+    assert (one.spearman["overall"].mean, one.kendall["overall"].mean) == pytest.approx((1, 1))
+    assert (two.spearman["overall"].mean, two.kendall["overall"].mean) == pytest.approx((-1, -1))
+    assert found.all.compared == 12
+    overall = found.all.spearman["overall"]
+    assert overall.low < overall.mean < overall.high
+    assert found.all.spearman["naturalness"] is None  # it never varies
+    shown = agreement_table(found).text()
     assert "1.00 [1.00, 1.00]" in shown and "-1.00" in shown
     assert "-: fewer than 3 edits" in shown  # nor does perceptual quality
-    assert "fewer than 3" not in agreement_text(found, scores=("overall",))
+    assert "fewer than 3" not in agreement_table(found, scores=("overall",)).text()
 
 
 def test_ratings_of_one_edit_are_averaged(tmp_path):
@@ -92,11 +92,11 @@ def test_a_verifier_that_is_gone_stops(tmp_path):
 
 
 def test_what_has_no_verdict_is_counted(tmp_path):
-    found = agreement(*judge(table(tmp_path), Brightness(fails=["darker"])))
-    assert found["all"]["left_out"] == {"unusable": 6}
-    assert found["all"]["overall"]["spearman"] == 1.0
-    assert found["subsets"]["two"]["overall"]["spearman"] is None
-    assert "6 edits have no verdict (unusable)" in agreement_text(found)
+    found = agreement(*judge(table(tmp_path), Brightness(fails=["darker"])), resamples=100)
+    assert found.all.left_out == {"unusable": 6}
+    assert found.all.spearman["overall"].mean == pytest.approx(1)
+    assert found.subsets["two"].spearman["overall"] is None
+    assert "6 edits have no verdict (unusable)" in agreement_table(found).text()
 
 
 @pytest.mark.parametrize(
@@ -155,8 +155,8 @@ def test_the_command_over_http(tmp_path, endpoint, capsys):
     found = json.loads((tmp_path / "a.json").read_text())
     assert found["verifier"]["model"] == "scripted"
     assert found["all"]["compared"] == 12
-    value = found["all"]["overall"]["spearman"]
-    assert value is None or math.isfinite(value)
+    value = found["all"]["spearman"]["overall"]
+    assert value is None or math.isfinite(value["mean"])
     shown = capsys.readouterr().out
     assert "scripted and the ratings of 12 edits" in shown and "Kendall" in shown
 

@@ -8,34 +8,40 @@ import sys
 import pytest
 from PIL import Image
 
-from earl.errors import DataError
-from earl.evaluation.benchmark import Declared, Keys, fetch, open_declared, safe_name
-from earl.evaluation.benchmarks import DECLARED, open_own, strangers
+from earl.config import BenchmarkSettings
+from earl.data.sources import SCHEMAS
+from earl.errors import ConfigError, DataError
+from earl.evaluation.benchmark import DeclaredBenchmark, TaskNames, file_name, open_benchmark
 from earl.evaluation.published import COLUMNS
 from earl.evaluation.run import evaluate
-from earl.evaluation.tables import text
+from earl.evaluation.tables import score_table
+from earl.registry import BENCHMARKS
 
-from .evaluation_parts import Inverter, judging
+from .evaluation_parts import Inverter, judging, own_data
 
-SCHEMAS = {name: declared.schema for name, declared in DECLARED.items()}
+DECLARED: dict[str, DeclaredBenchmark] = {name: BENCHMARKS.load(name) for name in BENCHMARKS.own}
+SCHEMA_OF = {name: declared.schema for name, declared in DECLARED.items()}
 WITH_TARGET = {"omniedit-dev", "magicbrush", "vismin"}
 
 
 def test_the_six_of_the_paper_are_there():
     assert {declared.column for declared in DECLARED.values()} == set(COLUMNS)
-    assert {name for name, declared in DECLARED.items() if declared.draw == 1000} == {"emuedit", "i2ebench"}
+    assert {name for name, declared in DECLARED.items() if SCHEMAS[declared.schema].draw == 1000} == {
+        "emuedit",
+        "i2ebench",
+    }
 
 
 @pytest.mark.parametrize("name", DECLARED)
 def test_from_the_publishers_parquet_to_a_table(name, files, tmp_path):
-    path = files.write_parquet(files.rows_of(SCHEMAS[name]), tmp_path / "test-00000-of-00001.parquet")
-    benchmark = open_declared(DECLARED[name], path=path)
+    path = files.write_parquet(files.rows_of(SCHEMA_OF[name]), tmp_path / "test-00000-of-00001.parquet")
+    benchmark = open_benchmark(name, BenchmarkSettings(path=str(path)))
     results = evaluate(tmp_path / "run", benchmark, Inverter(), judging())
-    assert results["all"]["n"] == results["all"]["judged"] == files.COUNT
-    assert results["benchmark"]["column"] in COLUMNS
-    assert ("psnr" in results["metrics"]) == (name in WITH_TARGET)
-    assert sum(family["n"] for family in results["families"].values()) == files.COUNT
-    assert text(results).count("\n") > 3
+    assert results.all.n == results.all.judged == files.COUNT
+    assert results.benchmark["column"] in COLUMNS
+    assert ("psnr" in results.metrics) == (name in WITH_TARGET)
+    assert sum(family.n for family in results.families.values()) == files.COUNT
+    assert score_table(results).text().count("\n") > 3
     keys = [json.loads(line)["key"] for line in (tmp_path / "run" / "edits.jsonl").read_text().splitlines()]
     assert len(set(keys)) == files.COUNT
     for key in keys:
@@ -50,7 +56,10 @@ def test_arrow_and_tar_copies_give_the_same_tasks(files, tmp_path):
         files.write_tar(rows, tmp_path / "a.tar"),
     ]
     found = [
-        [(t.key, t.instruction, t.family) for t in open_declared(DECLARED["omniedit-dev"], path=path).tasks()]
+        [
+            (t.key, t.instruction, t.family)
+            for t in open_benchmark("omniedit-dev", BenchmarkSettings(path=str(path))).tasks()
+        ]
         for path in paths
     ]
     assert found[0] == found[1] == found[2]
@@ -58,13 +67,19 @@ def test_arrow_and_tar_copies_give_the_same_tasks(files, tmp_path):
 
 
 def test_magicbrush_in_its_folder_tells_turns(files, tmp_path):
-    tasks = list(open_declared(DECLARED["magicbrush"], path=files.magicbrush_folder(tmp_path)).tasks())
+    tasks = list(
+        open_benchmark("magicbrush", BenchmarkSettings(path=str(files.magicbrush_folder(tmp_path)))).tasks()
+    )
     assert {task.family for task in tasks} == {"turn 1"}
     assert all(task.group == "complex" for task in tasks)
 
 
 def test_i2ebench_in_its_folder_has_groups_and_kinds(files, tmp_path):
-    tasks = list(open_declared(DECLARED["i2ebench"], path=files.i2ebench_folder(tmp_path), draw=0).tasks())
+    tasks = list(
+        open_benchmark(
+            "i2ebench", BenchmarkSettings(path=str(files.i2ebench_folder(tmp_path)), draw=0)
+        ).tasks()
+    )
     by_family = {task.family: (task.group, task.kind) for task in tasks}
     assert by_family == {"Counting": ("complex", "high-level"), "ObjectRemoval": ("simple", "high-level")}
 
@@ -73,7 +88,7 @@ def test_aurora_knows_which_of_its_sources_asks_for_what(files, tmp_path):
     names = ["ag", "clevr", "emu"]
     rows = [row | {"source": names[i]} for i, row in enumerate(files.rows_of("aurora-bench")[:3])]
     path = files.write_parquet(rows, tmp_path / "a.parquet")
-    tasks = list(open_declared(DECLARED["aurora-bench"], path=path).tasks())
+    tasks = list(open_benchmark("aurora-bench", BenchmarkSettings(path=str(path))).tasks())
     assert [(t.group, t.kind) for t in tasks] == [
         ("complex", "action"),
         ("complex", "reasoning"),
@@ -92,7 +107,7 @@ def test_aurora_in_its_repository_has_targets_for_some(files, tmp_path):
             files.save(files.picture(number, edited=True), tmp_path / row["output"])
         rows.append(row)
     (tmp_path / "test.json").write_text(json.dumps(rows))
-    first, second = open_declared(DECLARED["aurora-bench"], path=tmp_path).tasks()
+    first, second = open_benchmark("aurora-bench", BenchmarkSettings(path=str(tmp_path))).tasks()
     assert (first.instruction, first.family, first.kind) == ("turn 0", "kubric", "reasoning")
     assert (second.family, second.kind, second.group) == ("emu", "global", "simple")
     assert first.target is not None and second.target is None and Image.open(second.source).size == (96, 64)
@@ -113,13 +128,12 @@ NAMES = {
 @pytest.mark.parametrize("name", NAMES)
 def test_every_name_of_the_publisher_has_a_kind(name, files, tmp_path):
     column = "source" if name == "aurora-bench" else "task"
-    row = files.rows_of(SCHEMAS[name])[0]
+    row = files.rows_of(SCHEMA_OF[name])[0]
     rows = [row | {column: family} for family in NAMES[name]]
     path = files.write_parquet(rows, tmp_path / "test.parquet")
-    tasks = list(open_declared(DECLARED[name], path=path, draw=0).tasks())
+    tasks = list(open_benchmark(name, BenchmarkSettings(path=str(path), draw=0)).tasks())
     assert [task.family for task in tasks] == NAMES[name]
     assert all(task.kind for task in tasks)
-    assert strangers(name, NAMES[name]) == []
     if name == "i2ebench":
         assert [task.kind for task in tasks].count("high-level") == 8
         simple = {task.family for task in tasks if task.group == "simple"}
@@ -132,23 +146,30 @@ def test_every_name_of_the_publisher_has_a_kind(name, files, tmp_path):
 def test_a_name_that_nobody_knows_is_a_family_with_a_notice(files, tmp_path):
     rows = [row | {"task": "weather" if i else "add"} for i, row in enumerate(files.rows_of("emu-edit"))]
     path = files.write_parquet(rows, tmp_path / "test.parquet")
-    results = evaluate(tmp_path / "run", open_declared(DECLARED["emuedit"], path=path), Inverter(), judging())
-    assert results["families"]["weather"]["judged"] == files.COUNT - 1
-    assert results["kinds"]["local"]["n"] == 1
-    assert results["unknown_families"] == ["weather"]
+    results = evaluate(
+        tmp_path / "run", open_benchmark("emuedit", BenchmarkSettings(path=str(path))), Inverter(), judging()
+    )
+    assert results.families["weather"].judged == files.COUNT - 1
+    assert results.kinds["local"].n == 1
+    assert results.unknown_families == ("weather",)
     said = "families of their own without a kind: weather"
-    assert said in text(results) and said in (tmp_path / "run" / "table.md").read_text()
+    assert said in score_table(results).text() and said in (tmp_path / "run" / "table.md").read_text()
 
 
 def test_the_draw_is_the_same_each_time_and_can_be_changed(files, tmp_path):
     path = files.write_parquet(files.rows_of("emu-edit"), tmp_path / "a.parquet")
     drawn = [
-        [task.id for task in open_declared(DECLARED["emuedit"], path=path, draw=3, seed=seed).tasks()]
+        [
+            task.id
+            for task in open_benchmark(
+                "emuedit", BenchmarkSettings(path=str(path), draw=3, seed=seed)
+            ).tasks()
+        ]
         for seed in (42, 42, 1)
     ]
     assert drawn[0] == drawn[1] != drawn[2]
     assert [len(ids) for ids in drawn] == [3, 3, 3]
-    described = open_declared(DECLARED["emuedit"], path=path).describe()
+    described = open_benchmark("emuedit", BenchmarkSettings(path=str(path))).describe()
     assert (described["draw"], described["draw_seed"]) == (1000, 42)
 
 
@@ -163,7 +184,7 @@ def test_the_hub_is_asked_for_the_benchmarks_files_only(files, tmp_path, monkeyp
     import huggingface_hub
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    tasks = list(open_declared(DECLARED["omniedit-dev"], hub=True).tasks())
+    tasks = list(open_benchmark("omniedit-dev", BenchmarkSettings(hub=True)).tasks())
     assert len(tasks) == files.COUNT
     assert asked["repo"] == "TIGER-Lab/OmniEdit-Filtered-1.2M"
     assert asked["repo_type"] == "dataset" and asked["allow_patterns"] == ["data/dev-*"]
@@ -177,39 +198,79 @@ def test_a_hub_that_cannot_be_reached_is_a_sentence(monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", down)
     with pytest.raises(DataError, match="--path"):
-        fetch(DECLARED["emuedit"])
+        open_benchmark("emuedit", BenchmarkSettings(hub=True))
 
 
 def test_where_a_benchmark_is_must_be_said(tmp_path):
-    for where in ({}, {"path": tmp_path, "hub": True}):
+    for where in ({}, {"path": str(tmp_path), "hub": True}):
         with pytest.raises(DataError, match="--path"):
-            open_declared(DECLARED["vismin"], **where)
+            open_benchmark("vismin", BenchmarkSettings(**where))
 
 
 @pytest.mark.parametrize(("name", "hint"), [("emu-edit", "emuedit"), ("zzz", "magicbrush")])
 def test_a_name_that_is_none_gets_a_hint(name, hint):
     with pytest.raises(DataError, match=hint):
-        open_own(name)
+        open_benchmark(name)
 
 
-def test_keys_are_unique_and_safe():
-    keys = Keys()
-    names = ["a/b", "a b", "A/B", "..", "", "x" * 200, "é"]
-    taken = [keys.take(name) for name in names]
-    assert len({key.lower() for key in taken}) == len(names)
-    assert all(key and "/" not in key and not key.startswith(".") and len(key) < 90 for key in taken)
-    assert safe_name("task_1~2") == "task_1~2"
+def test_a_setting_that_a_benchmark_does_not_take_is_refused(tmp_path):
+    for name, given, said in (
+        ("emuedit", {"families": ("add",)}, "emuedit takes no --families; it takes --path, --hub"),
+        (str(own_data(tmp_path / "data", 2)), {"path": "x"}, "own data takes no --path"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            open_benchmark(name, BenchmarkSettings(**given))
+
+
+def made_elsewhere(settings, *, area, seed):
+    """A benchmark of another package."""
+    benchmark = open_benchmark(settings.options["data"])
+    benchmark.name = f"elsewhere-{area}-{seed}"
+    return benchmark
+
+
+def test_a_benchmark_of_another_package_is_named_by_where_it_is(tmp_path):
+    settings = BenchmarkSettings(options={"data": str(own_data(tmp_path / "data", 3))})
+    benchmark = open_benchmark(f"{__name__}:made_elsewhere", settings, area=1024, seed=7)
+    assert benchmark.name == "elsewhere-1024-7"
+    assert evaluate(None, benchmark, Inverter(), judging()).all.judged == 3
+    with pytest.raises(ConfigError, match="cannot be loaded"):
+        open_benchmark("no_such_package:benchmark")
+
+
+def test_keys_are_unique_safe_and_keep_letters_of_any_script():
+    ids = [
+        "a/b",
+        "a b",
+        "a_b",
+        "A/B",
+        "..",
+        "",
+        "x" * 200,
+        "x" * 201,
+        "猫",
+        "犬",
+        "кот",
+        "Cat",
+        "cat",
+        "😀" * 80,
+    ]
+    names = TaskNames()
+    taken = [names.take(id) for id in ids]
+    keys = [key for key, _ in taken]
+    assert [id for _, id in taken] == ids
+    assert len({key.casefold() for key in keys}) == len(ids)
+    assert all(key and "/" not in key and not key.startswith(".") for key in keys)
+    assert all(len(f"{key}.png".encode()) < 200 for key in keys)
+    assert [file_name(id) for id in ("task_1~2", "猫", "кот")] == ["task_1~2", "猫", "кот"]
+    assert file_name("a/b").startswith("a_b~") and file_name("a/b") != file_name("a b")
+    assert names.take("猫") == ("猫~2", "猫~2")
 
 
 def test_opening_a_benchmark_loads_no_torch():
     import subprocess
 
-    code = "import sys, earl.evaluation.run, earl.evaluation.benchmarks, earl.evaluation.page; "
+    code = "import sys, earl.evaluation.run, earl.evaluation.benchmarks.omniedit, earl.evaluation.page; "
     code += "print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
-
-
-def test_a_benchmark_needs_only_what_it_declares():
-    plain = Declared("x", "X", "emu-edit", "EmuEdit", "…")
-    assert plain.draw == 1000 and plain.family_of is None

@@ -8,30 +8,33 @@ import json
 import math
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
 
+from earl.config import EvaluationSettings
 from earl.errors import ConfigError, DataError
-from earl.evaluation import tables
-from earl.evaluation.cards import chosen_cards
-from earl.evaluation.compare import compare_runs, comparison_text, difference_text
+from earl.evaluation.compare import compare_runs, comparison_text
 from earl.evaluation.folder import EvaluationFolder
-from earl.evaluation.page import write_page
-from earl.evaluation.papertable import (
-    paper_csv,
-    paper_json,
-    paper_latex,
-    paper_markdown,
-    paper_text,
-    published_rows,
-    rows_of_ours,
-)
+from earl.evaluation.page import chosen_edits, write_page
 from earl.evaluation.published import COLUMNS, PUBLISHED
+from earl.evaluation.records import to_json
 from earl.evaluation.results import compile_results, read_results
 from earl.evaluation.run import Judging, evaluate
 from earl.evaluation.scores import scored_edits
+from earl.evaluation.tables import (
+    paper_csv_table,
+    paper_json,
+    paper_table,
+    published_rows,
+    score_table,
+    system_rows,
+)
+from earl.records import Estimate
 
 from .evaluation_parts import Brightness, Inverter, own_benchmark, run
+
+EDITS = EvaluationSettings(until="edits")
 
 
 class Dimmer(Inverter):
@@ -64,36 +67,36 @@ def two(tmp_path_factory):
 
 def test_win_tie_loss_by_hand(two):
     found = compare_runs(*two)
-    everything = found["all"]
-    assert (everything["n"], everything["compared"]) == (12, 10)  # 3 and 5 have no score in one
-    assert (everything["win"], everything["tie"], everything["loss"]) == (9, 1, 0)
-    assert everything["p_sign"] == pytest.approx(2 / 512, abs=1e-6)
-    assert everything["significant"] is True
+    everything = found.all
+    assert (everything.n, everything.compared) == (12, 10)  # 3 and 5 have no score in one
+    assert (everything.win, everything.tie, everything.loss) == (9, 1, 0)
+    assert everything.p_sign == pytest.approx(2 / 512, abs=1e-6)
+    assert everything.significant
     bright = [(255 - 20 * i) / 25.5 for i in range(12)]
     half = [int(255 - 20 * i) // 2 / 25.5 for i in range(12)]
     gaps = [0.0]
     for i in (1, 2, 4, 6, 7, 8, 9, 10, 11):
         other = 0.0 if i == 4 else math.sqrt(min(half[i], 10) * 9)
         gaps.append(math.sqrt(min(bright[i], 9.9999) * 9) - other)
-    assert everything["difference"] == pytest.approx(sum(gaps) / 10, abs=2e-3)
-    low, high = everything["interval"]
-    assert 0 < low < everything["difference"] < high
-    assert found["groups"]["simple"]["n"] + found["groups"]["complex"]["n"] == 12
+    difference = everything.difference
+    assert difference.mean == pytest.approx(sum(gaps) / 10, abs=2e-3)
+    assert 0 < difference.low < difference.mean < difference.high
+    assert found.groups["simple"].n + found.groups["complex"].n == 12
     shown = comparison_text(found)
     assert "2 of 12 tasks have no score" in shown and "inverter is better" in shown
 
 
 def test_the_other_way_round_is_the_mirror(two):
-    there, back = compare_runs(*two)["all"], compare_runs(*reversed(two))["all"]
-    assert (there["win"], there["loss"]) == (back["loss"], back["win"])
-    assert there["difference"] == -back["difference"]
-    assert there["p_sign"] == back["p_sign"]
+    there, back = compare_runs(*two).all, compare_runs(*reversed(two)).all
+    assert (there.win, there.loss) == (back.loss, back.win)
+    assert there.difference.mean == pytest.approx(-back.difference.mean)
+    assert there.p_sign == back.p_sign
 
 
 def test_a_run_against_itself_is_a_tie(two):
     found = compare_runs(two[0], two[0])
-    assert (found["all"]["win"], found["all"]["loss"], found["all"]["difference"]) == (0, 0, 0)
-    assert found["all"]["significant"] is False
+    assert (found.all.win, found.all.loss, found.all.difference.mean) == (0, 0, 0)
+    assert not found.all.significant
     assert "may be chance" in comparison_text(found)
 
 
@@ -106,26 +109,25 @@ def test_two_runs_of_one_model_are_told_apart(two, tmp_path):
     assert "A: inverter, greedy\n" in shown and "B: inverter, temperature 1\n" in shown
     shutil.copytree(two[0], tmp_path / "again")
     found = compare_runs(tmp_path / "again", two[0])
-    assert (found["a"], found["b"]) == ("inverter in again", "inverter in a")
-    assert compare_runs(*two)["a"] == "inverter", "where names differ they are enough"
+    assert (found.a, found.b) == ("inverter in again", "inverter in a")
+    assert compare_runs(*two).a == "inverter", "where names differ they are enough"
 
 
 def test_a_difference_has_no_minus_zero():
-    found = {"difference": -0.001, "interval": [-0.004, 0.3], "compared": 3}
-    assert difference_text(found) == "+0.00 [+0.00, +0.30]"
-    assert difference_text(found | {"compared": 1}) == "+0.00"
-    assert difference_text(found | {"difference": -0.006}) == "-0.01 [+0.00, +0.30]"
+    assert Estimate(-0.001, -0.004, 0.3, 3).text(signed=True) == "+0.00 [+0.00, +0.30]"
+    assert Estimate(-0.001, -0.004, 0.3, 1).text(signed=True) == "+0.00"
+    assert Estimate(-0.006, -0.004, 0.3, 3).text(signed=True) == "-0.01 [+0.00, +0.30]"
 
 
 def test_a_tie_can_be_wide_and_another_score_compared(two):
-    assert compare_runs(*two, tie=10)["all"]["tie"] == 10
-    assert compare_runs(*two, score="artifacts")["all"]["win"] == 1  # where the dimmer made no image
+    assert compare_runs(*two, tie=10).all.tie == 10
+    assert compare_runs(*two, score="artifacts").all.win == 1  # where the dimmer made no image
     with pytest.raises(ConfigError, match="exact"):
         compare_runs(*two, score="exact")
 
 
 def test_what_cannot_be_compared_is_refused(two, tmp_path):
-    evaluate(tmp_path / "c", own_benchmark(two[0].parent / "data", 12), Inverter(), None, until="edits")
+    evaluate(tmp_path / "c", own_benchmark(two[0].parent / "data", 12), Inverter(), None, EDITS)
     with pytest.raises(DataError, match="not judged yet"):
         compare_runs(two[0], tmp_path / "c")
     other = Judging(Brightness(), {"kind": "judge", "model": "other"})
@@ -150,11 +152,11 @@ def test_other_data_under_the_same_names_is_noticed(two, tmp_path):
     for path in data.glob("*.png"):
         (other / path.name).write_bytes(path.read_bytes())
     (other / "metadata.jsonl").write_text(text.replace("invert 2", "do not invert 2"))
-    from earl.evaluation.benchmarks import open_own
+    from earl.evaluation.benchmark import open_benchmark
 
     evaluate(
         tmp_path / "c",
-        open_own(str(other)),
+        open_benchmark(str(other)),
         Inverter(),
         Judging(Brightness(), {"kind": "judge", "model": "brightness"}),
     )
@@ -164,27 +166,23 @@ def test_other_data_under_the_same_names_is_noticed(two, tmp_path):
 
 def test_tables_say_the_same_in_every_form(two):
     results = read_results(two[0])
-    assert results == json.loads((two[0] / "results.json").read_text())
-    overall = results["all"]["overall"]
-    shown = f"{overall:.2f}"
-    for form in (tables.text, tables.markdown, tables.latex):
-        assert shown in form(results).splitlines()[-1] or any(
-            shown in line and "all" in line for line in form(results).splitlines()
-        )
+    assert to_json(results) == json.loads((two[0] / "results.json").read_text())
+    overall = results.all.overall
+    table = score_table(results)
+    for form in (table.text(), table.markdown(), table.latex()):
+        assert any(f"{overall.mean:.2f}" in line and "all" in line for line in form.splitlines())
     rows = list(csv.DictReader(io.StringIO((two[0] / "table.csv").read_text())))
     everything = next(row for row in rows if row["part"] == "all")
-    assert float(everything["overall"]) == overall
-    assert [float(everything[f"overall_{end}"]) for end in ("low", "high")] == results["all"][
-        "overall_interval"
-    ]
+    assert float(everything["overall"]) == overall.mean
+    assert [float(everything[f"overall_{end}"]) for end in ("low", "high")] == [overall.low, overall.high]
     assert {row["name"] for row in rows} == {"even", "odd", "simple", "complex", "all"}
     assert everything["left_out"] == "1"
 
 
 def test_latex_escapes_and_balances(two):
     results = read_results(two[0])
-    results["families"]["50% & more_"] = results["families"].pop("even")
-    table = tables.latex(results)
+    results.families["50% & more_"] = results.families.pop("even")
+    table = score_table(results).latex()
     assert r"50\% \& more\_" in table
     body = [line for line in table.splitlines() if line.endswith(r"\\")]
     assert len({len(re.findall(r"(?<!\\)&", line)) for line in body}) == 1
@@ -202,23 +200,24 @@ def test_ours_beside_the_papers(two):
     results = compile_results(EvaluationFolder(two[0]))
     runs = []
     for place, column in enumerate(COLUMNS):
-        changed = results | {"benchmark": results["benchmark"] | {"column": column}}
-        changed["all"] = results["all"] | {"overall": 4.0 + place / 10}
-        runs.append(changed)
-    ours = rows_of_ours(runs)
+        mean = replace(results.all.overall, mean=4.0 + place / 10)
+        summary = replace(results.all, scores={**results.all.scores, "overall": mean})
+        benchmark = {**results.benchmark, "column": column}
+        runs.append(replace(results, benchmark=benchmark, all=summary))
+    ours = system_rows(runs)
     assert len(ours) == 1 and ours[0].mean == pytest.approx(4.25)
-    assert rows_of_ours(runs[:5])[0].mean is None  # a mean of five is not the paper's mean
+    assert system_rows(runs[:5])[0].mean is None  # a mean of five is not the paper's mean
     rows = [*ours, *published_rows()]
-    for form in (paper_text, paper_markdown, paper_latex):
-        shown = form(rows)
+    table = paper_table(rows)
+    for shown in (table.text(), table.markdown(), table.latex()):
         assert "4.25" in shown and "6.39" in shown and shown.count("published") >= 23
-    entries = list(csv.DictReader(io.StringIO(paper_csv(rows))))
+    entries = list(csv.DictReader(io.StringIO(paper_csv_table(rows).csv())))
     assert len(entries) == 6 * 24
     assert {entry["published"] for entry in entries if entry["model"] == "inverter"} == {"0"}
-    assert paper_json(rows)[0]["overall"]["EmuEdit"] == 4.1
+    assert paper_json(rows)[0]["scores"]["EmuEdit"]["mean"] == 4.1
     assert paper_json(rows)[5]["mean"] == 4.70  # as published, not computed again from rounded figures
     with pytest.raises(ConfigError, match="--name"):
-        rows_of_ours([runs[0], runs[0]])
+        system_rows([runs[0], runs[0]])
 
 
 def test_the_page_is_whole_and_safe(two, tmp_path):
@@ -229,11 +228,11 @@ def test_the_page_is_whole_and_safe(two, tmp_path):
     for path in data.glob("*.png"):
         (evil / path.name).write_bytes(path.read_bytes())
     (evil / "metadata.jsonl").write_text(text.replace("invert 2", "<script>alert(1)</script>"))
-    from earl.evaluation.benchmarks import open_own
+    from earl.evaluation.benchmark import open_benchmark
 
     verifier = Brightness(fails=["invert 3"])
     judge = Judging(verifier, {"kind": "judge", "model": "<b>"})
-    evaluate(tmp_path / "run", open_own(str(evil)), Inverter(no_image=["t1"]), judge)
+    evaluate(tmp_path / "run", open_benchmark(str(evil)), Inverter(no_image=["t1"]), judge)
     page = write_page(tmp_path / "run", tmp_path / "page.html").read_text()
     assert "<script>alert" not in page and "&lt;script&gt;alert" in page and "judged by &lt;b&gt;" in page
     assert not re.search(r"""(src|href)=["'](?!data:)""", page)  # nothing is fetched
@@ -242,7 +241,7 @@ def test_the_page_is_whole_and_safe(two, tmp_path):
     judged = [float(score) for score in scores if score]
     assert judged == sorted(judged) and judged[0] == 0.0  # worst first
     assert scores[-1] == ""  # without a score, last
-    assert "the verifier&#x27;s answer could not be used: cannot tell" in page
+    assert "the verifier&#39;s answer could not be used: cannot tell" in page
     assert "no image: cut off" in page
 
 
@@ -256,7 +255,7 @@ def test_the_page_compares(two, tmp_path):
 
 def test_a_page_of_an_unfinished_evaluation(two, tmp_path):
     benchmark = own_benchmark(two[0].parent / "data", 12)
-    evaluate(tmp_path / "run", benchmark, Inverter(), None, until="edits")
+    evaluate(tmp_path / "run", benchmark, Inverter(), None, EDITS)
     page = write_page(tmp_path / "run", tmp_path / "page.html").read_text()
     assert "in no mean: 12 of 12, not judged yet" in page
     with pytest.raises(DataError, match="goes on where it stopped"):
@@ -265,9 +264,9 @@ def test_a_page_of_an_unfinished_evaluation(two, tmp_path):
 
 def test_of_many_edits_the_worst_and_the_best_are_shown(two):
     edits = scored_edits(EvaluationFolder(two[0]))
-    chosen = chosen_cards(edits, 8)
+    chosen = chosen_edits(edits, 8)
     judged = sorted(edit.score("overall") for edit in edits if edit.counts)
     shown = [edit.score("overall") for edit in chosen if edit.counts]
     assert len(chosen) == 8 and sum(not edit.counts for edit in chosen) == 1
     assert shown == judged[:6] + judged[-1:]
-    assert len(chosen_cards(edits, 100)) == 12
+    assert len(chosen_edits(edits, 100)) == 12

@@ -12,12 +12,12 @@ from PIL import Image
 from earl.cli import main
 from earl.evaluation.selfjudging import trained_by, warning
 from earl.world.benchmark import WorldBenchmark
-from earl.world.benchmark_tasks import WorldTasks
 
 from .evaluation_parts import own_data
 
 pytest.importorskip("httpx2")
 pytest.importorskip("fastapi")
+SCENE_VERIFIER = ("--verifier", "scene")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def one_sentence(capsys, words, what):
 def world_predictions(folder, wrong):
     """The targets of six tasks; the untouched source for those numbered in `wrong`."""
     folder.mkdir()
-    for task in WorldTasks(WorldBenchmark(num=6, seed=3)).tasks():
+    for task in WorldBenchmark(num=6, seed=3).tasks():
         (task.source if task.number in wrong else task.target).save(folder / f"{task.key}.png")
     return folder
 
@@ -56,7 +56,7 @@ def test_the_world_over_http_two_runs_compared_table_and_page(tmp_path, scene_ur
         assert "all complex" in shown and "95%" in shown
     results = json.loads((tmp_path / "good" / "results.json").read_text())
     assert results["all"]["judged"] == 6
-    assert results["all"]["overall"] > 7
+    assert results["all"]["scores"]["overall"]["mean"] > 7
     raw = [
         json.loads(line)["raw"] for line in (tmp_path / "good" / "verdicts.jsonl").read_text().splitlines()
     ]
@@ -73,8 +73,8 @@ def test_the_world_over_http_two_runs_compared_table_and_page(tmp_path, scene_ur
     assert main(["evaluate", "table", *runs, "-o", str(tmp_path / "table")]) == 0
     assert "OmniGen" in capsys.readouterr().out
     rows = json.loads((tmp_path / "table.json").read_text())
-    assert [row["model"] for row in rows[:2]] == ["good", "bad"]
-    assert rows[0]["overall"]["World"] == results["all"]["overall"]
+    assert [row["name"] for row in rows[:2]] == ["good", "bad"]
+    assert rows[0]["scores"]["World"]["mean"] == results["all"]["scores"]["overall"]["mean"]
     assert main(["evaluate", "table", *runs, "-o", str(tmp_path / "table")]) == 2  # not overwritten
 
 
@@ -95,9 +95,9 @@ def test_a_model_on_the_world_and_the_same_numbers_as_without_a_folder(model_fol
     assert main([*words, "-o", str(tmp_path / "run")]) == 0
     plain = json.loads((tmp_path / "plain.json").read_text())
     staged = json.loads((tmp_path / "run" / "results.json").read_text())
-    for name, family in plain["families"].items():
-        for score in ("overall", "exact", "naturalness"):
-            assert staged["families"][name][score] == pytest.approx(family[score], abs=0.05)
+    for results in (plain, staged):
+        results.pop("seconds")
+    assert plain == staged
     assert staged["editor"]["name"] == str(model_folder)
     capsys.readouterr()
     before = (tmp_path / "run" / "edits.jsonl").read_text()
@@ -109,37 +109,26 @@ def test_a_model_on_the_world_and_the_same_numbers_as_without_a_folder(model_fol
 def test_guidance_of_a_run_is_fixed_and_shown(model_folder, tmp_path, capsys):
     words = ["evaluate", "world", "--num", "2", "--greedy", "--model", str(model_folder), "--device", "cpu"]
     led = [*words, "--guidance", "3", "--negative-instruction", "make it night"]
-    assert main([*led, "--json", str(tmp_path / "led.json")]) == 0
-    assert "greedy, guidance 3" in capsys.readouterr().out
-    settings = json.loads((tmp_path / "led.json").read_text())["settings"]
-    assert (settings["greedy"], settings["guidance"], settings["negative_instruction"]) == (
-        True,
-        3.0,
-        "make it night",
-    )
     assert main([*led, "-o", str(tmp_path / "led")]) == 0
     editor = json.loads((tmp_path / "led" / "evaluation.json").read_text())["editor"]
     assert (editor["guidance"], editor["negative_instruction"]) == (3.0, "make it night")
     assert main(["evaluate", "page", str(tmp_path / "led")]) == 0
     assert "guidance 3 away from" in (tmp_path / "led" / "page.html").read_text()
     capsys.readouterr()
-    one_sentence(
-        capsys,
-        [*words, "-o", str(tmp_path / "led")],
-        "editor negative_instruction = 'make it night', now it is None",
-    )
+    one_sentence(capsys, [*words, "-o", str(tmp_path / "led")], "editor guidance = 3.0, now it is None")
     assert main([*words, "-o", str(tmp_path / "plain")]) == 0
     editor = json.loads((tmp_path / "plain" / "evaluation.json").read_text())["editor"]
     assert not {"guidance", "negative_instruction"} & set(editor)
 
 
 def test_a_model_cut_off_between_batches_makes_the_same_images(model_folder, tmp_path):
-    from earl.evaluation.editors import Drawing, ModelEditor
+    from earl.config import EvaluationSettings, SamplingSettings
+    from earl.evaluation.editors import ModelEditor
     from earl.evaluation.run import evaluate
     from earl.pipeline import EditPipeline
 
     pipeline = EditPipeline.from_pretrained(model_folder, device="cpu")
-    tasks = WorldTasks(WorldBenchmark(num=5, seed=2))
+    tasks = WorldBenchmark(num=5, seed=2)
 
     class CutOff(ModelEditor):
         def edit(self, batch):
@@ -148,12 +137,12 @@ def test_a_model_cut_off_between_batches_makes_the_same_images(model_folder, tmp
             return super().edit(batch)
 
     def editor(kind=ModelEditor):
-        return kind("tiny", lambda: pipeline, {"weights": "x"}, Drawing(seed=7))
+        return kind("tiny", lambda: pipeline, {"weights": "x"}, SamplingSettings(seed=7))
 
-    evaluate(tmp_path / "whole", tasks, editor(), None, until="edits", batch=5)
+    evaluate(tmp_path / "whole", tasks, editor(), None, EvaluationSettings(until="edits", batch=5))
     with pytest.raises(KeyboardInterrupt):
-        evaluate(tmp_path / "cut", tasks, editor(CutOff), None, until="edits", batch=2)
-    evaluate(tmp_path / "cut", tasks, editor(), None, until="edits", batch=3)
+        evaluate(tmp_path / "cut", tasks, editor(CutOff), None, EvaluationSettings(until="edits", batch=2))
+    evaluate(tmp_path / "cut", tasks, editor(), None, EvaluationSettings(until="edits", batch=3))
     made = [sorted((tmp_path / name / "edits").glob("*.png")) for name in ("whole", "cut")]
     assert [path.name for path in made[0]] == [path.name for path in made[1]] and len(made[0]) == 5
     for first, second in zip(*made, strict=True):
@@ -181,7 +170,7 @@ def test_a_benchmark_of_the_paper_with_a_model_and_best_of(model_folder, files, 
     assert "hf download" in results["not_measured"]["clip"]
     said = capsys.readouterr()
     assert "clip is left out" in said.out
-    assert "also judges them" in said.err
+    assert "also judges it: a best case" in said.err
     edits = [json.loads(line) for line in (tmp_path / "run" / "edits.jsonl").read_text().splitlines()]
     assert [len(edit["candidates"]) for edit in edits] == [2, 2]
     page = main(["evaluate", "page", str(tmp_path / "run")])
@@ -205,7 +194,7 @@ def test_own_data_with_the_judge_gone_and_back(tmp_path, endpoint, capsys):
     ) as server:
         assert main([*words, server.url]) == 0
     results = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert results["all"]["overall"] == 6.0
+    assert results["all"]["scores"]["overall"]["mean"] == 6.0
     assert results["verifier"]["model"] == "scripted"
 
 
@@ -216,12 +205,17 @@ def test_own_data_with_the_judge_gone_and_back(tmp_path, endpoint, capsys):
         (["emuedit"], "--path"),
         (["no/such/folder"], "no file or folder"),
         (["{data}", "--path", "x"], "--path"),
-        (["{data}", "--best-of", "3"], "--best-by"),
-        (["{data}", "--best-by", "scene"], "--best-of"),
-        (["{data}", "--predictions", "{data}", "--best-of", "2", "--best-by", "scene"], "--predictions"),
+        (["{data}", *SCENE_VERIFIER, "--best-of", "3"], "--best-by"),
+        (["{data}", *SCENE_VERIFIER, "--best-by", "scene"], "--best-of"),
+        (
+            ["{data}", *SCENE_VERIFIER, "--predictions", "{data}", "--best-of", "2", "--best-by", "scene"],
+            "one a task",
+        ),
         (["{data}", "--predictions", "no/such"], "no/such"),
         (["{data}"], "--judge-url"),
-        (["world", "--best-of", "2", "--best-by", "scene"], "-o FOLDER"),
+        (["world", "--best-of", "2"], "--best-by"),
+        (["world", "--families", "colour"], "no family 'colour'"),
+        (["emuedit", "--path", "{data}", "--families", "add"], "takes no --families"),
         (["world", "--until", "edits"], "-o FOLDER"),
         (["page", "{data}"], "evaluation.json"),
         (["compare", "{data}", "{data}"], "evaluation.json"),
@@ -234,58 +228,63 @@ def test_mistakes_are_one_sentence(words, what, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
-RECIPE = 'stage = "grpo"\n[prompts]\norigin = "{origin}"\n{verifier}'
+JUDGE = {"kind": "judge", "model": "m"}
+SCENE = {"kind": "scene", "model": None}
 
 
 @pytest.mark.parametrize(
-    ("meta", "recipe", "verifier", "warned"),
+    ("recipe", "answered", "verifier", "warned"),
     [
-        ({}, None, {"kind": "scene", "model": None}, False),
+        (None, "", SCENE, False),
+        ('kind = "scene"', "", SCENE, True),
+        ('kind = "scene"', "", {"kind": "judge", "model": "earl-scene"}, True),
+        ('kind = "scene"\n[verifier.second]\nkind = "judge"\njudge.model = "m"', "", JUDGE, False),
+        ('kind = "judge"\njudge.model = "Owner/M"', "", JUDGE, True),
+        ('kind = "judge"\njudge.model = "M"', "", {"kind": "reference", "model": "Other/m"}, True),
+        ('kind = "judge"\njudge.model = "other"', "", JUDGE, False),
+        ('kind = "judge"\njudge.url = "http://x"', "owner/m", JUDGE, True),
+        ('kind = "judge"\njudge.url = "http://x"', "", {"kind": "judge", "model": None}, False),
+        ('kind = "sum"\n[verifier.parts.a]\nkind = "judge"\njudge.model = "m"', "", JUDGE, True),
         (
-            {"verifier": {"kind": "judge", "model": "Qwen/Qwen-72B"}},
-            None,
-            {"kind": "judge", "model": "Qwen-72B"},
+            'kind = "sum"\n[verifier.parts.a]\nkind = "judge"\n[verifier.parts.b]\nkind = "scene"',
+            "0.5 x a (m) + 0.5 x b (SceneVerifier)",
+            JUDGE,
             True,
         ),
-        (
-            {"verifier": {"kind": "judge", "model": "Qwen/Qwen-72B"}},
-            None,
-            {"kind": "judge", "model": "gpt"},
-            False,
-        ),
-        ({"origin": {"verifier": "gpt"}}, None, {"kind": "reference", "model": "gpt"}, True),
-        ({"origin": "a test"}, ("world", ""), {"kind": "scene", "model": None}, True),
-        ({}, ("shards", ""), {"kind": "scene", "model": None}, False),
-        ({}, ("world", ""), {"kind": "judge", "model": "earl-scene"}, True),
-        (
-            {},
-            ("shards", '[verifier]\nkind = "scene"\n[verifier.second]\nkind = "judge"\nmodel = "m"'),
-            {"kind": "judge", "model": "m"},
-            False,
-        ),
-        ({}, ("shards", '[verifier]\nkind = "judge"\nmodel = "m"'), {"kind": "judge", "model": "m"}, True),
-        (
-            {},
-            ("shards", '[verifier.parts.a]\nkind = "judge"\nmodel = "m"'),
-            {"kind": "judge", "model": "m"},
-            True,
-        ),
+        ('kind = 3\njudge = "m"\nparts = 7', "", SCENE, False),
     ],
 )
-def test_a_model_judged_by_its_teacher_is_told(meta, recipe, verifier, warned, tmp_path):
-    folder = tmp_path / "model"
-    folder.mkdir()
-    (folder / "earl.json").write_text(json.dumps(meta))
+def test_a_model_judged_by_its_teacher_is_told(recipe, answered, verifier, warned, tmp_path):
+    (tmp_path / "model").mkdir()
     if recipe:
-        origin, more = recipe
-        (tmp_path / "recipe.toml").write_text(RECIPE.format(origin=origin, verifier=more))
-    assert bool(warning(folder, verifier)) == warned
-    assert bool(trained_by(folder)) >= warned
+        (tmp_path / "recipe.toml").write_text(f'stage = "grpo"\n[verifier]\n{recipe}\n')
+    (tmp_path / "run.json").write_text(json.dumps({"starts": [{"verifier": answered}]}))
+    assert bool(warning(tmp_path / "model", verifier)) == warned
+
+
+@pytest.mark.parametrize(
+    "content", ['{"verifier": {"kind": "judge", "model": "Owner/M"}}', "[1]", "{", '{"verifier": 3}']
+)
+def test_a_models_own_word_for_who_trained_it_counts(content, tmp_path):
+    (tmp_path / "earl.json").write_text(content)
+    assert trained_by(tmp_path) == (["m"] if "Owner" in content else [])
+
+
+def test_an_evaluation_that_judged_nothing_fails(tmp_path, endpoint, capsys):
+    data = own_data(tmp_path / "data", 2)
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    shutil.copy(data / "0-after.png", theirs / "of-another-task.png")
+    with endpoint.serving(lambda _: (200, endpoint.completion("{}"))) as server:
+        words = ["evaluate", str(data), "--predictions", str(theirs), "--judge-url", server.url]
+        assert main([*words, "-o", str(tmp_path / "run")]) == 1
+    said = capsys.readouterr()
+    assert "in no mean: 2 of 2, no image was given" in said.out
 
 
 def test_the_command_prints_the_warning(model_folder, tmp_path, capsys):
     shutil.copytree(model_folder, tmp_path / "model")
-    (tmp_path / "recipe.toml").write_text(RECIPE.format(origin="world", verifier=""))
+    (tmp_path / "recipe.toml").write_text('stage = "grpo"\n[verifier]\nkind = "scene"\n')
     words = ["evaluate", "world", "--num", "1", "--model", str(tmp_path / "model"), "--device", "cpu"]
     assert main([*words, "-o", str(tmp_path / "run")]) == 0
     assert "warning: the scene verifier judges this model" in capsys.readouterr().err

@@ -17,11 +17,13 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from evaluation.evaluation_parts import Brightness, Inverter, judging
-from earl.evaluation.benchmarks import open_own
+from earl.config import EvaluationSettings
+from earl.evaluation.benchmark import open_benchmark
 from earl.evaluation.run import evaluate
 root = Path({root!r})
 judge = judging(Brightness(slow=0.05), window=3)
-evaluate(root / "killed", open_own(str(root / "data")), Inverter(slow=0.01), judge, batch=4)
+settings = EvaluationSettings(batch=4)
+evaluate(root / "killed", open_benchmark(str(root / "data")), Inverter(slow=0.01), judge, settings)
 """
 
 

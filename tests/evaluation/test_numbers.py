@@ -9,9 +9,24 @@ import pytest
 from PIL import Image
 
 from earl.evaluation.compare import sign_test
-from earl.evaluation.correlation import kendall, spearman
-from earl.evaluation.distances import l1, pixels, psnr, ssim
+from earl.evaluation.correlation import correlate
 from earl.evaluation.intervals import estimate, estimates, paired_estimate
+from earl.evaluation.metrics import l1, pixels, psnr, ssim
+from earl.records import Estimate
+
+
+def test_an_interval_agrees_with_the_normal_one():
+    values = np.random.default_rng(0).normal(5, 2, 400)
+    found, half = estimate(values), 1.96 * values.std() / 20
+    assert (found.low, found.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.03)
+
+
+def test_an_interval_is_reproducible_and_knows_its_ends():
+    assert estimate([]) is None and estimate([np.nan]) is None
+    assert estimate([3.0] * 5) == Estimate(3.0, 3.0, 3.0, 5)
+    assert estimate([0, 1, 1, 0, 1], seed=4) == estimate([0, 1, 1, 0, 1], seed=4)
+    values = np.random.default_rng(2).random(30)
+    assert estimate(values) != estimate(values, seed=1)
 
 
 def test_several_intervals_agree_with_one():
@@ -61,32 +76,38 @@ def plain_kendall(x, y):
 
 
 def test_correlations_agree_with_the_plain_way():
+    pytest.importorskip("scipy")
     rng = np.random.default_rng(2)
     for count in (3, 10, 40):
         x = rng.integers(0, 11, count).astype(float)  # many ties, as scores have
         y = x + rng.integers(0, 6, count)
-        assert spearman(x, y).value == pytest.approx(plain_spearman(x, y), abs=1e-12)
-        assert kendall(x, y).value == pytest.approx(plain_kendall(x, y), abs=1e-12)
+        for kind, plain in (("spearman", plain_spearman), ("kendall", plain_kendall)):
+            assert correlate(kind, x, y, resamples=20).mean == pytest.approx(plain(x, y), abs=1e-12)
 
 
 def test_correlation_by_hand():
-    assert spearman([1, 2, 3, 4], [10, 20, 30, 40]).value == pytest.approx(1)
-    assert kendall([1, 2, 3, 4], [4, 3, 2, 1]).value == pytest.approx(-1)
-    assert kendall([1, 2, 3, 4], [1, 3, 2, 4]).value == pytest.approx(4 / 6)  # 5 pairs agree, 1 does not
-    assert spearman([1, 2, 3, 4], [1, 3, 2, 4]).value == pytest.approx(0.8)
-    assert spearman([1, 1, 1], [1, 2, 3]).value is None
-    assert kendall([1, 2], [1, 2]).value is None
+    pytest.importorskip("scipy")
+    for kind, x, y, value in (
+        ("spearman", [1, 2, 3, 4], [10, 20, 30, 40], 1),
+        ("kendall", [1, 2, 3, 4], [4, 3, 2, 1], -1),
+        ("kendall", [1, 2, 3, 4], [1, 3, 2, 4], 4 / 6),  # 5 pairs agree, 1 does not
+        ("spearman", [1, 2, 3, 4], [1, 3, 2, 4], 0.8),
+    ):
+        assert correlate(kind, x, y, resamples=20).mean == pytest.approx(value)
+    assert correlate("spearman", [1, 1, 1], [1, 2, 3]) is None
+    assert correlate("kendall", [1, 2], [1, 2]) is None
 
 
-def test_a_resample_is_what_drawing_the_items_would_give():
-    """The bootstrap by counts is the bootstrap by drawing: same quantiles, to sampling error."""
+def test_the_interval_of_a_correlation_is_that_of_drawing_pairs():
+    pytest.importorskip("scipy")
     rng = np.random.default_rng(3)
     x = rng.integers(0, 11, 30).astype(float)
     y = x + rng.normal(0, 3, 30)
     drawn = [rng.integers(0, 30, 30) for _ in range(600)]
-    for quick, plain in ((spearman, plain_spearman), (kendall, plain_kendall)):
+    for kind, plain in (("spearman", plain_spearman), ("kendall", plain_kendall)):
         slow = np.quantile([plain(x[i], y[i]) for i in drawn], [0.025, 0.975])
-        assert quick(x, y, resamples=4000).interval == pytest.approx(tuple(slow), abs=0.06)
+        found = correlate(kind, x, y)
+        assert (found.low, found.high) == pytest.approx(tuple(slow), abs=0.06)
 
 
 def test_distances_by_hand():

@@ -7,14 +7,18 @@ import json
 import pytest
 from PIL import Image
 
+from earl.config import EvaluationSettings
 from earl.errors import ConfigError, DataError, OutputError, VerifierError
 from earl.evaluation.editors import PredictionsEditor
 from earl.evaluation.folder import EvaluationFolder
-from earl.evaluation.run import Extras, Judging, evaluate
-from earl.evaluation.tables import text
+from earl.evaluation.run import Judging, evaluate
+from earl.evaluation.tables import score_table
+from earl.files import only_one
 from earl.records import Verdict
 
 from .evaluation_parts import Brightness, Inverter, judging, own_benchmark, run
+
+UNTIL_EDITS, UNTIL_VERDICTS = (EvaluationSettings(until=stage) for stage in ("edits", "verdicts"))
 
 
 class Darkness(Brightness):
@@ -41,10 +45,10 @@ def test_images_verdicts_and_tables(tmp_path):
     assert Image.open(folder / "edits" / "t2.png").getpixel((0, 0)) == (215, 215, 215)
     brightness = [(255 - 20 * i) / 25.5 for i in range(6)]
     expected = [min(b, 10) ** 0.5 * 3 for b in brightness]  # SC = brightness, PQ = 9
-    assert results["all"]["overall"] == pytest.approx(sum(expected) / 6, abs=1e-3)
-    assert results["families"]["odd"]["overall"] == pytest.approx(sum(expected[1::2]) / 3, abs=1e-3)
-    assert results["groups"]["simple"]["n"] == 3
-    assert results["metrics"]["l1"]["mean"] == pytest.approx(0, abs=1e-6)  # the target is the inverse
+    assert results.all.overall.mean == pytest.approx(sum(expected) / 6, abs=1e-3)
+    assert results.families["odd"].overall.mean == pytest.approx(sum(expected[1::2]) / 3, abs=1e-3)
+    assert results.groups["simple"].n == 3
+    assert results.metrics["l1"].mean == pytest.approx(0, abs=1e-6)  # the target is the inverse
     assert all(verdict["raw"].startswith("seen") for verdict in verdicts)
     for name in ("results.json", "table.md", "table.tex", "table.csv"):
         assert (folder / name).stat().st_size > 100
@@ -53,21 +57,23 @@ def test_images_verdicts_and_tables(tmp_path):
 def test_what_has_no_score_is_counted_and_in_no_mean(tmp_path):
     editor = Inverter(no_image=["t0"])
     results = run(tmp_path, editor=editor, verifier=Brightness(fails=["invert 1"]))
-    everything = results["all"]
-    assert (everything["n"], everything["judged"], everything["no_image"]) == (6, 5, 1)
-    assert everything["left_out"] == {"unusable": 1}
+    everything = results.all
+    assert (everything.n, everything.judged, everything.no_image) == (6, 5, 1)
+    assert everything.left_out == {"unusable": 1}
     without = [((255 - 20 * i) / 25.5) ** 0.5 * 3 for i in (2, 3, 4, 5)]
-    assert everything["overall"] == pytest.approx(sum(without) / 5, abs=1e-3)  # t0 counts as 0, t1 not at all
-    shown = text(results)
+    assert everything.overall.mean == pytest.approx(
+        sum(without) / 5, abs=1e-3
+    )  # t0 counts as 0, t1 not at all
+    shown = score_table(results).text()
     assert "edits without an image: 1; they count as 0" in shown
     assert "in no mean: 1 of 6, the verifier's answer could not be used" in shown
 
 
 def test_nothing_judged_is_a_dash(tmp_path):
     results = run(tmp_path, verifier=Brightness(fails=[f"invert {i}" for i in range(6)]))
-    assert results["all"]["overall"] is None
-    assert results["all"]["left_out"] == {"unusable": 6}
-    assert "-" in text(results).splitlines()[-6]
+    assert results.all.overall is None
+    assert results.all.left_out == {"unusable": 6}
+    assert "-" in score_table(results).text().splitlines()[-6]
 
 
 def test_done_stages_do_nothing(tmp_path):
@@ -94,12 +100,12 @@ def test_a_group_that_was_cut_off_is_computed_as_a_whole_and_kept_in_part(tmp_pa
 
 def test_stages_one_by_one(tmp_path):
     benchmark = own_benchmark(tmp_path / "data")
-    assert evaluate(tmp_path / "run", benchmark, Inverter(), None, until="edits") is None
+    assert evaluate(tmp_path / "run", benchmark, Inverter(), None, UNTIL_EDITS) is None
     assert not (tmp_path / "run" / "verdicts.jsonl").exists()
-    assert evaluate(tmp_path / "run", benchmark, Inverter(), judging(), until="verdicts") is None
+    assert evaluate(tmp_path / "run", benchmark, Inverter(), judging(), UNTIL_VERDICTS) is None
     assert not (tmp_path / "run" / "results.json").exists()
     editor = Inverter()
-    assert evaluate(tmp_path / "run", benchmark, editor, judging())["all"]["judged"] == 6
+    assert evaluate(tmp_path / "run", benchmark, editor, judging()).all.judged == 6
     assert editor.made == []
 
 
@@ -107,12 +113,12 @@ def test_a_row_that_cannot_be_read_is_counted(tmp_path):
     own_benchmark(tmp_path / "data")
     (tmp_path / "data" / "3.png").write_bytes(b"no image")
     (tmp_path / "data" / "4.png").unlink()
-    from earl.evaluation.benchmarks import open_own
+    from earl.evaluation.benchmark import open_benchmark
 
-    results = evaluate(tmp_path / "run", open_own(str(tmp_path / "data")), Inverter(), judging())
-    assert results["all"]["left_out"] == {"unreadable": 2}
-    assert results["all"]["judged"] == 4
-    problems = [edit["problem"] for edit in lines(tmp_path / "run" / "edits.jsonl") if edit["problem"]]
+    results = evaluate(tmp_path / "run", open_benchmark(str(tmp_path / "data")), Inverter(), judging())
+    assert results.all.left_out == {"unreadable": 2}
+    assert results.all.judged == 4
+    problems = [e["problem"] for e in lines(tmp_path / "run" / "edits.jsonl") if e.get("problem")]
     assert len(problems) == 2 and "3.png" in problems[0]
 
 
@@ -124,7 +130,7 @@ def test_a_verifier_that_is_gone_stops_the_run_and_comes_back(tmp_path):
     assert len(kept) == 4
     back = Brightness()
     results = run(tmp_path, verifier=back, count=20)
-    assert results["all"]["judged"] == 20
+    assert results.all.judged == 20
     assert len(back.asked) == 16
     assert len(lines(tmp_path / "run" / "verdicts.jsonl")) == 20
 
@@ -132,12 +138,11 @@ def test_a_verifier_that_is_gone_stops_the_run_and_comes_back(tmp_path):
 def test_unusable_answers_are_asked_again_on_request_only(tmp_path):
     run(tmp_path, verifier=Brightness(fails=["invert 2"]))
     second = Brightness()
-    assert run(tmp_path, verifier=second)["all"]["judged"] == 5
+    assert run(tmp_path, verifier=second).all.judged == 5
     assert second.asked == []
-    again = Judging(second, judging().identity, ask_again=True)
-    results = evaluate(tmp_path / "run", own_benchmark(tmp_path / "data"), Inverter(), again)
+    results = run(tmp_path, verifier=second, ask_again=True)
     assert second.asked == ["t2"]
-    assert results["all"]["judged"] == 6
+    assert results.all.judged == 6
 
 
 @pytest.mark.parametrize("what", ["benchmark", "editor", "verifier"])
@@ -146,7 +151,7 @@ def test_another_plan_is_refused_and_nothing_is_lost(tmp_path, what):
     before = (tmp_path / "run" / "edits.jsonl").read_text()
     benchmark, editor, judge = own_benchmark(tmp_path / "data"), Inverter(), judging()
     if what == "benchmark":
-        benchmark._own["split"] = "other"
+        benchmark._fixed["split"] = "other"
     elif what == "editor":
         editor.name = "other"
     else:
@@ -168,13 +173,13 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path):
 def test_two_processes_do_not_write_into_one_folder(tmp_path):
     run(tmp_path)
     folder = EvaluationFolder(tmp_path / "run")
-    with folder.locked(), pytest.raises(OutputError, match="another process"):
+    with only_one(folder.path), pytest.raises(OutputError, match="another process"):
         run(tmp_path)
 
 
 def test_a_image_that_is_gone_is_a_sentence(tmp_path):
     benchmark = own_benchmark(tmp_path / "data")
-    evaluate(tmp_path / "run", benchmark, Inverter(), None, until="edits")
+    evaluate(tmp_path / "run", benchmark, Inverter(), None, UNTIL_EDITS)
     (tmp_path / "run" / "edits" / "t1.png").unlink()
     with pytest.raises(DataError, match=r"t1\.png is missing"):
         evaluate(tmp_path / "run", benchmark, Inverter(), judging())
@@ -183,22 +188,22 @@ def test_a_image_that_is_gone_is_a_sentence(tmp_path):
 def test_best_of_keeps_what_the_chooser_likes(tmp_path):
     editor = Inverter(candidates=3)  # the first candidate is the brightest
     darkest = Darkness()
-    extras = Extras(chooser=Judging(darkest, {"kind": "scene", "model": None}))
-    results = run(tmp_path, editor=editor, extras=extras)
+    chooser = Judging(darkest, {"kind": "scene", "model": None})
+    results = run(tmp_path, editor=editor, chooser=chooser)
     edits = lines(tmp_path / "run" / "edits.jsonl")
     assert [edit["chosen"] for edit in edits] == [2] * 6
     assert [edit["seed"] for edit in edits] == [3 * i + 2 for i in range(6)]
     assert all(len(edit["candidates"]) == 3 for edit in edits)
     plain = run(tmp_path, "plain")
-    assert results["all"]["overall"] < plain["all"]["overall"]
-    assert results["editor"]["chosen_by"] == {"kind": "scene", "model": None}
+    assert results.all.overall.mean < plain.all.overall.mean
+    assert results.editor["chosen_by"] == {"kind": "scene", "model": None}
 
 
 def test_best_of_without_an_answer_stops(tmp_path):
     fails = [f"invert {i}" for i in range(6)]
-    extras = Extras(chooser=Judging(Brightness(fails=fails, status="unreachable"), {"kind": "judge"}))
+    chooser = Judging(Brightness(fails=fails, status="unreachable"), {"kind": "judge"})
     with pytest.raises(VerifierError, match="best of several"):
-        run(tmp_path, editor=Inverter(candidates=2), extras=extras)
+        run(tmp_path, editor=Inverter(candidates=2), chooser=chooser)
     assert not (tmp_path / "run" / "edits.jsonl").exists()
 
 
@@ -213,9 +218,9 @@ def test_images_made_elsewhere(tmp_path):
     folder = predictions(tmp_path / "theirs", t0=255, t1=0, t3=128)
     editor = PredictionsEditor(folder, area=1024)
     results = run(tmp_path, editor=editor)
-    assert results["all"]["left_out"] == {"missing": 3}
-    assert results["all"]["judged"] == 3
-    assert results["editor"]["name"] == "theirs"
+    assert results.all.left_out == {"missing": 3}
+    assert results.all.judged == 3
+    assert results.editor["name"] == "theirs"
     assert Image.open(tmp_path / "run" / "edits" / "t0.png").size == (32, 32)  # the area that was asked for
 
 
@@ -224,23 +229,29 @@ def test_a_list_of_predictions_may_say_that_there_is_no_image(tmp_path):
     rows = [{"id": "t0", "image": "one.png"}, {"id": "t1", "image": None}, {"id": "t2", "image": "gone.png"}]
     (folder / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     results = run(tmp_path, editor=PredictionsEditor(folder))
-    assert results["all"]["no_image"] == 1
-    assert results["all"]["judged"] == 2
-    assert results["all"]["left_out"] == {"missing": 4}
+    assert results.all.no_image == 1
+    assert results.all.judged == 2
+    assert results.all.left_out == {"missing": 4}
 
 
 def test_the_edits_of_an_evaluation_are_judged_anew(tmp_path):
     run(tmp_path, editor=Inverter(no_image=["t5"]))
     editor = PredictionsEditor(tmp_path / "run", area=1024)
     again = Judging(Darkness(fails=["invert 5"]), {"kind": "judge", "model": "darkness"})
-    results = evaluate(tmp_path / "again", own_benchmark(tmp_path / "data"), editor, again, until="verdicts")
+    results = evaluate(
+        tmp_path / "again",
+        own_benchmark(tmp_path / "data"),
+        editor,
+        again,
+        UNTIL_VERDICTS,
+    )
     assert results is None
     folders = [EvaluationFolder(tmp_path / name) for name in ("run", "again")]
     for edit in folders[0].edits:
-        if edit["edited"]:
-            first, second = (f.picture(f.edits[edit["key"]]["edited"]) for f in folders)
+        if edit.edited:
+            first, second = (f.image(f.edits[edit.key].edited) for f in folders)
             assert first.tobytes() == second.tobytes()
-    assert folders[1].edits["t5"]["state"] == "no_image"
+    assert folders[1].edits["t5"].state == "no_image"
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"id": "a"}', "[1]"])

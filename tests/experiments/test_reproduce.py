@@ -11,6 +11,7 @@ import pytest
 
 from earl.cli import main
 from earl.config.stages import GrpoRecipe, SftRecipe, load_stage
+from earl.evaluation.records import EditRecord
 from earl.evaluation.scores import Scored
 from earl.records import SCORE_PARTS, Verdict
 
@@ -34,8 +35,8 @@ def run(level: float, seed: int = 0, spread: float = 1.0) -> dict[str, Scored]:
     found = {}
     for index in range(TASKS):
         value = float(level + hard[index] + own[index])
-        edit = {"key": f"t{index}", "state": "edited", "number": index, "instruction": "x"}
-        edit |= {"group": ("simple", "complex")[index % 2], "family": ("color", "swap")[index % 2]}
+        group, family = (("simple", "color"), ("complex", "swap"))[index % 2]
+        edit = EditRecord(f"t{index}", f"t{index}", index, "x", family, group, "", "edited")
         found[f"t{index}"] = Scored(edit, Verdict("ok", value, value, value, value, exact=False))
     return found
 

@@ -1,11 +1,14 @@
+"""The world as a benchmark: tasks by seed, settings checked, edits judged by what is in the pixels."""
+
 import numpy as np
 import pytest
-from PIL import Image
 
+from earl.config import BenchmarkSettings, EvaluationSettings, SamplingSettings
 from earl.errors import ConfigError, InstructionError
+from earl.evaluation import Judging, ModelEditor, evaluate, open_benchmark
 from earl.pipeline import EditPipeline
 from earl.records import Verdict
-from earl.world.benchmark import WorldBenchmark, draw_tasks, evaluate_world
+from earl.world.benchmark import WorldBenchmark, draw_tasks
 
 
 class Judge:
@@ -19,7 +22,18 @@ class Judge:
         self.seen += attempts
         if self.status != "ok":
             return [Verdict(self.status) for _ in attempts]
-        return [Verdict("ok", 8.0, 8.0, 2.0, 2.0, exact=False) for _ in attempts]
+        return [Verdict("ok", 8.0, 8.0, 2.0, 2.0, exact=False, outcome="untouched") for _ in attempts]
+
+
+def evaluated(pipeline, benchmark, judge, batch=64, **sampling):
+    editor = ModelEditor("tiny", lambda: pipeline, sampling=SamplingSettings(seed=benchmark.seed, **sampling))
+    judging = Judging(judge, {"kind": "scene"}, window=1)
+    return evaluate(None, benchmark, editor, judging, EvaluationSettings(batch=batch))
+
+
+def images_seen(judge):
+    ordered = sorted(judge.seen, key=lambda attempt: attempt.key)
+    return np.stack([np.asarray(attempt.edited, int) for attempt in ordered])
 
 
 def test_tasks_depend_on_the_seed_and_extend():
@@ -35,10 +49,31 @@ def test_families_and_splits_are_kept():
     assert all(task.id.startswith("heldout") for task in tasks)
 
 
-@pytest.mark.parametrize("wrong", [{"num": 0}, {"batch": 0}, {"families": ("colour",)}])
-def test_settings_are_checked(wrong):
-    with pytest.raises(ConfigError):
-        WorldBenchmark(**wrong)
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"draw": 0}, "num"),
+        ({"families": ("colour",)}, "family 'colour'"),
+        ({"split": "tset"}, "split 'tset'"),
+        ({"options": {"wordings": "odd"}}, "wordings 'odd'"),
+        ({"options": {"style": "pencil"}}, "option 'style'"),
+        ({"path": "x"}, "world takes no --path"),
+        ({"group": "complex"}, "world takes no --group"),
+    ],
+)
+def test_settings_are_checked(given, said):
+    with pytest.raises(ConfigError, match=said):
+        open_benchmark("world", BenchmarkSettings(**given))
+
+
+def test_it_is_found_by_name_and_drawn_at_the_editors_area():
+    given = BenchmarkSettings(draw=3, options={"wordings": "mixed"})
+    benchmark = open_benchmark("world", given, area=32 * 32, seed=7)
+    assert benchmark == WorldBenchmark(num=3, seed=7, side=32, wordings="mixed")
+    tasks = list(benchmark.tasks())
+    assert {task.source.size for task in tasks} == {task.target.size for task in tasks} == {(32, 32)}
+    assert [task.id for task in tasks] == [task.id for task in draw_tasks(WorldBenchmark(num=3, seed=7))]
+    assert open_benchmark("world", BenchmarkSettings(seed=9), seed=7).seed == 9
 
 
 @pytest.fixture(scope="module")
@@ -46,58 +81,49 @@ def pipeline(model_folder):
     return EditPipeline.from_pretrained(model_folder, device="cpu")
 
 
-def test_report_has_the_form_that_readers_rely_on(pipeline, model_folder):
+def test_a_model_is_evaluated_with_rates_intervals_and_outcomes(pipeline):
     judge = Judge()
-    report = evaluate_world(pipeline, WorldBenchmark(num=5, seed=1, batch=2), verifier=judge)
-    assert {"simple", "complex", "families", "model", "seed", "versions"} <= set(report)
-    assert report["simple"]["n"] + report["complex"]["n"] == 5
-    assert report["model"] == str(model_folder)
-    assert report["seed"] == 1
-    assert {"earl", "torch", "transformers", "python"} <= set(report["versions"])
-    for summary in report["families"].values():
-        assert {"group", "n", "exact", "overall", "edit_success", "exact_interval"} <= set(summary)
-        assert summary["overall"] == 4.0
-    assert len(judge.seen) == 5
-    assert all(isinstance(attempt.edited, Image.Image) for attempt in judge.seen)
+    results = evaluated(pipeline, WorldBenchmark(num=5, seed=1), judge, batch=2)
+    assert sum(group.n for group in results.groups.values()) == 5
+    assert results.score_names[-1] == "exact" and results.all.overall.mean == 4.0
+    assert results.all.outcomes == {"untouched": 5} and results.seconds > 0
+    assert {"earl", "torch", "transformers"} <= set(results.versions)
     assert {attempt.source.size for attempt in judge.seen} == {(64, 64)}
 
 
 def test_batch_size_does_not_change_what_is_judged(pipeline):
-    pictures = []
+    seen = []
     for batch in (1, 4):
-        judge = Judge()
-        evaluate_world(pipeline, WorldBenchmark(num=4, seed=2, batch=batch), verifier=judge)
-        pictures.append(np.stack([np.asarray(attempt.edited, int) for attempt in judge.seen]))
-    assert np.abs(pictures[0] - pictures[1]).max() <= 1  # rounding
+        evaluated(pipeline, WorldBenchmark(num=4, seed=2), judge := Judge(), batch)
+        seen.append(images_seen(judge))
+    assert np.abs(seen[0] - seen[1]).max() <= 1  # rounding
 
 
 def test_guidance_reaches_the_pipeline_and_is_written_down(pipeline):
-    pictures = []
+    seen = []
     for given in ({}, {"guidance": 4.0}, {"guidance": 4.0, "negative_instruction": "make it night"}):
-        judge, benchmark = Judge(), WorldBenchmark(num=3, seed=2, greedy=True, **given)
-        settings = evaluate_world(pipeline, benchmark, verifier=judge)["settings"]
-        assert settings["guidance"] == given.get("guidance", 1.0)
-        assert settings["negative_instruction"] == given.get("negative_instruction")
-        pictures.append(b"".join(attempt.edited.tobytes() for attempt in judge.seen))
-    assert len(set(pictures)) == 3
+        judge = Judge()
+        editor = evaluated(pipeline, WorldBenchmark(num=3, seed=2), judge, greedy=True, **given).editor
+        assert {name: editor[name] for name in given} == given
+        assert ("guidance" in editor) == bool(given)
+        seen.append(images_seen(judge).tobytes())
+    assert len(set(seen)) == 3
 
 
 def test_an_edit_that_the_verifier_refuses_does_not_cost_the_others_theirs(pipeline):
+    benchmark = WorldBenchmark(num=3, seed=5)
+    first = next(iter(benchmark.tasks())).key
+
     class Picky(Judge):
         async def judge(self, attempts):
             if any(attempt.key == first for attempt in attempts):
                 raise InstructionError("speaks of something that is not there")
             return await super().judge(attempts)
 
-    benchmark = WorldBenchmark(num=3, seed=5)
-    first = draw_tasks(benchmark)[0].id
-    report = evaluate_world(pipeline, benchmark, verifier=Picky())
-    assert sum(report[group]["failed"] for group in ("simple", "complex")) == 1
-    assert sum(report[group]["judged"] for group in ("simple", "complex")) == 2
+    results = evaluated(pipeline, benchmark, Picky())
+    assert results.all.judged == 2 and results.all.left_out == {"unusable": 1}
 
 
-def test_failed_verdicts_are_counted(pipeline):
-    report = evaluate_world(pipeline, WorldBenchmark(num=2), verifier=Judge("unusable"))
-    both = [report["simple"], report["complex"]]
-    assert sum(part["failed"] for part in both) == 2
-    assert all(part["overall"] is None for part in both)
+def test_failed_verdicts_are_counted_and_never_0(pipeline):
+    results = evaluated(pipeline, WorldBenchmark(num=2), Judge("unusable"))
+    assert results.all.left_out == {"unusable": 2} and results.all.overall is None

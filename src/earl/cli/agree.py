@@ -27,7 +27,8 @@ def run(options: argparse.Namespace) -> int:
 
     from earl.cli.outputs import claim
     from earl.errors import ConfigError
-    from earl.evaluation.agreement import agreement, agreement_text, judge_ratings, read_ratings
+    from earl.evaluation.agreement import agreement, agreement_table, judge_ratings, read_ratings
+    from earl.evaluation.records import to_json
     from earl.evaluation.tables import judge_name
     from earl.files import write_json
     from earl.records import SCORES
@@ -48,9 +49,9 @@ def run(options: argparse.Namespace) -> int:
             window=window,
             on_progress=show.task("verdicts"),
         )
-    found = agreement(edits, verdicts) | {"verifier": identity}
+    found = agreement(edits, verdicts)
     if file:
-        write_json(file, found)
-    print(f"{judge_name(found)} and the ratings of {len(edits)} edits in {options.ratings}")
-    print(agreement_text(found, scores=options.scores or SCORES[:3]))
+        write_json(file, to_json(found) | {"verifier": identity})
+    print(f"{judge_name(identity)} and the ratings of {len(edits)} edits in {options.ratings}")
+    print(agreement_table(found, scores=options.scores or SCORES[:3]).text())
     return 0

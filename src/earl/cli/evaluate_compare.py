@@ -22,6 +22,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from earl.cli.outputs import claim
     from earl.evaluation.compare import compare_runs, comparison_text
+    from earl.evaluation.records import to_json
     from earl.files import write_json
 
     file = claim([options.json], force=options.force)[0] if options.json else None
@@ -33,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
         across=options.across_verifiers,
     )
     if file:
-        write_json(file, comparison)
+        write_json(file, to_json(comparison))
     print(comparison_text(comparison))
     return 0
 
@@ -67,7 +68,7 @@ def add_options_table(parser: argparse.ArgumentParser) -> None:
 
 def run_table(options: argparse.Namespace) -> int:
     from earl.cli.outputs import claim
-    from earl.evaluation import papertable
+    from earl.evaluation import tables
     from earl.evaluation.folder import EvaluationFolder
     from earl.evaluation.results import compile_results
     from earl.files import write_json, write_text
@@ -76,13 +77,14 @@ def run_table(options: argparse.Namespace) -> int:
     names = [f"{options.out}.{kind}" for kind in kinds] if options.out else []
     files = claim(names, force=options.force)
     runs = [compile_results(EvaluationFolder(folder)) for folder in options.folders]
-    rows = papertable.rows_of_ours(runs)
+    rows = tables.system_rows(runs)
     if not options.ours_only:
-        rows += papertable.published_rows()
+        rows += tables.published_rows()
+    table = tables.paper_table(rows)
     if files:
-        write_text(files[0], papertable.paper_markdown(rows))
-        write_text(files[1], papertable.paper_latex(rows))
-        write_text(files[2], papertable.paper_csv(rows))
-        write_json(files[3], papertable.paper_json(rows))
-    print(papertable.paper_text(rows))
+        write_text(files[0], table.markdown())
+        write_text(files[1], table.latex())
+        write_text(files[2], tables.paper_csv_table(rows).csv())
+        write_json(files[3], tables.paper_json(rows))
+    print(table.text())
     return 0

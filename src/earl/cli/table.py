@@ -40,7 +40,6 @@ COMMANDS = (
     ),
     Command("verifier calibrate", "calibrate", "how the scene verifier scores edits known good and bad"),
     Command("verifier agree", "agree", "rank correlation of a verifier with human ratings"),
-    Command("evaluate world", "evaluate", "edit unseen world images, score them, print a table by family"),
     Command(
         "evaluate tokenizer", "evaluate_tokenizer", "what a vision tokenizer keeps of unseen world images"
     ),

@@ -129,22 +129,17 @@ class _Measure:
         self.vision = load_vision_tokenizer(vision)
 
     def __call__(self, policy: Any, count: int) -> dict[str, float]:
+        from earl.config import BenchmarkSettings, VerifierSettings
+        from earl.evaluation import Judging, open_benchmark
+        from earl.evaluation.run import measure
         from earl.pipeline import build_pipeline
-        from earl.world.benchmark import WorldBenchmark, evaluate_world
 
         training = policy.training
         policy.eval()
         try:
             pipeline = build_pipeline(policy=policy, tokenizer=self.tokenizer, vision=self.vision)
-            report = evaluate_world(pipeline, WorldBenchmark(num=count, split="validation"))
+            asked = BenchmarkSettings(draw=count, split="validation")
+            benchmark = open_benchmark("world", asked, area=self.vision.area)
+            return measure(pipeline, benchmark, Judging.of_settings(VerifierSettings(kind="scene")))
         finally:
             policy.train(training)
-        values = {}
-        for group in ("simple", "complex"):
-            if report[group]["judged"]:
-                values[f"exact_{group}"] = report[group]["exact"]
-                values[f"overall_{group}"] = report[group]["overall"]
-        judged = [report[group] for group in ("simple", "complex") if report[group]["judged"]]
-        total = sum(part["judged"] for part in judged)
-        values["exact"] = sum(part["exact"] * part["judged"] for part in judged) / total if total else 0.0
-        return values

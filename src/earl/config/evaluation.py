@@ -1,15 +1,29 @@
-"""How an evaluation runs: stages, best of N, metrics."""
+"""Which benchmark is evaluated, and how: stages, best of N, metrics."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from earl.config.data import SourceSettings
 from earl.config.settings import Count, Settings
 
 Stage = Literal["edits", "verdicts", "tables"]
 LearnedMetric = Literal["lpips", "clip", "fid"]
+
+
+class BenchmarkSettings(SourceSettings):
+    """What is asked of a benchmark; one that does not take a setting refuses it.
+
+    `draw` is the number of tasks. `seed`, of their draw, is the paper's; the world takes the sampling seed
+    where none is given.
+    """
+
+    families: tuple[str, ...] = Field(default=(), description="only these edit families")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="the benchmark's own settings, as wordings of the world"
+    )
 
 
 class EvaluationSettings(Settings):
@@ -20,7 +34,7 @@ class EvaluationSettings(Settings):
     )
     area: int | None = Field(default=None, ge=64, description="px² of the images (default: the model's own)")
     best_of: int = Field(default=1, ge=1, le=64, description="images drawn for a task; the best is kept")
-    batch: Count = Field(default=16, description="edits made together; changes speed, never the images")
+    batch: Count = Field(default=16, description="edits made together; a matter of speed")
     until: Stage = Field(default="tables", description="last stage of this run")
     ask_again: bool = Field(
         default=False, description="ask again where the verifier's answer could not be used"
@@ -29,7 +43,6 @@ class EvaluationSettings(Settings):
         default=(), description="learned metrics beside PSNR, SSIM and L1 to the target"
     )
     clip_model: str | None = Field(default=None, description="folder or cached hub id, for the metric clip")
-    confidence: float = Field(default=0.95, gt=0, lt=1, description="of the intervals")
 
     @model_validator(mode="after")
     def _clip(self) -> EvaluationSettings:

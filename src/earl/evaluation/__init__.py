@@ -1,5 +1,19 @@
-"""Benchmarks and their reports."""
+"""Benchmarks evaluated in stages that resume: edits, verdicts, metrics, tables, comparisons."""
 
-from earl.evaluation.report import Judged, by_family, format_results, format_table, summarise, versions
+from earl.evaluation.benchmark import Benchmark, Task, open_benchmark
+from earl.evaluation.editors import Editor, ModelEditor, PredictionsEditor
+from earl.evaluation.records import Results, Summary
+from earl.evaluation.run import Judging, evaluate
 
-__all__ = ["Judged", "by_family", "format_results", "format_table", "summarise", "versions"]
+__all__ = [
+    "Benchmark",
+    "Editor",
+    "Judging",
+    "ModelEditor",
+    "PredictionsEditor",
+    "Results",
+    "Summary",
+    "Task",
+    "evaluate",
+    "open_benchmark",
+]

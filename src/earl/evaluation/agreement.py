@@ -1,4 +1,4 @@
-"""Does a verifier order edits as people do? Its scores held against human ratings.
+"""Agreement of a verifier with people: rank correlation of its scores with human ratings.
 
 A table of ratings has a row per rating:
 
@@ -14,24 +14,26 @@ Several ratings of one edit are averaged. An edit without a verdict is counted, 
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from earl.errors import DataError, EarlError, VerifierError
-from earl.evaluation.correlation import kendall, spearman
-from earl.evaluation.stages import SILENT, judged
-from earl.records import SCORES, Attempt, Verdict
-from earl.store import JsonLinesStore
+from earl.errors import DataError, EarlError
+from earl.evaluation.correlation import RESAMPLES, correlate
+from earl.evaluation.records import RecordFile
+from earl.evaluation.stages import judge_all
+from earl.records import SCORES, Attempt, Estimate, Verdict
+from earl.tables import Column, Row, Table
 from earl.verifiers.protocol import Verifier
 from earl.vision import open_image
 
+KINDS: tuple[Literal["spearman", "kendall"], ...] = ("spearman", "kendall")
 NEEDED = ("source", "edited", "instruction", "rating")
 COLUMNS = (*NEEDED, "target", "subset")
 
@@ -47,6 +49,28 @@ class Rated:
     target: Path | None
     rating: float
     subset: str
+
+
+@dataclass(frozen=True, slots=True)
+class Correlations:
+    """Of a set of edits: those with a verdict, the others by status, and for each score its correlations.
+
+    None where there is no correlation: fewer than 3 edits, or scores or ratings that are all equal.
+    """
+
+    n: int
+    compared: int
+    left_out: Mapping[str, int]
+    spearman: Mapping[str, Estimate | None]
+    kendall: Mapping[str, Estimate | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Correlations over all edits, and by subset."""
+
+    all: Correlations
+    subsets: Mapping[str, Correlations]
 
 
 def read_ratings(path: str | Path) -> list[Rated]:
@@ -85,115 +109,84 @@ def judge_ratings(
     """Verdicts by key; those in the cache by the same verifier are not asked for again.
 
     Args:
-        cache: JSON lines, written as verdicts come; it may hold several verifiers'.
+        cache: JSON Lines, written as verdicts come; it may hold several verifiers'.
         identity: what fixes the verifier's verdicts.
 
     Raises:
         VerifierError: the verifier stopped answering; what it said is kept.
         OutputError, DataError: the cache cannot be written or read.
     """
-    kept = JsonLinesStore(cache)
+    kept = RecordFile(cache, Verdict.from_json, Verdict.to_json)
     mark = hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=6).hexdigest()
     names = {edit.key: f"{mark}-{edit.key}" for edit in edits}
-    kept.drop([name for name in names.values() if name in kept and kept[name]["status"] == "unreachable"])
+    kept.drop([key for key, verdict in kept.items() if verdict.status == "unreachable"])
     waiting = [edit for edit in edits if names[edit.key] not in kept]
-    asyncio.run(_ask(waiting, verifier, kept, names, window, len(edits), on_progress))
-    return {edit.key: Verdict.from_json(kept[names[edit.key]]) for edit in edits}
+    done = len(edits) - len(waiting)
+
+    def keep(attempt: Attempt, verdict: Verdict) -> None:
+        nonlocal done
+        kept.append({attempt.key: verdict})
+        done += 1
+        if on_progress:
+            on_progress(done, len(edits))
+
+    judge_all(verifier, (_attempt(e, names[e.key]) for e in waiting), keep, window=window, kept=cache)
+    return {edit.key: kept[names[edit.key]] for edit in edits}
 
 
-def agreement(edits: Sequence[Rated], verdicts: Mapping[str, Verdict], *, seed: int = 0) -> dict[str, Any]:
+def agreement(
+    edits: Sequence[Rated], verdicts: Mapping[str, Verdict], *, seed: int = 0, resamples: int = RESAMPLES
+) -> Agreement:
     """Rank correlation of each score with the ratings, over all edits and in each subset.
 
-    Returns:
-        {"all": figures, "subsets": {name: figures}}; figures are {"n", "compared", "left_out"
-        {status: count}, score: {"spearman", "spearman_interval", "kendall", "kendall_interval"}}.
-        Fewer than 3 edits, or scores that are all equal, have no correlation (None).
+    Raises:
+        MissingExtraError: scipy is not installed.
     """
     names = sorted({edit.subset for edit in edits if edit.subset})
-    return {
-        "all": _figures(edits, verdicts, seed),
-        "subsets": {name: _figures([e for e in edits if e.subset == name], verdicts, seed) for name in names},
-    }
+    subsets = {name: [edit for edit in edits if edit.subset == name] for name in names}
+    return Agreement(
+        _correlations(edits, verdicts, seed, resamples),
+        {name: _correlations(members, verdicts, seed, resamples) for name, members in subsets.items()},
+    )
 
 
-def agreement_text(found: Mapping[str, Any], *, scores: Sequence[str] = SCORES[:3]) -> str:
-    """For the terminal: a row a subset and score."""
-    rows = [*found["subsets"].items(), ("all", found["all"])]
-    wide = max(6, *(len(name) for name, _ in rows))
-    head = f"{'subset':<{wide}} {'n':>5}  {'score':<22}{'Spearman':<22}{'Kendall':<22}"
-    lines = [head.rstrip(), "-" * len(head)]
-    for name, figures in rows:
-        for place, score in enumerate(scores):
-            first = f"{name:<{wide}} {figures['compared']:>5}" if not place else " " * (wide + 6)
-            cells = "".join(f"{_cell(figures[score], kind):<22}" for kind in ("spearman", "kendall"))
-            lines.append(f"{first}  {score.replace('_', ' '):<22}{cells}".rstrip())
-    if any(line.endswith(" -") for line in lines):
-        lines.append("-: fewer than 3 edits with a verdict, or all their scores or ratings are equal")
-    lines.append("-1 to 1; brackets: 95% bootstrap intervals over edits; ties share their mean rank")
-    left_out = found["all"]["left_out"]
-    lines += [
-        f"{count} edits have no verdict ({status}); they are left out" for status, count in left_out.items()
+def agreement_table(found: Agreement, *, scores: Sequence[str] = SCORES[:3]) -> Table:
+    """A row a subset and score."""
+    columns = [Column("subset", left=True), Column("n"), Column("score", left=True)]
+    columns += [Column("Spearman", interval=True), Column("Kendall", interval=True)]
+    rows = [
+        Row([name, part.compared, score.replace("_", " "), part.spearman[score], part.kendall[score]], name)
+        for name, part in [*found.subsets.items(), ("all", found.all)]
+        for score in scores
     ]
-    return "\n".join(lines)
+    notes = ["-1 to 1; brackets: 95% bootstrap intervals over edits; ties share their mean rank"]
+    if any(None in row.cells for row in rows):
+        notes.append("-: fewer than 3 edits with a verdict, or all their scores or ratings are equal")
+    for status, count in found.all.left_out.items():
+        notes.append(f"{count} edits have no verdict ({status}); they are left out")
+    return Table("", columns, rows, notes)
 
 
-def _figures(edits: Sequence[Rated], verdicts: Mapping[str, Verdict], seed: int) -> dict[str, Any]:
-    judged_edits = [edit for edit in edits if verdicts[edit.key].ok]
-    left_out: dict[str, int] = {}
-    for edit in edits:
-        status = verdicts[edit.key].status
-        if status != "ok":
-            left_out[status] = left_out.get(status, 0) + 1
-    figures: dict[str, Any] = {"n": len(edits), "compared": len(judged_edits), "left_out": left_out}
-    ratings = [edit.rating for edit in judged_edits]
-    for name in SCORES:
-        values = [float(getattr(verdicts[edit.key], name)) for edit in judged_edits]
-        figures[name] = {}
-        for kind, measure in (("spearman", spearman), ("kendall", kendall)):
-            result = measure(values, ratings, seed=seed)
-            figures[name][kind] = None if result.value is None else round(result.value, 4)
-            bounds = result.interval
-            figures[name][f"{kind}_interval"] = bounds and [round(bound, 4) for bound in bounds]
-    return figures
+def _correlations(
+    edits: Sequence[Rated], verdicts: Mapping[str, Verdict], seed: int, resamples: int
+) -> Correlations:
+    judged = [edit for edit in edits if verdicts[edit.key].ok]
+    statuses = Counter(verdicts[edit.key].status for edit in edits)
+    ratings = [edit.rating for edit in judged]
+    values = {name: [verdicts[edit.key].score(name) or 0.0 for edit in judged] for name in SCORES}
+    of_kind = {
+        kind: {
+            name: correlate(kind, v, ratings, seed=seed, resamples=resamples) for name, v in values.items()
+        }
+        for kind in KINDS
+    }
+    left_out = {str(status): count for status, count in statuses.items() if status != "ok"}
+    return Correlations(len(edits), len(judged), left_out, of_kind["spearman"], of_kind["kendall"])
 
 
-async def _ask(
-    waiting: Sequence[Rated],
-    verifier: Verifier,
-    kept: JsonLinesStore,
-    names: Mapping[str, str],
-    window: int,
-    total: int,
-    on_progress: Callable[[int, int | None], None] | None,
-) -> None:
-    edits = iter(waiting)
-    done, silent = total - len(waiting), 0
-
-    async def work() -> None:
-        nonlocal done, silent
-        for edit in edits:
-            target = open_image(edit.target) if edit.target else None
-            attempt = Attempt(
-                open_image(edit.source), edit.instruction, open_image(edit.edited), target, key=edit.key
-            )
-            verdict = await judged(verifier, attempt)
-            kept.append({"key": names[edit.key], **verdict.to_json()})
-            done, silent = done + 1, silent + 1 if verdict.status == "unreachable" else 0
-            if on_progress:
-                on_progress(done, total)
-            if silent >= SILENT:
-                raise VerifierError(
-                    f"the verifier stopped answering ({verdict.reason}); its verdicts are in {kept.path}, "
-                    "run the same command again to go on"
-                )
-
-    workers = [asyncio.create_task(work()) for _ in range(min(window, len(waiting)))]
-    try:
-        await asyncio.gather(*workers)
-    finally:
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
+def _attempt(edit: Rated, key: str) -> Attempt:
+    target = open_image(edit.target) if edit.target else None
+    return Attempt(open_image(edit.source), edit.instruction, open_image(edit.edited), target, key=key)
 
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:
@@ -258,10 +251,3 @@ def _mean(ratings: Sequence[Rated], path: Path) -> Rated:
         )
     rating = sum(rated.rating for rated in ratings) / len(ratings)
     return Rated(first.key, first.source, first.edited, first.instruction, first.target, rating, first.subset)
-
-
-def _cell(figures: Mapping[str, Any], kind: str) -> str:
-    if figures[kind] is None:
-        return "-"
-    low, high = figures[f"{kind}_interval"]
-    return f"{figures[kind]:.2f} [{low:.2f}, {high:.2f}]"

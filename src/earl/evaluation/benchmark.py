@@ -1,37 +1,43 @@
-"""What a benchmark is: tasks in a fixed order, each with a name of its own, and how they are grouped.
+"""Benchmarks: tasks in a fixed order, each with an id and a file name of its own.
 
-The files of `earl.evaluation.benchmarks` say what is particular to each one; here is what they
-share. Rows and columns are `earl.data.sources`', no torch is needed.
+`open_benchmark` finds one by name: a registered one (`earl.registry.BENCHMARKS`), `package.module:attribute`,
+or own data. The paper's six are declared in `earl.evaluation.benchmarks`. No torch is needed.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from earl.config import BenchmarkSettings
 from earl.data.sources import SCHEMAS, OpenedSource, Sample, open_source
-from earl.errors import DataError
+from earl.errors import ConfigError, DataError
+from earl.registry import BENCHMARKS
 
 if TYPE_CHECKING:
     from earl.vision import ImageSource
 
-DRAW_SEED = 42
-"""Of the rows drawn from EmuEdit and I2EBench (EARL, arXiv 2508.01119)."""
-
-_LONGEST = 80  # characters of a key
-_UNSAFE = re.compile(r"[^A-Za-z0-9._~-]+")
+OPTIONS = {"draw": "num", "seed": "draw-seed", "columns": "map", "options": "option"}
+"""Names on the command line of settings that have another one there."""
+_LONGEST = 96  # bytes of a key's readable part; a file name has room for 255
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
     """One edit to be made.
 
-    `key` is unique in its benchmark and safe as a file name; `number` counts the tasks from 0, and
-    seeds count with it; `kind` is the benchmark's own division, "" where it has none. A task that
-    cannot be read has a `problem` and no source.
+    Attributes:
+        key: unique in its benchmark and safe as a file name.
+        id: unique too; the row's own, with "~2" where an earlier row had the same.
+        number: counts the tasks from 0; seeds count with it.
+        kind: the benchmark's own division, "" where it has none.
+        problem: why the task cannot be read; it then has no source.
     """
 
     key: str
@@ -47,24 +53,45 @@ class Task:
 
 
 class Benchmark(Protocol):
-    """Tasks, and what they are called."""
+    """Tasks, and what they are called.
+
+    A benchmark may have `verifier = "scene"`, the kind that judges it unless another is asked for, and
+    `area`, the px² of its images where all have one size.
+    """
 
     name: str
     title: str
-    column: str
 
     def tasks(self) -> Iterator[Task]:
         """Tasks in an order that never changes. Raises DataError where the data cannot be read."""
         ...
 
     def describe(self) -> dict[str, Any]:
-        """What fixes the tasks, as JSON; a run goes on only where it is the same."""
+        """What fixes the tasks, as JSON; a run goes on only where it is the same.
+
+        "name" and "title" must be there. "column" is the benchmark's in the paper's table of results,
+        "kinds" are the names of its own division.
+        """
+        ...
+
+
+class BenchmarkFactory(Protocol):
+    """What is registered under a benchmark's name."""
+
+    def __call__(self, settings: BenchmarkSettings, *, area: int | None, seed: int) -> Benchmark:
+        """The benchmark.
+
+        Args:
+            settings: what is asked of it; `check_taken` refuses what it does not take.
+            area: px² that the editor works at, for benchmarks that draw their images; None if unknown.
+            seed: of the sampling, for benchmarks whose tasks are drawn anew.
+        """
         ...
 
 
 @dataclass(frozen=True)
-class Declared:
-    """One of the paper's benchmarks, as its file declares it.
+class DeclaredBenchmark:
+    """One of the paper's benchmarks; calling it opens it.
 
     Attributes:
         name: on the command line.
@@ -72,10 +99,10 @@ class Declared:
         schema: the name of its columns' declaration in `earl.data.sources`.
         column: in the paper's table of results (`earl.evaluation.published`).
         about: what it holds, in a sentence.
-        kinds: the benchmark's own division: family, in lower letters without blanks, to kind.
+        kinds: the benchmark's own division: family, in lower case without blanks, to kind.
         groups: families that are not of the group that the schema gives them.
         family_of: a sample's family, where the schema's is not fine enough.
-        hub_patterns: files that are fetched from the Hub; the split's where empty.
+        hub_patterns: files that are fetched from the Hub; all where empty.
     """
 
     name: str
@@ -88,128 +115,164 @@ class Declared:
     family_of: Callable[[Sample], str] | None = None
     hub_patterns: tuple[str, ...] = ()
 
-    @property
-    def draw(self) -> int:
-        """Rows that the paper drew; 0: all."""
-        return SCHEMAS[self.schema].draw
+    def __call__(
+        self, settings: BenchmarkSettings, *, area: int | None = None, seed: int = 0
+    ) -> SourceBenchmark:
+        """Open it.
+
+        Raises:
+            DataError: no files where the settings say, or columns missing; the Hub cannot be reached.
+        """
+        check_taken(self.name, settings, ("path", "hub", "columns", "split", "draw", "seed"))
+        if settings.hub == (settings.path is not None):
+            raise DataError(
+                f"where is {self.name}? Give its files with --path, or --hub to fetch "
+                f"{SCHEMAS[self.schema].hub} from the Hub"
+            )
+        if settings.hub:
+            settings = settings.replace(hub=False, path=str(self.fetch()))
+        source = open_source(self.schema, settings)
+        given = {"split": settings.split} if settings.split else {}
+        kinds = {"kinds": sorted(set(self.kinds.values()))} if self.kinds else {}
+        fixed = {"column": self.column, "hub": SCHEMAS[self.schema].hub, **kinds, **given}
+        return SourceBenchmark(self.name, self.title, source, fixed, self._place)
+
+    def fetch(self) -> Path:
+        """Its files from the Hub, or from the Hub's cache. Raises DataError: they cannot be had."""
+        from huggingface_hub import snapshot_download
+
+        repository = SCHEMAS[self.schema].hub
+        patterns = list(self.hub_patterns) or None
+        try:
+            return Path(snapshot_download(repository, repo_type="dataset", allow_patterns=patterns))
+        except Exception as error:  # the network and the Hub fail in many ways, with one meaning for the user
+            raise DataError(
+                f"{repository} could not be fetched from the Hub ({type(error).__name__}); check the "
+                f"connection and `hf auth login`, or give a local copy of {self.name} with --path"
+            ) from error
+
+    def _place(self, sample: Sample) -> tuple[str, str, str]:
+        family = self.family_of(sample) if self.family_of else sample.family
+        plain = re.sub(r"[\s_-]+", "", family.lower())
+        return family, self.groups.get(plain, sample.group), self.kinds.get(plain, "")
 
 
 class SourceBenchmark:
     """A benchmark whose rows come from a source.
 
     Args:
-        declared: one of the paper's; None for own data.
-        source: opened.
-        own: what fixes own data, for `describe`.
+        fixed: what fixes the tasks besides the source's draw, for `describe`.
+        place: a sample's family, group and kind.
     """
 
     def __init__(
-        self, declared: Declared | None, source: OpenedSource, own: Mapping[str, Any] | None = None
+        self,
+        name: str,
+        title: str,
+        source: OpenedSource,
+        fixed: Mapping[str, Any],
+        place: Callable[[Sample], tuple[str, str, str]],
     ) -> None:
-        self.declared, self.source = declared, source
-        self.name = declared.name if declared else source.name
-        self.title = declared.title if declared else source.name
-        self.column = declared.column if declared else ""
-        self._own = dict(own or {})
+        self.name, self.title, self.source = name, title, source
+        self._fixed, self._place = dict(fixed), place
 
     def tasks(self) -> Iterator[Task]:
         """Tasks in the order of the rows; rows that cannot be read have a problem."""
-        keys = Keys()
-        for place, read in enumerate(self.source.read()):
-            key = keys.take(read.id)
-            if read.sample is None:
-                yield Task(key, read.id, place, problem=read.problem)
+        names = TaskNames()
+        for number, row in enumerate(self.source.read()):
+            key, id = names.take(row.id)
+            if row.sample is None:
+                yield Task(key, id, number, problem=row.problem)
                 continue
-            sample = read.sample
+            sample = row.sample
             family, group, kind = self._place(sample)
-            yield Task(
-                key, read.id, place, sample.instruction, family, group, kind, sample.source, sample.target
-            )
+            words = sample.instruction, family, group, kind
+            yield Task(key, id, number, *words, sample.source, sample.target)
 
     def describe(self) -> dict[str, Any]:
-        drawn = {"draw": self.source.draw, "draw_seed": self.source.seed} if self.source.draw else {}
-        return {"name": self.name, "title": self.title, "column": self.column, **drawn, **self._own}
-
-    def _place(self, sample: Sample) -> tuple[str, str, str]:
-        declared = self.declared
-        if declared is None:
-            return sample.family or "own", sample.group, ""
-        family = declared.family_of(sample) if declared.family_of else sample.family
-        plain = plain_name(family)
-        return family, declared.groups.get(plain, sample.group), declared.kinds.get(plain, "")
+        draw = {"draw": self.source.draw, "draw_seed": self.source.seed} if self.source.draw else {}
+        return {"name": self.name, "title": self.title, **draw, **self._fixed}
 
 
-class Keys:
-    """Names of tasks that are unique and safe as file names, the same each time they are given out."""
+class TaskNames:
+    """Keys and ids of tasks, each unique, the same each time they are given out."""
 
     def __init__(self) -> None:
-        self._taken: set[str] = set()
+        self._keys: set[str] = set()
+        self._ids: set[str] = set()
 
-    def take(self, name: str) -> str:
-        """The key of the next task: its id made safe, with a number where another had it before."""
-        base = safe_name(name)
-        key, count = base, 1
-        while key.lower() in self._taken:
-            count += 1
-            key = f"{base}~{count}"
-        self._taken.add(key.lower())
-        return key
+    def take(self, id: str) -> tuple[str, str]:
+        """(key, id) of the next task."""
+        unique = _numbered(id, self._ids, str)
+        return _numbered(file_name(unique), self._keys, str.casefold), unique
 
 
-def safe_name(name: str) -> str:
-    """An id as a file name: letters, digits, dots, hyphens and underscores, at most 80 of them."""
-    return _UNSAFE.sub("_", name).strip("._")[:_LONGEST] or "task"
+def file_name(id: str) -> str:
+    """An id as a file name: letters of any script, digits and . _ ~ - stay, others become "_".
+
+    A name that was changed or cut ends in "~" and a hash of the id, so that different ids stay different.
+    """
+    plain = plain_name(id)
+    if plain == id:
+        return plain
+    cut = plain.encode()[:_LONGEST].decode(errors="ignore").rstrip("._") or "task"
+    return f"{cut}~{blake2b(id.encode('utf-8', 'surrogatepass'), digest_size=4).hexdigest()}"
 
 
-def plain_name(family: str) -> str:
-    """A family without capitals, blanks and underscores, for looking it up."""
-    return re.sub(r"[\s_-]+", "", family.lower())
+def plain_name(id: str) -> str:
+    """`file_name` without its hash: at most 96 bytes, "task" where nothing is left."""
+    safe = "".join(c if c in "._~-" or unicodedata.category(c)[0] in "LMN" else "_" for c in id)
+    safe = unicodedata.normalize("NFC", safe).strip("._")
+    return safe.encode()[:_LONGEST].decode(errors="ignore").rstrip("._") or "task"
 
 
-def open_declared(
-    declared: Declared,
-    *,
-    path: str | Path | None = None,
-    hub: bool = False,
-    columns: Mapping[str, tuple[str, ...]] | None = None,
-    split: str | None = None,
-    draw: int | None = None,
-    seed: int = DRAW_SEED,
-) -> SourceBenchmark:
-    """Open one of the paper's benchmarks.
+def open_benchmark(
+    name: str, settings: BenchmarkSettings | None = None, *, area: int | None = None, seed: int = 0
+) -> Benchmark:
+    """A benchmark by name.
 
     Args:
-        path: parquet, Arrow or tar files, or the publisher's folder.
-        hub: fetch its files from the Hub first (they stay in the Hub's cache). Never done unasked.
-        columns: a mapping that goes before the declared columns.
-        draw: rows drawn at random; None takes the paper's number, 0 all rows.
-        seed: of the draw.
+        name: a registered name, `package.module:attribute`, or own data: a file, a folder, `hub:OWNER/NAME`.
+        settings: what is asked of it.
+        area, seed: as for `BenchmarkFactory`.
 
     Raises:
-        DataError: no files there, or columns missing.
+        ConfigError: settings that the benchmark does not take, or a factory that cannot be imported.
+        DataError: no such benchmark or file, or no column with sources or instructions.
     """
-    if hub == (path is not None):
-        raise DataError(
-            f"where is {declared.name}? Give its files with --path, or --hub to fetch "
-            f"{SCHEMAS[declared.schema].hub} from the Hub"
-        )
-    if hub:
-        path = fetch(declared)
-    source = open_source(declared.schema, path=path, columns=columns or {}, split=split, draw=draw, seed=seed)
-    given = {"split": split} if split else {}
-    return SourceBenchmark(declared, source, given | {"hub": SCHEMAS[declared.schema].hub})
+    settings = settings or BenchmarkSettings()
+    is_data = name.startswith("hub:") or Path(name).expanduser().exists()
+    if name in BENCHMARKS.names() or (name in BENCHMARKS and not is_data):
+        factory: BenchmarkFactory = BENCHMARKS.load(name)
+        return factory(settings, area=area, seed=seed)
+    if not is_data:
+        known = BENCHMARKS.names()
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"benchmarks are {', '.join(known)}"
+        raise DataError(f"{name!r} is no benchmark, and no file or folder of own data; {hint}")
+    check_taken("own data", settings, ("columns", "split", "draw", "seed", "group"))
+    source = open_source(name, settings, default_split="test")
+    columns = {name: list(columns) for name, columns in settings.columns.items()}
+    fixed = {"split": source.split, "group": settings.group, **({"columns": columns} if columns else {})}
+    return SourceBenchmark(
+        source.name, source.name, source, fixed, lambda sample: (sample.family or "own", sample.group, "")
+    )
 
 
-def fetch(declared: Declared) -> Path:
-    """A benchmark's files from the Hub, or from its cache. Raises DataError: they cannot be had."""
-    from huggingface_hub import snapshot_download
+def check_taken(name: str, settings: BenchmarkSettings, taken: tuple[str, ...]) -> None:
+    """Refuse settings that a benchmark does not take. Raises ConfigError."""
+    default = BenchmarkSettings()
+    for given in BenchmarkSettings.model_fields:
+        if given not in taken and getattr(settings, given) != getattr(default, given):
+            options = ", ".join(f"--{OPTIONS.get(each, each)}" for each in taken)
+            raise ConfigError(f"{name} takes no --{OPTIONS.get(given, given)}; it takes {options}")
 
-    schema = SCHEMAS[declared.schema]
-    patterns = list(declared.hub_patterns) or None
-    try:
-        return Path(snapshot_download(schema.hub, repo_type="dataset", allow_patterns=patterns))
-    except Exception as error:  # the network and the Hub fail in many ways, with one meaning for the user
-        raise DataError(
-            f"{schema.hub} could not be fetched from the Hub ({type(error).__name__}); check the connection "
-            f"and `hf auth login`, or give a local copy of {declared.name} with --path"
-        ) from error
+
+def _numbered(name: str, taken: set[str], fold: Callable[[str], str]) -> str:
+    """A name that is not taken yet: itself, or with "~2", "~3", …"""
+    unique, count = name, 1
+    while fold(unique) in taken:
+        count += 1
+        unique = f"{name}~{count}"
+    taken.add(fold(unique))
+    return unique

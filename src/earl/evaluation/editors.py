@@ -1,4 +1,4 @@
-"""Who makes the edits: a model of ours, or images that were made elsewhere.
+"""Editors: a model of ours, or images that were made elsewhere.
 
 An editor gets tasks whose images have been opened and gives images back; what cannot be made
 is a reason, never an exception for the whole batch.
@@ -7,33 +7,39 @@ is a reason, never an exception for the whole batch.
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from PIL import Image
 
+from earl.config import EvaluationSettings, ModelSettings, SamplingSettings
 from earl.errors import DataError, EarlError
-from earl.evaluation.benchmark import Task, safe_name
-from earl.evaluation.folder import is_evaluation
-from earl.pipeline import EditPipeline
+from earl.evaluation.benchmark import Task, plain_name
+from earl.evaluation.folder import EvaluationFolder, is_evaluation
+from earl.evaluation.records import EditState
+from earl.files import parse_json, read_text
+from earl.models.resolve import Part, resolve_model
+from earl.pipeline import EditPipeline, build_pipeline
 from earl.records import FinishReason
-from earl.store import JsonLinesStore
 from earl.vision import open_image, resize_to, target_size
 
-State = Literal["edited", "no_image", "missing", "refused"]
+WEIGHED: tuple[Part, ...] = ("policy", "vision")
+"""Parts whose weights are the model's identity."""
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 LIST = "predictions.jsonl"
+AREA = 65_536
+"""px² to which images made elsewhere are brought, 256 x 256."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One image for a task. "no_image": the model wrote none; "missing": nobody made one."""
+    """One image for a task, or why there is none (`state`, `problem`)."""
 
     image: Image.Image | None
-    state: State = "edited"
+    state: EditState = "edited"
     seed: int | None = None
     finish_reason: FinishReason = "stop"
     problem: str = ""
@@ -52,10 +58,13 @@ class Edited:
 class Editor(Protocol):
     """Makes edits."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What is evaluated, in tables."""
+        ...
 
     def describe(self) -> dict[str, Any]:
-        """What fixes the edits, as JSON."""
+        """What fixes the edits, as JSON; with "kind", "name", and "candidates" where several are drawn."""
         ...
 
     def edit(self, batch: Sequence[tuple[Task, Image.Image]]) -> list[Edited]:
@@ -63,74 +72,66 @@ class Editor(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """How a model draws: seed of task 0 and its first candidate, settings of `EditPipeline`."""
-
-    seed: int = 0
-    temperature: float = 1.0
-    top_k: int = 2048
-    top_p: float = 1.0
-    greedy: bool = False
-    guidance: float = 1.0
-    negative_instruction: str | None = None
-    reasoning: bool = False
-    candidates: int = 1
-
-    def describe(self) -> dict[str, Any]:
-        """All settings; those of guidance only where there is some, as in evaluations from before it."""
-        left_out = () if self.guidance != 1 else ("guidance", "negative_instruction")
-        return {name: value for name, value in vars(self).items() if name not in left_out}
-
-    def seed_of(self, task: Task) -> int:
-        """The first seed of a task; its candidates have those that follow."""
-        return self.seed + task.number * self.candidates
-
-
 @dataclass
 class ModelEditor:
     """A model of ours, loaded when the first edit is wanted.
+
+    Task n is drawn with seed `sampling.seed` + n * `candidates`, and the seeds that follow.
 
     Args:
         name: what to call it.
         load: gives the pipeline.
         identity: what fixes the model, for `describe` (`fingerprint`).
+        sampling: how it draws.
+        candidates: images drawn for a task, >= 1.
         area: px²; the model's own when None.
+        folder: of the model, which may say what it was trained by.
     """
 
     name: str
-    load: Any
-    identity: Mapping[str, Any]
-    drawing: Drawing = field(default_factory=Drawing)
+    load: Callable[[], EditPipeline]
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    candidates: int = 1
     area: int | None = None
+    folder: Path | None = None
     _pipeline: EditPipeline | None = None
 
+    @classmethod
+    def of_settings(
+        cls, model: ModelSettings, sampling: SamplingSettings, evaluation: EvaluationSettings
+    ) -> ModelEditor:
+        """The model that settings describe. Raises what `earl.models.resolve_model` raises."""
+        folder = resolve_model(model.model, model.revision, tokenizer=model.tokenizer, vision=model.vision)
+        weights = "-".join(fingerprint(folder.need(part)) for part in WEIGHED)
+        own_area = folder.meta.get("area")
+        return cls(
+            evaluation.name or model.model,
+            lambda: build_pipeline(model),
+            {"weights": weights, "dtype": model.dtype},
+            sampling,
+            evaluation.best_of,
+            evaluation.area or (own_area if isinstance(own_area, int) else None),
+            folder.path,
+        )
+
     def describe(self) -> dict[str, Any]:
-        return {
-            "kind": "model",
-            "name": self.name,
-            **self.identity,
-            **self.drawing.describe(),
-            "area": self.area,
-        }
+        sampling = self.sampling.model_dump(exclude={"max_text_tokens"})
+        if not self.sampling.guided:
+            sampling = {n: v for n, v in sampling.items() if n not in ("guidance", "negative_instruction")}
+        fixed = {"kind": "model", "name": self.name, **self.identity, **sampling}
+        return fixed | {"candidates": self.candidates, "area": self.area}
 
     def edit(self, batch: Sequence[tuple[Task, Image.Image]]) -> list[Edited]:
         """All at once; where one is refused (too long, for one), one by one."""
         if self._pipeline is None:
             self._pipeline = self.load()
-        drawing = self.drawing
         try:
             results = self._pipeline.edit_many(
                 [(image, task.instruction) for task, image in batch],
-                seeds=[drawing.seed_of(task) for task, _ in batch],
-                num_images=drawing.candidates,
-                temperature=drawing.temperature,
-                top_k=drawing.top_k,
-                top_p=drawing.top_p,
-                greedy=drawing.greedy,
-                guidance=drawing.guidance,
-                negative_instruction=drawing.negative_instruction,
-                reasoning=drawing.reasoning,
+                self.sampling,
+                seeds=[self.sampling.seed + task.number * self.candidates for task, _ in batch],
+                num_images=self.candidates,
                 area=self.area,
             )
         except EarlError as error:
@@ -138,24 +139,23 @@ class ModelEditor:
                 task, image = batch[0]
                 return [Edited(task, image, (Candidate(None, "refused", problem=str(error)),))]
             return [edited for pair in batch for edited in self.edit([pair])]
-        return [
-            Edited(
-                task,
-                result.source,
-                tuple(
-                    Candidate(image, "edited" if image else "no_image", seed, c.finish_reason, problem or "")
-                    for image, seed, c, problem in zip(
-                        result.images, result.seeds, result.completions, result.problems, strict=True
-                    )
-                ),
-                result.seconds / len(batch),
+        edits = []
+        for (task, _), result in zip(batch, results, strict=True):
+            drawn = zip(result.images, result.seeds, result.completions, result.problems, strict=True)
+            candidates = tuple(
+                Candidate(image, "edited" if image else "no_image", seed, c.finish_reason, problem or "")
+                for image, seed, c, problem in drawn
             )
-            for (task, _), result in zip(batch, results, strict=True)
-        ]
+            edits.append(Edited(task, result.source, candidates, result.seconds / len(batch)))
+        return edits
 
 
 class PredictionsEditor:
     """Images made elsewhere: a folder of ID.png, a `predictions.jsonl`, or another evaluation's folder.
+
+    A task is found by its exact id first, then by its key, then by its id with other characters than
+    letters, digits and ". _ ~ -" written "_"; where two tasks would share an image in that way, both are
+    refused.
 
     Args:
         folder: where they are. `predictions.jsonl` has lines {"id": …, "image": path}; an image of
@@ -164,89 +164,97 @@ class PredictionsEditor:
         area: px² to which sources and images are brought.
 
     Raises:
-        DataError: no such folder, or no image in it.
+        DataError: no such folder, no image in it, or two images of one task.
     """
 
-    def __init__(self, folder: str | Path, *, name: str = "", area: int = 65_536) -> None:
+    def __init__(self, folder: str | Path, *, name: str = "", area: int = AREA) -> None:
         self.folder = Path(folder).expanduser()
         if not self.folder.is_dir():
             raise DataError(f"{folder} is no folder; give one with the edited images")
-        self.name = name or self.folder.name
+        self.name = name or self.folder.resolve().name
         self.area = area
-        self._files = self._find()
+        self._files: dict[str, Path | None] = {}
+        for id, path in self._found():
+            if id in self._files:
+                both = " and ".join(str(file) for file in (self._files[id], path))
+                raise DataError(f"{self.folder} has two images of {id!r}, {both}; leave one")
+            self._files[id] = path
+        self._used: dict[str, str] = {}
         if not self._files:
             raise DataError(
                 f"{folder} has no images; name them by the task's id (ID.png), or list them in {LIST}"
             )
 
     def describe(self) -> dict[str, Any]:
-        listed = "\n".join(
-            f"{key}\t{_beside(path, self.folder)}" for key, path in sorted(self._files.items())
-        )
-        digest = hashlib.blake2b(listed.encode(), digest_size=8).hexdigest()
+        listed = "\n".join(f"{id}\t{self._beside(path)}" for id, path in sorted(self._files.items()))
+        digest = hashlib.blake2b(listed.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
         return {"kind": "predictions", "name": self.name, "files": digest, "area": self.area}
 
     def edit(self, batch: Sequence[tuple[Task, Image.Image]]) -> list[Edited]:
         return [self._one(task, image) for task, image in batch]
 
-    def matches(self, tasks: Sequence[Task]) -> int:
-        """Tasks that have an image here."""
-        return sum(task.key in self._files for task in tasks)
-
     def _one(self, task: Task, image: Image.Image) -> Edited:
         size = target_size(*image.size, self.area)
         source = resize_to(image, size)
-        if task.key not in self._files:
-            missing = Candidate(None, "missing", problem=f"no image of {task.id!r} in {self.folder}")
-            return Edited(task, source, (missing,))
-        path = self._files[task.key]
+        id = self._id_of(task)
+        if id is None:
+            problem = f"no image of {task.id!r} in {self.folder}"
+            return Edited(task, source, (Candidate(None, "missing", problem=problem),))
+        path = self._files[id]
         if path is None:
             return Edited(task, source, (Candidate(None, "no_image", problem="the system made none"),))
         try:
-            picture = resize_to(open_image(path), size)
+            edited = resize_to(open_image(path), size)
         except EarlError as error:
             return Edited(task, source, (Candidate(None, "missing", problem=str(error)),))
-        return Edited(task, source, (Candidate(picture),))
+        return Edited(task, source, (Candidate(edited),))
 
-    def _find(self) -> dict[str, Path | None]:
+    def _id_of(self, task: Task) -> str | None:
+        """The id under which a task's image is given. Raises DataError: another task has taken it."""
+        for id in map(_normal, (task.id, task.key, plain_name(task.id))):
+            if id in self._files:
+                other = self._used.setdefault(id, task.id)
+                if other != task.id:
+                    raise DataError(
+                        f"the image of {id!r} in {self.folder} could be of the task {other!r} and of "
+                        f"{task.id!r}; list the images by their exact ids in {LIST}"
+                    )
+                return id
+        return None
+
+    def _found(self) -> Iterator[tuple[str, Path | None]]:
         if is_evaluation(self.folder):
-            return {
-                record["key"]: self.folder / record["edited"] if record["edited"] else None
-                for record in JsonLinesStore(self.folder / "edits.jsonl")
-                if record["state"] in ("edited", "no_image")
-            }
-        if (self.folder / LIST).is_file():
-            return self._listed()
-        found: dict[str, Path | None] = {}
-        for path in sorted(self.folder.iterdir()):
-            if path.suffix.lower() in IMAGES:
-                key = safe_name(path.stem)
-                if key in found:
-                    raise DataError(f"{found[key]} and {path} are both images of {key!r}; remove one")
-                found[key] = path
-        return found
+            for edit in EvaluationFolder(self.folder).edits:
+                if edit.state in ("edited", "no_image"):
+                    yield _normal(edit.id), self.folder / edit.edited if edit.edited else None
+        elif (self.folder / LIST).is_file():
+            yield from self._listed()
+        else:
+            for path in sorted(self.folder.iterdir()):
+                if path.suffix.lower() in IMAGES and not path.name.startswith("."):
+                    yield _normal(path.stem), path
 
-    def _listed(self) -> dict[str, Path | None]:
-        found: dict[str, Path | None] = {}
-        for number, line in enumerate((self.folder / LIST).read_text(encoding="utf-8").splitlines(), 1):
+    def _listed(self) -> Iterator[tuple[str, Path | None]]:
+        for number, line in enumerate(read_text(self.folder / LIST).split("\n"), 1):
             if not line.strip():
                 continue
-            try:
-                row = json.loads(line)
-                key, image = safe_name(str(row["id"])), row["image"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise DataError(
-                    f'{self.folder / LIST}:{number} is not {{"id": …, "image": path or null}}'
-                ) from error
-            found[key] = None if image is None else self.folder / Path(str(image))
-        return found
+            where = f"{self.folder / LIST}:{number}"
+            row = parse_json(line, where)
+            if not isinstance(row, dict) or "image" not in row or not isinstance(row.get("id"), str | int):
+                raise DataError(f'{where} is not {{"id": …, "image": path or null}}')
+            image = row["image"]
+            yield _normal(str(row["id"])), None if image is None else self.folder / str(image)
+
+    def _beside(self, path: Path | None) -> str:
+        """A path as it is seen from the folder, so that both can be moved."""
+        if path is None:
+            return ""
+        return path.relative_to(self.folder).as_posix() if path.is_relative_to(self.folder) else str(path)
 
 
-def _beside(path: Path | None, folder: Path) -> str:
-    """A path as it is seen from a folder, so that both can be moved."""
-    if path is None:
-        return ""
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
+def _normal(id: str) -> str:
+    """One spelling of accents: file systems differ in theirs."""
+    return unicodedata.normalize("NFC", id)
 
 
 def fingerprint(folder: Path) -> str:

@@ -15,64 +15,83 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from PIL import Image
+from pydantic import TypeAdapter
 
 from earl.errors import ConfigError, DataError, OutputError
-from earl.files import only_one, write_bytes, write_text, writing
-from earl.store import JsonLinesStore
+from earl.evaluation.records import EditRecord, RecordFile, edit_from_json, edit_to_json
+from earl.files import check_writable, read_object, sync, write_bytes, write_json, write_text, writing
+from earl.records import Verdict
 
 MARKER = "evaluation.json"
 FORMAT = 1
-PLACES = ("sources", "edits", "targets")
+Place = Literal["sources", "edits", "targets"]
+PLACES: tuple[Place, ...] = ("sources", "edits", "targets")
+Metrics = Mapping[str, "float | None"]
+"""Distances of one edit to its target; None where an image is too small for one."""
+
+
+_METRICS: TypeAdapter[Metrics] = TypeAdapter(Metrics)
 
 
 class EvaluationFolder:
     """A folder that exists already; see `start` for a new one.
 
+    Args:
+        durable: what is written is flushed to the disk, image by image before their lines.
+
     Raises (on making one):
         DataError: it is no evaluation's folder, or its files are damaged.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).expanduser()
+    def __init__(self, path: str | Path, *, durable: bool = True) -> None:
+        self.path, self._durable = Path(path).expanduser(), durable
+        self._unflushed: list[Path] = []
         self.plan = read_plan(self.path)
-        self.edits = JsonLinesStore(self.path / "edits.jsonl")
-        self.verdicts = JsonLinesStore(self.path / "verdicts.jsonl")
-        self.metrics = JsonLinesStore(self.path / "metrics.jsonl")
+        self.edits: RecordFile[EditRecord] = RecordFile(
+            self.path / "edits.jsonl", edit_from_json, edit_to_json, durable=durable
+        )
+        self.verdicts: RecordFile[Verdict] = RecordFile(
+            self.path / "verdicts.jsonl", Verdict.from_json, Verdict.to_json, durable=durable
+        )
+        self.metrics: RecordFile[Metrics] = RecordFile(
+            self.path / "metrics.jsonl",
+            lambda record: _METRICS.validate_python({n: v for n, v in record.items() if n != "key"}),
+            dict,
+            durable=durable,
+        )
 
-    @classmethod
-    def start(cls, path: str | Path, plan: Mapping[str, Any]) -> EvaluationFolder:
+    @staticmethod
+    def start(path: str | Path, plan: Mapping[str, Any]) -> Path:
         """Begin an evaluation, or go on with one that was begun with the same plan.
 
         Args:
             plan: "benchmark", "editor" and "verifier", each a JSON object (verifier may be None:
                 it is fixed by the run that judges first).
 
+        Returns:
+            `path`, expanded.
+
         Raises:
             ConfigError: the folder holds another evaluation; says what differs.
             OutputError: the folder holds something else, or cannot be written.
         """
-        folder = Path(path).expanduser()
+        folder = check_writable(path, folder=True)
         wanted = json.loads(json.dumps(dict(plan)))
         if (folder / MARKER).exists():
-            found = read_plan(folder)
-            _check_same(found, wanted, folder)
-            if found.get("verifier") is None and wanted.get("verifier") is not None:
-                write_text(folder / MARKER, _text(found | {"verifier": wanted["verifier"]}))
+            begun = read_plan(folder)
+            _check_same(begun, wanted, folder)
+            if begun.get("verifier") is None and wanted.get("verifier") is not None:
+                write_json(folder / MARKER, begun | {"verifier": wanted["verifier"]})
         else:
             if folder.is_dir() and any(folder.iterdir()):
                 raise OutputError(f"{folder} holds something that is no evaluation; name another folder")
-            if folder.exists() and not folder.is_dir():
-                raise OutputError(f"{folder} is a file; name a folder")
-            with writing(folder):
-                folder.mkdir(parents=True, exist_ok=True)
-            write_text(folder / MARKER, _text({"format": FORMAT} | wanted))
-        return cls(folder)
+            write_json(folder / MARKER, {"format": FORMAT} | wanted)
+        return folder
 
     @property
     def name(self) -> str:
@@ -87,32 +106,35 @@ class EvaluationFolder:
     def finish_edits(self) -> None:
         write_text(self.path / "edits.done", f"{len(self.edits)}\n")
 
-    def save_image(self, place: str, key: str, image: Image.Image) -> str:
-        """Write a PNG; returns its path in the folder."""
-        assert place in PLACES
+    def save_image(self, place: Place, key: str, image: Image.Image) -> str:
+        """Write a PNG; returns its path in the folder. `add_edits` flushes it."""
         buffer = io.BytesIO()
         image.convert("RGB").save(buffer, "PNG")
-        write_bytes(self.path / place / f"{key}.png", buffer.getvalue())
+        path = write_bytes(self.path / place / f"{key}.png", buffer.getvalue(), durable=False)
+        self._unflushed.append(path)
         return f"{place}/{key}.png"
 
-    def picture(self, name: str | None) -> Image.Image | None:
+    def add_edits(self, edits: Sequence[EditRecord]) -> None:
+        """Add lines to edits.jsonl, after the images that they name."""
+        with writing(self.path):
+            for path in (*self._unflushed, *{path.parent for path in self._unflushed}):
+                if self._durable:
+                    sync(path)
+        self._unflushed.clear()
+        self.edits.append({edit.key: edit for edit in edits})
+
+    def image(self, name: str | None) -> Image.Image | None:
         """An image that a line names. Raises DataError: it is gone or damaged."""
         if name is None:
             return None
         try:
-            with Image.open(self.path / name) as image:
+            with Image.open(self.path / name, formats=["PNG"]) as image:
                 return image.convert("RGB")
         except OSError as error:
             raise DataError(
                 f"{self.path / name} is missing or damaged ({error}); restore it, or remove its line "
                 f"from {self.path / 'edits.jsonl'} and {self.path / 'edits.done'}, and run again"
             ) from error
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep other processes from writing here. Raises OutputError: one does already."""
-        with only_one(self.path):
-            yield
 
 
 def is_evaluation(path: str | Path) -> bool:
@@ -122,27 +144,23 @@ def is_evaluation(path: str | Path) -> bool:
 
 def read_plan(folder: Path) -> dict[str, Any]:
     """What `evaluation.json` says. Raises DataError: there is none, or it cannot be read."""
-    try:
-        plan = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-        if plan["format"] > FORMAT:
-            raise DataError(f"{folder / MARKER} is of format {plan['format']}, upgrade earl to read it")
-        assert isinstance(plan["benchmark"], dict) and isinstance(plan["editor"], dict)
-    except FileNotFoundError as error:
+    if not is_evaluation(folder):
         raise DataError(
             f"{folder} is no evaluation: it has no {MARKER}; give a folder that `earl evaluate … -o` wrote"
-        ) from error
-    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(
-            f"{folder / MARKER} cannot be read ({error}); evaluate into another folder"
-        ) from error
+        )
+    plan = read_object(folder / MARKER)
+    if not (isinstance(plan.get("format"), int) and plan["format"] <= FORMAT):
+        raise DataError(f"{folder / MARKER} is of format {plan.get('format')}; upgrade earl to read it")
+    benchmark, editor, verifier = (plan.get(name) or {} for name in ("benchmark", "editor", "verifier"))
+    tables = all(isinstance(part, dict) for part in (benchmark, editor, verifier))
+    if not tables or not ({"name", "title"} <= benchmark.keys() and "name" in editor):
+        raise DataError(f"{folder / MARKER} does not say what was evaluated; evaluate into another folder")
     return plan
 
 
-def _check_same(found: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path) -> None:
+def _check_same(begun: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path) -> None:
     for section in ("benchmark", "editor", "verifier"):
-        had, now = found.get(section), wanted.get(section)
+        had, now = begun.get(section), wanted.get(section)
         if section == "verifier" and (had is None or now is None):
             continue
         for name in sorted({*(had or {}), *(now or {})}):
@@ -156,7 +174,3 @@ def _check_same(found: Mapping[str, Any], wanted: Mapping[str, Any], folder: Pat
                 raise ConfigError(
                     f"{folder} was begun with {section} {name} = {was!r}, now it is {new!r}; {advice}"
                 )
-
-
-def _text(plan: Mapping[str, Any]) -> str:
-    return json.dumps(plan, indent=1, ensure_ascii=False) + "\n"

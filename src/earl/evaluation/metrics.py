@@ -1,101 +1,153 @@
-"""Stage 2b: edits that have a target are measured against it, each once."""
+"""Distances of edited images to their targets: PSNR, SSIM, L1; and, where asked for, LPIPS, CLIP, FID.
+
+Each edit is measured once. Axis letters: H W rows and columns, C channels.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from earl.config import EvaluationSettings
 from earl.errors import MissingExtraError
-from earl.evaluation.distances import l1, pixels, psnr, ssim
 from earl.evaluation.folder import EvaluationFolder
 from earl.evaluation.intervals import estimate
-from earl.evaluation.learned import PAIRWISE, frechet_distance, load_distance
+from earl.evaluation.learned_metrics import PAIRWISE, Distance, Pair, frechet_distance, load_distance
+from earl.evaluation.records import EditRecord
+from earl.records import Estimate
 
 PLAIN = ("psnr", "ssim", "l1")
-LEARNED = ("lpips", "clip", "fid")
-DIRECTION = {"psnr": "dB, more is better", "ssim": "up to 1, more is better", "l1": "0-1, less is better"} | {
+DIRECTION = {
+    "psnr": "dB, more is better",
+    "ssim": "up to 1, more is better",
+    "l1": "0-1, less is better",
     "lpips": "less is better",
     "clip": "cosine, more is better",
-    "fid": "64 features, less is better",
+    "fid": "less is better; too high for fewer than some 2,048 images",
 }
+SIGMA, RADIUS = 1.5, 5  # of SSIM's Gaussian window, 11 x 11
+MOST = 100.0  # dB: two equal images
 _BATCH = 16
+
+Array = NDArray[np.float64]
 
 
 def measure(
-    folder: EvaluationFolder, *, learned: Sequence[str] = (), clip_model: str | None = None
-) -> dict[str, str]:
+    folder: EvaluationFolder, settings: EvaluationSettings
+) -> tuple[dict[str, Estimate], dict[str, str]]:
     """Measure what has a target and an image, and is not measured yet.
 
-    Args:
-        learned: some of `LEARNED`; "fid" is measured by `summarise_metrics`.
-
     Returns:
-        {metric: sentence} of those that could not be measured.
+        {"fid": its value} where it was asked for, and {metric: sentence} of those that could not be measured.
+        FID is of all images together and has no interval.
     """
     problems: dict[str, str] = {}
-    distances = {}
+    learned: dict[str, Distance] = {}
     for name in PAIRWISE:
-        if name in learned:
+        if name in settings.metrics:
             try:
-                distances[name] = load_distance(name, clip_model=clip_model)
+                learned[name] = load_distance(name, clip_model=settings.clip_model)
             except MissingExtraError as error:
                 problems[name] = str(error)
-    wanted = (*PLAIN, *distances)
-    pairs = [edit for edit in folder.edits if edit["edited"] and edit["target"]]
-    stale = [
-        record["key"]
-        for record in folder.metrics
-        if any(name not in record and name != "ssim" for name in wanted)
-    ]
-    folder.metrics.drop(stale)
-    todo = [edit for edit in pairs if edit["key"] not in folder.metrics]
+    pairs = [edit for edit in folder.edits if edit.edited and edit.target]
+    _measure_pairs(folder, pairs, learned)
+    if "fid" not in settings.metrics or not pairs:
+        return {}, problems
+    try:
+        value = frechet_distance(_pair(folder, edit) for edit in pairs)
+    except (MissingExtraError, ValueError) as error:
+        return {}, problems | {"fid": str(error)}
+    return {"fid": Estimate(value, value, value, 1)}, problems
+
+
+def summarise_metrics(folder: EvaluationFolder) -> dict[str, Estimate]:
+    """Means over the edits that were measured; an edit without an image is in no mean."""
+    measured = list(folder.metrics)
+    means = {
+        name: estimate([value for record in measured if (value := record.get(name)) is not None])
+        for name in (*PLAIN, *PAIRWISE)
+    }
+    return {name: mean for name, mean in means.items() if mean is not None}
+
+
+def pixels(image: Image.Image) -> Array:
+    """(H, W, C) float64 in [0, 1]."""
+    return np.asarray(image.convert("RGB"), np.float64) / 255
+
+
+def l1(first_HWC: Array, second_HWC: Array) -> float:
+    """Mean absolute difference, 0-1; 0 is best."""
+    return float(np.abs(first_HWC - second_HWC).mean())
+
+
+def psnr(first_HWC: Array, second_HWC: Array) -> float:
+    """Peak signal-to-noise ratio in dB; more is better, 100 for equal images."""
+    error = float(np.square(first_HWC - second_HWC).mean())
+    return min(MOST, -10 * math.log10(error)) if error > 0 else MOST
+
+
+def ssim(first_HWC: Array, second_HWC: Array) -> float:
+    """Structural similarity, up to 1: mean over channels, and over windows that lie inside the image.
+
+    Window and constants as in Wang et al. 2004 (Gaussian 11 x 11, sigma 1.5, K 0.01 and 0.03).
+
+    Raises:
+        ValueError: a side under 11 px.
+    """
+    if min(first_HWC.shape[:2]) < 2 * RADIUS + 1:
+        raise ValueError(f"SSIM needs sides of 11 px, got {first_HWC.shape[:2]}")
+    c1, c2 = 0.01**2, 0.03**2
+    mean1, mean2 = _blur(first_HWC), _blur(second_HWC)
+    var1 = _blur(first_HWC**2) - mean1**2
+    var2 = _blur(second_HWC**2) - mean2**2
+    cov = _blur(first_HWC * second_HWC) - mean1 * mean2
+    top = (2 * mean1 * mean2 + c1) * (2 * cov + c2)
+    return float((top / ((mean1**2 + mean2**2 + c1) * (var1 + var2 + c2))).mean())
+
+
+def _blur(image_HWC: Array) -> Array:
+    """Gaussian mean over the windows that fit, so sides are 10 px shorter."""
+    offsets = np.arange(-RADIUS, RADIUS + 1)
+    weights = np.exp(-(offsets**2) / (2 * SIGMA**2))
+    weights /= weights.sum()
+    rows = image_HWC.shape[0] - 2 * RADIUS
+    columns = image_HWC.shape[1] - 2 * RADIUS
+    down = sum(weight * image_HWC[i : i + rows] for i, weight in enumerate(weights))
+    return np.asarray(sum(weight * down[:, i : i + columns] for i, weight in enumerate(weights)))
+
+
+def _measure_pairs(
+    folder: EvaluationFolder,
+    pairs: Sequence[EditRecord],
+    learned: dict[str, Distance],
+) -> None:
+    incomplete = [key for key, record in folder.metrics.items() if not learned.keys() <= record.keys()]
+    folder.metrics.drop(incomplete)
+    todo = [edit for edit in pairs if edit.key not in folder.metrics]
     for start in range(0, len(todo), _BATCH):
         part = todo[start : start + _BATCH]
-        pictures = [_pair(folder, edit) for edit in part]
-        rows: list[dict[str, Any]] = [{"key": edit["key"]} for edit in part]
-        for row, (edited, target) in zip(rows, pictures, strict=True):
-            first, second = pixels(edited), pixels(target)
-            row |= {"psnr": psnr(first, second), "l1": l1(first, second)}
-            if min(edited.size) >= 11:
-                row["ssim"] = ssim(first, second)
-        for name, distance in distances.items():
-            for row, value in zip(rows, distance(pictures), strict=True):
-                row[name] = value
-        folder.metrics.append(*({k: _rounded(v) for k, v in row.items()} for row in rows))
-    return problems
+        images = [_pair(folder, edit) for edit in part]
+        rows = [_plain(*map(pixels, pair)) for pair in images]
+        for name, distance in learned.items():
+            for row, value in zip(rows, distance(images), strict=True):
+                row[name] = value if value is None else round(value, 5)
+        folder.metrics.append({e.key: row for e, row in zip(part, rows, strict=True)})
 
 
-def summarise_metrics(
-    folder: EvaluationFolder, *, learned: Sequence[str] = ()
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Means over the edits that were measured, and FID over all of them.
-
-    Returns:
-        {metric: {"mean", "interval", "n"}} and {metric: sentence} of those that could not be measured.
-        An edit without an image has no distance to its target and is in no mean.
-    """
-    records = list(folder.metrics)
-    found: dict[str, Any] = {}
-    for name in (*PLAIN, *PAIRWISE):
-        mean = estimate([record[name] for record in records if record.get(name) is not None])
-        if mean:
-            interval = [round(mean.low, 4), round(mean.high, 4)]
-            found[name] = {"mean": round(mean.mean, 4), "interval": interval, "n": mean.count}
-    problems: dict[str, str] = {}
-    if "fid" in learned and records:
-        try:
-            value = frechet_distance(_pair(folder, folder.edits[record["key"]]) for record in records)
-            found["fid"] = {"mean": round(value, 4), "interval": None, "n": len(records)}
-        except (MissingExtraError, ValueError) as error:
-            problems["fid"] = str(error)
-    return found, problems
+def _plain(first: Array, second: Array) -> dict[str, float | None]:
+    fits = min(first.shape[:2]) > 2 * RADIUS
+    return {
+        "psnr": round(psnr(first, second), 5),
+        "ssim": round(ssim(first, second), 5) if fits else None,
+        "l1": round(l1(first, second), 5),
+    }
 
 
-def _pair(folder: EvaluationFolder, edit: dict[str, Any]) -> tuple[Any, Any]:
-    edited, target = folder.picture(edit["edited"]), folder.picture(edit["target"])
+def _pair(folder: EvaluationFolder, edit: EditRecord) -> Pair:
+    edited, target = folder.image(edit.edited), folder.image(edit.target)
     assert edited is not None and target is not None
     return edited, target if target.size == edited.size else target.resize(edited.size)
-
-
-def _rounded(value: Any) -> Any:
-    return round(value, 5) if isinstance(value, float) else value

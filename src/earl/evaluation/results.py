@@ -2,84 +2,84 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+import platform
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
+import earl
+from earl.config import EvaluationSettings
 from earl.errors import DataError
-from earl.evaluation import tables
-from earl.evaluation.benchmarks import strangers
 from earl.evaluation.folder import EvaluationFolder
 from earl.evaluation.metrics import measure, summarise_metrics
-from earl.evaluation.scores import divide, names_of, scored_edits, summarise
-from earl.files import write_text
+from earl.evaluation.records import Results, Summary, results_from_json, to_json
+from earl.evaluation.scores import divide, score_names, scored_edits, summarise
+from earl.evaluation.tables import number_table, score_table
+from earl.files import read_object, write_json, write_text
 
 RESULTS = "results.json"
 
 
-def compile_results(folder: EvaluationFolder, *, seed: int = 0) -> dict[str, Any]:
-    """All scores of a folder as it stands.
+def compile_results(folder: EvaluationFolder, *, seed: int = 0) -> Results:
+    """All scores of a folder as it stands; distances to targets are those that were measured.
 
-    Returns:
-        {"benchmark", "editor", "verifier": as in evaluation.json,
-         "complete": whether all tasks have their edit,
-         "scores": names of the scores,
-         "all": summary, "groups" | "kinds" | "families": {name: summary}, where a summary is as
-        `scores.summarise` gives it,
-         "unknown_families": those that the benchmark's file does not know}.
+    Args:
+        seed: of the bootstrap.
     """
     edits = scored_edits(folder)
-    names = names_of(edits)
-    parts = {
+    names = score_names(edits)
+    parts: dict[str, Mapping[str, Summary]] = {
         part: {name: summarise(members, names=names, seed=seed) for name, members in divided.items()}
         for part, divided in divide(edits).items()
     }
-    return {
-        "format": 1,
-        **{name: folder.plan.get(name) for name in ("benchmark", "editor", "verifier")},
-        "complete": folder.complete,
-        "scores": list(names),
-        "all": summarise(edits, names=names, seed=seed),
-        **parts,
-        "unknown_families": strangers(folder.plan["benchmark"]["name"], parts["families"]),
-    }
+    plan = folder.plan
+    without_kind = {edit.edit.family for edit in edits if edit.edit.family and not edit.edit.kind}
+    return Results(
+        benchmark=plan["benchmark"],
+        editor=plan["editor"],
+        verifier=plan.get("verifier"),
+        complete=folder.complete,
+        all=summarise(edits, names=names, seed=seed),
+        groups=parts["groups"],
+        kinds=parts["kinds"],
+        families=parts["families"],
+        unknown_families=tuple(sorted(without_kind)) if plan["benchmark"].get("kinds") else (),
+        metrics=summarise_metrics(folder),
+        seconds=sum(edit.edit.seconds for edit in edits),
+        versions=versions(),
+    )
 
 
-def write_results(
-    folder: EvaluationFolder,
-    *,
-    learned: Sequence[str] = (),
-    clip_model: str | None = None,
-    versions: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
+def versions() -> dict[str, str]:
+    """What numbers were made with. Reads what is installed, imports nothing."""
+    libraries = {name: version(name) for name in ("torch", "transformers", "numpy")}
+    return {"earl": earl.__version__, "python": platform.python_version(), **libraries}
+
+
+def write_results(folder: EvaluationFolder, settings: EvaluationSettings | None = None) -> Results:
     """Measure against targets, compile, and write results.json, table.md, table.tex, table.csv.
 
-    Returns:
-        `compile_results` with "metrics" (as `metrics.summarise_metrics`) and "not_measured"
-        {metric: sentence}.
+    Args:
+        settings: which metrics.
     """
-    problems = measure(folder, learned=learned, clip_model=clip_model)
-    metrics, more = summarise_metrics(folder, learned=learned)
-    results = compile_results(folder) | {
-        "metrics": metrics,
-        "not_measured": problems | more,
-        "versions": dict(versions or {}),
-    }
-    write_text(folder.path / RESULTS, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
-    write_text(folder.path / "table.md", tables.markdown(results))
-    write_text(folder.path / "table.tex", tables.latex(results))
-    write_text(folder.path / "table.csv", tables.csv_text(results))
+    fid, problems = measure(folder, settings or EvaluationSettings())
+    compiled = compile_results(folder)
+    metrics = {**compiled.metrics, **fid}
+    results = replace(compiled, metrics=metrics, not_measured=problems)
+    write_json(folder.path / RESULTS, to_json(results))
+    table = score_table(results)
+    write_text(folder.path / "table.md", table.markdown())
+    write_text(folder.path / "table.tex", table.latex())
+    write_text(folder.path / "table.csv", number_table(results).csv())
     return results
 
 
-def read_results(folder: Path) -> dict[str, Any]:
-    """Results as they were written. Raises DataError: there are none yet."""
-    try:
-        return json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+def read_results(folder: str | Path) -> Results:
+    """Results as they were written. Raises DataError: there are none yet, or the file is damaged."""
+    path = Path(folder) / RESULTS
+    if not path.is_file():
         raise DataError(
             f"{folder} has no {RESULTS} yet; run its `earl evaluate` again, it goes on where it stopped"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise DataError(f"{folder / RESULTS} cannot be read: {error}") from error
+        )
+    return results_from_json(read_object(path), str(path))

@@ -2,114 +2,193 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from tempfile import TemporaryDirectory
+from typing import Any
 
+from earl.config import EvaluationSettings, VerifierSettings
+from earl.errors import ConfigError
 from earl.evaluation.benchmark import Benchmark
-from earl.evaluation.editors import Editor
-from earl.evaluation.folder import EvaluationFolder
+from earl.evaluation.editors import Editor, ModelEditor
+from earl.evaluation.folder import PLACES, EvaluationFolder
+from earl.evaluation.records import Results
 from earl.evaluation.results import write_results
+from earl.evaluation.selfjudging import warning
 from earl.evaluation.stages import judge_edits, make_edits
+from earl.evaluation.tables import score_table, title
+from earl.files import clear_partial, only_one
+from earl.pipeline import EditPipeline
+from earl.progress import Progress
+from earl.verifiers.factory import make_verifier
+from earl.verifiers.judge import JudgeVerifier
 from earl.verifiers.protocol import Verifier
 
-Stage = Literal["edits", "verdicts", "tables"]
+LOCAL_WINDOW = 4  # edits at once at a verifier in this process
 Watch = Callable[[str, int, "int | None"], None]
 
 
 @dataclass(frozen=True)
 class Judging:
-    """Who judges. `identity` is what fixes its verdicts, as JSON: kind, model, questions."""
+    """Who judges.
+
+    Attributes:
+        identity: what fixes the verdicts, as JSON: kind, model, questions.
+        window: edits at the verifier at once.
+    """
 
     verifier: Verifier
     identity: Mapping[str, Any]
     window: int = 32
-    ask_again: bool = False
 
+    @classmethod
+    def of_settings(cls, settings: VerifierSettings) -> Judging:
+        """The verifier that settings describe.
 
-@dataclass(frozen=True)
-class Extras:
-    """What is not in every evaluation: see `make_edits` and `metrics.measure`."""
+        A judge is asked for its model's name, so that a mistake is found before any work.
 
-    chooser: Judging | None = None
-    learned: tuple[str, ...] = ()
-    clip_model: str | None = None
-    versions: Mapping[str, str] = field(default_factory=dict)
+        Raises:
+            ConfigError: settings that do not fit.
+            VerifierError: the judge cannot be reached.
+        """
+        verifier = make_verifier(settings)
+        if settings.judge is None or not isinstance(verifier, JudgeVerifier):
+            return cls(verifier, {"kind": settings.kind, "model": None}, LOCAL_WINDOW)
+        identity = {
+            "kind": settings.kind,
+            "model": asyncio.run(verifier.check()),
+            "questions": verifier.prompts.hash,
+            "samples": settings.judge.samples,
+            "temperature": settings.judge.temperature,
+        }
+        return cls(verifier, identity, settings.judge.concurrency)
 
 
 def evaluate(
-    out: str | Path,
+    out: str | Path | None,
     benchmark: Benchmark,
     editor: Editor,
     judging: Judging | None,
+    settings: EvaluationSettings | None = None,
     *,
-    until: Stage = "tables",
-    batch: int = 16,
-    extras: Extras | None = None,
+    chooser: Judging | None = None,
     on_progress: Watch | None = None,
-) -> dict[str, Any] | None:
-    """Run the stages that are not done, up to `until`.
+) -> Results | None:
+    """Run the stages that are not done, up to `settings.until`.
 
     Args:
-        out: folder; a run with the same plan that was cut off goes on.
-        judging: None where `until` is "edits".
+        out: folder; a run with the same plan that was cut off goes on. None: a temporary one.
+        judging: None where the last stage is "edits".
+        settings: stages, metrics, batch.
+        chooser: picks the best of several candidates.
         on_progress: called with (stage, done, in all or None).
 
     Returns:
-        `results.write_results`; None where it stops before the tables.
+        What `results.write_results` wrote; None where the run stops before the tables.
 
     Raises:
         ConfigError: the folder holds another evaluation.
         DataError, VerifierError, OutputError: what was made is kept.
     """
-    extras = extras or Extras()
-    assert judging is not None or until == "edits", "verdicts need a verifier"
+    settings = settings or EvaluationSettings()
+    assert judging is not None or settings.until == "edits", "verdicts need a verifier"
     editor_plan = editor.describe()
-    if extras.chooser is not None:
-        editor_plan["chosen_by"] = dict(extras.chooser.identity)
-    plan = {
-        "benchmark": benchmark.describe(),
-        "editor": editor_plan,
-        "verifier": dict(judging.identity) if judging else None,
-    }
-    folder = EvaluationFolder.start(out, plan)
-    with folder.locked():
-        folder = EvaluationFolder(out)  # as it is now that nobody else writes
+    if chooser is not None:
+        editor_plan["chosen_by"] = dict(chooser.identity)
+    verifier_plan = dict(judging.identity) if judging else None
+    plan = {"benchmark": benchmark.describe(), "editor": editor_plan, "verifier": verifier_plan}
+    with ExitStack() as stack:
+        place = out if out is not None else stack.enter_context(TemporaryDirectory(prefix="earl-evaluation-"))
+        path = EvaluationFolder.start(place, plan)
+        stack.enter_context(only_one(path))
+        for part in (path, *(path / place for place in PLACES)):
+            clear_partial(part)
+        folder = EvaluationFolder(path, durable=out is not None)
         make_edits(
             folder,
             benchmark,
             editor,
-            batch=batch,
-            chooser=extras.chooser.verifier if extras.chooser else None,
+            batch=settings.batch,
+            chooser=chooser.verifier if chooser else None,
             on_progress=_named(on_progress, "edits"),
         )
-        if until == "edits" or judging is None:
+        if settings.until == "edits" or judging is None:
             return None
         judge_edits(
             folder,
             judging.verifier,
             window=judging.window,
-            ask_again=judging.ask_again,
+            ask_again=settings.ask_again,
             on_progress=_named(on_progress, "verdicts"),
         )
-        if until == "verdicts":
-            return None
-        return write_results(
-            folder, learned=extras.learned, clip_model=extras.clip_model, versions=extras.versions
+        return write_results(folder, settings) if settings.until == "tables" else None
+
+
+def measure(pipeline: EditPipeline, benchmark: Benchmark, judging: Judging) -> dict[str, float]:
+    """A policy in training on a benchmark, as numbers for its log: each score's mean, and by group
+    ("overall_simple"). Scores without a verdict are left out."""
+    editor = ModelEditor(pipeline.name, lambda: pipeline)
+    results = evaluate(None, benchmark, editor, judging, EvaluationSettings(batch=64))
+    assert results is not None
+    parts = {"": results.all, **{f"_{group}": summary for group, summary in results.groups.items()}}
+    return {
+        f"{name}{suffix}": score.mean
+        for suffix, summary in parts.items()
+        for name, score in summary.scores.items()
+        if score is not None and name in ("exact", "overall")
+    }
+
+
+def run_evaluation(
+    out: str | Path | None,
+    benchmark: Benchmark,
+    editor: Editor,
+    settings: EvaluationSettings,
+    verifier: VerifierSettings | None,
+    best_by: VerifierSettings | None = None,
+    show: Progress | None = None,
+) -> Results | None:
+    """`evaluate` as settings say, with warnings and progress on `show`.
+
+    Args:
+        verifier: None where the last stage is "edits".
+        best_by: picks the best of several images.
+
+    Raises:
+        ConfigError: best of several without a verifier that picks, or the other way round.
+        Others: see `evaluate`.
+    """
+    show = show or Progress()
+    if (settings.best_of > 1) != (best_by is not None):
+        raise ConfigError(
+            f"--best-of {settings.best_of} draws so many images and --best-by names the verifier that picks "
+            "one: give both, or neither"
         )
+    if best_by is not None and not isinstance(editor, ModelEditor):
+        raise ConfigError("--best-of draws with a model; images given with --predictions are one a task")
+    chooser = Judging.of_settings(best_by) if best_by else None
+    judging = Judging.of_settings(verifier) if verifier and settings.until != "edits" else None
+    if judging is not None:
+        folder = editor.folder if isinstance(editor, ModelEditor) else None
+        if folder is not None and (said := warning(folder, judging.identity)):
+            show.line(f"earl: warning: {said}")
+        if chooser is not None and chooser.identity == judging.identity:
+            show.line("earl: warning: the verifier that picks the best also judges it: a best case")
+    return evaluate(out, benchmark, editor, judging, settings, chooser=chooser, on_progress=show)
 
 
-def states(folder: EvaluationFolder) -> Mapping[str, int]:
-    """How many tasks ended in which state."""
-    found: dict[str, int] = {}
-    for edit in folder.edits:
-        found[edit["state"]] = found.get(edit["state"], 0) + 1
-    return found
+def closing_lines(results: Results | None, out: str | Path | None, settings: EvaluationSettings) -> str:
+    """What to print when it has ended."""
+    if results is None:
+        return f"{settings.until} are in {out}; the same command without --until goes on"
+    lines = [title(results), score_table(results).text(), f"editing took {results.seconds:.1f} s"]
+    if out is not None:
+        lines.append(f"tables are in {out}; `earl evaluate page {out}` shows the images")
+    return "\n".join(lines)
 
 
 def _named(watch: Watch | None, stage: str) -> Callable[[int, int | None], None] | None:
     return (lambda done, total: watch(stage, done, total)) if watch else None
-
-
-__all__: Sequence[str] = ("Extras", "Judging", "Stage", "evaluate", "states")

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from earl.evaluation.folder import EvaluationFolder
 from earl.evaluation.intervals import estimates
-from earl.evaluation.report import NO_IMAGE
+from earl.evaluation.records import EditRecord, Summary
 from earl.records import SCORES, Verdict
 
+NO_IMAGE = ("undecodable", "unfinished")
 SHORT = {
     "overall": "overall",
     "semantic_consistency": "SC",
@@ -42,12 +42,12 @@ REASONS = {
 class Scored:
     """One edit with its verdict, None where it got none."""
 
-    edit: dict[str, Any]
+    edit: EditRecord
     verdict: Verdict | None
 
     @property
     def key(self) -> str:
-        return self.edit["key"]
+        return self.edit.key
 
     @property
     def no_image(self) -> bool:
@@ -63,16 +63,14 @@ class Scored:
         """Why it does not, one of `REASONS`; "" where it does."""
         if self.counts:
             return ""
-        if self.edit["state"] in ("missing", "refused", "unreadable"):
-            return self.edit["state"]
+        if self.edit.state in ("missing", "refused", "unreadable"):
+            return self.edit.state
         return self.verdict.status if self.verdict is not None else "unjudged"
 
     @property
     def why(self) -> str:
         """The reason in the words of who gave it."""
-        if self.verdict is None:
-            return self.edit.get("problem", "")
-        return str(self.verdict.why or self.edit.get("problem") or "")
+        return (self.verdict.why if self.verdict is not None else "") or self.edit.problem
 
     def score(self, name: str) -> float:
         """One of `earl.records.SCORES`, or "exact"; 0 where the editor made no image."""
@@ -86,53 +84,42 @@ class Scored:
 
 def scored_edits(folder: EvaluationFolder) -> list[Scored]:
     """All edits of a folder, in the order of the benchmark."""
-    edits = sorted(folder.edits, key=lambda edit: edit["number"])
-    return [Scored(edit, _verdict(folder, edit["key"])) for edit in edits]
+    edits = sorted(folder.edits, key=lambda edit: edit.number)
+    return [Scored(edit, folder.verdicts.get(edit.key)) for edit in edits]
 
 
-def names_of(edits: Iterable[Scored]) -> tuple[str, ...]:
-    """The scores that there are: `earl.records.SCORES`, and "exact" where the verifier is the world's."""
+def score_names(edits: Iterable[Scored]) -> tuple[str, ...]:
+    """The scores that there are: `earl.records.SCORES`, and "exact" where the verifier says it."""
     ok = [edit.verdict for edit in edits if edit.verdict is not None and edit.verdict.ok]
-    exact = bool(ok) and all(verdict.exact is not None for verdict in ok)
-    return (*SCORES, "exact") if exact else SCORES
+    return (*SCORES, "exact") if ok and all(verdict.exact is not None for verdict in ok) else SCORES
 
 
-def summarise(edits: Sequence[Scored], *, names: Sequence[str] = SCORES, seed: int = 0) -> dict[str, Any]:
-    """Means of a set of edits.
-
-    Returns:
-        "n", "judged" (in the means), "no_image" (of these; they count as 0), "left_out" {reason:
-        count}, and for each name its mean and NAME + "_interval" [low, high] at 95%, both None
-        where nothing was judged.
-    """
+def summarise(edits: Sequence[Scored], *, names: Sequence[str] = SCORES, seed: int = 0) -> Summary:
+    """Means of a set of edits, with 95% bootstrap intervals over tasks (the same tasks for all scores)."""
     counted = [edit for edit in edits if edit.counts]
-    summary: dict[str, Any] = {
-        "n": len(edits),
-        "judged": len(counted),
-        "no_image": sum(edit.no_image for edit in counted),
-        "left_out": dict(sorted(Counter(edit.reason for edit in edits if not edit.counts).items())),
-    }
-    if not counted:
-        return summary | {key: None for name in names for key in (name, f"{name}_interval")}
-    values_TK = [[edit.score(name) for name in names] for edit in counted]
-    for name, found in zip(names, estimates(values_TK, seed=seed), strict=True):
-        assert found is not None
-        summary[name] = round(found.mean, 4)
-        summary[f"{name}_interval"] = [round(found.low, 4), round(found.high, 4)]
-    return summary
+    means = (
+        estimates([[edit.score(name) for name in names] for edit in counted], seed=seed) if counted else []
+    )
+    outcomes = Counter(edit.verdict.outcome for edit in counted if edit.verdict and edit.verdict.outcome)
+    return Summary(
+        n=len(edits),
+        judged=len(counted),
+        no_image=sum(edit.no_image for edit in counted),
+        left_out=dict(sorted(Counter(edit.reason for edit in edits if not edit.counts).items())),
+        scores=dict(zip(names, means, strict=True)) if counted else dict.fromkeys(names),
+        outcomes=dict(outcomes.most_common()),
+    )
 
 
 def divide(edits: Sequence[Scored]) -> dict[str, dict[str, list[Scored]]]:
-    """{"groups" | "kinds" | "families": {name: edits}}; rows that could not be read are in none."""
+    """{"groups" | "kinds" | "families": {name: edits}}; rows that could not be read are in none.
+
+    Groups and families begin with the simple ones.
+    """
     parts: dict[str, dict[str, list[Scored]]] = {"groups": {}, "kinds": {}, "families": {}}
-    readable = [edit for edit in edits if edit.edit["state"] != "unreadable"]
-    for part, field in (("groups", "group"), ("kinds", "kind"), ("families", "family")):
-        order = sorted({edit.edit[field] for edit in readable if edit.edit[field]})
-        order.sort(key=lambda name: part == "groups" and name != "simple")
-        parts[part] = {name: [e for e in readable if e.edit[field] == name] for name in order}
+    readable = [edit for edit in edits if edit.edit.state != "unreadable"]
+    for part, attribute in (("groups", "group"), ("kinds", "kind"), ("families", "family")):
+        for edit in sorted(readable, key=lambda e: (e.edit.group != "simple", getattr(e.edit, attribute))):
+            if name := getattr(edit.edit, attribute):
+                parts[part].setdefault(name, []).append(edit)
     return parts
-
-
-def _verdict(folder: EvaluationFolder, key: str) -> Verdict | None:
-    record = folder.verdicts.get(key)
-    return Verdict.from_json(record) if record else None

@@ -1,17 +1,19 @@
-"""Was a model trained by the verifier that now judges it? Then its scores flatter it.
+"""Whether a model is judged by the verifier that gave its training's rewards: its scores then flatter it.
 
-What is looked at: `verifier` in the model's `earl.json`, and the recipe beside the model folder.
+What is read: `verifier` in the model's `earl.json`, and the recipe and `run.json` beside the model folder.
 """
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from earl.config.verifier import JUDGED
 from earl.errors import EarlError
-from earl.models.resolve import read_json
+from earl.files import read_object, read_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -19,71 +21,68 @@ else:
     import tomli as tomllib
 
 
-def trained_by(model: Path) -> list[dict[str, Any]]:
-    """The verifiers that a model folder says it was trained by: {"kind", "model"}; [] where it says none."""
-    found: list[dict[str, Any]] = []
-    if (model / "earl.json").is_file():
-        try:
-            meta = read_json(model / "earl.json")
-        except EarlError:
-            meta = {}
-        origin = meta.get("origin")
-        for place in (meta, origin if isinstance(origin, dict) else {}):
-            found += _verifiers(place.get("verifier"))
-    for recipe in (model / "recipe.toml", model.parent / "recipe.toml"):
-        if recipe.is_file():
-            found += _of_recipe(recipe)
-            break
-    return [entry for place, entry in enumerate(found) if entry not in found[:place]]
+def trained_by(model: Path) -> list[str]:
+    """The names of the verifiers that a model folder says it was trained by (`verifier_name`)."""
+    names = [verifier_name(entry) for entry in (*_of_metadata(model), *_of_recipe(model))]
+    return sorted({name for name in names if name})
 
 
 def warning(model: Path, verifier: Mapping[str, Any]) -> str:
     """The sentence to print where a model is judged by its own teacher; "" where it is not."""
-    for teacher in trained_by(model):
-        if _same_model(teacher, verifier) or (_is_scene(teacher) and _is_scene(verifier)):
-            name = verifier.get("model") or f"the {verifier['kind']} verifier"
-            return (
-                f"{name} judges this model and gave the rewards that trained it: its scores may flatter it. "
-                "Judge with another one (the paper trained with Qwen2.5-VL-72B and judged with gpt-4o-mini)"
-            )
-    return ""
+    if not (name := verifier_name(verifier)) or name not in trained_by(model):
+        return ""
+    shown = verifier.get("model") or f"the {verifier['kind']} verifier"
+    return (
+        f"{shown} judges this model and gave the rewards that trained it: its scores may flatter it. "
+        "Judge with another one (the paper trained with Qwen2.5-VL-72B and judged with gpt-4o-mini)"
+    )
 
 
-def _same_model(teacher: Mapping[str, Any], verifier: Mapping[str, Any]) -> bool:
-    names = [str(entry.get("model") or "").rpartition("/")[2].lower() for entry in (teacher, verifier)]
-    return bool(names[0]) and names[0] == names[1]
+def verifier_name(entry: Mapping[str, Any]) -> str:
+    """What tells a verifier from others: its model without the owner, or "earl-KIND", the name under which
+    `earl verifier serve` serves one; "" where a judge's model is not known."""
+    model, kind = str(entry.get("model") or ""), str(entry.get("kind", "judge"))
+    return model.rpartition("/")[2].lower() or ("" if kind in JUDGED else f"earl-{kind}")
 
 
-def _is_scene(entry: Mapping[str, Any]) -> bool:
-    """The world's own verifier, in the process or served by `earl verifier serve`."""
-    return entry["kind"] == "scene" or entry.get("model") == "earl-scene"
+def _of_metadata(model: Path) -> Iterator[Mapping[str, Any]]:
+    entry = _object(model / "earl.json").get("verifier")
+    if isinstance(entry, Mapping):
+        yield entry
 
 
-def _of_recipe(path: Path) -> list[dict[str, Any]]:
+def _of_recipe(model: Path) -> Iterator[Mapping[str, Any]]:
+    """The verifier of a GRPO recipe, and those of a weighted sum; a second one gives no rewards."""
+    folder = next((f for f in (model, model.parent) if (f / "recipe.toml").is_file()), None)
     try:
-        recipe = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    if recipe.get("stage") != "grpo":
-        return []
+        recipe = tomllib.loads(read_text(folder / "recipe.toml")) if folder else {}
+    except (EarlError, tomllib.TOMLDecodeError):
+        return
     section = recipe.get("verifier")
-    if isinstance(section, dict):  # a second verifier looks at held-out prompts and gives no rewards
-        section = {name: value for name, value in section.items() if name != "second"}
-    named = _verifiers(section)
-    in_the_world = recipe.get("prompts", {}).get("origin", "world") == "world"
-    return named or ([{"kind": "scene", "model": None}] if in_the_world else [])
+    if folder is None or recipe.get("stage") != "grpo" or not isinstance(section, Mapping):
+        return
+    parts = section.get("parts")
+    for part, entry in {"": section, **(parts if isinstance(parts, Mapping) else {})}.items():
+        if isinstance(entry, Mapping) and (kind := entry.get("kind")) != "sum":
+            judge = entry.get("judge")
+            named = judge.get("model") if isinstance(judge, Mapping) else None
+            yield {"kind": kind, "model": named or (_answered(folder, part) if kind in JUDGED else None)}
 
 
-def _verifiers(value: Any) -> list[dict[str, Any]]:
-    """Entries with a kind or a model, wherever they stand: a name, a table, or a list of them."""
-    if isinstance(value, str):
-        kind = value if value in ("scene", "judge", "reference") else "judge"
-        return [{"kind": kind, "model": None if kind == value else value}]
-    if isinstance(value, list):
-        return [entry for part in value for entry in _verifiers(part)]
-    if not isinstance(value, dict):
-        return []
-    inside = [entry for part in value.values() if isinstance(part, dict | list) for entry in _verifiers(part)]
-    if isinstance(value.get("kind"), str) or isinstance(value.get("model"), str):
-        return [{"kind": str(value.get("kind", "judge")), "model": value.get("model")}, *inside]
-    return inside
+def _answered(folder: Path, part: str) -> str:
+    """The model that answered for a judge without a named one, as the run noted it: "MODEL", or for the
+    verifiers of a sum "WEIGHT x PART (MODEL) + …"."""
+    starts = _object(folder / "run.json").get("starts")
+    last = starts[-1] if isinstance(starts, list) and starts else {}
+    said = str(last.get("verifier") or "") if isinstance(last, Mapping) else ""
+    if not part:
+        return said
+    match = re.search(rf" x {re.escape(part)} \(([^()]+)\)", said)
+    return match[1] if match else ""
+
+
+def _object(path: Path) -> Mapping[str, Any]:
+    try:
+        return read_object(path)
+    except EarlError:
+        return {}

@@ -1,11 +1,11 @@
-"""The stages of an evaluation. Each goes on where it was cut off, and does nothing where it is done."""
+"""Stages 1 and 2 of an evaluation: edits and verdicts. Each goes on where it was cut off."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -14,18 +14,19 @@ from earl.errors import ConfigError, EarlError, VerifierError
 from earl.evaluation.benchmark import Benchmark, Task
 from earl.evaluation.editors import Edited, Editor
 from earl.evaluation.folder import EvaluationFolder
+from earl.evaluation.records import CandidateRecord, EditRecord, EditState
 from earl.pipeline import best_index
 from earl.records import Attempt, Verdict
 from earl.sequence import check_instruction
 from earl.verifiers.protocol import Verifier
 from earl.vision import open_image, resize_to, target_size
 
-Progress = Callable[[int, int | None], None]
+OnProgress = Callable[[int, "int | None"], None]
 SILENT = 8
 """Verdicts in a row that came from no one: then the verifier is gone, and judging stops."""
 
 WORTH_ASKING = ("edited", "no_image")
-"""States of an edit that get a verdict; the others are the harness's trouble, not the editor's."""
+"""States of an edit that get a verdict; in the others there is nothing of the editor's to judge."""
 
 
 def make_edits(
@@ -35,7 +36,7 @@ def make_edits(
     *,
     batch: int = 16,
     chooser: Verifier | None = None,
-    on_progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> None:
     """Stage 1: an image for every task.
 
@@ -69,7 +70,7 @@ def judge_edits(
     *,
     window: int = 32,
     ask_again: bool = False,
-    on_progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> None:
     """Stage 2: a verdict for every edit, written as it comes.
 
@@ -83,81 +84,104 @@ def judge_edits(
         VerifierError: the verifier stopped answering; what was judged is kept.
     """
     stale = ("unreachable", "unusable") if ask_again else ("unreachable",)
-    folder.verdicts.drop([record["key"] for record in folder.verdicts if record["status"] in stale])
-    waiting = [
-        edit for edit in folder.edits if edit["state"] in WORTH_ASKING and edit["key"] not in folder.verdicts
-    ]
-    if waiting:
-        asyncio.run(_judge(folder, verifier, waiting, window, on_progress))
-
-
-def attempt_of(folder: EvaluationFolder, edit: dict[str, Any]) -> Attempt:
-    """An edit as a verifier takes it. Raises DataError: an image is gone."""
-    source = folder.picture(edit["source"])
-    assert source is not None
-    return Attempt(
-        source,
-        edit["instruction"],
-        folder.picture(edit["edited"]),
-        folder.picture(edit["target"]),
-        edit["finish_reason"],
-        edit["key"],
-    )
-
-
-async def _judge(
-    folder: EvaluationFolder,
-    verifier: Verifier,
-    waiting: Sequence[dict[str, Any]],
-    window: int,
-    on_progress: Progress | None,
-) -> None:
-    edits: Iterator[dict[str, Any]] = iter(waiting)
+    folder.verdicts.drop([key for key, verdict in folder.verdicts.items() if verdict.status in stale])
+    waiting = [e for e in folder.edits if e.state in WORTH_ASKING and e.key not in folder.verdicts]
     total = len(folder.verdicts) + len(waiting)
+
+    def keep(attempt: Attempt, verdict: Verdict) -> None:
+        folder.verdicts.append({attempt.key: verdict})
+        if on_progress:
+            on_progress(len(folder.verdicts), total)
+
+    judge_all(verifier, (_attempt(folder, edit) for edit in waiting), keep, window=window, kept=folder.path)
+
+
+def judge_all(
+    verifier: Verifier,
+    attempts: Iterable[Attempt],
+    keep: Callable[[Attempt, Verdict], None],
+    *,
+    window: int,
+    kept: Path,
+) -> None:
+    """Ask for a verdict on each attempt, several at once.
+
+    Args:
+        attempts: made as they are wanted.
+        keep: called with each verdict as it comes.
+        window: attempts at the verifier at once.
+        kept: where the verdicts are, for the error.
+
+    Raises:
+        VerifierError: `SILENT` verdicts in a row came from no one.
+    """
+    waiting = iter(attempts)
     silent = 0
 
     async def work() -> None:
         nonlocal silent
-        for edit in edits:
-            verdict = await judged(verifier, attempt_of(folder, edit))
-            folder.verdicts.append({"key": edit["key"], **verdict.to_json()})
+        for attempt in waiting:
+            verdict = (await judge_each(verifier, [attempt]))[0]
+            keep(attempt, verdict)
             silent = silent + 1 if verdict.status == "unreachable" else 0
-            if on_progress:
-                on_progress(len(folder.verdicts), total)
             if silent >= SILENT:
-                kept = len(folder.verdicts) - silent
                 raise VerifierError(
-                    f"the verifier stopped answering ({verdict.reason}); {kept} verdicts are in "
-                    f"{folder.path}, run the same command again to go on"
+                    f"the verifier stopped answering ({verdict.reason}); its verdicts so far are in {kept}, "
+                    "run the same command again to go on"
                 )
 
-    workers = [asyncio.create_task(work()) for _ in range(min(window, len(waiting)))]
-    try:
-        await asyncio.gather(*workers)
-    finally:
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
+    async def work_together() -> None:
+        workers = [asyncio.create_task(work()) for _ in range(window)]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
 
-
-async def judged(verifier: Verifier, attempt: Attempt) -> Verdict:
-    """One verdict; a verifier that cannot be reached or refuses gives a status."""
-    try:
-        return (await verifier.judge([attempt]))[0]
-    except VerifierError as error:
-        return Verdict("unreachable", why=str(error))
-    except EarlError as error:
-        return Verdict("unusable", why=str(error))
+    asyncio.run(work_together())
 
 
 async def judge_each(verifier: Verifier, attempts: Sequence[Attempt]) -> list[Verdict]:
-    """Verdicts of all attempts, where one that the verifier refuses does not cost the others theirs."""
+    """Verdicts of all attempts; one that cannot be judged does not cost the others theirs."""
     try:
         return await verifier.judge(attempts)
+    except VerifierError as error:
+        if len(attempts) == 1:
+            return [Verdict("unreachable", why=str(error))]
     except EarlError as error:
         if len(attempts) == 1:
             return [Verdict("unusable", why=str(error))]
     return [verdict for attempt in attempts for verdict in await judge_each(verifier, [attempt])]
+
+
+def _attempt(folder: EvaluationFolder, edit: EditRecord) -> Attempt:
+    source = folder.image(edit.source)
+    assert source is not None, "an edit worth asking about has a source"
+    edited, target = folder.image(edit.edited), folder.image(edit.target)
+    return Attempt(source, edit.instruction, edited, target, edit.finish_reason, edit.key)
+
+
+def _edit(folder: EvaluationFolder, editor: Editor, group: Sequence[Task], chooser: Verifier | None) -> None:
+    if all(task.key in folder.edits for task in group):
+        return
+    ready: list[tuple[Task, Image.Image]] = []
+    records: list[EditRecord] = []
+    for task in group:
+        try:
+            ready.append((task, _opened(task)))
+        except EarlError as error:
+            if task.key not in folder.edits:
+                records.append(_record(task, "unreadable", problem=str(error)))
+    made = editor.edit(ready) if ready else []
+    assert len(made) == len(ready), "an editor gives a result for each task"
+    wanted = [edited for edited in made if edited.task.key not in folder.edits]
+    several = [edited for edited in wanted if len(edited.candidates) > 1]
+    if several and chooser is None:
+        raise ConfigError("several candidates were drawn for a task, and no verifier was named to choose")
+    scored = _score(several, chooser) if several and chooser is not None else {}
+    records += [_saved(folder, edited, scored.get(edited.task.key, [])) for edited in wanted]
+    folder.add_edits(records)
 
 
 def _opened(task: Task) -> Image.Image:
@@ -168,27 +192,6 @@ def _opened(task: Task) -> Image.Image:
     image = open_image(task.source)
     target_size(*image.size, 64 * 64)  # refuses images that are too long for their width
     return image
-
-
-def _edit(folder: EvaluationFolder, editor: Editor, group: Sequence[Task], chooser: Verifier | None) -> None:
-    if all(task.key in folder.edits for task in group):
-        return
-    ready: list[tuple[Task, Image.Image]] = []
-    for task in group:
-        try:
-            ready.append((task, _opened(task)))
-        except EarlError as error:
-            if task.key not in folder.edits:
-                folder.edits.append(_record(task, state="unreadable", problem=str(error)))
-    made = editor.edit(ready) if ready else []
-    assert len(made) == len(ready), "an editor gives a result for each task"
-    wanted = [edited for edited in made if edited.task.key not in folder.edits]
-    several = [edited for edited in wanted if len(edited.candidates) > 1]
-    if several and chooser is None:
-        raise ConfigError("several candidates were drawn for a task, and no verifier was named to choose")
-    scored = _score(several, chooser) if several and chooser is not None else {}
-    for edited in wanted:
-        _save(folder, edited, scored.get(edited.task.key, []))
 
 
 def _score(edits: Sequence[Edited], chooser: Verifier) -> dict[str, list[Verdict]]:
@@ -205,11 +208,12 @@ def _score(edits: Sequence[Edited], chooser: Verifier) -> dict[str, list[Verdict
             f"the verifier that picks the best of several did not answer for {len(lost)} of {len(attempts)} "
             f"candidates ({lost[0].reason}); run the same command again to go on"
         )
-    found = iter(verdicts)
-    return {e.task.key: [next(found) for _ in e.candidates] for e in edits}
+    answers = iter(verdicts)
+    return {e.task.key: [next(answers) for _ in e.candidates] for e in edits}
 
 
-def _save(folder: EvaluationFolder, edited: Edited, verdicts: Sequence[Verdict]) -> None:
+def _saved(folder: EvaluationFolder, edited: Edited, verdicts: Sequence[Verdict]) -> EditRecord:
+    """Write an edit's images; its record."""
     task = edited.task
     images = [candidate.image for candidate in edited.candidates]
     place = best_index(images, verdicts) if verdicts else 0
@@ -219,24 +223,23 @@ def _save(folder: EvaluationFolder, edited: Edited, verdicts: Sequence[Verdict])
         target = _target(edited)
     except EarlError as error:
         target, problem = None, problem or f"its target cannot be read: {error}"
-    candidates = [
-        {"seed": c.seed, "status": v.status, "overall": v.overall}
-        for c, v in zip(edited.candidates, verdicts, strict=bool(verdicts))
-    ]
-    record = _record(
+    return _record(
         task,
-        state=chosen.state,
+        chosen.state,
         problem=problem,
         source=folder.save_image("sources", task.key, edited.source),
         edited=folder.save_image("edits", task.key, chosen.image) if chosen.image else None,
         target=folder.save_image("targets", task.key, target) if target else None,
-        size=list(edited.source.size),
+        size=edited.source.size,
         seed=chosen.seed,
         finish_reason=chosen.finish_reason,
         seconds=round(edited.seconds, 4),
-        **({"candidates": candidates, "chosen": place} if candidates else {}),
+        candidates=tuple(
+            CandidateRecord(candidate.seed, verdict.status, verdict.overall)
+            for candidate, verdict in zip(edited.candidates, verdicts, strict=bool(verdicts))
+        ),
+        chosen=place,
     )
-    folder.edits.append(record)
 
 
 def _target(edited: Edited) -> Image.Image | None:
@@ -245,7 +248,6 @@ def _target(edited: Edited) -> Image.Image | None:
     return resize_to(open_image(edited.task.target), edited.source.size)
 
 
-def _record(task: Task, **more: Any) -> dict[str, Any]:
-    empty = {"source": None, "edited": None, "target": None, "finish_reason": "stop"}
+def _record(task: Task, state: EditState, **more: Any) -> EditRecord:
     names = ("key", "id", "number", "instruction", "family", "group", "kind")
-    return {name: getattr(task, name) for name in names} | empty | more | {"at": round(time.time(), 1)}
+    return EditRecord(**{name: getattr(task, name) for name in names}, state=state, **more)

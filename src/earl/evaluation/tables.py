@@ -1,34 +1,110 @@
-"""Results as text, Markdown, LaTeX and CSV: one row a family, kind and group, then all.
-
-A mean stands with its 95% interval; "-" stands where nothing was judged.
-"""
+"""Tables of results: scores by family, what the edits did, and runs beside the paper's published rows."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from earl.errors import ConfigError
 from earl.evaluation.metrics import DIRECTION
+from earl.evaluation.published import COLUMNS, JUDGE, PUBLISHED
+from earl.evaluation.records import Results, Summary, to_json
 from earl.evaluation.scores import REASONS, SHORT
+from earl.records import Estimate
+from earl.tables import TOTAL, Cell, Column, Row, Table
 
-Results = Mapping[str, Any]
-Row = tuple[str, str, Mapping[str, Any]]  # part, name, summary
-
-_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
-    sign: f"\\{sign}" for sign in "&%$#_{}"
-}
+NOTE = "overall scores 0-10; scores of different judges cannot be compared; published: EARL, arXiv 2508.01119"
 
 
-def rows_of(results: Results) -> list[Row]:
-    """Families, kinds, groups, all; a part with the one name that "all" has already is left out."""
-    rows: list[Row] = []
+def score_table(results: Results) -> Table:
+    """A row a family, kind and group, then all, with the notes that a reader needs."""
+    names = results.score_names
+    columns = [Column("family", left=True), Column("n"), Column("judged")]
+    for name in names:
+        shown = name in ("overall", "exact")
+        columns.append(Column(SHORT[name], interval=shown, bar=name == "overall"))
+    rows = [
+        Row([label(part, name), summary.n, summary.judged, *summary.scores.values()], part)
+        for part, name, summary in parts_of(results)
+    ]
+    return Table(title(results), columns, rows, notes(results))
+
+
+def number_table(results: Results) -> Table:
+    """The same numbers for CSV: what and who in columns of their own."""
+    heads = ["benchmark", "editor", "part", "name", "n", "judged", "no_image", "left_out"]
+    rows = []
+    for part, name, summary in parts_of(results):
+        who = [results.benchmark["name"], results.editor["name"], part, name]
+        counts = [summary.n, summary.judged, summary.no_image, sum(summary.left_out.values())]
+        rows.append(Row([*who, *counts, *summary.scores.values()], part))
+    return Table(title(results), [Column(name) for name in (*heads, *results.score_names)], rows)
+
+
+def outcome_table(results: Results) -> Table:
+    """What the edits did, as the verifier says: shares of each row's judged edits."""
+    names = list(results.all.outcomes)
+    rows = [
+        Row([label(part, name), s.judged, *(s.outcomes.get(n, 0) / s.judged for n in names)], part)
+        for part, name, s in parts_of(results)
+        if s.judged
+    ]
+    said = "shares of the judged edits" if names else "the verifier does not say what the edits did"
+    if results.all.no_image:
+        said += f"; {results.all.no_image} completions held no image and are in no column"
+    return Table("", [Column("family", left=True), Column("n"), *map(Column, names)], rows, [said])
+
+
+def notes(results: Results) -> list[str]:
+    """What a reader of the table must know, a sentence each."""
+    overall = results.all
+    said = ["scores 0-10, 10 is best in all; brackets: 95% bootstrap intervals over tasks"]
+    if "exact" in overall.scores:
+        said.append("exact: rate 0-1 of edits that are exactly right")
+    if overall.no_image:
+        said.append(f"edits without an image: {overall.no_image}; they count as 0")
+    for reason, count in overall.left_out.items():
+        said.append(f"in no mean: {count} of {overall.n}, {REASONS[reason]}")
+    if results.unknown_families:
+        unknown = ", ".join(results.unknown_families)
+        said.append(f"unknown to this version, so families of their own without a kind: {unknown}")
+    if not results.complete:
+        said.append("the benchmark was not edited to its end: these are its first tasks")
+    for name, metric in results.metrics.items():
+        images = f", {metric.count} images" if metric.count > 1 else ""
+        said.append(f"{name.upper()} to the target {metric.text(3)}{images} ({DIRECTION[name]})")
+    return [*said, *results.not_measured.values()]
+
+
+def title(results: Results) -> str:
+    """Who was evaluated on what, and by whom."""
+    return (
+        f"{_editor_name(results)} on {results.benchmark['title']}, judged by {judge_name(results.verifier)}"
+    )
+
+
+def judge_name(verifier: Mapping[str, Any] | None) -> str:
+    """The verifier in a few words."""
+    if not verifier:
+        return "nobody yet"
+    model = verifier.get("model")
+    if not model:
+        return f"the {verifier.get('kind')} verifier"
+    return f"{model} against the target" if verifier.get("kind") == "reference" else str(model)
+
+
+def parts_of(results: Results) -> Iterator[tuple[str, str, Summary]]:
+    """(part, name, summary): families, kinds, groups, all.
+
+    A part with one name says what "all" says, and is left out; families never are.
+    """
     for part in ("families", "kinds", "groups"):
-        members = results[part]
-        if len(members) > 1 or (members and part == "families"):
-            rows += [(part, name, summary) for name, summary in members.items()]
-    return [*rows, ("all", "all", results["all"])]
+        members = getattr(results, part)
+        if len(members) > 1 or part == "families":
+            for name, summary in members.items():
+                yield part, name, summary
+    yield TOTAL, "all", results.all
 
 
 def label(part: str, name: str) -> str:
@@ -36,150 +112,91 @@ def label(part: str, name: str) -> str:
     return f"all {name}" if part in ("kinds", "groups") else name
 
 
-def number(summary: Mapping[str, Any], name: str) -> str:
-    """A mean, two decimals."""
-    return "-" if summary[name] is None else f"{summary[name]:.2f}"
+@dataclass(frozen=True, slots=True)
+class SystemRow:
+    """A system's overall scores by column of the paper's table.
+
+    Attributes:
+        scores: an estimate for ours, a number as published.
+        mean: over the paper's six benchmarks; None where one is missing. Published means are the paper's
+            own, of figures before rounding.
+    """
+
+    name: str
+    judge: str
+    scores: Mapping[str, Estimate | float | None]
+    mean: float | None
+    published: bool = False
 
 
-def interval(summary: Mapping[str, Any], name: str) -> str:
-    """A mean's interval, two decimals; "" where there is none to tell (one edit, or none)."""
-    bounds = summary[f"{name}_interval"]
-    return "" if bounds is None or summary["judged"] < 2 else f"[{bounds[0]:.2f}, {bounds[1]:.2f}]"
+def system_rows(runs: Sequence[Results]) -> list[SystemRow]:
+    """Rows of runs, one per system and judge, in the order given.
 
-
-def text(results: Results) -> str:
-    """For the terminal."""
-    names = results["scores"]
-    rows = rows_of(results)
-    wide = max([len(label(part, name)) for part, name, _ in rows] + [6])
-    heads = [SHORT[name] for name in names]
-    widths = [20 if name == "overall" else max(7, len(head)) for name, head in zip(names, heads, strict=True)]
-    head = f"{'family':<{wide}} {'n':>5} {'judged':>6}  "
-    head += "  ".join(f"{h:<{w}}" for h, w in zip(heads, widths, strict=True))
-    lines = [head.rstrip(), "-" * len(head)]
-    before = rows[0][0]
-    for part, name, summary in rows:
-        if part != before:
-            lines.append("-" * len(head))
-            before = part
-        cells = [
-            f"{number(summary, n)} {interval(summary, n)}" if n == "overall" else number(summary, n)
-            for n in names
-        ]
-        line = f"{label(part, name):<{wide}} {summary['n']:>5} {summary['judged']:>6}  "
-        lines.append((line + "  ".join(f"{c:<{w}}" for c, w in zip(cells, widths, strict=True))).rstrip())
-    return "\n".join([*lines, *notes(results)])
-
-
-def notes(results: Results) -> list[str]:
-    """What a reader of the table must know, a sentence each."""
-    found = ["scores 0-10, 10 is best in all; brackets: 95% bootstrap intervals over tasks"]
-    if "exact" in results["scores"]:
-        found.append("exact: rate 0-1 of edits that are exactly right")
-    overall = results["all"]
-    if overall["no_image"]:
-        found.append(f"edits without an image: {overall['no_image']}; they count as 0")
-    for reason, count in overall["left_out"].items():
-        found.append(f"in no mean: {count} of {overall['n']}, {REASONS[reason]}")
-    if strange := results.get("unknown_families"):
-        found.append(
-            f"unknown to this version, so families of their own without a kind: {', '.join(strange)}"
+    Raises ConfigError: one system has two runs of one benchmark by the same judge.
+    """
+    systems: dict[tuple[str, str], dict[str, Estimate | float | None]] = {}
+    for run in runs:
+        name = _editor_name(run)
+        scores = systems.setdefault((name, judge_name(run.verifier)), {})
+        column = str(run.benchmark.get("column") or run.benchmark["title"])
+        if column in scores:
+            raise ConfigError(
+                f"two of the runs are of {name} on {column} by one judge; tell them apart with --name when "
+                "they are made, or leave one out"
+            )
+        scores[column] = run.all.overall
+    rows = []
+    for (name, judge), scores in systems.items():
+        known = [score.mean for c in COLUMNS if isinstance(score := scores.get(c), Estimate)]
+        rows.append(
+            SystemRow(name, judge, scores, sum(known) / len(COLUMNS) if len(known) == len(COLUMNS) else None)
         )
-    if not results["complete"]:
-        found.append("the benchmark was not edited to its end: these are its first tasks")
-    for name, measured in results.get("metrics", {}).items():
-        bounds = measured["interval"]
-        shown = f" [{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds else ""
-        found.append(
-            f"{name.upper()} to the target {measured['mean']:.3f}{shown}, {measured['n']} images "
-            f"({DIRECTION[name]})"
+    return rows
+
+
+def published_rows() -> list[SystemRow]:
+    """The paper's rows."""
+    return [SystemRow(row.model, JUDGE, dict(row.scores), row.mean, True) for row in PUBLISHED]
+
+
+def paper_table(rows: Sequence[SystemRow], *, here: str = "", intervals: bool = False) -> Table:
+    """Systems down, benchmarks across; published rows are marked, with their judge.
+
+    Args:
+        here: the column that is highlighted.
+        intervals: shown in text too.
+    """
+    names = [*COLUMNS, *sorted({name for row in rows for name in row.scores} - set(COLUMNS))]
+    columns = [Column("model", left=True)]
+    columns += [Column(name, here=name == here, interval=intervals) for name in names]
+    columns += [Column("mean"), Column("judge", left=True)]
+    shown = []
+    for row in rows:
+        cells: list[Cell] = [row.name, *(row.scores.get(name) for name in names), row.mean, row.judge]
+        tag = "published" if row.published else ""
+        shown.append(
+            Row(cells, "published" if row.published else "ours", "" if row.published else "ours", tag)
         )
-    return [*found, *results.get("not_measured", {}).values()]
+    return Table("", columns, shown, [NOTE])
 
 
-def markdown(results: Results) -> str:
-    """A table with a heading and notes."""
-    names = results["scores"]
-    head = ["family", "n", "judged", *(SHORT[name] for name in names)]
-    lines = [f"# {title(results)}", "", bar(head), bar(["---", *["---:"] * (len(head) - 1)])]
-    for part, name, summary in rows_of(results):
-        cells = [f"{number(summary, n)} {interval(summary, n)}".strip() for n in names]
-        lines.append(bar([label(part, name), summary["n"], summary["judged"], *cells]))
-    return "\n".join([*lines, "", *(f"- {note}" for note in notes(results)), ""])
-
-
-def latex(results: Results) -> str:
-    """A booktabs table; intervals as ± half their width."""
-    names = results["scores"]
-    lines = [
-        f"% {title(results)}".replace("\n", " "),
-        *(f"% {note}".replace("\n", " ") for note in notes(results)),
-        rf"\begin{{tabular}}{{lr{'r' * len(names)}}}",
-        r"\toprule",
-        " & ".join(["", "n", *(SHORT[name] for name in names)]) + r" \\",
-        r"\midrule",
+def paper_csv_table(rows: Sequence[SystemRow]) -> Table:
+    """A row a system and benchmark."""
+    heads = ("model", "judge", "published", "benchmark", "overall", "judged")
+    cells = [
+        Row([row.name, row.judge, int(row.published), name, score, getattr(score, "count", None)])
+        for row in rows
+        for name, score in row.scores.items()
+        if score is not None
     ]
-    before = rows_of(results)[0][0]
-    for part, name, summary in rows_of(results):
-        if part != before:
-            lines.append(r"\midrule")
-            before = part
-        cells = [_plus_minus(summary, n) for n in names]
-        lines.append(" & ".join([escaped(label(part, name)), str(summary["n"]), *cells]) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+    return Table("", [Column(head) for head in heads], cells)
 
 
-def csv_text(results: Results) -> str:
-    """A row a part, every number in a column of its own."""
-    names = results["scores"]
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    bounds = [f"{name}_{end}" for name in names for end in ("", "low", "high")]
-    writer.writerow(
-        ["benchmark", "editor", "part", "name", "n", "judged", "no_image", "left_out"]
-        + [name.rstrip("_") for name in bounds]
-    )
-    for part, name, summary in rows_of(results):
-        cells: list[Any] = []
-        for score in names:
-            cells += [summary[score], *(summary[f"{score}_interval"] or (None, None))]
-        counts = [summary["n"], summary["judged"], summary["no_image"], sum(summary["left_out"].values())]
-        writer.writerow(
-            [results["benchmark"]["name"], results["editor"]["name"], part, name, *counts, *cells]
-        )
-    return buffer.getvalue()
+def paper_json(rows: Sequence[SystemRow]) -> Any:
+    """The rows as plain JSON types."""
+    return [to_json(row) for row in rows]
 
 
-def title(results: Results) -> str:
-    """Who was evaluated on what, and by whom."""
-    best = results["editor"].get("candidates", 1)
-    chosen = f", best of {best}" if best and best > 1 else ""
-    return f"{results['editor']['name']}{chosen} on {results['benchmark']['title']}, judged by " + judge_name(
-        results
-    )
-
-
-def judge_name(results: Results) -> str:
-    """The verifier in a few words."""
-    verifier = results.get("verifier")
-    if not verifier:
-        return "nobody yet"
-    model = verifier.get("model")
-    if not model:
-        return f"the {verifier['kind']} verifier"
-    return f"{model} against the target" if verifier["kind"] == "reference" else str(model)
-
-
-def _plus_minus(summary: Mapping[str, Any], name: str) -> str:
-    bounds = summary[f"{name}_interval"]
-    if bounds is None:
-        return "--"
-    return rf"{summary[name]:.2f} {{\scriptsize$\pm${(bounds[1] - bounds[0]) / 2:.2f}}}"
-
-
-def escaped(words: str) -> str:
-    return "".join(_LATEX.get(sign, sign) for sign in words)
-
-
-def bar(cells: Sequence[Any]) -> str:
-    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+def _editor_name(results: Results) -> str:
+    several = results.editor.get("candidates", 1) or 1
+    return str(results.editor["name"]) + (f", best of {several}" if several > 1 else "")

@@ -1,66 +1,103 @@
-"""The world benchmark: unseen scenes, one edit each, judged by what is seen in the pixels.
+"""The world benchmark: unseen scenes with exact targets, drawn by seed, one edit each.
 
-The model sees the rendered source and the instruction; the scene verifier sees the source, the
-instruction and the edited image. Tasks are drawn from a split that training never touches.
+Tasks come from a split that training never touches. It is registered as "world" and judged by the scene
+verifier unless another is named.
 """
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, get_args
 
 import numpy as np
 from PIL import Image
 
+from earl.config import BenchmarkSettings
 from earl.data.tasks import Split
 from earl.errors import ConfigError
-from earl.evaluation.report import Judged, by_family, versions
-from earl.evaluation.stages import judge_each
-from earl.pipeline import EditPipeline
-from earl.records import Attempt
-from earl.verifiers.protocol import Verifier
+from earl.evaluation.benchmark import Task, TaskNames, check_taken
 from earl.world import FAMILIES, WorldTask, render, sample_task
 from earl.world.wordings import Wordings, reword
+
+NUM = 500  # tasks, unless another number is asked for
+SIDE = 64  # px, the shipped model's
+OPTIONS = {"wordings": get_args(Wordings)}
 
 
 @dataclass(frozen=True, slots=True)
 class WorldBenchmark:
-    """What to run.
+    """Tasks of the world.
 
     Attributes:
         num: tasks, >= 1.
-        seed: of the draw of tasks and of the sampling; another seed, other tasks.
+        seed: of their draw.
         split: "test", or "heldout" for combinations that training never showed.
         families: some of `earl.world.FAMILIES`; all when empty.
-        resolution: side of the images in px; the model's own when None.
-        temperature, top_k, top_p, greedy, guidance, negative_instruction: of `SamplingSettings`.
+        side: of the images, in px.
         wordings: how the tasks are asked for, see `earl.world.wordings`.
-        batch: edits made together; changes the speed, never the images.
+
+    Raises:
+        ConfigError: a setting that cannot be.
     """
 
-    num: int = 500
+    num: int = NUM
     seed: int = 0
     split: Split = "test"
     families: tuple[str, ...] = ()
-    resolution: int | None = None
-    temperature: float = 1.0
-    top_k: int = 2048
-    top_p: float = 1.0
-    greedy: bool = False
-    guidance: float = 1.0
-    negative_instruction: str | None = None
-    batch: int = 64
+    side: int = SIDE
     wordings: Wordings = "own"
 
+    name = "world"
+    title = "World"
+    verifier = "scene"
+
+    @property
+    def area(self) -> int:
+        """px² of its images."""
+        return self.side**2
+
     def __post_init__(self) -> None:
-        if self.num < 1 or self.batch < 1:
-            raise ConfigError(f"num ({self.num}) and batch ({self.batch}) must be at least 1")
-        unknown = sorted(set(self.families) - set(FAMILIES))
-        if unknown:
-            raise ConfigError(f"unknown families {', '.join(unknown)}; there are {', '.join(FAMILIES)}")
+        if self.num < 1 or self.side < 16:
+            raise ConfigError(f"num ({self.num}) must be at least 1, and side ({self.side} px) at least 16")
+        for name, value, known in (
+            ("split", self.split, get_args(Split)),
+            ("wordings", self.wordings, OPTIONS["wordings"]),
+            *(("family", family, tuple(FAMILIES)) for family in self.families),
+        ):
+            if value not in known:
+                raise ConfigError(f"the world has no {name} {value!r}; there are {', '.join(known)}")
+
+    def tasks(self) -> Iterator[Task]:
+        names = TaskNames()
+        for number, task in enumerate(draw_tasks(self)):
+            key, id = names.take(task.id)
+            source, target = (Image.fromarray(render(s, self.side)) for s in (task.source, task.target))
+            words = task.instruction, task.family, task.group
+            yield Task(key, id, number, *words, source=source, target=target)
+
+    def describe(self) -> dict[str, Any]:
+        named = {name: getattr(self, name) for name in ("name", "title", "num", "seed", "split", "wordings")}
+        return {**named, "families": list(self.families), "resolution": self.side}
+
+
+def open_world(settings: BenchmarkSettings, *, area: int | None = None, seed: int = 0) -> WorldBenchmark:
+    """The benchmark that settings ask for; images are drawn at the editor's area.
+
+    Raises:
+        ConfigError: a setting that the world does not take, or that cannot be.
+    """
+    check_taken("world", settings, ("draw", "seed", "split", "families", "options"))
+    if unknown := sorted(settings.options.keys() - OPTIONS.keys()):
+        raise ConfigError(f"the world has no option {unknown[0]!r}; there is wordings")
+    return WorldBenchmark(
+        num=NUM if settings.draw is None else settings.draw,
+        seed=settings.seed if "seed" in settings.model_fields_set else seed,
+        split=settings.split or "test",  # type: ignore[arg-type]  # checked by the benchmark
+        families=settings.families,
+        side=round(area**0.5 / 8) * 8 if area else SIDE,
+        **settings.options,
+    )
 
 
 def draw_tasks(benchmark: WorldBenchmark) -> list[WorldTask]:
@@ -69,71 +106,3 @@ def draw_tasks(benchmark: WorldBenchmark) -> list[WorldTask]:
     families = benchmark.families or None
     tasks = [sample_task(int(number >> np.uint64(1)), benchmark.split, families) for number in numbers]
     return [reword(task, benchmark.wordings, benchmark.seed) for task in tasks]
-
-
-def evaluate_world(
-    pipeline: EditPipeline,
-    benchmark: WorldBenchmark,
-    *,
-    verifier: Verifier | None = None,
-    on_batch: Callable[[int, int, Sequence[Judged]], None] | None = None,
-) -> dict[str, Any]:
-    """Edit, judge, and report.
-
-    Args:
-        verifier: the scene verifier when None.
-        on_batch: called with (edits done, edits in all, what was judged so far).
-
-    Returns:
-        {"simple": …, "complex": …, "families": {name: …}} as `report.by_family` gives them, and
-        "model", "seed", "split", "settings", "seconds" (by stage), "versions".
-    """
-    if verifier is None:
-        from earl.world.verifier.scene import SceneVerifier
-
-        verifier = SceneVerifier()
-    tasks = draw_tasks(benchmark)
-    side = benchmark.resolution or round(pipeline.vision.area**0.5 / 8) * 8
-    edits: list[Judged] = []
-    seconds = {"edit": 0.0, "judge": 0.0}
-    for start in range(0, len(tasks), benchmark.batch):
-        batch = tasks[start : start + benchmark.batch]
-        attempts = _edit(pipeline, benchmark, batch, side, start, seconds)
-        began = time.perf_counter()
-        verdicts = asyncio.run(judge_each(verifier, attempts))
-        seconds["judge"] += time.perf_counter() - began
-        edits += [Judged(t.id, t.family, t.group, v) for t, v in zip(batch, verdicts, strict=True)]
-        if on_batch:
-            on_batch(len(edits), len(tasks), edits)
-    return by_family(edits, seed=benchmark.seed) | {
-        "model": pipeline.name,
-        "seed": benchmark.seed,
-        "split": benchmark.split,
-        "settings": asdict(benchmark) | {"resolution": side},
-        "seconds": {name: round(value, 3) for name, value in seconds.items()},
-        "versions": versions(),
-    }
-
-
-def _edit(
-    pipeline: EditPipeline,
-    benchmark: WorldBenchmark,
-    batch: Sequence[WorldTask],
-    side: int,
-    first: int,
-    seconds: dict[str, float],
-) -> list[Attempt]:
-    sources = [Image.fromarray(render(task.source, side)) for task in batch]
-    began = time.perf_counter()
-    results = pipeline.edit_many(
-        [(source, task.instruction) for source, task in zip(sources, batch, strict=True)],
-        seeds=[benchmark.seed + first + i for i in range(len(batch))],
-        temperature=benchmark.temperature,
-        top_k=benchmark.top_k,
-        top_p=benchmark.top_p,
-        greedy=benchmark.greedy,
-        guidance=benchmark.guidance,
-        negative_instruction=benchmark.negative_instruction,
-    )
-    seconds["edit"] += time.perf_counter() - began
-    return [result.attempts(key=task.id)[0] for task, result in zip(batch, results, strict=True)]

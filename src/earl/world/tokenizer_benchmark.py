@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from earl.data.tasks import Split
 from earl.errors import ConfigError
 from earl.evaluation.intervals import estimate
-from earl.evaluation.report import versions
+from earl.evaluation.results import versions
 from earl.vision.images import CELL
 from earl.world import Scene, render, sample_task
 from earl.world.scene import STYLES

@@ -5,9 +5,9 @@ four skills: action, reasoning, object and attribute, global; the edits from Emu
 background or the whole image (their `type` there says so) and are simple, all others are complex.
 """
 
-from earl.evaluation.benchmark import Declared
+from earl.evaluation.benchmark import DeclaredBenchmark
 
-BENCHMARK = Declared(
+BENCHMARK = DeclaredBenchmark(
     name="aurora-bench",
     title="AURORA-Bench",
     schema="aurora-bench",

@@ -5,9 +5,9 @@ seven (background, global, style, remove, add, local, texture), the paper's tabl
 last, and the rows have "text" too; which of them a row has is told as it stands there.
 """
 
-from earl.evaluation.benchmark import Declared
+from earl.evaluation.benchmark import DeclaredBenchmark
 
-BENCHMARK = Declared(
+BENCHMARK = DeclaredBenchmark(
     name="emuedit",
     title="EmuEdit",
     schema="emu-edit",

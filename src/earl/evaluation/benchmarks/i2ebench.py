@@ -4,7 +4,7 @@ Its own division is high-level (what an image shows) and low-level (restoring a 
 The names are those of the folders in the publisher's `EditData/`.
 """
 
-from earl.evaluation.benchmark import Declared
+from earl.evaluation.benchmark import DeclaredBenchmark
 
 HIGH = (
     "bgreplacement",
@@ -26,7 +26,7 @@ LOW = (
     "snowremoval",
     "watermarkremoval",
 )
-BENCHMARK = Declared(
+BENCHMARK = DeclaredBenchmark(
     name="i2ebench",
     title="I2EBench",
     schema="i2ebench",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from earl.evaluation.benchmark import Declared
+from earl.evaluation.benchmark import DeclaredBenchmark
 
 if TYPE_CHECKING:
     from earl.data.sources import Sample
@@ -23,7 +23,7 @@ def family_of(sample: Sample) -> str:
     return f"turn {turn[1]}" if turn else sample.family
 
 
-BENCHMARK = Declared(
+BENCHMARK = DeclaredBenchmark(
     name="magicbrush",
     title="MagicBrush",
     schema=SCHEMA,

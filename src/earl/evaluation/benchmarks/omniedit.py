@@ -3,9 +3,9 @@
 Only the dev files of the data set are fetched; the rest of it is for training.
 """
 
-from earl.evaluation.benchmark import Declared
+from earl.evaluation.benchmark import DeclaredBenchmark
 
-BENCHMARK = Declared(
+BENCHMARK = DeclaredBenchmark(
     name="omniedit-dev",
     title="OmniEdit dev",
     schema="omniedit-dev",

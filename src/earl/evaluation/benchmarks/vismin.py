@@ -3,9 +3,9 @@
 A row's family is its file's name ("counting", "relation") where no column tells it.
 """
 
-from earl.evaluation.benchmark import Declared
+from earl.evaluation.benchmark import DeclaredBenchmark
 
-BENCHMARK = Declared(
+BENCHMARK = DeclaredBenchmark(
     name="vismin",
     title="VisMin",
     schema="vismin-dev",

@@ -1,0 +1,221 @@
+"""Records of an evaluation: one edit, the means of a set of edits, and the results of a whole run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from earl.errors import DataError
+from earl.records import Estimate, FinishReason, VerdictStatus
+from earl.store import JsonLinesStore
+
+EditState = Literal["edited", "no_image", "missing", "refused", "unreadable"]
+"""An image; the editor made none; none was given; the editor cannot take the task; it cannot be read."""
+
+FORMAT = 2
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateRecord:
+    """One of several images drawn for a task, and the score by which one was chosen."""
+
+    seed: int | None
+    status: VerdictStatus
+    overall: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class EditRecord:
+    """One task's edit, a line of edits.jsonl.
+
+    Attributes:
+        key, id, number, instruction, family, group, kind: the task's.
+        problem: why there is no image, or no target; "" if nothing is wrong.
+        source, edited, target: files in the evaluation's folder; None where there is none.
+        size: (width, height) in px of the images.
+        seed: that the image was drawn with.
+        seconds: the editor's share of time.
+        candidates: where several were drawn, with the place of the `chosen` one.
+    """
+
+    key: str
+    id: str
+    number: int
+    instruction: str
+    family: str
+    group: str
+    kind: str
+    state: EditState
+    problem: str = ""
+    source: str | None = None
+    edited: str | None = None
+    target: str | None = None
+    size: tuple[int, int] | None = None
+    seed: int | None = None
+    finish_reason: FinishReason = "stop"
+    seconds: float = 0.0
+    candidates: tuple[CandidateRecord, ...] = ()
+    chosen: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Means of a set of edits.
+
+    Attributes:
+        n: edits.
+        judged: of them, those in the means.
+        no_image: of the judged, completions without an image; they count as 0.
+        left_out: the others, by reason (`scores.REASONS`).
+        scores: by name (`earl.records.SCORES`, 0-10; "exact", 0-1); None where nothing was judged.
+        outcomes: what the verifier says that the edits did, with how many; {} if it does not say.
+    """
+
+    n: int
+    judged: int
+    no_image: int
+    left_out: Mapping[str, int]
+    scores: Mapping[str, Estimate | None]
+    outcomes: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def overall(self) -> Estimate | None:
+        return self.scores["overall"]
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """All numbers of an evaluation.
+
+    Attributes:
+        benchmark, editor, verifier: what fixed the run (evaluation.json); verifier None before it is judged.
+        complete: whether all tasks have their edit.
+        all: every edit; then by group, kind and family.
+        unknown_families: those that the benchmark's declaration does not know.
+        metrics: distances to the target by name.
+        not_measured: metrics that were asked for, with the reason why there are none.
+        seconds: of making all edits.
+        versions: of the libraries.
+    """
+
+    benchmark: Mapping[str, Any]
+    editor: Mapping[str, Any]
+    verifier: Mapping[str, Any] | None
+    complete: bool
+    all: Summary
+    groups: Mapping[str, Summary]
+    kinds: Mapping[str, Summary]
+    families: Mapping[str, Summary]
+    unknown_families: tuple[str, ...] = ()
+    metrics: Mapping[str, Estimate] = field(default_factory=dict)
+    not_measured: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    versions: Mapping[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        return tuple(self.all.scores)
+
+
+class RecordFile(Generic[R]):
+    """Typed records in a JSON Lines file (`earl.store`), by key.
+
+    Args:
+        decode: a record from its line; encode: the line of a record, to which "key" is added.
+
+    Raises:
+        DataError: a line is not such a record (other than a torn last one), or a key is there twice.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        decode: Callable[[dict[str, Any]], R],
+        encode: Callable[[R], dict[str, Any]],
+        *,
+        durable: bool = True,
+    ) -> None:
+        self._store, self._encode = JsonLinesStore(path, durable=durable), encode
+        self._records: dict[str, R] = {}
+        for line in self._store:
+            try:
+                self._records[line["key"]] = decode(line)
+            except (ValueError, KeyError, TypeError) as error:
+                raise DataError(
+                    f"{path} has a line that is not one of its records ({line['key']!r}: {error}); remove it"
+                ) from error
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, key: str) -> R:
+        return self._records[key]
+
+    def __iter__(self) -> Iterator[R]:
+        return iter(self._records.values())
+
+    def get(self, key: str) -> R | None:
+        """The record of a key, None where there is none."""
+        return self._records.get(key)
+
+    def items(self) -> Iterable[tuple[str, R]]:
+        """Keys with their records."""
+        return self._records.items()
+
+    def append(self, records: Mapping[str, R]) -> None:
+        """Add records. Raises OutputError: the disk is full, for one."""
+        self._store.append(*({"key": key, **self._encode(record)} for key, record in records.items()))
+        self._records.update(records)
+
+    def drop(self, keys: Iterable[str]) -> None:
+        """Forget records, so that they can be made anew. Raises OutputError."""
+        gone = set(keys)
+        self._store.drop(gone)
+        self._records = {key: record for key, record in self._records.items() if key not in gone}
+
+
+_EDIT, _RESULTS = TypeAdapter(EditRecord), TypeAdapter(Results)
+
+
+def edit_from_json(record: Mapping[str, Any]) -> EditRecord:
+    """A line of edits.jsonl. Raises ValueError."""
+    return _EDIT.validate_python(record)
+
+
+def edit_to_json(edit: EditRecord) -> dict[str, Any]:
+    """The line of an edit; what has its default is left out."""
+    values = asdict(edit)
+    return {each.name: values[each.name] for each in fields(edit) if values[each.name] != each.default}
+
+
+def to_json(record: Any) -> Any:
+    """Any of an evaluation's records as plain JSON types, numbers with four decimals."""
+    if hasattr(record, "__dataclass_fields__"):
+        record = asdict(record)
+    if isinstance(record, Mapping):
+        return {name: to_json(value) for name, value in record.items()}
+    if isinstance(record, list | tuple):
+        return [to_json(value) for value in record]
+    return round(record, 4) if isinstance(record, float) else record
+
+
+def results_from_json(content: Any, name: str) -> Results:
+    """Results as `to_json` wrote them. Raises DataError; `name` says where they stood."""
+    try:
+        results = _RESULTS.validate_python(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise DataError(f"{name} does not hold results: {where}: {first['msg']}; evaluate again") from error
+    if results.format > FORMAT:
+        raise DataError(f"{name} is of format {results.format}; upgrade earl to read it")
+    return results
