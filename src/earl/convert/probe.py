@@ -28,7 +28,9 @@ def probe_logits(policy: Any) -> Tensor:
     """Logits of one fixed random sequence, float32 (T, V)."""
     rows = policy.config.vocab_size
     ids = torch.randint(0, rows, (1, TOKENS), generator=torch.Generator().manual_seed(0))
-    return policy(input_ids=ids.to(policy.lm_head.weight.device), use_cache=False).logits[0].float().cpu()
+    out = policy(input_ids=ids.to(policy.lm_head.weight.device), use_cache=False)
+    logits: Tensor = out.logits[0].float().cpu()
+    return logits
 
 
 @torch.no_grad()

@@ -65,7 +65,8 @@ def read_card(folder: str | Path) -> dict[str, Any]:
     """What `card.json` of a folder says. Raises DataError where there is none."""
     path = Path(folder) / CARD
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return card
     except FileNotFoundError as error:
         raise DataError(
             f"{folder} has no {CARD}: its preparation is not through; run the same command again"

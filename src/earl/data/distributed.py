@@ -154,7 +154,7 @@ class RayStage:
             ) from error
 
     def _check_room(self, actors: int, gpus: float) -> None:
-        there = self._ray.cluster_resources()
+        there = self._ray.cluster_resources()  # type: ignore[no-untyped-call]
         for name, wanted in (("CPU", float(actors)), ("GPU", actors * gpus)):
             if wanted > there.get(name, 0.0):
                 if self._started:

@@ -136,7 +136,7 @@ def _of_shards(folder: Path) -> Iterator[Fingerprint]:
         for place, name in enumerate(batch["id"]):
             for side in ("source", "target"):
                 if exact := batch[f"{side}_hash"][place]:
-                    yield Fingerprint(name, side, exact, batch[f"{side}_look"][place])  # type: ignore[arg-type]
+                    yield Fingerprint(name, side, exact, batch[f"{side}_look"][place])
 
 
 @lru_cache(maxsize=1)

@@ -257,7 +257,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise DataError(
             f"{folder} has shards of format {manifest.get('format')}; this version reads {FORMAT}"
         )
-    return manifest
+    return dict(manifest)
 
 
 def start_folder(folder: Path, settings: Mapping[str, Any]) -> None:

@@ -121,7 +121,7 @@ EMU3 = PolicyShape(4096, 32, 32, 8, 14336, 184_622)
 
 def image_tokens(area: int) -> int:
     """Ids of one square image of `area` px²: rows of codes with their ends, and what stands around."""
-    side = max(1, round(area**0.5 / 8))
+    side: int = max(1, round(area**0.5 / 8))
     return side * (side + 1) + IMAGE_MARKS
 
 

@@ -121,7 +121,7 @@ class Vocabulary:
     @property
     def first_special(self) -> int:
         """The first id that no text may ever become; ordinary text is [0, first_special)."""
-        return min(getattr(self, role) for role in SPECIAL_NAMES)
+        return min(int(getattr(self, role)) for role in SPECIAL_NAMES)
 
     @property
     def special_ids(self) -> frozenset[int]:
