@@ -20,7 +20,7 @@ from earl.evaluation.intervals import paired_estimate
 from earl.evaluation.scores import SHORT, Scored, divide, score_names, scored_edits
 from earl.evaluation.tables import label
 from earl.records import Estimate
-from earl.tables import TOTAL, Column, Row, Table
+from earl.tables import TOTAL, Column, Row, Table, one_line
 
 Pair = tuple[Scored, Scored]
 LEVEL = 0.05
@@ -190,7 +190,8 @@ def comparison_table(comparison: Comparison) -> Table:
 
 def comparison_text(comparison: Comparison) -> str:
     """For the terminal."""
-    return f"A: {comparison.a}\nB: {comparison.b}\n\n{comparison_table(comparison).text()}"
+    names = f"A: {one_line(comparison.a)}\nB: {one_line(comparison.b)}"
+    return f"{names}\n\n{comparison_table(comparison).text()}"
 
 
 def _parts(comparison: Comparison) -> Iterator[tuple[str, str, Compared]]:

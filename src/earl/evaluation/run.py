@@ -23,6 +23,7 @@ from earl.evaluation.tables import score_table, title
 from earl.files import clear_partial, only_one
 from earl.pipeline import EditPipeline
 from earl.progress import Progress
+from earl.tables import one_line
 from earl.verifiers.factory import make_verifier
 from earl.verifiers.judge import JudgeVerifier
 from earl.verifiers.protocol import Verifier
@@ -184,7 +185,7 @@ def closing_lines(results: Results | None, out: str | Path | None, settings: Eva
     """What to print when it has ended."""
     if results is None:
         return f"{settings.until} are in {out}; the same command without --until goes on"
-    lines = [title(results), score_table(results).text(), f"editing took {results.seconds:.1f} s"]
+    lines = [one_line(title(results)), score_table(results).text(), f"editing took {results.seconds:.1f} s"]
     if out is not None:
         lines.append(f"tables are in {out}; `earl evaluate page {out}` shows the images")
     return "\n".join(lines)

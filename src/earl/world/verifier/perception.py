@@ -80,7 +80,10 @@ def to_working(pixels: NDArray[np.uint8]) -> Array:
         raise ImageError(f"expected uint8 pixels (R, R, 3), got {pixels.dtype} {pixels.shape}")
     height, width = pixels.shape[:2]
     if height != width or height < 16:
-        raise ImageError(f"its images are square, at least 16 pixels a side; this one has {width}x{height}")
+        raise ImageError(
+            "the scene verifier reads images of the procedural world, square with sides of 16 px or more; "
+            f"this one is {width}x{height} px: other images need a judge or a reference verifier"
+        )
     side = working_side(height)
     if height != side:
         filtering = Image.Resampling.BOX if height % side == 0 else Image.Resampling.LANCZOS
