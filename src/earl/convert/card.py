@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from huggingface_hub import ModelCardData
+
 from earl.models.catalogue import KNOWN
 
 
@@ -18,14 +20,15 @@ def model_card(meta: Mapping[str, Any], checks: Mapping[str, float]) -> str:
     origin = meta["origin"]
     source, revision = origin["source"], origin.get("revision")
     known = KNOWN.get(source)
-    head = ["---", "library_name: earl", "pipeline_tag: image-to-image"]
-    if meta.get("licence"):
-        head.append(f"license: {str(meta['licence']).lower()}")
-    if "/" in source and known is not None:
-        head.append(f"base_model: {source}")
+    metadata = ModelCardData(
+        library_name="earl",
+        pipeline_tag="image-to-image",
+        license=str(meta["licence"]).lower() if meta.get("licence") else None,
+        base_model=source if "/" in source and known is not None else None,
+    )
     at = f" at revision `{revision}`" if revision else ""
     parts = ", ".join(meta["parts"])
-    lines = [*head, "---", "", f"# {source.rpartition('/')[2]}", ""]
+    lines = ["---", metadata.to_yaml(), "---", "", f"# {source.rpartition('/')[2]}", ""]
     lines.append(f"Converted from `{source}`{at} by earl {origin['earl']}; holds: {parts}.")
     if known is not None and known.scores:
         scores = ", ".join(f"{name} {value:.2f}" for name, value in known.scores.items())

@@ -13,9 +13,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import DatasetCardData
+from jinja2 import Template
+
 from earl.data.shards import EditShards, load_shards
 from earl.errors import DataError
-from earl.files import write_json, write_text
+from earl.files import read_object, write_json, write_text
+from earl.tables import Column, Row, Table, one_line
 
 CARD, README = "card.json", "README.md"
 _BATCH = 4096
@@ -64,15 +68,9 @@ def write_card(folder: str | Path, **facts: Any) -> dict[str, Any]:
 def read_card(folder: str | Path) -> dict[str, Any]:
     """What `card.json` of a folder says. Raises DataError where there is none."""
     path = Path(folder) / CARD
-    try:
-        card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return card
-    except FileNotFoundError as error:
-        raise DataError(
-            f"{folder} has no {CARD}: its preparation is not through; run the same command again"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+    if not path.is_file():
+        raise DataError(f"{folder} has no {CARD}: its preparation is not through; run the same command again")
+    return read_object(path)
 
 
 def drop_card(folder: str | Path) -> None:
@@ -108,47 +106,45 @@ def _nested(pairs: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int]]:
     return nested
 
 
+_PAGE = """# {{ name }}
+
+{{ edits }} edits from {{ origin }}, tokenised by earl {{ made_by }} with the vision tokenizer
+`{{ hashes.tokenizer }}`. Licence of the source: {{ licence }}.
+
+{{ by_split }}
+{{ by_family }}
+{% if rows is defined %}
+{{ rows.read }} rows were read: {{ rows.kept }} kept, {{ rows.refused }} refused (`rejected.jsonl`),
+{{ rows.left_to_other_splits }} left to other splits by the holdout.
+{% endif %}{% if holdout %}
+Holdout by the bytes of the source image: {% for split, share in holdout.items() %}{{ share }} to {{ split
+}}{{ ", " if not loop.last }}{% endfor %}; all edits of an image are on one side.
+{% endif %}
+{{ without_target }} edits have no target, {{ with_reasoning }} have reasoning text. Digest of all rows:
+`{{ hashes.rows }}`. `card.json` says the same to programs.
+"""
+
+
 def _page(name: str, card: Mapping[str, Any]) -> str:
+    """The README: metadata as the Hub reads it, and what the card says in words."""
     source = card.get("source", {})
-    origin = source.get("hub") or source.get("name") or card["made_with"].get("origin", "")
-    licences = ", ".join(sorted(filter(None, card["licences"]))) or "not stated"
-    lines = [
-        f"# {name}",
-        "",
-        f"{card['edits']} edits from {origin}, tokenised by earl {card['made_by']} with the vision tokenizer "
-        f"`{card['hashes']['tokenizer']}`. Licence of the source: {licences}.",
-        "",
-        "| split | edits |",
-        "| --- | ---: |",
-        *(f"| {split or '(none)'} | {count} |" for split, count in sorted(card["splits"].items())),
-        "",
-        "| split | family | edits |",
-        "| --- | --- | ---: |",
-        *(
-            f"| {split or '(none)'} | {family or '(none)'} | {count} |"
-            for split, families in card["splits_by_family"].items()
-            for family, count in families.items()
-        ),
-        "",
-    ]
-    if rows := card.get("rows"):
-        lines += [
-            f"{rows['read']} rows were read: {rows['kept']} kept, {rows['refused']} refused "
-            f"(`rejected.jsonl`), {rows['left_to_other_splits']} left to other splits by the holdout.",
-            "",
-        ]
-    if held := card.get("holdout"):
-        shares = ", ".join(f"{share:g} to {split}" for split, share in held.items())
-        lines += [
-            f"Holdout by the bytes of the source picture: {shares}; all edits of an image are on one side.",
-            "",
-        ]
-    lines += [
-        f"{card['without_target']} edits have no target, {card['with_reasoning']} have reasoning text. "
-        f"Digest of all rows: `{card['hashes']['rows']}`. `card.json` says the same to programs.",
-        "",
-    ]
-    return "\n".join(lines)
+    licences = sorted(filter(None, card["licences"]))
+    metadata = DatasetCardData(
+        license=[licence.lower() for licence in licences] or None,
+        tags=["image-editing", "tokenised"],
+        pretty_name=name,
+    )
+    split, family, edits = Column("split", left=True), Column("family", left=True), Column("edits")
+    splits = Table("", [split, edits], [Row(row) for row in sorted(card["splits"].items())])
+    nested = card["splits_by_family"].items()
+    rows = [Row((part, kind, count)) for part, counts in nested for kind, count in counts.items()]
+    families = Table("", [split, family, edits], rows)
+    words = Template(_PAGE, trim_blocks=True).render(
+        **{**card, "name": one_line(name), "by_split": splits.markdown(), "by_family": families.markdown()},
+        origin=one_line(str(source.get("hub") or source.get("name") or card["made_with"].get("origin", ""))),
+        licence=one_line(", ".join(licences)) or "not stated",
+    )
+    return f"---\n{metadata.to_yaml()}\n---\n\n{words}\n"
 
 
 def _version() -> str:

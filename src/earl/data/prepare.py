@@ -23,7 +23,7 @@ from earl.data.shards import PART, Edit, shard_path, start_folder, write_shard
 from earl.data.sources import OpenedSource, Read
 from earl.data.tokenise import Encoder, Made, make_edits
 from earl.errors import DataError
-from earl.files import append_lines, clear_partial, only_one, write_text
+from earl.files import append_lines, clear_partial, only_one, read_object, read_text, write_text
 
 REJECTED = "rejected.jsonl"
 _SURE = 20  # rows from which a share of refused ones is judged while reading goes on
@@ -209,8 +209,13 @@ def _continue(folder: Path) -> Counts:
     counts = Counts()
     lines = []
     while (shard := shard_path(folder, counts.shards)).is_dir():
-        counts.add(json.loads((shard / PART).read_text(encoding="utf-8")))
-        lines.append((shard / REJECTED).read_text(encoding="utf-8"))
+        try:
+            counts.add(read_object(shard / PART))
+        except (KeyError, TypeError) as error:
+            raise DataError(
+                f"{shard / PART} does not say which rows the shard holds; remove {shard}"
+            ) from error
+        lines.append(read_text(shard / REJECTED))
     write_text(folder / REJECTED, "".join(lines))
     return counts
 

@@ -6,7 +6,6 @@ complete or absent. Columns are those of `COLUMNS`.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from datasets import Sequence as Repeated
 from numpy.typing import NDArray
 
 from earl.errors import DataError
-from earl.files import new_folder, write_json
+from earl.files import new_folder, read_object, write_json
 from earl.records import Box
 
 FORMAT = 1
@@ -247,12 +246,11 @@ def _open(shards: Sequence[Path], manifest: Mapping[str, Any], name: Path) -> Ed
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """What `shards.json` says. Raises DataError."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DataError(f"{folder} holds no tokenised shards ({MANIFEST} is missing)") from error
-    except (OSError, ValueError) as error:
-        raise DataError(f"{folder / MANIFEST} cannot be read: {error}") from error
+    if not (folder / MANIFEST).is_file():
+        raise DataError(
+            f"{folder} holds no tokenised shards ({MANIFEST} is missing); make some by `earl prepare`"
+        )
+    manifest = read_object(folder / MANIFEST)
     if manifest.get("format") != FORMAT:
         raise DataError(
             f"{folder} has shards of format {manifest.get('format')}; this version reads {FORMAT}"
@@ -283,7 +281,7 @@ def start_folder(folder: Path, settings: Mapping[str, Any]) -> None:
 def _is_empty(shard: Path) -> bool:
     """Whether all the rows of a shard were refused: it says so itself, and holds no table."""
     part = shard / PART
-    return part.is_file() and json.loads(part.read_text(encoding="utf-8")).get("edits") == 0
+    return part.is_file() and read_object(part).get("edits") == 0
 
 
 def shard_path(folder: Path, index: int) -> Path:
