@@ -6,7 +6,7 @@ out of the comparison.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import comb
 from pathlib import Path
@@ -18,9 +18,9 @@ from earl.errors import ConfigError, DataError
 from earl.evaluation.folder import EvaluationFolder
 from earl.evaluation.intervals import paired_estimate
 from earl.evaluation.scores import SHORT, Scored, divide, score_names, scored_edits
-from earl.evaluation.tables import label
+from earl.evaluation.tables import label, parts_of
 from earl.records import Estimate
-from earl.tables import TOTAL, Column, Row, Table, one_line
+from earl.tables import Column, Row, Table, one_line
 
 Pair = tuple[Scored, Scored]
 LEVEL = 0.05
@@ -181,7 +181,7 @@ def comparison_table(comparison: Comparison) -> Table:
     columns = [Column("family", left=True), Column("n"), Column("A wins"), Column("ties"), Column("B wins")]
     columns += [Column(f"{SHORT[comparison.score]}, A - B", interval=True, signed=True), Column("p")]
     rows = []
-    for part, name, found in _parts(comparison):
+    for part, name, found in parts_of(comparison):
         p = None if found.p is None else "<0.001" if found.p < 0.001 else f"{found.p:.3f}"
         counts = found.compared, found.win, found.tie, found.loss
         rows.append(Row([label(part, name), *counts, found.difference, p], part))
@@ -192,15 +192,6 @@ def comparison_text(comparison: Comparison) -> str:
     """For the terminal."""
     names = f"A: {one_line(comparison.a)}\nB: {one_line(comparison.b)}"
     return f"{names}\n\n{comparison_table(comparison).text()}"
-
-
-def _parts(comparison: Comparison) -> Iterator[tuple[str, str, Compared]]:
-    for part in ("families", "kinds", "groups"):
-        members = getattr(comparison, part)
-        if len(members) > 1 or part == "families":
-            for name, found in members.items():
-                yield part, name, found
-    yield TOTAL, "all", comparison.all
 
 
 def _notes(comparison: Comparison) -> list[str]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from earl.errors import ConfigError
 from earl.evaluation.metrics import DIRECTION
 from earl.evaluation.published import COLUMNS, JUDGE, PUBLISHED
-from earl.evaluation.records import Results, Summary, to_json
+from earl.evaluation.records import Results, to_json
 from earl.evaluation.scores import REASONS, SHORT
 from earl.records import Estimate
 from earl.tables import TOTAL, Cell, Column, Row, Table
 
+M = TypeVar("M", covariant=True)
 NOTE = "overall scores 0-10; scores of different judges cannot be compared; published: EARL, arXiv 2508.01119"
 
 
@@ -94,8 +95,21 @@ def judge_name(verifier: Mapping[str, Any] | None) -> str:
     return f"{model} against the target" if verifier.get("kind") == "reference" else str(model)
 
 
-def parts_of(results: Results) -> Iterator[tuple[str, str, Summary]]:
-    """(part, name, summary): families, kinds, groups, all.
+class Divided(Protocol[M]):
+    """Something for all edits, and by group, kind and family: results, or a comparison."""
+
+    @property
+    def all(self) -> M: ...
+    @property
+    def groups(self) -> Mapping[str, M]: ...
+    @property
+    def kinds(self) -> Mapping[str, M]: ...
+    @property
+    def families(self) -> Mapping[str, M]: ...
+
+
+def parts_of(results: Divided[M]) -> Iterator[tuple[str, str, M]]:
+    """(part, name, what it has): families, kinds, groups, all.
 
     A part with one name says what "all" says, and is left out; families never are.
     """
