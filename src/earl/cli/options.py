@@ -121,6 +121,7 @@ def load_pipeline(options: argparse.Namespace):
     OpenMP reads this once, when torch is loaded.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")  # backends of other packages are not used
     from earl.config import ModelSettings
     from earl.pipeline import build_pipeline
 
