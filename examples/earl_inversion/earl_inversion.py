@@ -13,7 +13,7 @@ from earl.evaluation.benchmark import Task
 
 
 class Inversion:
-    """`--num` tasks (8 if not given) of 64 px, or of the area that the editor works at."""
+    """Eight tasks, or as many as are drawn, of 64 px, or of the area that the editor works at."""
 
     name, title = "inversion", "Inversion"
 

@@ -19,10 +19,12 @@ from example_packages import EXAMPLES, PACKAGES, installed
 from PIL import Image
 
 from earl.cli import main
+from earl.config import BenchmarkSettings
 from earl.config.verifier import VerifierSettings
 from earl.data.shards import load_shards
 from earl.data.tasks import TaskSettings, open_tasks
 from earl.errors import ConfigError
+from earl.evaluation.benchmark import open_benchmark
 from earl.records import Attempt
 from earl.verifiers.factory import make_verifier
 
@@ -102,6 +104,16 @@ def test_a_data_source(shards: Path, pairs: Path, model_folder: Path, tmp_path: 
     dotted = load_shards(tmp_path / "dotted")
     assert [edit.id for edit in dotted] == [edit.id for edit in edits]
     assert all(np.array_equal(a.source_codes, b.source_codes) for a, b in zip(dotted, edits, strict=True))
+
+
+@pytest.mark.parametrize("name", ["inversion", "earl_inversion:Inversion"])
+def test_a_benchmark(name: str) -> None:
+    benchmark = open_benchmark(name, BenchmarkSettings(draw=3), area=32 * 32, seed=5)
+    tasks = list(benchmark.tasks())
+    assert [task.number for task in tasks] == [0, 1, 2] and benchmark.describe()["side"] == 32
+    for task in tasks:
+        assert isinstance(task.source, Image.Image) and isinstance(task.target, Image.Image)
+        assert np.array_equal(np.asarray(task.target), 255 - np.asarray(task.source))
 
 
 def test_a_name_that_is_not_there_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
