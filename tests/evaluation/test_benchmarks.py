@@ -274,3 +274,17 @@ def test_opening_a_benchmark_loads_no_torch():
     code += "print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_own_data_are_evaluated_on_their_test_rows(tmp_path):
+    folder = own_data(tmp_path / "data", 6)
+    rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
+    splits = ("train", "train", "test", "validation", "test", "train")
+    rows = [row | {"split": split} for row, split in zip(rows, splits, strict=True)]
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for asked, ids in ((None, ["t2", "t4"]), ("validation", ["t3"]), ("train", ["t0", "t1", "t5"])):
+        benchmark = open_benchmark(str(folder), BenchmarkSettings(split=asked))
+        assert [task.id for task in benchmark.tasks()] == ids
+        assert benchmark.describe()["split"] == (asked or "test")
+    with pytest.raises(DataError, match="nightly"):
+        open_benchmark(str(folder), BenchmarkSettings(split="nightly"))
