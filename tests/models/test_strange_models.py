@@ -73,3 +73,45 @@ def test_values_of_a_weight_map_that_are_odd(value, tmp_path):
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(ModelFormatError, match="weight_map"):
         weight_files(tmp_path)
+
+
+@pytest.fixture
+def policy_copy(tmp_path):
+    shutil.copytree(shipped_folder() / "policy", tmp_path / "policy")
+    return tmp_path / "policy"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("num_hidden_layers", 10**9), ("num_hidden_layers", 10**6), ("hidden_size", "64"), ("vocab_size", -1),
+     ("num_attention_heads", 0), ("intermediate_size", True), ("rms_norm_eps", "x"), ("rope_theta", "x"),
+     ("rope_parameters", 3), ("tie_word_embeddings", "yes"), ("head_dim", [1])],
+)  # fmt: skip
+def test_values_of_a_policys_config_that_are_odd(field, value, policy_copy):
+    config = json.loads((policy_copy / "config.json").read_text())
+    if field == "rope_theta":
+        config.pop("rope_parameters", None)
+    (policy_copy / "config.json").write_text(json.dumps({**config, field: value}))
+    with pytest.raises(ModelFormatError):
+        load_policy(policy_copy)
+
+
+@pytest.mark.parametrize(("field", "value"), [("num_res_blocks", 10**9), ("base_channels", 2**31 - 1)])
+def test_a_vision_tokenizer_without_end_is_not_built(field, value, tmp_path):
+    from earl.vision import load_vision_tokenizer
+
+    shutil.copytree(shipped_folder() / "vision", tmp_path / "vision")
+    config = json.loads((tmp_path / "vision" / "config.json").read_text())
+    (tmp_path / "vision" / "config.json").write_text(json.dumps({**config, field: value}))
+    with pytest.raises(ModelFormatError, match=field):
+        load_vision_tokenizer(tmp_path / "vision")
+
+
+def test_weights_that_are_not_numbers_are_refused(policy_copy):
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(policy_copy / "model.safetensors")
+    nothing = {name: tensor * float("nan") for name, tensor in weights.items()}
+    save_file(nothing, policy_copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelFormatError, match="not numbers"):
+        load_policy(policy_copy)

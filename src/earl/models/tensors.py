@@ -17,6 +17,7 @@ from earl.models.weight_files import weight_files
 if TYPE_CHECKING:
     import torch
 
+_LOOK = 4096  # first values of each tensor that are looked at
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -54,7 +55,7 @@ def read_tensors(folder: Path, device: str = "cpu") -> Iterator[tuple[str, torch
 def check_tensors(
     expected: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor], folder: Path
 ) -> None:
-    """Refuse tensors that do not fit: one that is missing, unexpected or of another shape.
+    """Refuse tensors that do not fit: one that is missing, unexpected, of another shape, or not numbers.
 
     Raises:
         ModelFormatError: names the first offenders.
@@ -74,3 +75,5 @@ def check_tensors(
                 f"{name} in {folder} has shape {tuple(tensor.shape)}, "
                 f"its config.json asks for {tuple(expected[name].shape)}"
             )
+        if tensor.is_floating_point() and not tensor.flatten()[:_LOOK].isfinite().all():
+            raise ModelFormatError(f"{name} in {folder} holds values that are not numbers; fetch it again")

@@ -38,6 +38,22 @@ def shards_of(index: Path) -> list[Path]:
     return files
 
 
+def check_size(folder: Path, parameters: int) -> None:
+    """Refuse a configuration that asks for more weights than there are bytes, before anything is built.
+
+    Raises:
+        ModelFormatError: it does. A folder without safetensors is left to `weight_files`.
+    """
+    if not any(folder.glob("*.safetensors")):
+        return
+    held = sum(file.stat().st_size for file in weight_files(folder))
+    if parameters > held:
+        raise ModelFormatError(
+            f"{folder} is truncated, or its config.json is of another model: it asks for {parameters:,} "
+            f"weights, the files hold {held:,} bytes; fetch it again"
+        )
+
+
 def copy_files(folder: Path, into: Path) -> None:
     """Copy what makes a model's part: configuration and safetensors; nothing else that lies there.
 

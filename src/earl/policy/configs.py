@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from earl.errors import ConfigError, ModelFormatError
 from earl.models.resolve import read_json
+from earl.models.shapes import PolicyShape
+from earl.models.weight_files import check_size
 
 if TYPE_CHECKING:
     from transformers import Emu3TextConfig
@@ -97,6 +99,7 @@ _PLAIN_KEYS = (
     "mlp_bias",
     "head_dim",
 )
+_MOST = 2**24  # of any width or number of layers
 _NEEDED = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 
 
@@ -173,12 +176,34 @@ def read_fields(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         missing = [key for key in _NEEDED if key not in fields]
         if missing:
             raise ModelFormatError(f"{folder / 'config.json'} lacks {', '.join(missing)}")
+    _check_fields(fields, folder / "config.json")
+    check_size(folder, PolicyShape.from_config({**fields, "model_type": "Emu3"}).parameters)
     return raw, fields
+
+
+def _check_fields(fields: Mapping[str, Any], path: Path) -> None:
+    """Raises ModelFormatError: a field of another type, or that no model could have."""
+    for name in (*_NEEDED, "num_key_value_heads", "max_position_embeddings", "head_dim"):
+        value = fields.get(name, 1)
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST:
+            raise ModelFormatError(f"{path}: {name} is {str(value)[:80]!r}, expected 1 to {_MOST:,}")
+    for name in ("rms_norm_eps", "initializer_range"):
+        value = fields.get(name, 1e-5)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
+            raise ModelFormatError(f"{path}: {name} is {str(value)[:80]!r}, expected a number from 0 to 1")
+    for name in ("tie_word_embeddings", "attention_bias", "mlp_bias"):
+        if not isinstance(fields.get(name, False), bool):
+            raise ModelFormatError(f"{path}: {name} is {str(fields[name])[:80]!r}, expected true or false")
 
 
 def rope_of(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Old files say rope_theta and rope_scaling, new ones rope_parameters."""
-    rope = dict(raw.get("rope_parameters") or raw.get("rope_scaling") or {})
-    rope.setdefault("rope_type", rope.pop("type", "default"))
-    rope.setdefault("rope_theta", float(raw.get("rope_theta") or 1_000_000.0))
+    try:
+        rope = dict(raw.get("rope_parameters") or raw.get("rope_scaling") or {})
+        rope.setdefault("rope_type", rope.pop("type", "default"))
+        rope.setdefault("rope_theta", float(raw.get("rope_theta") or 1_000_000.0))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ModelFormatError(
+            f"the positions (rope) of a config.json are not understood: {error}"
+        ) from error
     return rope

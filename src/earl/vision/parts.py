@@ -10,7 +10,7 @@ Source: `transformers` models/emu3, for names and shapes.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from pydantic import ConfigDict, Field, model_validator
@@ -19,6 +19,9 @@ from torch import nn
 from earl.config.settings import Count, Settings, Steps
 
 GROUPS, NORM_EPS = 32, 1e-6
+
+
+Narrow = Annotated[int, Field(ge=1, le=64)]
 
 
 class VisionConfig(Settings):
@@ -30,19 +33,21 @@ class VisionConfig(Settings):
 
     model_config = ConfigDict(extra="ignore")
 
-    codebook_size: Count = 32_768
-    embed_dim: Count = 4
-    latent_channels: Count = 4
+    codebook_size: int = Field(default=32_768, ge=1, le=2**20)
+    embed_dim: Narrow = 4
+    latent_channels: Narrow = 4
     double_latent: bool = False
-    in_channels: Count = 3
-    out_channels: Count = 3
-    temporal_downsample_factor: Count = 4
-    base_channels: Count = 256
-    channel_multiplier: tuple[Count, ...] = Field(default=(1, 2, 2, 4), min_length=1, strict=False)
-    num_res_blocks: Count = 2
-    attn_resolutions: tuple[Steps, ...] = Field(default=(3,), strict=False)
+    in_channels: Narrow = 3
+    out_channels: Narrow = 3
+    temporal_downsample_factor: Narrow = 4
+    base_channels: int = Field(default=256, ge=1, le=4096)
+    channel_multiplier: tuple[Narrow, ...] = Field(
+        default=(1, 2, 2, 4), min_length=1, max_length=8, strict=False
+    )
+    num_res_blocks: int = Field(default=2, ge=1, le=32)
+    attn_resolutions: tuple[Steps, ...] = Field(default=(3,), max_length=64, strict=False)
     hidden_size: Count = 1024
-    num_attention_heads: Count = 1
+    num_attention_heads: Narrow = 1
 
     @model_validator(mode="after")
     def _power_of_two(self) -> VisionConfig:
