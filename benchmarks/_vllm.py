@@ -71,7 +71,7 @@ def measure(
     """Let vLLM complete the requests, greedy, in a process of its own.
 
     Raises:
-        EngineError: it failed; its last words are in the sentence.
+        EngineError: it failed; the message ends with its output.
     """
     with tempfile.TemporaryDirectory(prefix="earl-bench-") as name:
         folder = Path(name)

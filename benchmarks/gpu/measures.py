@@ -76,12 +76,12 @@ class Clock:
 
 
 def measure_edits(models: Models) -> list[Row]:
-    """Images to pictures: encode, sample, decode, all edits together."""
+    """Edits end to end: encode, sample, decode, all together."""
     scale, clock = models.scale, Clock(models.device)
     pipeline = build_pipeline(
         EngineSettings(max_batch=64), policy=models.policy, tokenizer=models.tokenizer, vision=models.vision
     )
-    pairs = [(picture, TEXTS[0]) for picture in models.pictures(scale.edits)]
+    pairs = [(image, TEXTS[0]) for image in models.images(scale.edits)]
     pipeline.edit_many(pairs[:1])  # kernels and graphs are made once
     results: list[Any] = []
     with clock.memory() as rows:
@@ -122,10 +122,10 @@ def measure_grpo(models: Models) -> list[Row]:
     """One whole step of recipes/emu3/one-gpu.toml without a judge: sample, decode, score, update."""
     scale, clock, (height, width) = models.scale, Clock(models.device), models.grid
     recipe: Any = load_stage(RECIPES / "one-gpu.toml")
-    pictures = models.pictures(scale.prompts)
+    images = models.images(scale.prompts)
     prompts = [
-        Prompt(n, str(n), pictures[n], None, TEXTS[1], "", "simple", ids, Grid(height, width))
-        for n, codes in enumerate(models.vision.encode(pictures, resize=False))
+        Prompt(n, str(n), images[n], None, TEXTS[1], "", "simple", ids, Grid(height, width))
+        for n, codes in enumerate(models.vision.encode(images, resize=False))
         for ids in [tuple(write_prompt(codes, TEXTS[1], models.tokenizer))]
     ]
     policy = add_lora(models.policy, recipe.lora.rank if scale.policy == "8b" else 4)
@@ -231,22 +231,22 @@ def measure_sft(models: Models) -> list[Row]:
 @torch.inference_mode()
 def measure_vision(models: Models) -> list[Row]:
     """Images a second, ours beside the stock class, on the same weights; equal codes are asserted."""
-    clock, eyes, side = Clock(models.device), models.vision, models.scale.side
+    clock, vision, side = Clock(models.device), models.vision, models.scale.side
     rows = []
-    for batch in sorted({1, models.scale.pictures}):
+    for batch in sorted({1, models.scale.images}):
         generator = torch.Generator().manual_seed(0)
         coarse = torch.rand(batch, 3, 8, 8, generator=generator) * 2 - 1
         pixels = torch.nn.functional.interpolate(coarse, size=(side, side), mode="bicubic").clamp(-1, 1)
         pixels, sizes = pixels.to(models.device), [(side, side)] * batch
 
         def stock_encode(pixels=pixels, sizes=sizes):
-            return torch.stack(list(eyes.model.encode(pixels, image_sizes=sizes).image_tokens))
+            return torch.stack(list(vision.model.encode(pixels, image_sizes=sizes).image_tokens))
 
-        codes = eyes.encode_pixels(pixels)
+        codes = vision.encode_pixels(pixels)
         same = (stock_encode().view_as(codes) == codes).float().mean().item()
         for name, stock, ours in (
-            ("encode", stock_encode, lambda p=pixels: eyes.encode_pixels(p)),
-            ("decode", lambda c=codes: eyes.model.decode(c), lambda c=codes: eyes.decode_codes(c)),
+            ("encode", stock_encode, lambda p=pixels: vision.encode_pixels(p)),
+            ("decode", lambda c=codes: vision.model.decode(c), lambda c=codes: vision.decode_codes(c)),
         ):
             for whose, run in (("stock class", stock), ("ours", ours)):
                 run()

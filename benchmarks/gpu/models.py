@@ -32,7 +32,7 @@ class Scale:
     batches: tuple[int, ...]
     micro: int  # sequences of a forward pass of SFT
     sequences: int  # of one SFT step
-    pictures: int
+    images: int
 
 
 SCALES = {
@@ -56,7 +56,7 @@ class Models:
     def grid(self) -> tuple[int, int]:
         return self.scale.side // 8, self.scale.side // 8
 
-    def pictures(self, count: int) -> list[Image.Image]:
+    def images(self, count: int) -> list[Image.Image]:
         """Smooth noise, the same each time."""
         rng = np.random.default_rng(0)
         side = self.scale.side

@@ -1,4 +1,4 @@
-"""LoRA through peft: small matrices trained beside frozen ones.
+"""LoRA adapters through peft: small trainable matrices beside frozen ones.
 
 With the adapter switched off (`model.disable_adapter()`) the model is the reference policy.
 """

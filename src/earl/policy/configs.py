@@ -1,4 +1,4 @@
-"""Sizes by name, and the one configuration class behind every layout.
+"""Policy sizes by name, and the one configuration class behind every layout.
 
 Everything becomes `transformers.Emu3TextConfig` with its dropout at 0: the stock layer applies
 `attention_dropout` (0.1 by default) to its residual branches, and likelihoods in training would

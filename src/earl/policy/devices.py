@@ -1,6 +1,6 @@
-"""One policy over several devices: which block lies where, and a forward pass that follows.
+"""Placement of one policy on several devices, and a forward pass that follows it.
 
-A block (the embedding, a decoder layer, the last norm, the head) is never cut, and is computed where it
+A block (the embedding, a decoder layer, the last norm, the head) is never split, and is computed where it
 lies. accelerate works out the map and moves what flows between blocks. What a policy over several devices
 is for: sampling and scoring. It is not trained; training cuts every weight over the ranks instead
 (`ranks.sharding`).

@@ -1,4 +1,4 @@
-"""Making a policy: from files of any known layout, or from scratch.
+"""Loading a policy from any known layout, or making one from scratch.
 
 The policy is `transformers.Emu3ForCausalLM` at every size. No remote code is run, only safetensors
 are read, every tensor must be there and fit, and dropout is off.

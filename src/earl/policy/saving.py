@@ -1,4 +1,4 @@
-"""Writing a policy so that nothing is lost: into a folder beside, then swapped in.
+"""Saving a policy as a whole folder, or not at all.
 
 The layout is that of transformers (`config.json`, `model.safetensors` or shards with an index), so
 that stock tools read it too.
@@ -32,7 +32,7 @@ def save_policy(
         model: the policy.
         folder: made or replaced as a whole.
         dtype: of the saved tensors; None keeps the model's.
-        state_dict: gathered weights, where the model's own are spread over ranks.
+        state_dict: unsharded weights, where the model's own are spread over ranks.
 
     Raises:
         OutputError: the disk is full or not writable; the folder is as before.

@@ -1,4 +1,4 @@
-"""Hidden states of sequences that begin alike, with the common beginning computed once.
+"""Hidden states of sequences with a common prefix, which is computed once.
 
 The prefix (a source image with several edits, a prompt with its rollouts) goes through the
 transformer once; each sequence then attends to the keys and values it left. Values and gradients

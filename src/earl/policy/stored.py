@@ -1,4 +1,4 @@
-"""A policy as it lies on disk, for sampling alone: its weights by name, without importing transformers.
+"""A stored policy for sampling: weights by name, read without importing transformers.
 
 Importing transformers' class takes longer than editing an image, and `earl.sampling` has a forward pass
 of its own that reads only weights and a few numbers of the configuration. Files, layouts, names, checks and

@@ -1,4 +1,4 @@
-"""Pixels and image codes: images opened and resized, `Emu3VQVAE` loaded and fed.
+"""Pixels and image codes: opening and resizing images, loading and running `Emu3VQVAE`.
 
 Names are loaded on first use: opening an image does not import torch. What knows how codes are
 written as tokens is `earl.sequence`.

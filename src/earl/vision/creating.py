@@ -1,4 +1,4 @@
-"""New vision tokenizers: the stock class with random weights that learn quickly."""
+"""New vision tokenizers: the stock class with random weights, initialised to learn quickly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Image files as people have them, and the two rules by which they are resized.
+"""Image files opened as RGB, and the two rules by which they are resized.
 
 Whatever comes in (phone photographs lying on their side, cut-outs with alpha, palettes, CMYK,
 16 bits a channel, colours in a profile of their own) goes on as `PIL.Image` in mode RGB, sRGB.

@@ -1,4 +1,4 @@
-"""Vision tokenizers on disk: read from the released, the transformers, or our layout; written in ours.
+"""Loading vision tokenizers from the released, the transformers or our layout, and saving in ours.
 
 Ours is the transformers layout (`config.json` of type `emu3_vqgan`, `model.safetensors`) with a
 `preprocessor_config.json` that also names the area in px². Weights are safetensors only, every

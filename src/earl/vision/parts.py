@@ -1,6 +1,6 @@
-"""The weights of an `Emu3VQVAE` under its names, as plain torch layers, without importing transformers.
+"""Layers of an `Emu3VQVAE` by its names, in plain torch, without importing transformers.
 
-Importing transformers' class takes longer than editing a picture. What runs here reads a model's layers
+Importing transformers' class takes longer than editing an image. What runs here reads a model's layers
 only (`still.py`), so a tokenizer that was loaded is made of these, and of the stock class where somebody
 asks for that (`VisionTokenizer.model`). Names, shapes and widths are the stock class's own.
 

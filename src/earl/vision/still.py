@@ -1,4 +1,4 @@
-"""The vision tokenizer on single frames: what `Emu3VQVAE` computes for a still image, and no more.
+"""Encoder and decoder of `Emu3VQVAE` for still images, computing one frame only.
 
 The stock class treats a still image as `temporal_downsample_factor` equal frames. Here
 - encoding runs the 2-D part once and repeats its features before the temporal part, which is

@@ -1,4 +1,4 @@
-"""Images to codes and back: batches of any mixture of sizes, one frame of work per image.
+"""`VisionTokenizer`: images to codes and back, in batches of mixed sizes.
 
 Axes: B images, C channels, H W rows and columns (pixels in pixel tensors, cells in codes).
 """
@@ -77,20 +77,20 @@ class VisionTokenizer:
         Raises:
             ImageError: an image that cannot be read, is past 5:1, or has a side below 8 pixels.
         """
-        pictures = [open_image(image) for image in images]
+        opened = [open_image(image) for image in images]
         if resize:
-            pictures = [resize_to(p, target_size(*p.size, self.area, self.rule)) for p in pictures]
-        for picture in pictures:
-            if min(picture.size) < self.cell:
+            opened = [resize_to(p, target_size(*p.size, self.area, self.rule)) for p in opened]
+        for image in opened:
+            if min(image.size) < self.cell:
                 raise ImageError(
-                    f"an image of {picture.width}x{picture.height} pixels is smaller than one cell of "
+                    f"an image of {image.width}x{image.height} pixels is smaller than one cell of "
                     f"{self.cell}x{self.cell}; give a larger one, or leave resize on"
                 )
         codes: dict[int, NDArray[np.int32]] = {}
-        for places in self._chunks([(p.height, p.width) for p in pictures], pixels_per_item=1):
-            codes_BHW = self.encode_pixels(to_pixels([pictures[i] for i in places]))
+        for places in self._chunks([(p.height, p.width) for p in opened], pixels_per_item=1):
+            codes_BHW = self.encode_pixels(to_pixels([opened[i] for i in places]))
             codes.update(zip(places, codes_BHW.cpu().numpy().astype(np.int32), strict=True))
-        return [codes[i] for i in range(len(pictures))]
+        return [codes[i] for i in range(len(opened))]
 
     def decode(self, codes: Sequence[NDArray[np.integer]], *, bf16: bool = False) -> list[Image.Image]:
         """Images from image codes.
@@ -106,11 +106,11 @@ class VisionTokenizer:
             SequenceError: not a grid of codes of this tokenizer.
         """
         grids = [self._check(np.asarray(grid), place) for place, grid in enumerate(codes)]
-        pictures: dict[int, Image.Image] = {}
+        decoded: dict[int, Image.Image] = {}
         for places in self._chunks([grid.shape for grid in grids], pixels_per_item=self.cell**2):
             pixels = self.decode_codes(torch.from_numpy(np.stack([grids[i] for i in places])), bf16=bf16)
-            pictures.update(zip(places, to_images(pixels), strict=True))
-        return [pictures[i] for i in range(len(grids))]
+            decoded.update(zip(places, to_images(pixels), strict=True))
+        return [decoded[i] for i in range(len(grids))]
 
     @torch.inference_mode()
     def encode_pixels(self, pixels_BCHW: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
-"""Emu3's forward pass for sampling, written out: RMSNorm, grouped-query attention, RoPE, a fixed cache.
+"""Forward pass of Emu3 for sampling: RMSNorm, grouped-query attention, RoPE, a fixed cache.
 
-The general forward of transformers spends more time around the matrix products of a small model
-than in them. Here are its parts and the prefill of prompts; the steps are in `slots.py`. Equal to
-`Emu3ForCausalLM.forward` within rounding. Where layers lie on several devices, each layer's cache lies
-beside it, and what flows is moved between them, once for each run of layers on one device.
+The general forward pass of transformers spends more time around the matrix products of a small model
+than in them. This module has the layers and the prefill of prompts, `slots.py` the steps. Both equal
+`Emu3ForCausalLM.forward` within rounding. Where layers are on several devices, each layer's cache is on its
+device, and activations are moved once for each run of layers on one device.
 
 Axes: P prompts, T tokens of a prompt, M tokens fed, H query heads, K key-value heads, D head
 dimension, L cached tokens, C hidden channels.

@@ -1,9 +1,9 @@
-"""Drawing ids from logits, with chance that depends on (seed, position, id) and on nothing else.
+"""Drawing ids from logits, with noise that depends on (seed, position, id) alone.
 
 Each allowed id gets the noise -log(E), E exponential, made by hashing (seed, position, id); the id
 with the largest logit + noise is an exact draw from the softmax (Gumbel-max). No generator has a
-state, so a sample is the same whatever else is in the batch, and a last-bit difference in a logit
-changes the draw only where two candidates were already that close.
+state, so a sample does not depend on what else is in the batch. A last-bit difference in a logit changes
+the draw only where two candidates are that close.
 
 Axes: R rows, V columns of one kind, K candidates.
 """

@@ -1,4 +1,4 @@
-"""One decoding step as a CUDA graph: recorded once per batch, then replayed without Python in between.
+"""Decoding steps as CUDA graphs, recorded once per batch and replayed without Python.
 
 Launching the step's hundreds of small kernels one by one costs more than running them. The shapes
 are fixed by padding: every slot feeds n tokens and looks at its whole cache, masked.

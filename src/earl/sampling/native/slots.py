@@ -1,4 +1,4 @@
-"""Samples in progress: their keys and values, and the steps that feed them.
+"""Key-value cache of the samples in progress, and the steps that feed them.
 
 One copy of a prompt's keys and values serves all its samples: they attend to it together, as one
 matrix product. The samples' own go into memory that was set aside.

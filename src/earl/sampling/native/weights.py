@@ -1,4 +1,4 @@
-"""The numbers that decoding needs, read out of a `transformers.Emu3ForCausalLM`.
+"""Weights for decoding, read out of a `transformers.Emu3ForCausalLM`.
 
 Small models are copied: query, key and value projections joined, in the dtype wanted, packed for
 the CPU where that helps. A large model that already has the dtype is read in place, without a copy.

@@ -1,4 +1,4 @@
-"""vLLM's entry point `vllm.general_plugins`: teaches it the two layouts of an Emu3 policy.
+"""vLLM plugin (`vllm.general_plugins`): registers the two layouts of an Emu3 policy.
 
 Emu3's text transformer is Llama's, so vLLM's own Llama runs it: the released layout (model type
 "Emu3", remote code that is not run) and that of transformers ("emu3_text_model", which transformers

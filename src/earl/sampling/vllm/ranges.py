@@ -1,9 +1,9 @@
-"""The grammar for many completions at once, on their device, from the ids they hold.
+"""The image grammar for a batch of completions, computed on their device.
 
-What the automaton allows is always one range of ids: text columns, visual columns, one forced id.
-Here a whole batch gets its ranges by a fixed number of tensor operations that depend on nothing but
-the ids written so far: no state to keep in step with vLLM's preemption, resumption or drafts, and
-nothing that the host must wait for. `earl.sequence.Grammar` is the plain twin it is tested against.
+What the automaton allows is always one range of ids: text columns, visual columns, or one forced id.
+A fixed number of tensor operations gives the ranges of a whole batch from the ids written so far. So no
+state has to follow vLLM's preemption, resumption or drafts, and the host does not wait for the device.
+`earl.sequence.Grammar` is the plain twin that it is tested against.
 
 Axes: S slots, R rows of logits, W ids of a completion that are looked at, C characters, V vocabulary.
 """

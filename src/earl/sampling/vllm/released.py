@@ -1,4 +1,4 @@
-"""The configuration class of the released layout, where every process that unpickles one can import it."""
+"""Configuration class of the released layout, importable by every vLLM process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The weights of a policy as vLLM reads a checkpoint: one tensor a name, LoRA updates merged in."""
+"""Policy weights in vLLM's checkpoint layout: one tensor a name, LoRA updates merged in."""
 
 from __future__ import annotations
 
