@@ -158,11 +158,11 @@ def _write(
         _check(done.checks, "text ids", 0.0)
         say(f"text tokenizer: {vocabulary.size:,} ids, the same before and after")
     if "vision" in places:
-        eyes = load_vision_tokenizer(places["vision"])
-        area = found.meta.get("area") or eyes.area
-        codes, pixels = probe_vision(eyes)
-        codebook = eyes.codebook_size
-        save_vision_tokenizer(eyes, into / "vision", area=int(area))
+        vision_tokenizer = load_vision_tokenizer(places["vision"])
+        area = found.meta.get("area") or vision_tokenizer.area
+        codes, pixels = probe_vision(vision_tokenizer)
+        codebook = vision_tokenizer.codebook_size
+        save_vision_tokenizer(vision_tokenizer, into / "vision", area=int(area))
         again_codes, again_pixels = probe_vision(load_vision_tokenizer(into / "vision"))
         done.checks["image codes"] = largest_difference(codes, again_codes)
         done.checks["decoded pixels"] = largest_difference(pixels, again_pixels)

@@ -82,15 +82,15 @@ def merge_policies(
             raise ModelFormatError(f"{name} is a policy of another shape than {parts[0][0]}")
         for key, value in weights.items():
             summed[key] += value
-    eyes = _vision(vision if vision is not None else parts[0][0], tokenizer)
-    meta = _meta(parts, found, tokenizer, policy, stored, eyes is not None)
+    vision_tokenizer = _vision(vision if vision is not None else parts[0][0], tokenizer)
+    meta = _meta(parts, found, tokenizer, policy, stored, vision_tokenizer is not None)
 
     with new_folder(target) as into:
         save_policy(policy, into / "policy", dtype=stored, state_dict=summed)
         tokenizer.save(into)
-        if eyes is not None:
-            meta["area"] = int(first.meta.get("area") or eyes.area)
-            save_vision_tokenizer(eyes, into / "vision", area=meta["area"])
+        if vision_tokenizer is not None:
+            meta["area"] = int(first.meta.get("area") or vision_tokenizer.area)
+            save_vision_tokenizer(vision_tokenizer, into / "vision", area=meta["area"])
         (into / "earl.json").write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
     return meta
 
@@ -104,13 +104,13 @@ def _vision(name: str | Path, tokenizer: TextTokenizer) -> VisionTokenizer | Non
     path = resolve_model(name, parts=("vision",)).vision_path
     if path is None:
         return None
-    eyes = load_vision_tokenizer(path)
-    if eyes.codebook_size != tokenizer.vocabulary.codebook_size:
+    vision_tokenizer = load_vision_tokenizer(path)
+    if vision_tokenizer.codebook_size != tokenizer.vocabulary.codebook_size:
         raise ModelFormatError(
-            f"the vision tokenizer of {name} has {eyes.codebook_size} codes, the text tokenizer "
+            f"the vision tokenizer of {name} has {vision_tokenizer.codebook_size} codes, the text tokenizer "
             f"{tokenizer.vocabulary.codebook_size} visual tokens; they do not belong together"
         )
-    return eyes
+    return vision_tokenizer
 
 
 def _meta(
