@@ -73,10 +73,12 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     """Seconds, peak bytes and loss of one way."""
     import torch
 
+    from earl.config.grpo import LossSettings
+    from earl.config.sections import Precision
     from earl.policy import create_policy
     from earl.sequence import Vocabulary
-    from earl.training.grpo.logprobs import score
-    from earl.training.grpo.loss import LossSettings, grpo_loss
+    from earl.training.grpo.logprobs import GrpoObjective
+    from earl.training.grpo.loss import grpo_loss
 
     package = options.way.startswith("trl") and _trl()
     if package:  # before the clock starts and the memory is read
@@ -98,6 +100,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     batch = make_group(options, vocabulary).to(torch.device(device))
     reference_BT = torch.where(batch.active_BT, -8.0, 0.0)
     start = batch.prefix_PL.shape[1]
+    objective = GrpoObjective(model, vocabulary, Precision(compute="float32"), settings=LossSettings())
     columns = torch.arange(vocabulary.size, device=device) - vocabulary.first_visual
 
     def loss_of(logprobs_BT, rows: slice) -> float:
@@ -112,11 +115,11 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
         return parts.total.item() / batch.active
 
     def ours() -> float:
-        return loss_of(score(model, batch, vocabulary)[0], slice(None))
+        return loss_of(objective.score(model, batch)[0], slice(None))
 
     def one_by_one(logprobs: Callable) -> float:
         total = 0.0
-        ids_BX = batch.whole()[0]
+        ids_BX = torch.cat([batch.prefix_PL[batch.owner_B], batch.ids_BT], dim=1)
         for row in range(len(ids_BX)):
             rows = slice(row, row + 1)
             # A completion begins with its forced opening, so the first id of a row has no loss.

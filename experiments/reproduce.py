@@ -200,8 +200,8 @@ class Comparison:
         more = list(self.options.sft if cell.kind == "sft" else self.options.rl)
         if cell.scaled:
             recipe = load_stage(file, more)
-            assert recipe.length.steps is not None, "the recipe says how many steps"
-            words["length.steps"] = round(self.options.scale * recipe.length.steps)
+            assert recipe.length.max_steps is not None, "the recipe says how many steps"
+            words["length.max_steps"] = round(self.options.scale * recipe.length.max_steps)
             words["validation.every"] = round(self.options.scale * recipe.validation.every)
         if any(override.startswith("verifier.noise") for override in cell.overrides):
             words["verifier.noise_seed"] = seed

@@ -13,14 +13,15 @@ from earl.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
 
-SMALL = {  # what each command is given besides the script's words
-    "train tokenizer": "length.steps=3 schedule.warmup_steps=1 batch.sequences=2 batch.micro=2 "
-    "images.count=12 images.crop_steps=1 losses.warmup_steps=1 validation.samples=2 validation.every=3 "
+SMALL = {  # what each command is given besides the README's words
+    "train tokenizer": "length.max_steps=3 schedule.warmup_steps=1 batch.global_size=2 batch.micro_size=2 "
+    "images.count=12 images.crop_steps=1 losses.warmup_steps=1 validation.sequences=2 validation.every=3 "
     "model.codebook_size=64",
-    "train tokenizer recipes/world/decoder.toml": "length.steps=2 schedule.warmup_steps=1 "
-    "batch.sequences=2 batch.micro=2 images.count=12 validation.samples=2 validation.every=2",
-    "train base": "length.steps=2 schedule.warmup_steps=1 validation.samples=8 validation.every=2",
-    "train grpo": "length.steps=2 batch.sequences=4 batch.micro=4 rollouts.group=2 heldout.prompts=2",
+    "train tokenizer recipes/world/decoder.toml": "length.max_steps=2 schedule.warmup_steps=1 "
+    "batch.global_size=2 batch.micro_size=2 images.count=12 validation.sequences=2 validation.every=2",
+    "train sft": "length.max_steps=2 schedule.warmup_steps=1 validation.sequences=8 validation.every=2",
+    "train grpo": "length.max_steps=2 batch.global_size=4 batch.micro_size=4 rollouts.group=2 "
+    "heldout.prompts=2",
     "convert": "",
     "prepare world": "--sources 24",
     "prepare text": "",

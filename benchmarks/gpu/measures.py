@@ -14,6 +14,7 @@ import torch
 from benchmarks.gpu.models import TEXTS, Models
 
 from earl.config import EngineSettings, SamplingSettings
+from earl.config.grpo import LossSettings
 from earl.config.stages import load_stage
 from earl.data.collate import collate
 from earl.data.examples import Example
@@ -26,12 +27,11 @@ from earl.sequence import completion_kinds, write_completion, write_prompt
 from earl.training.grpo.batches import make_batch
 from earl.training.grpo.judging import Judge
 from earl.training.grpo.logprobs import GrpoObjective, Reference
-from earl.training.grpo.loss import LossSettings
 from earl.training.grpo.prompts import Prompt
 from earl.training.grpo.rollouts import Sampler
 from earl.training.grpo.trainer import advantages_of
 from earl.training.optimisers import create_optimisers
-from earl.training.sft.objective import PolicyObjective
+from earl.training.sft.objective import SftObjective
 
 RECIPES = Path(__file__).parents[2] / "recipes" / "emu3"
 
@@ -132,20 +132,17 @@ def measure_grpo(models: Models) -> list[Row]:
     recompute_activations(policy)
     policy.get_base_model().enable_input_require_grads()
     objective = GrpoObjective(
-        policy, models.tokenizer.vocabulary, recipe.precision, LossSettings(), sharing="mask"
+        policy, models.tokenizer.vocabulary, recipe.precision, settings=LossSettings(), sharing="mask"
     )
     (optimiser,) = create_optimisers(objective.named_parameters(), recipe.optimiser)
     reference, judge = Reference(policy), Judge()
-    settings = recipe.rollouts.replace(
-        group=scale.group, prefill="size", max_batch=scale.prompts * scale.group
-    )
+    rollouts = scale.prompts * scale.group
+    settings = recipe.rollouts.replace(group=scale.group, prefill="size", max_batch=rollouts)
     sampler = Sampler(
         build_pipeline(settings, policy=policy, tokenizer=models.tokenizer, vision=models.vision),
         Drawn(),
         judge,
-        settings=settings,
-        judging=recipe.judging,
-        seed=0,
+        recipe.model_copy(update={"rollouts": settings}),
     )
     parts = dict.fromkeys(("sampling", "decoding", "reference", "update"), 0.0)
 
@@ -201,7 +198,7 @@ def measure_sft(models: Models) -> list[Row]:
     policy = add_lora(models.policy, recipe.lora.rank if scale.policy == "8b" else 4)
     recompute_activations(policy)
     policy.get_base_model().enable_input_require_grads()
-    objective = PolicyObjective(policy, models.tokenizer.vocabulary, recipe.precision).train()
+    objective = SftObjective(policy, models.tokenizer.vocabulary, recipe.precision).train()
     (optimiser,) = create_optimisers(objective.named_parameters(), recipe.optimiser)
     pad = models.tokenizer.vocabulary.pad
     batches = [

@@ -13,12 +13,12 @@ earl prepare world --vision runs/world/decoder/model --out runs/world/solids --s
 earl prepare world --vision runs/world/decoder/model --out runs/world/swaps --sources 6000 --first-seed 400000 --families replace remove
 earl prepare world --vision runs/world/decoder/model --out runs/world/deeds --sources 4000 --first-seed 500000 --families count relation between move open roll topple
 earl prepare world --vision runs/world/decoder/model --out runs/world/validation --split validation --sources 300 --families add remove replace color size texture background style
-earl train base recipes/world/base.toml
-earl train base recipes/world/read.toml
-earl train base recipes/world/wide.toml
-earl train base recipes/world/cover.toml
-earl train base recipes/world/edits.toml
-earl train base recipes/world/more.toml
+earl train sft recipes/world/base.toml
+earl train sft recipes/world/read.toml
+earl train sft recipes/world/wide.toml
+earl train sft recipes/world/cover.toml
+earl train sft recipes/world/edits.toml
+earl train sft recipes/world/more.toml
 earl convert runs/world/more/model runs/world/sharp --temperature 0.7
 earl train grpo recipes/world/grpo.toml model.start=runs/world/sharp
 earl evaluate world --num 500 --model runs/world/grpo/model

@@ -53,6 +53,14 @@ class TrainingError(EarlError, RuntimeError):
     """Training had to stop (not-a-number loss, no usable sample); a checkpoint was kept."""
 
 
+class Interrupted(EarlError, RuntimeError):
+    """Work that Ctrl-C or SIGTERM ended; what is done is kept. Leaves with 130 or 143."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + number
+
+
 class RewardError(EarlError, ValueError):
     """Rewards that are not finite or groups too small."""
 

@@ -390,7 +390,7 @@ def test_a_recipe_is_shown_resolved(tmp_path, capsys):
     ("override", "hint"),
     [
         ("optimiser.lerning_rate=1e-3", "learning_rate"),
-        ("batch.micro=3", "batch.micro"),
+        ("batch.micro_size=3", "batch.micro_size"),
         ("run.seed=-1", "run.seed"),
         ("nonsense", "key.sub=value"),
     ],

@@ -18,10 +18,10 @@ stage = "sft"
 [run]
 folder = "runs/x"
 [length]
-steps = 10
+max_steps = 10
 [batch]
-sequences = 8
-micro = 4
+global_size = 8
+micro_size = 4
 [optimiser]
 learning_rate = 1e-3
 [model]
@@ -68,7 +68,7 @@ def test_overrides_are_toml_values(recipe_file: Path) -> None:
     [
         ("optimiser.learning_rat=1e-3", "optimiser.learning_rate"),
         ("optimizer.learning_rate=1e-3", "'optimiser'"),
-        ("batch.micr=2", "batch.micro"),
+        ("batch.micr=2", "batch.micro_size"),
         ("learning_rate=1e-3", "optimiser.learning_rate"),
         ("data.sources.world.wieght=2.0", "data.sources.<name>.weight"),
     ],
@@ -82,13 +82,13 @@ def test_unknown_key_names_the_nearest(recipe_file: Path, override: str, nearest
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["batch.micro=3"], ["batch.sequences = 8", "batch.micro = 3"]),
+        (["batch.micro_size=3"], ["batch.global_size = 8", "batch.micro_size = 3"]),
         (["schedule.minimum=0.01"], ["schedule.minimum", "optimiser.learning_rate"]),
-        (["schedule.warmup_steps=11"], ["schedule.warmup_steps", "length.steps"]),
+        (["schedule.warmup_steps=11"], ["schedule.warmup_steps", "length.max_steps"]),
         (["model.start=world"], ["model.start", "model.size"]),
         (["validation.patience=3"], ["validation.patience", "data.validation"]),
         (["optimiser.name=muon"], ["optimiser.name", "optimiser.muon_learning_rate"]),
-        (["batch.share=3"], ["batch.micro", "batch.share"]),
+        (["batch.share=3"], ["batch.micro_size", "batch.share"]),
         (
             ["batch.share=2", "precision.gradient_checkpointing=true"],
             ["batch.share", "precision.gradient_checkpointing"],
@@ -109,12 +109,14 @@ def test_fields_that_disagree_are_both_named(
     [
         "run.seed=-1",
         "run.seed=1.5",
-        'batch.micro="4"',
+        'batch.micro_size="4"',
         "optimiser.learning_rate=2.0",
         "optimiser.learning_rate=nan",
         "data.stitch=1",
         "run.log_every=true",
         "run.device=gpu",
+        "lora.rank=0",
+        'lora.targets=["q_porj"]',
     ],
 )
 def test_wrong_types_and_ranges(recipe_file: Path, override: str) -> None:
@@ -134,19 +136,28 @@ def test_missing_and_broken_files(tmp_path: Path) -> None:
     (tmp_path / "broken.toml").write_text("stage = ")
     with pytest.raises(ConfigError, match="not valid TOML"):
         load_stage(tmp_path / "broken.toml")
+    with pytest.raises(ConfigError, match=r"is a folder; name a TOML file"):
+        load_stage(tmp_path)
+    for odd in ("x = " + "[" * 3000, "x = " + "1" * 5000, "x = 1\ny = \xff".encode("latin-1")):
+        (tmp_path / "odd.toml").write_bytes(odd if isinstance(odd, bytes) else odd.encode())
+        with pytest.raises(ConfigError, match=r"odd\.toml"):
+            load_stage(tmp_path / "odd.toml")
+    (tmp_path / "bom.toml").write_text("\ufeff" + SMALL, encoding="utf-8")
+    assert load_stage(tmp_path / "bom.toml").stage == "sft"
     with pytest.raises(ConfigError, match=r"folder.*missing"):
         check(SftRecipe, {"stage": "sft", "run": {}})
 
 
 def test_stage_must_fit_the_command(recipe_file: Path) -> None:
-    with pytest.raises(ConfigError, match="'base'"):
-        load_stage(recipe_file, stage="base")
-    with pytest.raises(ConfigError, match="expected one of"):
-        load_stage(recipe_file, ["stage=sftt"])
+    with pytest.raises(ConfigError, match="'grpo'"):
+        load_stage(recipe_file, stage="grpo")
+    for stage in ("sftt", "[]", "{}", "3"):
+        with pytest.raises(ConfigError, match="expected one of"):
+            load_stage(recipe_file, [f"stage={stage}"])
 
 
 def test_resolved_recipe_reads_back_equal(recipe_file: Path, tmp_path: Path) -> None:
     recipe = load_stage(recipe_file, ["ema.decay=0.9", 'title="a \\"b\\""', 'data.sources."x y".path=p'][:2])
     saved = save_recipe(recipe, tmp_path / "out" / "recipe.toml")
     assert load_recipe(SftRecipe, saved) == recipe
-    assert "pool = 16" in recipe_toml(recipe), "defaults are spelt out"
+    assert "keep = 2" in recipe_toml(recipe), "defaults are spelt out"

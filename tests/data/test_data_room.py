@@ -7,11 +7,13 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from earl.config.sections import BatchSizes
 from earl.data.changes import changed_cells, stitch
 from earl.data.collate import collate
 from earl.data.examples import (
@@ -174,13 +176,15 @@ def test_a_cover_hides_what_was_found(tokenizer: TextTokenizer) -> None:
 def test_collate_by_hand() -> None:
     a = Example(np.array([5, 6, 7], np.int32), np.array([0, 1, 2], np.int8), np.array([0, 0, 1], bool), 2)
     b = Example(np.array([5, 6], np.int32), np.array([0, 2], np.int8), np.array([0, 0], bool), 1)
-    batch = collate([[a], [b]], pad=99, multiple=4)
-    assert batch.ids_BT.tolist() == [[5, 6, 7, 99], [5, 6, 99, 99]]
-    assert batch.mask_BT.tolist() == [[True, True, True, False], [True, True, False, False]]
-    assert batch.kinds_BT.tolist() == [[0, 1, 2, 0], [0, 2, 0, 0]]
-    assert batch.loss_BT.tolist() == [[False, True, True, False], [False, True, False, False]]
-    assert batch.changed_BT.tolist() == [[False, False, True, False], [False] * 4]
-    assert batch.active == 3 and batch.sequences == 2 and batch.prefix_PT is None
+    batch = collate([[a], [b]], pad=99)
+    assert batch.ids_BT.tolist() == [[5, 6, 7], [5, 6, 99]]
+    assert batch.mask_BT.tolist() == [[True, True, True], [True, True, False]]
+    assert batch.kinds_BT.tolist() == [[0, 1, 2], [0, 2, 0]]
+    assert batch.loss_BT.tolist() == [[False, True, True], [False, True, False]]
+    assert batch.changed_BT.tolist() == [[False, False, True], [False] * 3]
+    apart = collate([[a], [b]], pad=99, share=True)
+    assert apart.ids_BT.tolist() == [[7], [6]] and apart.prefix_PL.tolist() == [[5, 6], [5, 99]]
+    assert batch.active == 3 and batch.sequences == 2 and batch.prefix_PL is None
 
 
 def test_collate_with_shared_prefixes() -> None:
@@ -194,9 +198,9 @@ def test_collate_with_shared_prefixes() -> None:
         for row, prefix in zip(rows, (2, 2, 1), strict=True)
     ]
     batch = collate([[a, b], [c]], pad=0)
-    assert batch.prefix_PT is not None and batch.prefix_mask_PT is not None and batch.owner_B is not None
-    assert batch.prefix_PT.tolist() == [[1, 2], [8, 0]]
-    assert batch.prefix_mask_PT.tolist() == [[True, True], [True, False]]
+    assert batch.prefix_PL is not None and batch.prefix_mask_PL is not None and batch.owner_B is not None
+    assert batch.prefix_PL.tolist() == [[1, 2], [8, 0]]
+    assert batch.prefix_mask_PL.tolist() == [[True, True], [True, False]]
     assert batch.ids_BT.tolist() == [[3, 4, 5], [6, 7, 0], [9, 9, 0]]
     assert batch.kinds_BT.tolist() == [[0, 0, 2], [0, 2, 0], [0, 2, 0]]
     assert batch.owner_B.tolist() == [0, 0, 1] and batch.active == 3
@@ -236,10 +240,10 @@ def plain(name: str, index: int) -> list[Example]:
     return [Example(np.full(length, index, np.int32), np.ones(length, np.int8), np.zeros(length, bool))]
 
 
-def stream(**settings: int) -> TokenStream:
+def stream(**settings: Any) -> TokenStream:
     mixture = Mixture({"a": 50}, {"a": 1.0}, seed=2)
-    options = {"sequences": 8, "micro": 2, "pool": 3, **settings}
-    return TokenStream(mixture, plain, pad=0, seed=4, **options)
+    sizes = BatchSizes(global_size=8, micro_size=2)
+    return TokenStream(mixture, plain, sizes, pad=0, seed=4, **{"pool": 3, **settings})
 
 
 def rows(batches: list) -> list[list[int]]:
@@ -259,7 +263,7 @@ def test_stream_resumes_in_the_middle_and_at_the_end_of_a_pool() -> None:
 
 
 def test_ranks_share_the_updates_out() -> None:
-    one, two = stream(), [stream(rank=rank, ranks=2) for rank in (0, 1)]
+    one, two = stream(), [stream(rank=(rank, 2)) for rank in (0, 1)]
     for _ in range(7):
         alone = next(one)
         parts = [next(rank) for rank in two]
@@ -269,7 +273,7 @@ def test_ranks_share_the_updates_out() -> None:
 
 
 def test_buckets_are_of_like_length() -> None:
-    unsorted = stream(pool=1, sequences=8)
+    unsorted = stream(pool=1)
     bucketed = stream(pool=12)
     waste = [
         np.mean([1 - b.mask_BT.float().mean().item() for _ in range(24) for b in next(s)])
@@ -279,8 +283,8 @@ def test_buckets_are_of_like_length() -> None:
 
 
 def test_stream_refuses_what_does_not_divide_or_fit() -> None:
-    with pytest.raises(ConfigError, match=r"batch\.sequences = 8.*batch\.micro = 2.*3 ranks"):
-        stream(ranks=3)
+    with pytest.raises(ConfigError, match=r"batch\.global_size = 8.*batch\.micro_size x ranks = 2 x 3"):
+        stream(rank=(0, 3))
     with pytest.raises(DataError, match="max_tokens = 2"):
         next(stream(max_tokens=2))
     longest = stream(max_tokens=6)

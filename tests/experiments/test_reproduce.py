@@ -22,9 +22,21 @@ import reproduce  # noqa: E402
 import tables  # noqa: E402
 
 TASKS = 60
-SFT = ["length.steps=2", "batch.sequences=4", "batch.micro=4", "batch.share=2", "schedule.warmup_steps=0"]
+SFT = [
+    "length.max_steps=2",
+    "batch.global_size=4",
+    "batch.micro_size=4",
+    "batch.share=2",
+    "schedule.warmup_steps=0",
+]
 SFT += ["checkpoint.every=2", "precision.compute=float32"]
-RL = ["length.steps=1", "batch.sequences=4", "batch.micro=2", "rollouts.group=2", "schedule.warmup_steps=0"]
+RL = [
+    "length.max_steps=1",
+    "batch.global_size=4",
+    "batch.micro_size=2",
+    "rollouts.group=2",
+    "schedule.warmup_steps=0",
+]
 RL += ["heldout.prompts=2", "precision.compute=float32", "rollouts.decode=float32"]
 
 
@@ -92,7 +104,7 @@ def test_every_cell_has_a_recipe_that_fits(tmp_path):
         else:
             assert isinstance(recipe, GrpoRecipe)
             assert recipe.prompts.group == {"rl-s": "simple", "rl-c": "complex"}.get(name, "all")
-            assert recipe.length.steps == (150 if cell.scaled else 50)
+            assert recipe.length.max_steps == (150 if cell.scaled else 50)
             assert (recipe.verifier.second is not None) == (cell.table == "weak")
             assert (recipe.rollouts.prefill == "reasoning") == cell.reasoning
 

@@ -21,9 +21,9 @@ from earl.pages.rendering import axis_numbers
 from earl.pages.smoothing import smooth, thinned
 from earl.records import Attempt, Completion, Verdict
 from earl.training.grpo.batches import Group, Rollout
-from earl.training.grpo.samples import SampleBook, Shown, strip
+from earl.training.grpo.strips import Shown, StripWriter, strip
 
-RECIPE = 'stage = "grpo"\ntitle = "A <run>"\n[run]\nseed = 3\n[length]\nsteps = 60\n'
+RECIPE = 'stage = "grpo"\ntitle = "A <run>"\n[run]\nseed = 3\n[length]\nmax_steps = 60\n'
 STARTS = {"at": "2026-11-21T09:00:00+00:00", "step": 0, "verifier": "earl-scene", "ranks": 1, "device": "cpu"}
 STARTS |= {"versions": {"torch": "2.13.0"}, "machine": {"cpu": "a processor", "cores": 2, "memory_gib": 7.5}}
 
@@ -63,7 +63,7 @@ def make_run(folder: Path, steps: int = 60) -> Path:
     (folder / "log.jsonl").write_text(
         "".join(json.dumps(line) + "\n" for line in lines) + '{"step": 61, "spl'
     )
-    book = SampleBook(folder, 128)
+    book = StripWriter(folder)
     book.write(20, [shown("a", 0, 4)])
     for step in (0, 20):
         book.write(step, [shown("h", step, 2)], prefix="heldout-")
@@ -149,15 +149,15 @@ def test_the_images_are_on_the_page(tmp_path):
     assert text.count('class="shot"') == (2 + 2) + (4 + 2)  # source, two steps, target; the group of four
     record = read_run(run)
     assert [step.step for step in record.heldout] == [0, 20] and len(record.samples) == 1
-    strip_file = run / "samples" / record.samples[0].groups[0]["strip"]
+    strip_file = run / "strips" / record.samples[0].groups[0]["strip"]
     assert Image.open(strip_file).size == (24 * 6, 16)
 
 
 def test_strips_are_made_smaller_and_grey_where_nothing_is():
     big = Image.new("RGB", (256, 128), "red")
-    row = strip([Attempt(big, "x", None, None), Attempt(big, "x", big, None)], 64)
-    assert row.size == (4 * 64, 32)
-    colours = [row.getpixel((64 * column + 32, 16)) for column in range(4)]
+    row = strip([Attempt(big, "x", None, None), Attempt(big, "x", big, None)])
+    assert row.size == (4 * 128, 64)
+    colours = [row.getpixel((128 * column + 64, 32)) for column in range(4)]
     assert colours == [(255, 0, 0), (128, 128, 128), (255, 0, 0), (128, 128, 128)]
 
 
@@ -175,7 +175,7 @@ def test_a_killed_runs_log_counts_each_step_once(tmp_path):
 def test_other_stages_have_a_page_too(tmp_path, stage):
     folder = tmp_path / "run"
     folder.mkdir()
-    (folder / "recipe.toml").write_text(f'stage = "{stage}"\n[length]\nepochs = 2.0\n')
+    (folder / "recipe.toml").write_text(f'stage = "{stage}"\n[length]\nmax_epochs = 2.0\n')
     lines = [
         {"step": s, "split": "train", "loss": 1 / s, "visual": 0.5, "psnr": 20.0 + s} for s in range(1, 4)
     ]

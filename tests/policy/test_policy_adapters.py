@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from earl.training.export import save_model
 from PIL import Image
 
 from earl.cli import main
@@ -20,8 +21,7 @@ from earl.models.resolve import resolve_model
 from earl.pipeline import EditPipeline
 from earl.policy import add_lora, load_policy, merged, save_policy
 from earl.sequence import TextTokenizer
-from earl.training.assemble import Parts, assemble_policy
-from earl.training.export import save_model
+from earl.training.parts import Parts, assemble_policy
 
 TOKENS = torch.arange(12)[None]
 
@@ -32,8 +32,8 @@ def recipe(start: Path, folder: Path, **more) -> SftRecipe:
         {
             "stage": "sft",
             "run": {"folder": str(folder), "device": "cpu", "tracker": "none", "threads": 1},
-            "length": {"steps": 1},
-            "batch": {"sequences": 2, "micro": 2},
+            "length": {"max_steps": 1},
+            "batch": {"global_size": 2, "micro_size": 2},
             "optimiser": {"learning_rate": 1e-3},
             "precision": {"compute": "float32"},
             "model": {"start": str(start)},

@@ -17,10 +17,11 @@ from earl.training.checkpoint import (
     Snapshot,
     list_checkpoints,
     load_snapshot,
+    newest_snapshot,
     save_snapshot,
     thin_checkpoints,
 )
-from earl.training.state import load_trained_tensors, trained_tensors
+from earl.training.tensors import load_trained_tensors, trained_tensors
 
 
 def snapshot(step: int) -> Snapshot:
@@ -74,7 +75,7 @@ def test_saving_the_same_step_again_replaces_it(tmp_path: Path) -> None:
     assert list(load_snapshot(tmp_path / "step-00000004").tensors) == ["model"]
 
 
-@pytest.mark.parametrize("harm", ["truncate", "delete", "garble", "format"])
+@pytest.mark.parametrize("harm", ["truncate", "delete", "garble", "bit", "format", "state", "no object"])
 def test_damage_is_one_clear_error(tmp_path: Path, harm: str) -> None:
     path = save_snapshot(tmp_path, snapshot(1))
     weights, state = path / "model.safetensors", path / "state.json"
@@ -84,10 +85,29 @@ def test_damage_is_one_clear_error(tmp_path: Path, harm: str) -> None:
         weights.unlink()
     elif harm == "garble":
         weights.write_bytes(b"\xff" * weights.stat().st_size)
+    elif harm == "bit":
+        damaged = bytearray(weights.read_bytes())
+        damaged[-1] ^= 1
+        weights.write_bytes(damaged)
+    elif harm == "state":
+        state.write_text(state.read_text().replace(str(2**90), str(2**90 + 1)))
+    elif harm == "no object":
+        state.write_text("[" * 5000)
     else:
-        state.write_text(state.read_text().replace('"format": 1', '"format": 99'))
+        state.write_text(state.read_text().replace('"format": 2', '"format": 99'))
     with pytest.raises(CheckpointError, match=str(path)):
         load_snapshot(path)
+    save_snapshot(tmp_path, snapshot(0))
+    found, problems = newest_snapshot(tmp_path)
+    assert found is not None and found.step == 0
+    assert len(problems) == 1 and str(path) in problems[0], "the one before it, and why"
+
+
+def test_where_nothing_is_intact_the_folder_is_named(tmp_path: Path) -> None:
+    assert newest_snapshot(tmp_path) == (None, [])
+    (save_snapshot(tmp_path, snapshot(1)) / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"no checkpoint in .* is intact.*begin again"):
+        newest_snapshot(tmp_path)
 
 
 def test_thinning_keeps_newest_milestones_and_protected(tmp_path: Path) -> None:
@@ -95,7 +115,7 @@ def test_thinning_keeps_newest_milestones_and_protected(tmp_path: Path) -> None:
         save_snapshot(tmp_path, snapshot(step))
     (tmp_path / ".partial-step-00000009").mkdir()
     thin_checkpoints(tmp_path, keep=2, milestone=4, protected=frozenset({3}))
-    assert [checkpoint.checkpoint_step(path) for path in list_checkpoints(tmp_path)] == [3, 4, 7, 8]
+    assert [int(path.name[-8:]) for path in list_checkpoints(tmp_path)] == [3, 4, 7, 8]
     assert not list(tmp_path.glob(".partial*"))
 
 

@@ -244,7 +244,7 @@ def test_settings_that_do_not_fit():
     for wrong in (
         {"url": "localhost:8000"},
         {"concurrency": 0},
-        {"samples": 3},
+        {"sequences": 3},
         {"deadline": 0},
         {"timeout": float("nan")},
         {"temperature": 3.0},

@@ -132,6 +132,8 @@ def _report(found: Estimate) -> list[str]:
 
 
 def _tokenizer(recipe: Any, memory: float, where: str) -> int:
+    import torch
+
     from earl.errors import ConfigError
     from earl.vision import create_vision_tokenizer
 
@@ -139,14 +141,15 @@ def _tokenizer(recipe: Any, memory: float, where: str) -> int:
         raise ConfigError(
             "the dry run of a tokenizer counts new ones; this recipe continues from model.start"
         )
-    model = create_vision_tokenizer(
-        0,
-        base_channels=recipe.model.base_channels,
-        channel_multiplier=recipe.model.channel_multiplier,
-        num_res_blocks=recipe.model.residual_blocks,
-        codebook_size=recipe.model.codebook_size,
-        embed_dim=recipe.model.code_dimensions,
-    )
+    with torch.device("meta"):  # counted, not allocated
+        model = create_vision_tokenizer(
+            0,
+            base_channels=recipe.model.base_channels,
+            channel_multiplier=recipe.model.channel_multiplier,
+            num_res_blocks=recipe.model.residual_blocks,
+            codebook_size=recipe.model.codebook_size,
+            embed_dim=recipe.model.code_dimensions,
+        )
     count = sum(parameter.numel() for parameter in model.parameters())
     needed = 16.0 * count
     print(f"parameters: {count:,}")

@@ -57,7 +57,6 @@ COMMANDS = (
     Command("data weights", "data", "weights of a mixture, upsampled or by temperature", "_weights"),
     Command("reason make", "reason", "write chains of thought for prepared edits, by a multimodal model"),
     Command("train tokenizer", "train", "learn a vision tokenizer", "_tokenizer"),
-    Command("train base", "train", "learn captions and copying, before any editing", "_base"),
     Command("train sft", "train", "learn editing from examples", "_sft"),
     Command("train grpo", "train", "learn editing from a verifier's scores", "_grpo"),
     Command("report", "report", "one HTML page about a training run or an evaluation"),

@@ -1,6 +1,6 @@
 """The sections that only reinforcement learning has. Units and ranges are with each field.
 
-P prompts a step is batch.sequences / rollouts.group; G rollouts of a prompt is rollouts.group.
+P prompts a step is batch.global_size / rollouts.group; G rollouts of a prompt is rollouts.group.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from pydantic import Field, model_validator
 
 from earl.config.model import EngineSettings
 from earl.config.sampling import DrawSettings
-from earl.config.sections import Count, Fraction, Steps
-from earl.config.settings import Settings
+from earl.config.settings import Count, Fraction, Seconds, Settings, Steps
 from earl.registry import PROMPTS
 
 
@@ -41,9 +40,7 @@ class Rollouts(EngineSettings, DrawSettings):
 class Prompts(Settings):
     """Where prompts come from: tasks that a prompt source draws by seed, or tokenised shards on disk."""
 
-    origin: str = Field(
-        default="world", description="shards, or a prompt source: its name or 'package.module:attribute'"
-    )
+    origin: str = Field(description="shards, or a prompt source: its name or 'package.module:attribute'")
     path: str | None = Field(default=None, description="folder of shards, for origin = 'shards'")
     group: Literal["simple", "complex", "all"] = Field(
         default="all", description="S, C or both kinds of edit"
@@ -66,75 +63,56 @@ class Prompts(Settings):
         return self
 
 
-class Cycle(Settings):
-    """Train on some tokens only, in `steps` of every `period` steps; on all tokens in the others."""
-
-    tokens: Literal["text", "visual"]
-    steps: Count
-    period: Count
-
-    @model_validator(mode="after")
-    def _fits(self) -> Cycle:
-        if self.steps > self.period:
-            raise ValueError(f"grpo.cycle.steps = {self.steps} is above grpo.cycle.period = {self.period}")
-        return self
-
-    def trains(self, step: int) -> Literal["all", "text", "visual"]:
-        """What is trained at a step, 1 being the first."""
-        return self.tokens if (step - 1) % self.period < self.steps else "all"
-
-
 class LossSettings(Settings):
     """The loss of GRPO. Defaults are EARL's (arXiv 2508.01119)."""
 
     kl_coefficient: float = Field(default=3e-4, ge=0, description="of the k3 estimate against the reference")
     clip_low: float = Field(default=0.2, gt=0, lt=1, description="epsilon: ratios below 1 - this are clipped")
     clip_high: float = Field(default=0.2, gt=0, description="ratios above 1 + this are clipped (DAPO: 0.28)")
-    ratio: Literal["token", "sequence"] = Field(default="token", description="sequence: GSPO's")
-    mirror_release: bool = Field(
-        default=False, description="loss and scored tokens as in the release, for comparison"
-    )
-
-
-class Grpo(LossSettings):
-    """The algorithm. Defaults are EARL's (arXiv 2508.01119): fully online, one update a step."""
-
-    updates: Count = Field(default=1, description="mu, updates of the weights on the rollouts of a step")
-    divide_by_std: bool = Field(default=True, description="false: Dr. GRPO's advantage, r - mean")
-    advantage_eps: float = Field(default=1e-4, gt=0, le=1, description="reward points, added to the std")
-    drop_equal: bool = Field(default=False, description="leave out groups of equal rewards and refill (DAPO)")
-    refills: Steps = Field(default=3, description="with drop_equal: times that a step draws more prompts")
     importance_cap: float | None = Field(
         default=None, gt=0, description="cap of trainer / sampler probability as a weight (another engine)"
     )
     importance_range: tuple[float, float] | None = Field(
         default=None, description="tokens whose trainer / sampler probability lies outside are left out"
     )
-    share_prompt: bool = Field(default=True, description="compute a prompt once for its rollouts")
-    reference_device: Literal["same", "cpu"] = Field(
-        default="same", description="where a frozen copy rests between uses; not asked for with lora"
+    mirror_release: bool = Field(
+        default=False, description="loss and scored tokens as in the release, for comparison"
     )
-    cycle: Cycle | None = None
 
     @model_validator(mode="after")
-    def _mirror(self) -> Grpo:
-        compared = self.importance_cap or self.importance_range
-        if self.mirror_release and (self.updates > 1 or self.ratio == "sequence" or compared):
-            raise ValueError(
-                "grpo.mirror_release = true has neither ratios nor importance weights: it needs "
-                "grpo.updates = 1, grpo.ratio = 'token', no grpo.importance_cap and no grpo.importance_range"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _range(self) -> Grpo:
+    def _range(self) -> LossSettings:
         if self.importance_range is None:
             return self
         low, high = self.importance_range
         if not 0 <= low < 1 < high:
             raise ValueError(
-                f"grpo.importance_range = [{low:g}, {high:g}] must reach from below 1 (0 at least) to above "
-                "1, as [0.2, 5] does: where sampler and trainer agree the ratio is 1"
+                f"importance_range = [{low:g}, {high:g}] must reach from below 1 (0 at least) to above 1, "
+                "as [0.2, 5] does: where sampler and trainer agree the ratio is 1"
+            )
+        return self
+
+
+class Grpo(LossSettings):
+    """The algorithm. Defaults are EARL's: fully online, one update a step."""
+
+    updates: Count = Field(default=1, description="mu, updates of the weights on the rollouts of a step")
+    divide_by_std: bool = Field(default=True, description="false: Dr. GRPO's advantage, r - mean")
+    advantage_eps: float = Field(default=1e-4, gt=0, le=1, description="reward points, added to the std")
+    dynamic_sampling: Steps | None = Field(
+        default=None,
+        description="leave out groups of equal rewards (DAPO) and draw others for them, so many times a step",
+    )
+    reference_device: Literal["same", "cpu"] = Field(
+        default="same", description="where a frozen copy rests between uses; not asked for with lora"
+    )
+
+    @model_validator(mode="after")
+    def _mirror(self) -> Grpo:
+        compared = self.importance_cap or self.importance_range
+        if self.mirror_release and (self.updates > 1 or compared):
+            raise ValueError(
+                "grpo.mirror_release = true has neither ratios nor importance weights: it needs "
+                "grpo.updates = 1, no grpo.importance_cap and no grpo.importance_range"
             )
         return self
 
@@ -151,7 +129,7 @@ def importance_cap(grpo: Grpo, rollouts: Rollouts) -> float | None:
 
 
 class Judging(Settings):
-    """How long to bear with a verifier that fails."""
+    """What happens when verdicts fail."""
 
     failed_share: Fraction = Field(
         default=0.25, description="of a step's rollouts without a verdict, at most"
@@ -161,34 +139,29 @@ class Judging(Settings):
     undecodable_reward: float | None = Field(
         default=None, ge=0, le=10, description="of a completion without an image; none: it leaves its group"
     )
-    deadline: float = Field(default=600.0, gt=0, description="seconds for the verdicts of one group")
+    deadline: Seconds = Field(default=600.0, description="seconds for the verdicts of one group")
 
 
-class Stops(Settings):
-    """What ends a run before length.steps; none of them unless set."""
+class EarlyStopping(Settings):
+    """What ends a run before length.max_steps; none of them unless set."""
 
     window: Count = Field(default=20, description="steps that the watched reward is averaged over")
     patience: Count | None = Field(default=None, description="steps without a better average, then stop")
-    min_gain: float = Field(default=0.0, ge=0, description="reward points that count as better")
     max_kl: float | None = Field(default=None, gt=0, description="nats a token from the reference")
-    min_entropy: float | None = Field(default=None, ge=0, description="nats a visual token")
-    max_entropy: float | None = Field(default=None, gt=0, description="nats a visual token")
 
 
 class HeldOut(Settings):
-    """Prompts that are never trained on, edited and judged every `validation.every` steps."""
+    """Prompts that are never trained on, edited and judged every `validation.every` steps, and before the
+    first update."""
 
     prompts: Steps = Field(default=64, description="how many; 0 leaves that out")
     split: Literal["validation", "test", "heldout"] = Field(
         default="validation", description="of the prompt source"
     )
     path: str | None = Field(default=None, description="folder of shards in place of the prompt source")
-    at_start: bool = Field(default=True, description="also before the first update: where the curve begins")
 
 
-class Samples(Settings):
-    """Images of the run for its report, as strips: source, the group's edits, target."""
+class Strips(Settings):
+    """Images of the run for its page, as strips: source, the group's edits, target."""
 
     every: Steps = Field(default=20, description="steps between them; 0 leaves them out")
-    prompts: Count = Field(default=4, description="of a step's prompts, the first")
-    side: int = Field(default=128, ge=16, le=1024, description="px, larger images are made smaller")

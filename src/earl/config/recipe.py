@@ -1,8 +1,7 @@
-"""Read a recipe (TOML), apply `key.sub=value` overrides, check it strictly, save what was resolved.
+"""Recipes as TOML files: reading, `key.sub=value` overrides, strict checks, saving.
 
-A key that no section knows is an error that names the nearest real one: a misspelt key that
-is silently ignored costs a training run. Sections are in `sections.py`, the
-recipe of each stage in `stages.py`.
+A key that no section knows is an error that names the nearest real one: a misspelt key that is silently
+ignored costs a training run. Sections are in `sections.py`, the recipe of each stage in `stages.py`.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from pydantic import ValidationError
 
 from earl.config.settings import Settings, explain
 from earl.errors import ConfigError
-from earl.files import write_text
+from earl.files import read_text, write_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -40,16 +39,11 @@ def read_recipe_table(path: str | Path, overrides: Sequence[str] = ()) -> dict[s
         ConfigError: the file is missing or not TOML, or an override has no `=` or no key.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise ConfigError(f"recipe {path} does not exist") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"recipe {path} cannot be read: {error}") from error
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"recipe {path} is not valid TOML: {error}") from error
+    if path.is_dir():
+        raise ConfigError(f"recipe {path} is a folder; name a TOML file, as {path / 'recipe.toml'}")
+    if not path.exists():
+        raise ConfigError(f"recipe {path} does not exist")
+    table = _parse(read_text(path, error=ConfigError), f"recipe {path}")
     for override in overrides:
         _apply_override(table, override)
     return table
@@ -76,6 +70,8 @@ def check(schema: type[RecipeT], table: Mapping[str, Any], *, origin: str = "rec
     try:
         payload = json.dumps(table, default=str)  # JSON mode: lists may become tuples, text paths
         return schema.model_validate_json(payload, strict=True)
+    except RecursionError as error:
+        raise ConfigError(f"{origin} is nested too deeply to be read") from error
     except ValidationError as error:
         raise ConfigError(f"{origin}: {explain(schema, error)}") from error
 
@@ -92,7 +88,13 @@ def save_recipe(recipe: Settings, path: str | Path) -> Path:
 
 def recipe_toml(recipe: Settings) -> str:
     """The resolved recipe as TOML text. Fields that are None are left out (None is their default)."""
-    return tomli_w.dumps(_without_none(recipe.model_dump(mode="json")))
+    return tomli_w.dumps(recipe_table(recipe))
+
+
+def recipe_table(recipe: Settings) -> dict[str, Any]:
+    """The resolved recipe as tables and plain values, without the fields that are None."""
+    table: dict[str, Any] = _without_none(recipe.model_dump(mode="json"))
+    return table
 
 
 def _without_none(value: Any) -> Any:
@@ -101,14 +103,23 @@ def _without_none(value: Any) -> Any:
     return [_without_none(inner) for inner in value] if isinstance(value, list) else value
 
 
+def _parse(text: str, name: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except RecursionError as error:
+        raise ConfigError(f"{name} is nested too deeply to be read") from error
+    except ValueError as error:  # not TOML, or a number with too many digits
+        raise ConfigError(f"{name} is not valid TOML: {error}") from error
+
+
 def _apply_override(table: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     parts = [part.strip() for part in key.split(".")]
     if not equals or not all(parts):
         raise ConfigError(f"override {override!r} is not of the form key.sub=value")
     try:
-        value = tomllib.loads(f"value = {text.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
+        value = _parse(f"value = {text.strip()}", f"override {override!r}")["value"]
+    except ConfigError:
         value = text.strip()
     node = table
     for depth, part in enumerate(parts[:-1]):

@@ -1,73 +1,74 @@
-"""The sections that recipes are made of. Each field has a unit and a range.
+"""Sections that the recipes of several stages share. Each field has a unit and a range.
 
-A learning rate is per optimiser step; a step is one update of the weights; `sequences` count
-token sequences over all ranks; lengths are in tokens.
+A learning rate is per optimiser step; a step is one update of the weights; lengths are in tokens.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
-from earl.config.settings import Settings
-
-Rate = Annotated[float, Field(gt=0, le=1)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-Steps = Annotated[int, Field(ge=0)]
+from earl.config.settings import Count, Fraction, Rate, Seed, Settings, Steps
+from earl.errors import ConfigError
 
 
 class Run(Settings):
     """Where a run lives and what it runs on."""
 
     folder: str = Field(description="folder of the run: recipe, logs, checkpoints, final model")
-    seed: int = Field(default=0, ge=0, lt=2**63, description="every random stream derives from it")
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    seed: Seed = Field(default=0, description="every random stream derives from it")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="auto: CUDA where there is one"
+    )
     threads: int = Field(
         default=0, ge=0, le=1024, description="CPU threads of a rank; 0 leaves torch's choice"
     )
-    compile: bool = Field(
-        default=False,
-        description="torch.compile the transformer's layers, or the vision tokenizer's two passes",
+    tracker: Literal["tensorboard", "none"] = Field(
+        default="tensorboard", description="where numbers and images go beside log.jsonl"
     )
-    tracker: Literal["tensorboard", "none"] = "tensorboard"
     log_every: Count = Field(default=20, description="steps between lines in the log")
 
 
 class Length(Settings):
     """How long to train; whichever limit comes first ends it. At least one is given."""
 
-    steps: Count | None = Field(default=None, description="updates of the weights")
-    epochs: float | None = Field(default=None, gt=0, description="passes over the data (its weighted size)")
+    max_steps: Count | None = Field(default=None, description="updates of the weights")
+    max_epochs: float | None = Field(default=None, gt=0, description="passes over the data (weighted size)")
 
     @model_validator(mode="after")
     def _bounded(self) -> Length:
-        if self.steps is None and self.epochs is None:
-            raise ValueError("length.steps and length.epochs are both missing; give at least one")
+        if self.max_steps is None and self.max_epochs is None:
+            raise ValueError("length.max_steps and length.max_epochs are both missing; give at least one")
         return self
 
 
-class Batch(Settings):
-    """Sequences per update, over all ranks and forward passes: `sequences` = ranks x micro x passes."""
+class BatchSizes(Settings):
+    """Sequences of one update: `global_size` = ranks x `micro_size` x passes."""
 
-    sequences: Count = Field(description="sequences of one update, all ranks together")
-    micro: Count = Field(description="sequences of one rank in one forward pass")
-    pool: Count = Field(default=16, description="updates drawn ahead and sorted by length (bucketing)")
+    global_size: Count = Field(description="sequences of one update, all ranks together")
+    micro_size: Count = Field(description="sequences of one rank in one forward pass")
     share: Count = Field(
-        default=1,
-        description="edits that share one computation of their source image, where they have the same",
+        default=1, description="edits of one source image that share its computation, at most"
     )
 
     @model_validator(mode="after")
-    def _divides(self) -> Batch:
-        if self.sequences % self.micro:
-            raise ValueError(
-                f"batch.sequences = {self.sequences} is not a multiple of batch.micro = {self.micro}"
-            )
-        if self.micro % self.share:
-            raise ValueError(f"batch.micro = {self.micro} is not a multiple of batch.share = {self.share}")
+    def _divides(self) -> BatchSizes:
+        for name, value, part, size in (
+            ("global_size", self.global_size, "micro_size", self.micro_size),
+            ("micro_size", self.micro_size, "share", self.share),
+        ):
+            if value % size:
+                raise ValueError(f"batch.{name} = {value} is not a multiple of batch.{part} = {size}")
         return self
+
+    def check_ranks(self, ranks: int) -> None:
+        """Raises ConfigError where an update does not divide over so many ranks."""
+        if self.global_size % (self.micro_size * ranks):
+            raise ConfigError(
+                f"batch.global_size = {self.global_size} is not a multiple of batch.micro_size x ranks = "
+                f"{self.micro_size} x {ranks}; change one of them"
+            )
 
 
 class Optimiser(Settings):
@@ -101,7 +102,6 @@ class Schedule(Settings):
     name: Literal["cosine", "constant"] = "cosine"
     warmup_steps: Steps = 0
     minimum: float = Field(default=0.0, ge=0, le=1, description="learning rate at the end of the cosine")
-    steps: Count | None = Field(default=None, description="where the cosine ends; default: the run's length")
 
 
 class Precision(Settings):
@@ -114,19 +114,14 @@ class Precision(Settings):
     frozen: Literal["float32", "bf16"] = Field(
         default="float32", description="weights that a LoRA adapter leaves as they are; bf16 halves them"
     )
-    attention: Literal["auto", "eager", "sdpa"] = Field(
-        default="auto", description="auto: eager on CPU (faster there at small sizes), sdpa on CUDA"
-    )
 
 
 class Ranks(Settings):
     """How a policy lies on several devices. Ranks come from `accelerate launch`."""
 
     sharding: Literal["none", "fsdp2"] = Field(
-        default="none", description="fsdp2: weights, gradients and optimiser state are cut over all ranks"
-    )
-    reshard: bool = Field(
-        default=True, description="give a layer's gathered weights back after its forward pass (as ZeRO-3)"
+        default="none",
+        description="fsdp2: weights, gradients and optimiser state are sharded over all ranks",
     )
 
 
@@ -140,27 +135,29 @@ class Checkpoint(Settings):
 
 
 class Validation(Settings):
-    """Loss on held-back data, and the rate of edits that a verifier finds exact."""
+    """Loss on held-back data."""
 
     every: Count = Field(default=500, description="steps between validations")
-    samples: Count = Field(default=512, description="sequences of the validation loss")
-    edits: Steps = Field(default=0, description="edits sampled and verified; 0 leaves that out")
+    sequences: Count = Field(default=512, description="sequences of the validation loss")
     patience: Count | None = Field(default=None, description="validations without a better loss, then stop")
-    min_delta: float = Field(default=0.0, ge=0, description="nats a token that count as better")
 
 
 class Ema(Settings):
-    """A moving average of the weights, saved as the model in place of the last ones."""
+    """An exponential moving average of the weights, saved as the model in place of the last ones."""
 
-    decay: float = Field(default=0.999, gt=0, lt=1, description="of the average, per step")
-    warmup: bool = Field(default=True, description="decay at step n is at most (1 + n) / (10 + n)")
+    decay: float = Field(
+        default=0.999,
+        gt=0,
+        lt=1,
+        description="of the average, per step; at most (1 + n) / (10 + n) at step n",
+    )
 
 
-class Hiding(Settings):
-    """Word dropout (Bowman et al. 2016, arXiv 1511.06349) on what a policy is taught to write.
+class TokenDropout(Settings):
+    """Word dropout (Bowman et al. 2016, arXiv 1511.06349) on the tokens that a policy learns to write.
 
-    What has been written so far often tells what comes next, whatever the instruction says. Where it
-    is hidden, every token has to be worked out from the source and the words.
+    The tokens before often tell the next one, whatever the instruction says. Where they are hidden,
+    every token depends on the source image and the instruction.
     """
 
     sequences: Fraction = Field(default=0.5, description="share of the sequences that hide tokens")
@@ -169,36 +166,36 @@ class Hiding(Settings):
     )
 
     @model_validator(mode="after")
-    def _bounds(self) -> Hiding:
+    def _bounds(self) -> TokenDropout:
         low, high = self.rates
         if low > high:
-            raise ValueError(f"hiding.rates = [{low:g}, {high:g}]: the first is above the second")
+            raise ValueError(f"token_dropout.rates = [{low:g}, {high:g}]: the first is above the second")
         return self
 
 
-class Kinship(Settings):
-    """Gradients shared among codes that lie near each other in the codebook."""
+class SmoothingSettings(Settings):
+    """Gradients shared among image codes that lie near each other in the codebook.
 
-    embeddings: bool = Field(default=True, description="share gradients of the codes' embeddings")
+    Those of the codes' embeddings, where they are trained, and with `targets` those of the likelihood.
+    """
+
     targets: Fraction = Field(
-        default=0.0, description="share of a visual token's gradient that goes to codes like it as well"
+        default=0.0, description="share of a visual token's gradient that its neighbours get as well"
     )
     neighbours: Count = Field(default=24, description="codes that a code shares with")
-    width: float = Field(
-        default=0.7, gt=0, description="of the Gaussian, in median distances to the 8th nearest code"
-    )
-    own: float = Field(
-        default=0.15, ge=0, description="weight of a code's own gradient beside the shared one"
-    )
+
+
+Projection = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
 class Lora(Settings):
     """Low-rank adapters through `peft`; the base weights stay frozen."""
 
-    rank: int = Field(default=16, ge=1, le=4096)
-    alpha: float = Field(default=32.0, gt=0)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    rank: int = Field(default=16, ge=1, le=4096, description="of each pair of matrices")
+    alpha: float = Field(default=32.0, gt=0, description="the adapter counts alpha / rank")
+    targets: tuple[Projection, ...] = Field(
+        default=get_args(Projection), min_length=1, description="matrices of each layer that get an adapter"
+    )
 
 
 class Model(Settings):
@@ -222,8 +219,11 @@ class Model(Settings):
             )
         if self.size is not None and self.text_tokenizer is None:
             raise ValueError("model.size needs model.text_tokenizer: a new model has no tokenizer of its own")
-        if self.warm_start_visual and self.size is None:
-            raise ValueError("model.warm_start_visual is for a new model; model.size is missing")
+        if self.warm_start_visual and (self.size is None or self.vision_tokenizer is None):
+            raise ValueError(
+                "model.warm_start_visual is for a new model: it needs model.size, and "
+                "model.vision_tokenizer, whose codebook is read"
+            )
         return self
 
 

@@ -67,7 +67,8 @@ def explain(schema: type[Settings], error: ValidationError) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return f"{where}: {message}" if where else message
-    return f"{where} = {problem['input']!r}: {message}"
+    given = repr(problem["input"])
+    return f"{where} = {given if len(given) <= 80 else given[:79] + '…'}: {message}"
 
 
 def _nearest(schema: type[Settings], key: str) -> str:

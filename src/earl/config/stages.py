@@ -1,24 +1,20 @@
-"""The recipe of each stage: tokenizer, base, sft, grpo. `load_stage` picks the schema by `stage`."""
+"""The recipe of each stage: tokenizer, sft, grpo. `load_stage` picks the schema by `stage`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from earl.config.grpo import Grpo, HeldOut, Judging, Prompts, Rollouts, Samples, Stops
+from earl.config.grpo import EarlyStopping, Grpo, HeldOut, Judging, Prompts, Rollouts, Strips
 from earl.config.recipe import check, read_recipe_table
 from earl.config.sections import (
-    Batch,
+    BatchSizes,
     Checkpoint,
-    Count,
     Data,
     Ema,
-    Fraction,
-    Hiding,
-    Kinship,
     Length,
     Lora,
     Model,
@@ -27,29 +23,29 @@ from earl.config.sections import (
     Ranks,
     Run,
     Schedule,
-    Steps,
+    SmoothingSettings,
+    TokenDropout,
     Validation,
 )
-from earl.config.settings import Settings
+from earl.config.settings import Count, Fraction, Settings, Steps
 from earl.config.verifier import RewardSettings
 from earl.errors import ConfigError
 from earl.registry import PROMPTS
 
 
 class TrainingRecipe(Settings):
-    """What every gradient-trained stage has."""
+    """What every stage has."""
 
+    stage: str
     title: str = Field(default="", description="one line for people")
     run: Run
     length: Length
-    batch: Batch
+    batch: BatchSizes
     optimiser: Optimiser
     schedule: Schedule = Schedule()
     precision: Precision = Precision()
-    ranks: Ranks = Ranks()
     checkpoint: Checkpoint = Checkpoint()
     validation: Validation = Validation()
-    ema: Ema | None = None
 
     @model_validator(mode="after")
     def _schedule_fits(self) -> TrainingRecipe:
@@ -59,55 +55,76 @@ class TrainingRecipe(Settings):
                 f"schedule.minimum = {schedule.minimum} is above optimiser.learning_rate = "
                 f"{self.optimiser.learning_rate}"
             )
+        if length.max_steps is not None and schedule.warmup_steps > length.max_steps:
+            raise ValueError(
+                f"schedule.warmup_steps = {schedule.warmup_steps} is above length.max_steps = "
+                f"{length.max_steps}"
+            )
+        return self
+
+
+class PolicyRecipe(TrainingRecipe):
+    """What every stage of a policy has."""
+
+    model: Model
+    ranks: Ranks = Ranks()
+    ema: Ema | None = None
+    neighbour_smoothing: SmoothingSettings | None = None
+    lora: Lora | None = None
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> PolicyRecipe:
+        smoothing, sharded = self.neighbour_smoothing, self.ranks.sharding != "none"
         if self.batch.share > 1 and self.precision.gradient_checkpointing:
             raise ValueError(
                 f"batch.share = {self.batch.share} and precision.gradient_checkpointing = true exclude each "
                 "other: sharing keeps the source's keys and values"
             )
-        if self.precision.frozen != "float32" and getattr(self, "lora", None) is None:
+        if self.precision.frozen != "float32" and self.lora is None:
             raise ValueError(
                 f"precision.frozen = {self.precision.frozen!r} needs [lora]: without an adapter all weights "
                 "are trained, in float32"
             )
-        if self.ranks.sharding != "none" and self.batch.share > 1:
+        if sharded and self.batch.share > 1:
             raise ValueError(
                 f"ranks.sharding = {self.ranks.sharding!r} and batch.share = {self.batch.share} exclude each "
                 "other: a shared source goes through each layer twice"
             )
-        if self.ranks.sharding != "none" and self.optimiser.name == "muon":
+        if sharded and self.optimiser.name == "muon":
             raise ValueError(
                 "ranks.sharding = 'fsdp2' and optimiser.name = 'muon' exclude each other: Muon needs whole "
                 "matrices"
             )
-        kinship = getattr(self, "kinship", None)
-        if self.ranks.sharding != "none" and kinship is not None and kinship.embeddings:
+        if sharded and smoothing is not None:
             raise ValueError(
-                f"ranks.sharding = {self.ranks.sharding!r} and kinship.embeddings = true exclude each other: "
-                "their gradients are shared whole"
+                f"ranks.sharding = {self.ranks.sharding!r} and [neighbour_smoothing] exclude each other: it "
+                "needs whole embeddings"
             )
-        if length.steps is not None and schedule.warmup_steps > length.steps:
+        if smoothing is not None and self.lora is not None and not smoothing.targets:
             raise ValueError(
-                f"schedule.warmup_steps = {schedule.warmup_steps} is above length.steps = {length.steps}"
+                "[lora] leaves the embeddings as they are, so [neighbour_smoothing] needs "
+                "neighbour_smoothing.targets above 0 beside it"
             )
         return self
 
 
-class BaseTasks(Settings):
-    """Shares of the base stage's sequences; they add up to 1."""
+class Tasks(Settings):
+    """Shares of an SFT run's sequences; they add up to 1. The loss is on all tokens of captions and
+    identity edits, on the completion of the others."""
 
-    caption_to_image: Fraction = 0.4
-    image_to_caption: Fraction = 0.2
-    identity: Fraction = Field(default=0.4, description="an edit that asks for no change: copying")
+    edit: Fraction = Field(default=1.0, description="edits")
+    identity: Fraction = Field(default=0.0, description="an edit that asks for no change: copying")
+    caption_to_image: Fraction = Field(default=0.0, description="a caption, then its image")
+    image_to_caption: Fraction = Field(default=0.0, description="an image, then its caption")
     answer: Fraction = Field(
         default=0.0, description="answers to questions about an image; the shards must have them"
     )
     cover: Fraction = Field(
         default=0.0, description="the image with what a question names covered; needs questions too"
     )
-    edit: Fraction = Field(default=0.0, description="edits, as in SFT, so that what is read is put to use")
 
     @model_validator(mode="after")
-    def _sum(self) -> BaseTasks:
+    def _sum(self) -> Tasks:
         shares = self.model_dump()
         total = sum(shares.values())
         if abs(total - 1) > 1e-6:
@@ -116,28 +133,13 @@ class BaseTasks(Settings):
         return self
 
 
-class BaseRecipe(TrainingRecipe):
-    """Before SFT: captions to images, images to captions, identity edits (loss on all tokens), answers
-    and edits (loss on what follows the instruction)."""
-
-    stage: Literal["base"]
-    model: Model
-    data: Data
-    tasks: BaseTasks = BaseTasks()
-    hiding: Hiding | None = None
-    kinship: Kinship | None = None
-    lora: Lora | None = None
-
-
-class SftRecipe(TrainingRecipe):
-    """Supervised fine-tuning on edits; loss on the completion only."""
+class SftRecipe(PolicyRecipe):
+    """Supervised fine-tuning on edits, and on other tasks of the same images."""
 
     stage: Literal["sft"]
-    model: Model
     data: Data
-    hiding: Hiding | None = None
-    kinship: Kinship | None = None
-    lora: Lora | None = None
+    tasks: Tasks = Tasks()
+    token_dropout: TokenDropout | None = None
     prefill: Literal["size", "direct", "free"] = Field(
         default="direct",
         description="what sampling will force; data.reasoning makes it the reasoning opening",
@@ -153,52 +155,56 @@ class SftRecipe(TrainingRecipe):
         return self
 
 
-class GrpoRecipe(TrainingRecipe):
+class GrpoRecipe(PolicyRecipe):
     """Reinforcement learning with a verifier. A step is one round of sampling, `grpo.updates` updates.
 
-    `batch.sequences` is P x G rollouts; a rank's forward pass holds `batch.micro` of them.
+    `batch.global_size` is P x G rollouts; a rank's forward pass holds `batch.micro_size` of them.
     """
 
     stage: Literal["grpo"]
-    model: Model
-    prompts: Prompts = Prompts()
+    prompts: Prompts
     rollouts: Rollouts = Rollouts()
     grpo: Grpo = Grpo()
     verifier: RewardSettings
     judging: Judging = Judging()
-    stops: Stops = Stops()
+    early_stopping: EarlyStopping = EarlyStopping()
     heldout: HeldOut = HeldOut()
-    samples: Samples = Samples()
-    kinship: Kinship | None = None
-    lora: Lora | None = None
+    strips: Strips = Strips()
 
     @property
     def prompts_per_step(self) -> int:
         """P."""
-        return self.batch.sequences // self.rollouts.group
+        return self.batch.global_size // self.rollouts.group
 
     @model_validator(mode="after")
     def _groups_fit(self) -> GrpoRecipe:
         group = self.rollouts.group
-        if self.batch.micro % group:  # and batch.sequences is a multiple of batch.micro
+        if self.batch.micro_size % group:  # and batch.global_size is a multiple of batch.micro_size
             raise ValueError(
-                f"batch.micro = {self.batch.micro} is not a multiple of rollouts.group = {group}"
+                f"batch.micro_size = {self.batch.micro_size} is not a multiple of rollouts.group = {group}"
             )
         if self.batch.share > 1:
-            raise ValueError("batch.share is for SFT; a group's prompt is shared by grpo.share_prompt")
-        if self.length.steps is None:
-            raise ValueError("length.steps is missing: length.epochs has no meaning where prompts are drawn")
-        if self.validation.patience is not None or self.validation.edits:
-            raise ValueError(
-                "validation.patience and validation.edits are for SFT; use stops.patience and heldout.prompts"
-            )
+            raise ValueError("batch.share is for SFT; a group's rollouts always share their prompt")
+        if self.length.max_steps is None:
+            raise ValueError("length.max_steps is missing: prompts are drawn, so there are no epochs")
+        if self.validation.patience is not None:
+            raise ValueError("validation.patience is for SFT; use early_stopping.patience")
+        return self
+
+    @model_validator(mode="after")
+    def _sources_fit(self) -> GrpoRecipe:
         if self.verifier.second is not None and not self.heldout.prompts:
             raise ValueError(
-                "verifier.second looks at held-out prompts only, and heldout.prompts = 0 leaves it none"
+                "verifier.second scores held-out prompts only, and heldout.prompts = 0 leaves it none"
             )
-        if self.grpo.mirror_release and self.kinship is not None:
+        if self.heldout.prompts and self.prompts.origin == "shards" and self.heldout.path is None:
             raise ValueError(
-                "grpo.mirror_release = true and [kinship] exclude each other: the release shares nothing"
+                "prompts.origin = 'shards' has no held-out prompts: set heldout.path to a folder of shards "
+                "that is not trained on, or heldout.prompts = 0"
+            )
+        if self.grpo.mirror_release and self.neighbour_smoothing is not None:
+            raise ValueError(
+                "grpo.mirror_release = true excludes [neighbour_smoothing], which the release does not have"
             )
         if self.model.start is None:
             raise ValueError("model.start is missing: reinforcement begins with a policy that edits already")
@@ -213,19 +219,21 @@ class TokenizerModel(Settings):
         default=False,
         description="teach the decoder alone: images keep their codes, so policies stay valid; needs start",
     )
-    base_channels: int = Field(default=32, ge=32, description="width; a multiple of 32 (GroupNorm)")
-    channel_multiplier: tuple[Count, ...] = (1, 1, 2, 4)
-    residual_blocks: Count = 1
-    codebook_size: int = Field(default=512, ge=2)
-    code_dimensions: int = Field(default=4, ge=1, description="of one code")
+    base_channels: int = Field(
+        default=32, ge=32, le=1024, multiple_of=32, description="width; a multiple of 32 (GroupNorm)"
+    )
+    channel_multiplier: tuple[Annotated[int, Field(ge=1, le=64)], ...] = Field(
+        default=(1, 1, 2, 4), min_length=1, max_length=8, description="of the width, at each resolution"
+    )
+    residual_blocks: int = Field(default=1, ge=1, le=16, description="at each resolution")
+    codebook_size: int = Field(default=512, ge=2, le=2**20, description="codes")
+    code_dimensions: int = Field(default=4, ge=1, le=1024, description="of one code")
     area: int = Field(default=64 * 64, ge=64, description="px² of the images it is meant for")
 
     @model_validator(mode="after")
-    def _groups(self) -> TokenizerModel:
+    def _codes(self) -> TokenizerModel:
         if self.keep_codes and self.start is None:
             raise ValueError("model.keep_codes = true needs model.start: there are no codes to keep yet")
-        if self.base_channels % 32:
-            raise ValueError(f"model.base_channels = {self.base_channels} is not a multiple of 32")
         return self
 
 
@@ -233,9 +241,7 @@ class TokenizerImages(Settings):
     """The images a tokenizer learns from: sources and targets of a prompt source's tasks, drawn once into a
     cache, or a folder's."""
 
-    origin: str = Field(
-        default="world", description="folder, or a prompt source: its name or 'package.module:attribute'"
-    )
+    origin: str = Field(description="folder, or a prompt source: its name or 'package.module:attribute'")
     folder: str | None = Field(default=None, description="of image files, for origin = 'folder'")
     resolution: int = Field(default=64, ge=16, le=4096, description="px, side of the square images")
     count: Count = Field(default=20_000, description="images rendered into the cache")
@@ -273,38 +279,33 @@ class TokenizerImages(Settings):
 class TokenizerLosses(Settings):
     """Weights of the parts of the loss, and when quantisation starts."""
 
-    l1: float = Field(default=1.0, ge=0)
-    l2: float = Field(default=1.0, ge=0)
+    l1: float = Field(default=1.0, ge=0, description="absolute error")
+    l2: float = Field(default=1.0, ge=0, description="squared error")
     gradient: float = Field(default=1.0, ge=0, description="differences between neighbouring pixels")
     color: float = Field(default=0.0, ge=0, description="of 4 x 4 blocks, more where the image is vivid")
-    commitment: float = Field(default=0.25, ge=0)
+    commitment: float = Field(default=0.25, ge=0, description="of latents to their codes")
     edges: float = Field(default=0.0, ge=0, description="how much more pixels near strong edges count")
     warmup_steps: Steps = Field(default=500, description="steps without quantisation, then k-means start")
     codebook_decay: float = Field(default=0.99, gt=0, lt=1, description="of the moving average, per step")
 
 
 class TokenizerRecipe(TrainingRecipe):
-    """Learning a vision tokenizer. `batch` counts pictures."""
+    """Learning a vision tokenizer. `batch` counts images."""
 
     stage: Literal["tokenizer"]
     model: TokenizerModel = TokenizerModel()
-    images: TokenizerImages = TokenizerImages()
+    images: TokenizerImages
     losses: TokenizerLosses = TokenizerLosses()
 
     @model_validator(mode="after")
-    def _own_averages(self) -> TokenizerRecipe:
-        if self.ema is not None:
-            raise ValueError(
-                "ema is not for stage = 'tokenizer': averaged weights would not fit the codebook"
-            )
-        if self.ranks.sharding != "none":
-            raise ValueError("ranks.sharding is for policies; a vision tokenizer fits on every device")
+    def _something_to_learn(self) -> TokenizerRecipe:
+        if self.losses.l1 + self.losses.l2 == 0:
+            raise ValueError("losses.l1 and losses.l2 are both 0: pixels would not count")
         return self
 
 
 STAGES: dict[str, type[TrainingRecipe]] = {
     "tokenizer": TokenizerRecipe,
-    "base": BaseRecipe,
     "sft": SftRecipe,
     "grpo": GrpoRecipe,
 }
@@ -323,7 +324,7 @@ def load_stage(
     """
     table = read_recipe_table(path, overrides)
     named = table.get("stage")
-    if named not in STAGES:
+    if not isinstance(named, str) or named not in STAGES:
         raise ConfigError(f"{path}: stage = {named!r}; expected one of {', '.join(sorted(STAGES))}")
     if stage is not None and named != stage:
         raise ConfigError(f"{path} is a recipe of stage {named!r}; this command runs {stage!r}")

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from earl.config.sections import BatchSizes
 from earl.data.collate import Batch, Bundle, collate
 from earl.data.mixture import Mixture
 from earl.errors import ConfigError, DataError
@@ -25,17 +26,15 @@ class TokenStream:
     Args:
         mixture: what to draw.
         encode: (source name, index) -> a bundle of sequences that share their beginning.
+        batch: its sizes; an update has `global_size / share` bundles.
         pad: id of padding.
-        sequences: of one update, all ranks together.
-        micro: of one forward pass on one rank.
-        share: sequences that a full bundle holds; an update has `sequences / share` bundles.
         pool: updates drawn ahead.
         max_tokens: longer sequences are left out.
         seed: of the order of updates inside a pool.
-        multiple: lengths are padded to a multiple of it.
+        rank: (this rank, ranks).
 
     Raises:
-        ConfigError: `sequences` does not divide into `micro` on every rank.
+        ConfigError: `global_size` does not divide into `micro_size` on every rank.
         DataError: (from `next`) everything drawn is longer than `max_tokens`.
     """
 
@@ -43,27 +42,21 @@ class TokenStream:
         self,
         mixture: Mixture,
         encode: Callable[[str, int], Bundle],
+        batch: BatchSizes,
         *,
         pad: int,
-        sequences: int,
-        micro: int,
-        share: int = 1,
         pool: int = 16,
         max_tokens: int = 4096,
         seed: int = 0,
-        rank: int = 0,
-        ranks: int = 1,
-        multiple: int = 1,
+        rank: tuple[int, int] = (0, 1),
     ) -> None:
-        if sequences % (micro * ranks):
-            raise ConfigError(
-                f"batch.sequences = {sequences} does not divide into batch.micro = {micro} on {ranks} ranks"
-            )
+        self.rank, self.ranks = rank
+        batch.check_ranks(self.ranks)
+        size, micro, share = batch.global_size, batch.micro_size, batch.share
         self.mixture, self.encode = mixture, encode
-        self.pad, self.multiple, self.max_tokens = pad, multiple, max_tokens
-        self.sequences, self.micro, self.pool = sequences // share, micro // share, pool
-        self._settings = [sequences, micro, share, pool]
-        self.seed, self.rank, self.ranks = seed, rank, ranks
+        self.pad, self.max_tokens, self.seed = pad, max_tokens, seed
+        self.sequences, self.micro, self.pool = size // share, micro // share, pool
+        self._settings = [size, micro, share, pool]
         self.skipped = 0
         self._pools = 0
         self._place = pool
@@ -80,7 +73,7 @@ class TokenStream:
         update = self._updates[self._place]
         self._place += 1
         parts = [update[start : start + self.micro] for start in range(0, self.sequences, self.micro)]
-        return [collate(part, self.pad, multiple=self.multiple) for part in parts[self.rank :: self.ranks]]
+        return [collate(part, self.pad) for part in parts[self.rank :: self.ranks]]
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-able: where the current pool began in the mixture, and the place in it."""
@@ -95,8 +88,8 @@ class TokenStream:
         """Continue from a position; see `Mixture.load_state_dict` for what is refused."""
         if state["batch"] != self._settings:
             raise ConfigError(
-                f"the checkpoint was made with batch.sequences, micro, share, pool = {state['batch']}, the "
-                f"recipe says {self._settings}; keep them, or start a new run from its model"
+                f"the checkpoint has batch.global_size, micro_size, share, pool = {state['batch']}, the "
+                f"recipe {self._settings}; keep them, or start a new run from its model"
             )
         self.mixture.load_state_dict(state["mixture"])
         self._pools, self._place = state["pools"], state["place"]

@@ -51,7 +51,7 @@ class RunRecord:
 
     @property
     def total(self) -> int | None:
-        steps = self.recipe.get("length", {}).get("steps")
+        steps = self.recipe.get("length", {}).get("max_steps")
         return int(steps) if steps is not None else None
 
     def series(self, split: str, name: str) -> list[tuple[float, float]]:
@@ -85,7 +85,7 @@ def read_run(folder: str | Path) -> RunRecord:
         raise DataError(f"{path} holds no line that can be read; the run has not logged anything yet")
     recipe = folder / "recipe.toml"
     text = recipe.read_text(encoding="utf-8") if recipe.is_file() else ""
-    samples, heldout = _read_samples(folder / "samples")
+    samples, heldout = _read_samples(folder / "strips")
     return RunRecord(
         folder,
         text,

@@ -1,8 +1,8 @@
-"""Checkpoints that are whole or absent.
+"""Checkpoints that are whole or absent, with a checksum of every file.
 
-Everything is written into a hidden folder beside the others, flushed to disk, and renamed: a
-kill or a full disk at any moment leaves the checkpoints that were there before as they were.
-Tensors are safetensors, the rest is JSON; nothing here can run code when it is read.
+A checkpoint is a folder that is filled under another name, flushed to disk and renamed
+(`earl.files.new_folder`): a kill or a full disk at any moment leaves the checkpoints that were there
+before as they were. Tensors are safetensors, the rest is JSON; nothing here can run code when it is read.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from earl.errors import CheckpointError
-from earl.files import clear_partial, new_folder
+from earl.files import clear_partial, new_folder, read_object, write_json
 
-FORMAT = 1
+FORMAT = 2
 _PREFIX = "step-"
 _STATE = "state.json"
 
@@ -35,21 +36,26 @@ class Snapshot:
     state: Mapping[str, Any]
 
 
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies: `folder/step-00000123`."""
+    return folder / f"{_PREFIX}{step:08d}"
+
+
 def save_snapshot(folder: Path, snapshot: Snapshot) -> Path:
-    """Write `folder/step-00000123`, atomically.
+    """Write a checkpoint, atomically.
 
     Raises:
         OutputError: the disk is full, read-only, …; what was saved before is intact.
     """
-    final = folder / f"{_PREFIX}{snapshot.step:08d}"
+    final = checkpoint_path(folder, snapshot.step)
     with new_folder(final, kept="the checkpoints before it are intact") as fresh:
-        sizes = {}
+        sums = {}
         for name, tensors in snapshot.tensors.items():
             path = fresh / f"{name}.safetensors"
             save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, path)
-            sizes[path.name] = path.stat().st_size
-        document = {"format": FORMAT, "step": snapshot.step, "files": sizes, "state": snapshot.state}
-        (fresh / _STATE).write_text(json.dumps(document), encoding="utf-8")
+            sums[path.name] = _file_sum(path)
+        body = {"format": FORMAT, "step": snapshot.step, "files": sums, "state": snapshot.state}
+        write_json(fresh / _STATE, {"checksum": _body_sum(body), **body}, indent=None)
     return final
 
 
@@ -57,27 +63,48 @@ def load_snapshot(path: Path) -> Snapshot:
     """Read one checkpoint folder.
 
     Raises:
-        CheckpointError: a file is missing, truncated, or of another format.
+        CheckpointError: a file is missing or damaged, or the checkpoint is of another format.
     """
-    try:
-        document = json.loads((path / _STATE).read_text(encoding="utf-8"))
-        if document["format"] != FORMAT:
-            raise CheckpointError(
-                f"checkpoint {path} has format {document['format']}; this version reads format {FORMAT}"
-            )
-        tensors = {}
-        for name, size in document["files"].items():
-            file = path / name
-            if file.stat().st_size != size:
-                raise CheckpointError(
-                    f"checkpoint file {file} has {file.stat().st_size} bytes, expected {size}"
-                )
+    document = read_object(path / _STATE, error=CheckpointError)
+    checksum = document.pop("checksum", None)
+    if document.get("format") != FORMAT:
+        raise CheckpointError(
+            f"checkpoint {path} has format {document.get('format')}; this version reads format {FORMAT}"
+        )
+    if checksum != _body_sum(document):
+        raise CheckpointError(f"checkpoint file {path / _STATE} is damaged: its checksum is another")
+    tensors = {}
+    for name, expected in document["files"].items():
+        file = path / name
+        try:
+            if _file_sum(file) != expected:
+                raise CheckpointError(f"checkpoint file {file} is damaged: its checksum is another")
             tensors[name.removesuffix(".safetensors")] = load_file(file)
-    except CheckpointError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise CheckpointError(f"checkpoint {path} cannot be read: {error}") from error
+        except CheckpointError:
+            raise
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"checkpoint file {file} cannot be read: {error}") from error
     return Snapshot(document["step"], tensors, document["state"])
+
+
+def newest_snapshot(folder: Path) -> tuple[Snapshot | None, list[str]]:
+    """The newest checkpoint that is intact, and what is wrong with the newer ones; None where there is none.
+
+    Raises:
+        CheckpointError: there are checkpoints, and not one of them can be read.
+    """
+    problems: list[str] = []
+    for path in reversed(list_checkpoints(folder)):
+        try:
+            return load_snapshot(path), problems
+        except CheckpointError as error:
+            problems.append(str(error))
+    if problems:
+        raise CheckpointError(
+            f"{problems[0]}; no checkpoint in {folder} is intact, so the run cannot go on: remove its folder "
+            "to begin again"
+        )
+    return None, problems
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -85,10 +112,6 @@ def list_checkpoints(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.glob(f"{_PREFIX}*") if (path / _STATE).is_file())
-
-
-def checkpoint_step(path: Path) -> int:
-    return int(path.name.removeprefix(_PREFIX))
 
 
 def thin_checkpoints(
@@ -100,7 +123,7 @@ def thin_checkpoints(
     """
     deleted = []
     for path in list_checkpoints(folder)[:-keep]:
-        step = checkpoint_step(path)
+        step = int(path.name.removeprefix(_PREFIX))
         if step in protected or (milestone and step % milestone == 0):
             continue
         # The state file goes first: a kill in the middle leaves something that is plainly not whole.
@@ -109,3 +132,15 @@ def thin_checkpoints(
         deleted.append(path)
     clear_partial(folder)
     return deleted
+
+
+def _file_sum(path: Path) -> str:
+    digest = blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while part := file.read(2**22):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def _body_sum(body: Mapping[str, Any]) -> str:
+    return blake2b(json.dumps(body, sort_keys=True).encode(), digest_size=16).hexdigest()

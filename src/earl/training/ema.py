@@ -15,7 +15,7 @@ class WeightAverage:
     """Exponential moving average of the parameters that receive gradients, in their own dtype."""
 
     def __init__(self, model: nn.Module, settings: Ema) -> None:
-        self.settings = settings
+        self.decay = settings.decay
         self._parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.shadow: dict[str, Tensor] = {
             name: parameter.detach().clone() for name, parameter in self._parameters.items()
@@ -24,9 +24,7 @@ class WeightAverage:
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Fold in the weights after update number `step` (from 1)."""
-        decay = self.settings.decay
-        if self.settings.warmup:  # the start, a random or older model, is forgotten quickly
-            decay = min(decay, (1 + step) / (10 + step))
+        decay = min(self.decay, (1 + step) / (10 + step))  # the start is forgotten quickly
         parameters: list[Tensor] = list(self._parameters.values())
         torch._foreach_lerp_(list(self.shadow.values()), parameters, 1 - decay)
 

@@ -1,4 +1,4 @@
-"""What a step of training will take, before anything is loaded: memory of each device, and FLOPs.
+"""Memory of each device and FLOPs of a training step, computed before anything is loaded.
 
 Arithmetic on shapes; no weights are read. Sizes of weights, gradients, optimiser state and caches are
 exact (a test compares the counts with real modules); activations are an estimate, and what torch
@@ -13,13 +13,12 @@ from dataclasses import dataclass, field
 
 import torch
 
-from earl.config.stages import BaseRecipe, GrpoRecipe, SftRecipe
+from earl.config.stages import GrpoRecipe, PolicyRecipe, SftRecipe
 from earl.errors import ConfigError
 from earl.models.shapes import EMU3_VISION_PARAMETERS, GIB, PolicyShape, image_tokens
-from earl.training.blocks import positions_of_block
+from earl.training.head_blocks import positions_of_block
 from earl.training.ranks import computes_in_bf16
 
-PolicyRecipe = BaseRecipe | SftRecipe | GrpoRecipe
 INSTRUCTION = 64  # ids of an instruction, a long one
 REASONING = 600  # ids of a chain of thought, a long one (1,750 characters)
 RUNTIME = 1.5 * GIB  # CUDA context, libraries' workspaces: an assumption
@@ -72,7 +71,7 @@ class Estimate:
             f"a device of {memory / GIB:.1f} GiB cannot hold this run: {self.worst} needs "
             f"{self.peak / GIB:.1f} GiB ({parts}, …); use [lora] with precision.frozen = 'bf16', "
             "ranks.sharding = 'fsdp2' on more devices, precision.gradient_checkpointing, or a smaller "
-            "batch.micro or rollouts.max_batch"
+            "batch.micro_size or rollouts.max_batch"
         )
 
 
@@ -96,39 +95,40 @@ def estimate(
     Raises:
         ConfigError: the batch does not divide over the devices.
     """
-    _check_division(recipe, devices)
+    if devices < 1:
+        raise ConfigError(f"{devices} devices: give at least 1")
+    recipe.batch.check_ranks(devices)
     lengths = lengths_of(recipe)
     lora = recipe.lora
     added = shape.lora_parameters(lora.rank, lora.targets) if lora else 0
     trained = added if lora else shape.parameters
     found = Estimate(shape.parameters + added, trained, lengths, devices)
+    if device is None:
+        device = "cpu" if recipe.run.device == "cpu" else "cuda"
+    half = computes_in_bf16(recipe.precision, torch.device(device))
     sharded = recipe.ranks.sharding == "fsdp2" and devices > 1
-    cut = devices if sharded else 1
-    frozen_width = 2 if recipe.precision.frozen == "bf16" else 4
-    weights = shape.parameters * frozen_width + added * 4
+    count = _Counter(recipe, shape, lengths, codebook, devices, sharded=sharded, half=half)
+    parts = devices if sharded else 1
+    weights = shape.parameters * (2 if recipe.precision.frozen == "bf16" else 4) + added * 4
     found.always = {
-        "weights": weights / cut,
-        "gradients": trained * 4 / cut,
-        "optimiser state": _optimiser_bytes(recipe, shape, trained) / cut,
+        "weights": weights / parts,
+        "gradients": trained * 4 / parts,
+        "optimiser state": count.optimiser_bytes(trained) / parts,
         "runtime (assumed)": RUNTIME,
     }
     if devices > 1 and not sharded:
         found.always["gradient buckets (DDP)"] = trained * 4
     if recipe.ema is not None:
-        found.always["moving average"] = trained * 4 / cut
-    if device is None:
-        device = "cpu" if recipe.run.device == "cpu" else "cuda"
-    half = computes_in_bf16(recipe.precision, torch.device(device))
-    positions = positions_of_block(recipe.stage, device)
-    training = _training_phase(recipe, shape, lengths, codebook, positions, sharded=sharded, half=half)
-    found.phases["training"] = training
+        found.always["moving average"] = trained * 4 / parts
+    found.phases["training"] = count.training_phase(positions_of_block(recipe.stage, device))
     if isinstance(recipe, GrpoRecipe):
-        _add_rollouts(found, recipe, shape, codebook, vision_parameters, sharded=sharded, half=half)
-    if sharded:  # each rank reads the whole before it is cut
-        found.phases["loading"] = {"weights before they are cut": weights}
+        found.always["vision tokenizer"] = vision_parameters * 4
+        count.add_rollouts(found, recipe)
+    if sharded:  # each rank reads all weights before they are sharded
+        found.phases["loading"] = {"weights before they are sharded": weights}
         if isinstance(recipe, GrpoRecipe) and lora is None and _refers(recipe):
             found.phases["loading"]["reference policy, copied"] = weights
-    found.flops = _flops(recipe, shape, lengths, codebook)
+    found.flops = count.flops()
     return found
 
 
@@ -138,173 +138,159 @@ def lengths_of(recipe: PolicyRecipe) -> Lengths:
     if isinstance(recipe, GrpoRecipe):
         reasoning = recipe.rollouts.max_text_tokens if recipe.rollouts.prefill == "reasoning" else 0
         return Lengths(picture + INSTRUCTION, picture + 1 + reasoning)
+    assert isinstance(recipe, SftRecipe)
     reasoning = REASONING if recipe.data.reasoning else 0
     completion = picture + 1 + reasoning
     prompt = min(picture + INSTRUCTION, max(1, recipe.data.max_tokens - completion))
     return Lengths(prompt, min(completion, recipe.data.max_tokens))
 
 
-def _check_division(recipe: PolicyRecipe, devices: int) -> None:
-    if devices < 1:
-        raise ConfigError(f"{devices} devices: give at least 1")
-    together = recipe.batch.micro * devices
-    if recipe.batch.sequences % together:
-        raise ConfigError(
-            f"batch.sequences = {recipe.batch.sequences} is not a multiple of batch.micro x devices = "
-            f"{recipe.batch.micro} x {devices}; change one of them"
-        )
+class _Counter:
+    """The counts of one recipe, shape and number of devices."""
 
+    def __init__(
+        self,
+        recipe: PolicyRecipe,
+        shape: PolicyShape,
+        lengths: Lengths,
+        codebook: int,
+        devices: int,
+        *,
+        sharded: bool,
+        half: bool,
+    ) -> None:
+        self.recipe, self.shape, self.lengths, self.codebook = recipe, shape, lengths, codebook
+        self.devices, self.sharded, self.half = devices, sharded, half
 
-def _optimiser_bytes(recipe: PolicyRecipe, shape: PolicyShape, trained: int) -> float:
-    """AdamW keeps two float32 numbers a parameter, Muon one for the layers' matrices."""
-    if recipe.optimiser.name == "muon" and recipe.lora is None:
+    def optimiser_bytes(self, trained: int) -> float:
+        """AdamW keeps two float32 numbers a parameter, Muon one for the layers' matrices."""
+        recipe, shape = self.recipe, self.shape
+        if recipe.optimiser.name == "muon" and recipe.lora is None:
+            matrices = shape.layers * shape.layer_matrices
+            return matrices * 4 + (trained - matrices) * 8
+        return trained * 8
+
+    def training_phase(self, positions: int) -> dict[str, float]:
+        recipe, shape, lengths, codebook = self.recipe, self.shape, self.lengths, self.codebook
+        sharded, half = self.sharded, self.half
+        tokens, widest = self._micro_tokens()
+        narrow = half and (sharded or recipe.precision.frozen == "bf16")  # the residual stream's numbers
+        stream, width = (2 if narrow else 4), (2 if half else 4)
+        # Of one layer, kept for its backward pass: seven matrices' inputs and outputs, two norms in float32.
+        keys = 2 * shape.kv_heads * shape.head_width
+        inner = tokens * (width * (5 * shape.hidden + keys + 4 * shape.ffn) + 4 * 4 * shape.hidden)
+        if recipe.precision.gradient_checkpointing:
+            kept = shape.layers * tokens * shape.hidden * stream + inner
+        else:
+            kept = shape.layers * inner + tokens * shape.hidden * stream
+        rows: dict[str, float] = {"activations (estimate)": kept}
+        one_row = recipe.precision.gradient_checkpointing or recipe.ranks.sharding != "none"
+        if isinstance(recipe, GrpoRecipe) and one_row:
+            per_group = recipe.batch.micro_size // recipe.rollouts.group
+            rows["attention mask"] = per_group * widest**2 * width
+        positions = min(positions, max(1, recipe.batch.micro_size * lengths.completion))
+        held = (
+            5 if isinstance(recipe, GrpoRecipe) else 2
+        )  # float32 at once; the entropy's gradient wants more
+        rows[f"logits, {positions:,} positions at a time"] = positions * codebook * (4 * held + width)
+        if recipe.lora is None:
+            rows["head gradient"] = codebook * shape.hidden * 4
+        if sharded:
+            two_layers = (2 * shape.layer_parameters + 2 * shape.table) * width
+            rows["unsharded weights"] = rows["unsharded gradients"] = two_layers
+        elif half and recipe.lora is None:
+            rows["bf16 copies of weights (autocast)"] = shape.layers * shape.layer_matrices * 2
+        return rows
+
+    def _micro_tokens(self) -> tuple[int, int]:
+        """Tokens of a forward pass on one device, and of its longest row."""
+        recipe, lengths, micro = self.recipe, self.lengths, self.recipe.batch.micro_size
+        if isinstance(recipe, GrpoRecipe):
+            group = recipe.rollouts.group
+            row = lengths.prompt + group * lengths.completion
+            return micro // group * row, row
+        row = lengths.prompt + lengths.completion
+        shared = micro // recipe.batch.share
+        return shared * lengths.prompt + micro * lengths.completion, row
+
+    def add_rollouts(self, found: Estimate, recipe: GrpoRecipe) -> None:
+        """The phases that only reinforcement has: sampling, and the reference where it is a copy."""
+        shape, lengths, codebook, group = self.shape, self.lengths, self.codebook, recipe.rollouts.group
+        sharded, half = self.sharded, self.half
+        width = 2 if half else 4
+        kind = "bfloat16" if half else "float32"
         matrices = shape.layers * shape.layer_matrices
-        return matrices * 4 + (trained - matrices) * 8
-    return trained * 8
-
-
-def _training_phase(
-    recipe: PolicyRecipe,
-    shape: PolicyShape,
-    lengths: Lengths,
-    codebook: int,
-    positions: int,
-    *,
-    sharded: bool,
-    half: bool,
-) -> dict[str, float]:
-    tokens, widest = _micro_tokens(recipe, lengths)
-    narrow = half and (sharded or recipe.precision.frozen == "bf16")  # the residual stream's numbers
-    stream, width = (2 if narrow else 4), (2 if half else 4)
-    # Of one layer, kept for its backward pass: seven matrices' inputs and outputs, two norms in float32.
-    keys = 2 * shape.kv_heads * shape.head_width
-    inner = tokens * (width * (5 * shape.hidden + keys + 4 * shape.ffn) + 4 * 4 * shape.hidden)
-    rows: dict[str, float]
-    if recipe.precision.gradient_checkpointing:
-        rows = {
-            "activations (estimate)": shape.layers * tokens * shape.hidden * stream + inner,
+        copies = 0.0
+        if recipe.lora is not None:  # adapters are merged into copies of the matrices that they touch
+            targets = [shape.projections[name] for name in recipe.lora.targets]
+            touched = shape.layers * sum(inputs * outputs for inputs, outputs in targets)
+            same = (recipe.precision.frozen == "bf16") == half
+            copies = (touched if same else matrices) * width
+        elif half and not sharded:
+            copies = matrices * width
+        head = shape.table * width if half and recipe.precision.frozen != "bf16" and not sharded else 0
+        found.always["sampler's copy of weights"] = copies + head
+        at_once = min(recipe.rollouts.max_batch, recipe.batch.global_size // self.devices)
+        at_once -= at_once % group if at_once >= group else 0
+        prompts = -(-at_once // group)
+        sampling = {
+            "KV cache of completions": shape.cache_bytes(at_once * (lengths.completion + 2), kind),
+            "KV cache of prompts": shape.cache_bytes(prompts * lengths.prompt, kind),
+            "prefill (estimate)": min(PREFILL, prompts * lengths.prompt)
+            * width
+            * (4 * shape.hidden + 3 * shape.ffn),
+            "sampling's logits": 6 * at_once * codebook * 4,
+            "images decoded (estimate)": 6 * group * (recipe.model.area or DEFAULT_AREA) * 256 * 4,
         }
-    else:
-        rows = {"activations (estimate)": shape.layers * inner + tokens * shape.hidden * stream}
-    one_row = recipe.precision.gradient_checkpointing or recipe.ranks.sharding != "none"
-    if isinstance(recipe, GrpoRecipe) and recipe.grpo.share_prompt and one_row:
-        per_group = recipe.batch.micro // recipe.rollouts.group
-        rows["attention mask"] = per_group * widest**2 * width
-    positions = min(positions, max(1, recipe.batch.micro * lengths.completion))
-    held = 5 if isinstance(recipe, GrpoRecipe) else 2  # float32 at once; the entropy's gradient wants more
-    rows[f"logits, {positions:,} positions at a time"] = positions * codebook * (4 * held + width)
-    if recipe.lora is None:
-        rows["head gradient"] = codebook * shape.hidden * 4
-    if sharded:
-        gathered = (
-            2 * shape.layer_parameters if recipe.ranks.reshard else shape.layers * shape.layer_parameters
-        )
-        rows["gathered weights"] = (gathered + 2 * shape.table) * width
-        rows["gathered gradients"] = (2 * shape.layer_parameters + 2 * shape.table) * width
-    elif half and recipe.lora is None:
-        rows["bf16 copies of weights (autocast)"] = shape.layers * shape.layer_matrices * 2
-    return rows
+        if sharded:
+            sampling["unsharded weights"] = shape.parameters * width
+        found.phases["sampling"] = sampling
+        if recipe.lora is None and _refers(recipe):
+            copy = shape.parameters * (2 if sharded and half else 4)
+            if recipe.grpo.reference_device == "same":
+                found.always["reference policy"] = copy
+            tokens, _ = self._micro_tokens()
+            inner = tokens * width * (6 * shape.hidden + 4 * shape.ffn)
+            found.phases["reference"] = {"activations (estimate)": inner}
+            if recipe.grpo.reference_device == "cpu":
+                found.phases["reference"]["reference policy, moved here"] = copy
+            if sharded:  # held-out prompts are scored by both
+                found.phases["reference"]["unsharded weights"] = shape.parameters * width
 
+    def flops(self) -> dict[str, float]:
+        """By phase: matrices, attention, and the head's visual columns."""
+        recipe, shape = self.recipe, self.shape
+        sequences, prompt = recipe.batch.global_size, self.lengths.prompt
+        completion, codebook = self.lengths.completion, self.codebook
+        matrices = shape.layers * shape.layer_matrices
+        width = shape.heads * shape.head_width
+        groups = sequences
+        if isinstance(recipe, GrpoRecipe):
+            groups = sequences // recipe.rollouts.group
+        shared = groups // recipe.batch.share
 
-def _micro_tokens(recipe: PolicyRecipe, lengths: Lengths) -> tuple[int, int]:
-    """Tokens of a forward pass on one device, and of its longest row."""
-    micro = recipe.batch.micro
-    if isinstance(recipe, GrpoRecipe) and recipe.grpo.share_prompt:
-        group = recipe.rollouts.group
-        row = lengths.prompt + group * lengths.completion
-        return micro // group * row, row
-    row = lengths.prompt + lengths.completion
-    shared = micro // recipe.batch.share
-    return shared * lengths.prompt + micro * lengths.completion, row
+        def forward(prompts: int) -> float:
+            """All tokens once: of so many prompts, of all completions; each query sees what is before it."""
+            tokens = prompts * prompt + sequences * completion
+            seen = prompts * prompt**2 / 2 + sequences * (prompt * completion + completion**2 / 2)
+            return 2 * matrices * tokens + 4 * shape.layers * width * seen
 
-
-def _add_rollouts(
-    found: Estimate,
-    recipe: GrpoRecipe,
-    shape: PolicyShape,
-    codebook: int,
-    vision_parameters: int,
-    *,
-    sharded: bool,
-    half: bool,
-) -> None:
-    """The phases that only reinforcement has: sampling, and the reference where it is a copy."""
-    lengths, group = found.lengths, recipe.rollouts.group
-    width = 2 if half else 4
-    kind = "bfloat16" if half else "float32"
-    found.always["vision tokenizer"] = vision_parameters * 4
-    matrices = shape.layers * shape.layer_matrices
-    copies = 0.0
-    if recipe.lora is not None:  # adapters are merged into copies of the matrices that they touch
-        targets = [shape.projections[name] for name in recipe.lora.targets]
-        touched = shape.layers * sum(inputs * outputs for inputs, outputs in targets)
-        same = (recipe.precision.frozen == "bf16") == half
-        copies = (touched if same else matrices) * width
-    elif half and not sharded:
-        copies = matrices * width
-    head = shape.table * width if half and recipe.precision.frozen != "bf16" and not sharded else 0
-    found.always["sampler's copy of weights"] = copies + head
-    at_once = min(recipe.rollouts.max_batch, recipe.batch.sequences // found.devices)
-    at_once -= at_once % group if at_once >= group else 0
-    prompts = -(-at_once // group)
-    sampling = {
-        "KV cache of completions": shape.cache_bytes(at_once * (lengths.completion + 2), kind),
-        "KV cache of prompts": shape.cache_bytes(prompts * lengths.prompt, kind),
-        "prefill (estimate)": min(PREFILL, prompts * lengths.prompt)
-        * width
-        * (4 * shape.hidden + 3 * shape.ffn),
-        "sampling's logits": 6 * at_once * codebook * 4,
-        "images decoded (estimate)": 6 * group * (recipe.model.area or DEFAULT_AREA) * 256 * 4,
-    }
-    if sharded:
-        sampling["gathered weights"] = shape.parameters * width
-    found.phases["sampling"] = sampling
-    if recipe.lora is None and _refers(recipe):
-        copy = shape.parameters * (2 if sharded and half else 4)
-        if recipe.grpo.reference_device == "same":
-            found.always["reference policy"] = copy
-        tokens, _ = _micro_tokens(recipe, lengths)
-        inner = tokens * width * (6 * shape.hidden + 4 * shape.ffn)
-        found.phases["reference"] = {"activations (estimate)": inner}
-        if recipe.grpo.reference_device == "cpu":
-            found.phases["reference"]["reference policy, moved here"] = copy
-        if sharded:  # held-out prompts are scored by both
-            found.phases["reference"]["gathered weights"] = shape.parameters * width
+        head = 2 * shape.hidden * codebook * sequences * completion
+        # Backward: twice the forward (gradients of activations and of weights); without weights' gradients
+        # once. Recomputed activations are one forward more; logits are made again in the backward pass.
+        backward = 1 if recipe.lora is not None else 2
+        again = 1 if recipe.precision.gradient_checkpointing else 0
+        training = forward(shared) * (1 + backward + again) + head * (2 + backward)
+        if not isinstance(recipe, GrpoRecipe):
+            return {"training": training}
+        found = {"sampling": forward(groups) + head}
+        if _refers(recipe):
+            found["reference"] = forward(shared) + head
+        if recipe.grpo.updates > 1:
+            found["old log-probabilities"] = forward(shared) + head
+        found["training"] = training * recipe.grpo.updates
+        return found
 
 
 def _refers(recipe: GrpoRecipe) -> bool:
-    return recipe.grpo.kl_coefficient > 0 or recipe.stops.max_kl is not None
-
-
-def _flops(recipe: PolicyRecipe, shape: PolicyShape, lengths: Lengths, codebook: int) -> dict[str, float]:
-    """By phase: matrices, attention, and the head's visual columns."""
-    sequences, prompt, completion = recipe.batch.sequences, lengths.prompt, lengths.completion
-    matrices = shape.layers * shape.layer_matrices
-    width = shape.heads * shape.head_width
-    groups = sequences
-    if isinstance(recipe, GrpoRecipe):
-        groups = sequences // recipe.rollouts.group
-    shared = groups if not isinstance(recipe, GrpoRecipe) or recipe.grpo.share_prompt else sequences
-    shared = shared // recipe.batch.share
-
-    def forward(prompts: int) -> float:
-        """All tokens once: of so many prompts, of all completions; each query sees what is before it."""
-        tokens = prompts * prompt + sequences * completion
-        seen = prompts * prompt**2 / 2 + sequences * (prompt * completion + completion**2 / 2)
-        return 2 * matrices * tokens + 4 * shape.layers * width * seen
-
-    head = 2 * shape.hidden * codebook * sequences * completion
-    # Backward: twice the forward (gradients of activations and of weights); without weights' gradients
-    # once. Recomputed activations are one forward more; logits are made again in the backward pass.
-    backward = 1 if recipe.lora is not None else 2
-    again = 1 if recipe.precision.gradient_checkpointing else 0
-    training = forward(shared) * (1 + backward + again) + head * (2 + backward)
-    if not isinstance(recipe, GrpoRecipe):
-        return {"training": training}
-    found = {"sampling": forward(groups) + head}
-    if _refers(recipe):
-        found["reference"] = forward(shared) + head
-    if recipe.grpo.updates > 1:
-        found["old log-probabilities"] = forward(shared) + head
-    found["training"] = training * recipe.grpo.updates
-    return found
+    return recipe.grpo.kl_coefficient > 0 or recipe.early_stopping.max_kl is not None

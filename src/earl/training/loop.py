@@ -1,45 +1,41 @@
 """The training loop that every stage shares.
 
 batches → loss over the active tokens of all ranks → gradients → clip → update → average →
-log → validate → save. What is trained comes in as an `Objective`, on what as a `BatchStream`.
+log → validate → save. What is trained comes in as an objective, on what as a `BatchStream`.
 """
 
 from __future__ import annotations
 
-import signal
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 
-from earl.config.recipe import save_recipe
-from earl.config.stages import TrainingRecipe
-from earl.errors import CheckpointError, ConfigError, TrainingError
+from earl.config.stages import PolicyRecipe
+from earl.errors import CheckpointError, TrainingError
 from earl.training import checkpoint
+from earl.training.early_stopping import EarlyStop
 from earl.training.ema import WeightAverage
+from earl.training.interrupts import Interrupts
+from earl.training.log import Log
 from earl.training.optimisers import create_optimisers, set_rates
-from earl.training.plateau import EarlyStop
-from earl.training.provenance import note_start
 from earl.training.ranks import gather_objects
+from earl.training.run import Run
 from earl.training.schedules import rate_factor
-from earl.training.sharding import accumulating, gathered, shard
-from earl.training.state import (
+from earl.training.sharding import accumulating, shard, unsharded
+from earl.training.tensors import (
+    full,
     load_optimiser_tensors,
     load_trained_tensors,
     optimiser_tensors,
     sharded_like,
     trained_tensors,
-    whole,
 )
-from earl.training.streams import RandomStreams
-from earl.training.trackers import Log
 
 
 class Losses(NamedTuple):
@@ -51,26 +47,35 @@ class Losses(NamedTuple):
     """By name: (2,) sum and count, without gradient."""
 
 
+def sum_and_count(values_BT: Tensor, where_BT: Tensor) -> Tensor:
+    """A metric of the chosen values: (2,) float64."""
+    chosen = values_BT.detach()[where_BT].double()
+    return torch.stack([chosen.sum(), chosen.new_tensor(float(chosen.numel()))])
+
+
 class MicroBatch(Protocol):
     """The input of one forward pass on one rank."""
 
-    active: int
-    """Tokens (or images) that the loss is summed over."""
-    sequences: int
+    @property
+    def active(self) -> int:
+        """Tokens (or images) that the loss is summed over."""
+        ...
 
+    @property
+    def sequences(self) -> int: ...
     def to(self, device: torch.device) -> Any: ...
 
 
 class BatchStream(Protocol):
     """Endless, resumable: every call gives this rank's micro-batches of one update."""
 
-    def __next__(self) -> list[Any]: ...
+    def __next__(self) -> Any: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 @dataclass(frozen=True)
-class Report:
+class RunResult:
     """How a run ended."""
 
     step: int
@@ -80,39 +85,32 @@ class Report:
 
 
 class Trainer:
-    """Trains `objective` on `batches` as the recipe says; resumes by itself.
+    """Trains `objective` on `batches` as the run's recipe says; continues by itself.
 
     Args:
-        objective: forward(micro-batch) -> Losses. An optional method `begin_step(step)` is
-            called before each update.
+        objective: forward(micro-batch) -> Losses.
         total_steps: updates of the whole run.
         validate: (step) -> numbers by name, of which `loss` is watched; called on every rank.
 
     Raises:
-        ConfigError: the folder holds a run and `checkpoint.resume` is false.
-        OutputError, CheckpointError: a checkpoint cannot be written, or not read.
+        CheckpointError, OutputError: a checkpoint cannot be read or written.
         TrainingError: the loss or the gradient stopped being a number.
+        Interrupted: Ctrl-C or SIGTERM; the last whole step is saved.
     """
 
     def __init__(
         self,
-        recipe: TrainingRecipe,
+        run: Run,
         objective: nn.Module,
         batches: BatchStream,
         *,
-        accelerator: Accelerator,
-        streams: RandomStreams,
         total_steps: int,
         validate: Callable[[int], dict[str, float]] | None = None,
     ) -> None:
-        self.recipe = recipe
-        self.accelerator = accelerator
-        self.batches = batches
-        self.streams = streams
-        self.total_steps = total_steps
-        self.validate = validate
-        self.folder = Path(recipe.run.folder)
-        self.sharded = shard(objective, recipe.ranks, recipe.precision, accelerator)
+        self.run, self.recipe, self.accelerator = run, run.recipe, run.accelerator
+        recipe, accelerator = run.recipe, run.accelerator
+        self.batches, self.validate, self.total_steps = batches, validate, total_steps
+        self.sharded = shard(objective, recipe, accelerator)
         optimisers = create_optimisers(objective.named_parameters(), recipe.optimiser)
         if self.sharded:
             self.model, self.optimisers = objective, list(optimisers)
@@ -120,53 +118,69 @@ class Trainer:
             self.model, *self.optimisers = accelerator.prepare(objective, *optimisers)
         self.objective: Any = accelerator.unwrap_model(self.model)
         self._names = {p: name for name, p in self.objective.named_parameters() if p.requires_grad}
-        self.average = WeightAverage(self.objective, recipe.ema) if recipe.ema else None
-        self.stopper = EarlyStop(recipe.validation.patience, recipe.validation.min_delta)
+        ema = recipe.ema if isinstance(recipe, PolicyRecipe) else None
+        self.average = WeightAverage(self.objective, ema) if ema else None
+        self.stopper = EarlyStop(recipe.validation.patience)
+        self.interrupts = Interrupts()
         self.log = Log(
-            self.folder,
+            run.folder,
             total_steps=total_steps,
             tracker=recipe.run.tracker,
-            active=accelerator.is_main_process,
-            title=getattr(recipe, "stage", "train"),
+            active=run.main,
+            title=recipe.stage,
         )
         self.step = 0
         self.facts: dict[str, Any] = {"ranks": accelerator.num_processes, "device": str(accelerator.device)}
         self._sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros(2, dtype=torch.float64))
         self._since = (0, time.monotonic())
-        self._interrupted = False
+        self._stopping = False
 
-    def run(self) -> Report:
-        """Train to the end; returns how it ended. The weights in the objective are the last ones."""
-        started, reason = time.monotonic(), "all steps done"
+    def train(self) -> RunResult:
+        """Train to the end; returns how it ended. The objective then holds the last weights."""
+        began, every = time.monotonic(), self.recipe
         self._resume()
-        every, last = self.recipe, self.total_steps
-        with self._signals():
-            while self.step < last and not self.stopper.should_stop:
+        reason = self.end_reason()
+        with self.interrupts.watching():
+            if self.step == 0:
+                self.before_training()
+            while reason is None and self.step < self.total_steps:
                 self.step += 1
-                stop = self._update(next(self.batches))
-                if self.step % every.run.log_every == 0 or self.step == last:
+                reason = self.train_step()
+                if self._stopping and reason is None and self.step < self.total_steps:
+                    self._stop()
+                last, best = reason is not None or self.step == self.total_steps, False
+                if last or self.step % every.run.log_every == 0:
                     self._record()
-                best = False
-                if self.validate and (self.step % every.validation.every == 0 or self.step == last):
+                if self.validate and (last or self.step % every.validation.every == 0):
                     best = self._validate()
-                done = self.step == last or stop or self.stopper.should_stop
-                if self.step % every.checkpoint.every == 0 or done or (best and self.stopper.patience):
+                    reason = reason or self.end_reason()
+                best = best and self.stopper.patience is not None
+                if last or reason or best or self.step % every.checkpoint.every == 0:
                     self._save()
-                if stop:
-                    reason = "asked to stop"
-                    break
-        if self.stopper.should_stop:
-            reason = f"no better validation loss since step {self.stopper.best_step}"
         self.log.close()
-        return Report(self.step, self.stopper.best_step, reason, time.monotonic() - started)
+        seconds = time.monotonic() - began
+        return RunResult(self.step, self.stopper.best_step, reason or "all steps done", seconds)
 
-    def _update(self, micro_batches: list[Any]) -> bool:
-        """One update of the weights; True where some rank was asked to stop."""
-        if hasattr(self.objective, "begin_step"):
-            self.objective.begin_step(self.step)
+    def end_reason(self) -> str | None:
+        """Why the run has ended before its last step, None where it has not."""
+        if self.stopper.should_stop:
+            return f"no better validation loss since step {self.stopper.best_step}"
+        return None
+
+    def before_training(self) -> None:
+        """Called once, before the first step of a new run."""
+
+    def train_step(self) -> str | None:
+        """Update the weights; why the run should end now, or None."""
+        self._update(next(self.batches))
+        return None
+
+    def _update(self, micro_batches: list[Any]) -> None:
+        """One update of the weights."""
         accelerator = self.accelerator
-        local = [sum(batch.active for batch in micro_batches), self._interrupted]
+        local = [sum(batch.active for batch in micro_batches), self.interrupts.asked]
         counts = accelerator.reduce(torch.tensor(local, dtype=torch.float64).to(accelerator.device), "sum")
+        self._stopping = bool(counts[1].item() > 0)  # of any rank: all of them stop at the same step
         # One mean over the active tokens of all ranks: a rank with few of them must not weigh more.
         # Ranks' gradients are averaged, hence the factor num_processes.
         scale = accelerator.num_processes / max(1.0, counts[0].item())
@@ -178,32 +192,30 @@ class Trainer:
                 accelerator.backward(losses.total * scale)
             for name, pair in losses.metrics.items():
                 self._sums[name] += pair.detach().double().cpu()
-            self._sums["sequences"] += torch.tensor([batch.sequences, 0.0])
+            self.note("sequences", batch.sequences, 0.0)
         clip = self.recipe.optimiser.clip_norm
         norm = accelerator.clip_grad_norm_(self._names, clip if clip is not None else float("inf"))
-        norm = float(whole(norm))
+        norm = float(full(norm))
         if norm != norm or norm == float("inf"):
             raise TrainingError(
                 f"the gradient of step {self.step} is {norm}; the checkpoints before it are intact. "
                 "Lower optimiser.learning_rate, or set precision.compute=float32."
             )
-        self._sums["gradient_norm"] += torch.tensor([norm, 1.0])
-        factor = rate_factor(
-            self.recipe.schedule,
-            self.step,
-            total_steps=self.total_steps,
-            peak=self.recipe.optimiser.learning_rate,
-        )
-        set_rates(self.optimisers, factor)
+        self.note("gradient_norm", norm)
+        peak, schedule = self.recipe.optimiser.learning_rate, self.recipe.schedule
+        set_rates(self.optimisers, rate_factor(schedule, self.step, total_steps=self.total_steps, peak=peak))
         for optimiser in self.optimisers:
             optimiser.step()
             optimiser.zero_grad()
         if self.average:
             self.average.update(self.step)
-        return bool(counts[1].item() > 0)
 
     def _unsynchronised(self) -> AbstractContextManager[None]:
         return accumulating(self.objective) if self.sharded else self.accelerator.no_sync(self.model)
+
+    def note(self, name: str, total: float, count: float = 1.0) -> None:
+        """Add to a mean of the next record; counts of all ranks are summed."""
+        self._sums[name] += torch.tensor([float(total), float(count)], dtype=torch.float64)
 
     def _record(self) -> None:
         names = sorted(self._sums)
@@ -214,43 +226,51 @@ class Trainer:
         since, began = self._since
         values = {name: total / count for name, (total, count) in sums.items() if count > 0}
         values["learning_rate"] = self.optimisers[0].param_groups[0]["lr"]
-        values["samples_per_second"] = sequences / (time.monotonic() - began)
+        values["sequences_per_second"] = sequences / (time.monotonic() - began)
         values["seconds_per_step"] = (time.monotonic() - began) / max(1, self.step - since)
         self._sums.clear()
         self._since = (self.step, time.monotonic())
         self.log.record(self.step, values)
 
     def _validate(self) -> bool:
+        """Whether the validation loss is the best so far."""
         assert self.validate is not None
         began = time.monotonic()
         self.model.eval()
         averaged = self.average.applied() if self.average else nullcontext()
-        with torch.no_grad(), averaged, gathered(self.objective):
+        with torch.no_grad(), averaged, unsharded(self.objective):
             values = self.validate(self.step)
         self.log.record(self.step, values, split="validation")
         since, start = self._since
         self._since = (since, start + time.monotonic() - began)  # rates are of training alone
         return "loss" in values and self.stopper.update(values["loss"], self.step)
 
-    @property
-    def _checkpoints(self) -> Path:
-        return self.folder / "checkpoints"
+    def _stop(self) -> None:
+        """Save the step and raise Interrupted."""
+        self._record()
+        self._save()
+        self.log.close()
+        raise self.interrupts.error(
+            f"after step {self.step} of {self.total_steps}, which is saved in {self.run.checkpoints}; "
+            "the same command goes on from there"
+        )
 
     def _save(self) -> None:
         optimiser, rest = optimiser_tensors(self.optimisers, self._names)
         tensors = {"model": trained_tensors(self.objective), "optimiser": optimiser}
         if self.average:
-            tensors["average"] = {name: whole(value) for name, value in self.average.shadow.items()}
+            tensors["average"] = {name: full(value) for name, value in self.average.shadow.items()}
         state = {
             "optimiser": rest,
             "batches": self.batches.state_dict(),
             "stopper": self.stopper.state_dict(),
-            "streams": gather_objects(self.accelerator, self.streams.state_dict()),
+            "streams": gather_objects(self.accelerator, self.run.streams.state_dict()),
         }
-        if self.accelerator.is_main_process:
-            checkpoint.save_snapshot(self._checkpoints, checkpoint.Snapshot(self.step, tensors, state))
+        if self.run.main:
+            folder = self.run.checkpoints
+            checkpoint.save_snapshot(folder, checkpoint.Snapshot(self.step, tensors, state))
             checkpoint.thin_checkpoints(
-                self._checkpoints,
+                folder,
                 keep=self.recipe.checkpoint.keep,
                 milestone=self.recipe.checkpoint.milestone,
                 protected=frozenset({self.stopper.best_step}) if self.stopper.patience else frozenset(),
@@ -258,44 +278,40 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def _resume(self) -> None:
-        existing = checkpoint.list_checkpoints(self._checkpoints)
-        if existing and not self.recipe.checkpoint.resume:
-            raise ConfigError(
-                f"run.folder = {str(self.folder)!r} already holds a run and checkpoint.resume is false; "
-                "choose another folder or let it resume"
-            )
-        if existing:
-            self._restore(existing[-1])
-        if self.accelerator.is_main_process:
-            save_recipe(self.recipe, self.folder / "recipe.toml")
-            note_start(self.folder, step=self.step, facts=self.facts)
-        self.log.open(self.step)
-        if existing:
-            self.log.note(f"continuing from {existing[-1]}")
+        """Restore the newest checkpoint that is intact, if there is one; note the start."""
+        snapshot, damage = checkpoint.newest_snapshot(self.run.checkpoints)
+        if snapshot is not None:
+            self._restore(snapshot)
+        if self.run.main:
+            changed = self.run.note_start(step=self.step, facts=self.facts)
+            self.log.open(self.step)
+            for problem in damage:
+                self.log.line(f"{problem}; going on from the checkpoint before it")
+            if snapshot is not None:
+                self.log.line(f"continuing after step {self.step}")
+            for name, (was, now) in changed.items():
+                self.log.line(f"{name} was {was!r} until step {self.step} and is {now!r} from here on")
         self._since = (self.step, time.monotonic())
 
-    def _restore(self, path: Path) -> None:
-        snapshot = checkpoint.load_snapshot(path)
+    def _restore(self, snapshot: checkpoint.Snapshot) -> None:
         self._restore_weights(snapshot)
         load_optimiser_tensors(
             self.optimisers, self._names, snapshot.tensors["optimiser"], snapshot.state["optimiser"]
         )
         self.batches.load_state_dict(snapshot.state["batches"])
         self.stopper.load_state_dict(snapshot.state["stopper"])
-        streams = snapshot.state["streams"]
-        if len(streams) != self.accelerator.num_processes:
+        streams, ranks = snapshot.state["streams"], self.accelerator.num_processes
+        if len(streams) != ranks:
             raise CheckpointError(
-                f"checkpoint {path} is of {len(streams)} ranks; this run has "
-                f"{self.accelerator.num_processes}. Start it with as many."
+                f"the run in {self.run.folder} has {len(streams)} ranks, this start has {ranks}; start it "
+                f"with {len(streams)}"
             )
-        self.streams.load_state_dict(streams[self.accelerator.process_index])
+        self.run.streams.load_state_dict(streams[self.accelerator.process_index])
         self.step = snapshot.step
 
     def _restore_weights(self, snapshot: checkpoint.Snapshot) -> None:
         load_trained_tensors(self.objective, snapshot.tensors["model"])
         if self.average:
-            if "average" not in snapshot.tensors:
-                raise CheckpointError("the checkpoint has no moving average; the recipe asks for one (ema)")
             for name, value in self.average.shadow.items():
                 value.copy_(sharded_like(snapshot.tensors["average"][name], value))
 
@@ -303,26 +319,9 @@ class Trainer:
     def final_weights(self) -> Iterator[nn.Module]:
         """The objective with the weights to publish: the best validated ones where the recipe stops
         early, averaged where it averages. Afterwards the objective holds the best step's weights."""
-        path = self._checkpoints / f"step-{self.stopper.best_step:08d}"
         if self.stopper.patience and self.stopper.best_step not in (0, self.step):
+            path = checkpoint.checkpoint_path(self.run.checkpoints, self.stopper.best_step)
             self._restore_weights(checkpoint.load_snapshot(path))
         with self.average.applied() if self.average else nullcontext():
             self.objective.eval()
             yield self.objective
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """SIGTERM and Ctrl-C end the run after the current step, with a checkpoint."""
-
-        def ask(*_: object) -> None:
-            self._interrupted = True
-
-        try:
-            previous = {s: signal.signal(s, ask) for s in (signal.SIGTERM, signal.SIGINT)}
-        except ValueError:  # not the main thread: signals stay as they are
-            previous = {}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""Muon for matrices and convolution kernels: momentum whose directions are all made equally long.
+"""Muon for matrices and convolution kernels: orthogonalized momentum.
 
 `torch.optim.Muon` takes matrices only. A convolution kernel is a matrix too, output channels by
 everything else. The world's vision tokenizer was trained with it, but its gain there was not measured
@@ -12,6 +12,7 @@ Liu et al. 2025 (arXiv 2502.16982), so that AdamW's learning rates fit.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -75,7 +76,7 @@ class Muon(torch.optim.Optimizer):
         average.lerp_(parameter.grad, 1 - momentum)
         return parameter.grad.lerp(average, momentum).flatten(1)  # type: ignore[union-attr]
 
-    def _updates(self, moved: list[nn.Parameter], group: dict) -> Iterator[Tensor]:
+    def _updates(self, moved: list[nn.Parameter], group: dict[str, Any]) -> Iterator[Tensor]:
         """The directions of these parameters, in their order, as matrices; one at a time on one rank."""
         ahead = (self._ahead(parameter, group["momentum"]) for parameter in moved)
         ranks = distributed.get_world_size() if distributed.is_initialized() else 1

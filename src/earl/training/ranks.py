@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -23,14 +22,13 @@ def create_accelerator(run: Run, *, find_unused: bool = False) -> Accelerator:
         find_unused: some parameters get no gradient (a tokenizer's temporal layers).
 
     Raises:
-        ConfigError: run.device is "cuda" and there is none; run.compile on a CPU without a C++ compiler;
-            accelerate was told to shard.
+        ConfigError: run.device is "cuda" and there is none; accelerate was told to shard.
     """
     for variable, name in (("ACCELERATE_USE_DEEPSPEED", "DeepSpeed"), ("ACCELERATE_USE_FSDP", "FSDP")):
         if os.environ.get(variable, "false").lower() == "true":
             raise ConfigError(
                 f"accelerate is configured for {name}, which this loop does not run under; launch with "
-                "--multi_gpu and set ranks.sharding = 'fsdp2' in the recipe (it cuts what ZeRO-3 cuts)"
+                "--multi_gpu and set ranks.sharding = 'fsdp2' in the recipe (it shards what ZeRO-3 shards)"
             )
     if run.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("run.device = 'cuda', but torch sees no CUDA device; use run.device=auto")
@@ -42,8 +40,6 @@ def create_accelerator(run: Run, *, find_unused: bool = False) -> Accelerator:
         # Gradients of unlikely ids fall below 1e-38, and a product of matrices with such numbers in it
         # was 15 to 200 times slower (docs/lab-notes/). Threads made from here on inherit it.
         torch.set_flush_denormal(True)
-    if run.compile and cpu and not any(map(shutil.which, (os.environ.get("CXX") or "g++", "clang++"))):
-        raise ConfigError("run.compile on a CPU needs a C++ compiler; install g++, or set run.compile=false")
     return Accelerator(cpu=cpu, kwargs_handlers=handlers)
 
 

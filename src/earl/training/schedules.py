@@ -15,14 +15,13 @@ def rate_factor(schedule: Schedule, step: int, *, total_steps: int, peak: float)
 
     Args:
         step: 1 is the first update.
-        total_steps: where the cosine ends, unless the schedule names its own.
+        total_steps: where the cosine ends.
         peak: learning rate that `schedule.minimum` refers to.
     """
     if step <= schedule.warmup_steps:
         return step / schedule.warmup_steps
     if schedule.name == "constant":
         return 1.0
-    end = schedule.steps or total_steps
     floor = schedule.minimum / peak
-    progress = min(1.0, (step - schedule.warmup_steps) / max(1, end - schedule.warmup_steps))
+    progress = min(1.0, (step - schedule.warmup_steps) / max(1, total_steps - schedule.warmup_steps))
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))

@@ -15,7 +15,7 @@ import pytest
 
 from earl.errors import TrainingError
 from earl.training import checkpoint
-from earl.training.grpo.stage import train_grpo
+from earl.training.grpo.train import train_grpo
 
 from .tiny import MeanColour, make_recipe, recipe_table, records
 
@@ -48,7 +48,7 @@ FAULTS: dict[str, tuple[Fault, str]] = {
 def table_of(room: Path, folder: Path, url: str, *, timeout: float = 60.0, **judge: Any) -> dict[str, Any]:
     """One step of 2 prompts x 4 rollouts, judged at an endpoint."""
     table = recipe_table(room, folder)
-    table |= {"length": {"steps": 1}, "batch": {"sequences": 8, "micro": 8}}
+    table |= {"length": {"max_steps": 1}, "batch": {"global_size": 8, "micro_size": 8}}
     asked = {"url": url, "retries": 0, "timeout": timeout, "concurrency": 8} | judge
     return table | {"verifier": {"kind": "judge", "judge": asked}}
 

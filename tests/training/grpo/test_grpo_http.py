@@ -10,7 +10,7 @@ import pytest
 from earl.cli import main
 from earl.config.stages import load_stage
 from earl.errors import ConfigError, VerifierError
-from earl.training.grpo.stage import train_grpo
+from earl.training.grpo.train import train_grpo
 
 from .tiny import make_recipe, recipe_table, records
 
@@ -27,9 +27,8 @@ JUDGED = ("reward", "edit_success", "over_editing", "naturalness", "artifacts", 
 
 def run_world(folder: Path, *more: str) -> int:
     """Two small steps of the shipped policy from the command line, hot enough that its rollouts differ."""
-    settings = (
-        "length.steps=2 batch.sequences=8 batch.micro=8 rollouts.group=4 prompts.group=simple run.device=cpu"
-    )
+    settings = "length.max_steps=2 batch.global_size=8 batch.micro_size=8 rollouts.group=4"
+    settings += " prompts.group=simple run.device=cpu"
     settings += " rollouts.temperature=5 heldout.prompts=1 validation.every=2 run.tracker=none"
     settings += " precision.compute=float32"
     return main(["train", "grpo", WORLD, *settings.split(), f"run.folder={folder}", *more])

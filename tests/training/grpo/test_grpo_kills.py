@@ -24,7 +24,7 @@ import torch
 torch.set_num_threads(1)
 from earl.config.recipe import load_recipe
 from earl.config.stages import GrpoRecipe
-from earl.training.grpo.stage import train_grpo
+from earl.training.grpo.train import train_grpo
 from training.grpo.tiny import Bright, MeanColour
 
 def start(path):
@@ -58,7 +58,7 @@ while not checkpoints(whole):
 first = time.monotonic() - began  # seconds from the start to the first checkpoint
 assert ended(child, 500) == 0, "the uninterrupted run"
 length = time.monotonic() - began
-step = (length - first) / load_recipe(GrpoRecipe, whole).length.steps
+step = (length - first) / load_recipe(GrpoRecipe, whole).length.max_steps
 kills = []
 for turn in range(times):  # anywhere from the first instruction to the middle of the third step
     child = start(killed)
@@ -86,11 +86,11 @@ def test_kills_change_nothing(
     paths = []
     for name in ("whole", "killed"):
         table = recipe_table(room, tmp_path / name) | more
-        table |= {"length": {"steps": steps}, "checkpoint": {"every": 1, "keep": 2}}
+        table |= {"length": {"max_steps": steps}, "checkpoint": {"every": 1, "keep": 2}}
         table |= {
             "heldout": {"prompts": 2},
             "validation": {"every": 7},
-            "samples": {"every": 5, "prompts": 1},
+            "strips": {"every": 5},
         }
         paths.append(save_recipe(make_recipe(table), tmp_path / f"{name}.toml"))
     root = Path(__file__).parents[3]

@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from earl.training.grpo.loss import LossSettings, agreed, grpo_loss, importance_weights
+from earl.config.grpo import LossSettings
+from earl.training.grpo.loss import agreed, grpo_loss, importance_weights
 
 ACTIVE = torch.tensor([[True, True], [True, False]])
 ADVANTAGES = torch.tensor([2.0, -1.0])
@@ -46,24 +47,6 @@ def test_kl_is_the_k3_estimate():
     expected = [0.5 - 1 + math.log(2), 0.0, 2 - 1 - math.log(2)]
     assert parts.kl_BT.flatten().tolist() == pytest.approx([*expected, 0.0], abs=1e-6)
     assert parts.total.item() == pytest.approx(0.1 * sum(expected))
-
-
-def test_sequence_ratios_are_geometric_means_and_rollouts_count_once():
-    logprobs, old = logs((0.6, 0.6), (0.2, 0.7)), logs((0.4, 0.6), (0.4, 0.1)).detach()
-    settings = LossSettings(clip_low=0.4, clip_high=0.4, ratio="sequence", kl_coefficient=0.0)
-    parts = grpo_loss(logprobs, ADVANTAGES, ACTIVE, settings, old_BT=old)
-    # first: sqrt(1.5 * 1) = 1.2247; second: 0.5 alone is active, clipped to 0.6
-    assert parts.total.item() == pytest.approx(-(2 * 1.5**0.5 - 0.6))
-    parts.total.backward()
-    assert logprobs.grad[0].tolist() == pytest.approx([-(1.5**0.5)] * 2)
-    assert logprobs.grad[1].tolist() == [0.0, 0.0]
-
-
-def test_sequence_kl_is_the_mean_of_a_rollout():
-    logprobs, reference = logs((0.5, 0.25), (0.1, 0.7)), logs((0.25, 0.25), (0.2, 0.7)).detach()
-    settings = LossSettings(kl_coefficient=1.0, ratio="sequence")
-    parts = grpo_loss(logprobs, torch.zeros(2), ACTIVE, settings, reference_BT=reference)
-    assert parts.total.item() == pytest.approx((0.5 - 1 + math.log(2)) / 2 + 1 - math.log(2))
 
 
 def test_the_releases_value_has_the_same_gradient():

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from earl.config.grpo import Cycle
 from earl.config.recipe import load_recipe, save_recipe
 from earl.config.stages import GrpoRecipe, load_stage
 from earl.errors import ConfigError
@@ -27,45 +26,34 @@ def test_the_published_constants():
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("batch.micro=4", ["batch.micro", "rollouts.group"]),
+        ("batch.micro_size=4", ["batch.micro_size", "rollouts.group"]),
         ("prompts.origin=shards", ["prompts.origin", "prompts.path"]),
-        ("grpo.cycle={tokens='text', steps=3, period=2}", ["grpo.cycle.steps", "grpo.cycle.period"]),
         ("grpo={mirror_release=true, updates=2}", ["grpo.mirror_release", "grpo.updates"]),
         (
             "grpo={mirror_release=true, importance_range=[0.2, 5]}",
             ["grpo.mirror_release", "importance_range"],
         ),
-        ("grpo.importance_range=[1.5, 5]", ["grpo.importance_range", "1.5", "below 1"]),
-        ("validation.patience=3", ["validation.patience", "stops.patience"]),
-        ("length={epochs=2}", ["length.steps"]),
+        ("grpo.importance_range=[1.5, 5]", ["importance_range", "1.5", "below 1"]),
+        ("validation.patience=3", ["validation.patience", "early_stopping.patience"]),
+        ("length={max_epochs=2}", ["length.max_steps"]),
         ("grpo.clip_hgih=0.3", ["grpo.clip_high"]),
         ("rollouts.group=1", ["rollouts.group"]),
+        ('prompts={origin="shards", path="s"}', ["prompts.origin", "heldout.path", "heldout.prompts = 0"]),
+        ("ranks.sharding=fsdp2", ["ranks.sharding", "[neighbour_smoothing]"]),
+        ("neighbour_smoothing={targets=0.0} lora.rank=2", ["[lora]", "neighbour_smoothing.targets"]),
     ],
 )
 def test_fields_that_disagree_are_named(override: str, words: list[str]):
     with pytest.raises(ConfigError) as error:
-        load_stage(WORLD, [override])
+        load_stage(WORLD, override.split(" ") if " lora" in override else [override])
     assert all(word in str(error.value) for word in words), str(error.value)
 
 
 def test_the_release_shares_nothing_among_codes():
-    with pytest.raises(ConfigError, match=r"grpo\.mirror_release = true and \[kinship\]"):
-        load_stage(WORLD, ["grpo={mirror_release=true}", "kinship.targets=1.0"])
+    with pytest.raises(ConfigError, match=r"grpo\.mirror_release = true.*\[neighbour_smoothing\]"):
+        load_stage(WORLD, ["grpo={mirror_release=true}", "neighbour_smoothing.targets=1.0"])
 
 
 def test_the_resolved_recipe_reads_back_equal(tmp_path: Path):
-    recipe = load_stage(WORLD, ["grpo.cycle={tokens='visual', steps=1, period=4}", "lora.rank=4"])
+    recipe = load_stage(WORLD, ["grpo.dynamic_sampling=0", "lora.rank=4"])
     assert load_recipe(GrpoRecipe, save_recipe(recipe, tmp_path / "recipe.toml")) == recipe
-
-
-def test_a_cycle_trains_on_some_tokens_in_n_of_m_steps():
-    cycle = Cycle(tokens="text", steps=2, period=5)
-    assert [cycle.trains(step) for step in range(1, 8)] == [
-        "text",
-        "text",
-        "all",
-        "all",
-        "all",
-        "text",
-        "text",
-    ]

@@ -16,9 +16,9 @@ from earl.config.grpo import Rollouts
 from earl.config.stages import load_stage
 from earl.models.resolve import resolve_model
 from earl.records import Attempt
-from earl.training.grpo import stage
-from earl.training.grpo.repeats import Images, OnceEach, is_repeatable, once_each
-from earl.training.grpo.stage import train_grpo
+from earl.training.grpo import train as training
+from earl.training.grpo.repeats import DecodedImages, OnceEach, is_repeatable, once_each
+from earl.training.grpo.train import train_grpo
 from earl.verifiers.combined import Weighted, WeightedSum
 from earl.verifiers.noise import Blind, Noisy
 from earl.vision import load_vision_tokenizer
@@ -71,7 +71,7 @@ def test_a_grid_is_decoded_once_and_comes_back_in_its_places():
     flat = grids[0].reshape(2, 8)  # the same bytes, another shape
     asked = [grids[0], None, grids[1], grids[0].astype(np.int64), flat, grids[1]]
     eyes = Eyes()
-    pictures = Images(eyes)
+    pictures = DecodedImages(eyes)
     found = pictures.of(asked)
     assert eyes.calls == [(3, False)] and pictures.decoded == 3
     plain = [None if grid is None else MeanColour().decode([grid])[0] for grid in asked]
@@ -120,7 +120,7 @@ def test_a_group_of_copies_is_decoded_and_judged_once(room: Path, tmp_path: Path
     """Greedy rollouts are all equal; the plain way is a verifier of another class."""
     rewards = []
     for name, verifier in (("once", Counting()), ("plain", Bright())):
-        table = recipe_table(room, tmp_path / name) | {"length": {"steps": 1}, "heldout": {"prompts": 2}}
+        table = recipe_table(room, tmp_path / name) | {"length": {"max_steps": 1}, "heldout": {"prompts": 2}}
         table["rollouts"] |= {"top_k": 1, "decode": "bf16"}
         eyes = Eyes()
         train_grpo(make_recipe(table), verifier, vision=eyes)
@@ -168,9 +168,9 @@ def test_bf16_images_are_near_and_verdicts_stay(scenes):
 
 @pytest.mark.parametrize(("native", "expected"), [(True, [False, True, True]), (False, [False, True, False])])
 def test_auto_is_what_the_device_computes_in(native: bool, expected: list[bool], monkeypatch):
-    monkeypatch.setattr(stage, "native_bf16", lambda device: native)
+    monkeypatch.setattr(training, "native_bf16", lambda device: native)
     ways = [Rollouts(decode=way) for way in ("float32", "bf16", "auto")]
-    assert [stage.decodes_in_bf16(way, torch.device("cpu")) for way in ways] == expected
+    assert [training.decodes_in_bf16(way, torch.device("cpu")) for way in ways] == expected
 
 
 def test_the_setting_is_in_the_recipe_and_the_dry_run(capsys):

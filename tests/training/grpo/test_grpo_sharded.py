@@ -22,7 +22,7 @@ def test_two_ranks_with_cut_weights_equal_one(
 ) -> None:
     table = recipe_table(room, tmp_path / "run") | {"ranks": {"sharding": "fsdp2"}}
     table["precision"]["gradient_checkpointing"] = checkpointing
-    table["batch"]["micro"] = 4  # two groups a rank, one in a pass
+    table["batch"]["micro_size"] = 4  # two groups a rank, one in a pass
     table |= {
         "heldout": {"prompts": 3},
         "validation": {"every": 3},
@@ -44,8 +44,8 @@ def test_kill_and_resume_with_cut_weights_equals_uninterrupted(room: Path, tmp_p
 
     def run(name: str, die_at: int = 0) -> list[int]:
         table = recipe_table(room, folders[name] / "run") | {"ranks": {"sharding": "fsdp2"}}
-        table["batch"]["micro"] = 4
-        table |= {"length": {"steps": 4}, "heldout": {"prompts": 3}, "validation": {"every": 2}}
+        table["batch"]["micro_size"] = 4
+        table |= {"length": {"max_steps": 4}, "heldout": {"prompts": 3}, "validation": {"every": 2}}
         table |= {"grpo": {"kl_coefficient": 0.1}, "ema": {"decay": 0.9}}
         return run_script(folders[name], SCRIPT, make_recipe(table), ranks=2, die_at=die_at)
 

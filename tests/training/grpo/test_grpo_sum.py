@@ -18,7 +18,7 @@ from earl.errors import ConfigError, TrainingError
 from earl.records import SCORE_PARTS
 from earl.sequence import TextTokenizer
 from earl.training.grpo.prompts import ShardPrompts
-from earl.training.grpo.stage import train_grpo
+from earl.training.grpo.train import train_grpo
 
 from .test_grpo_http import run_world
 from .tiny import Bright, MeanColour, make_recipe, recipe_table, records
@@ -55,7 +55,7 @@ class Grounds:
 
 def test_rewards_are_the_sum_that_the_recipe_states(tmp_path: Path) -> None:
     """Scene verifier with weight 3, the endpoint with 1: shares of 0.75 and 0.25 of each score."""
-    grounds, here = Grounds(), ["heldout.prompts=0", "samples.every=1", "samples.prompts=2"]
+    grounds, here = Grounds(), ["heldout.prompts=0", "strips.every=1"]
     with serving(grounds) as endpoint:
         parts = ["verifier.kind=sum", "verifier.parts.world.kind=scene", "verifier.parts.world.weight=3"]
         parts += ["verifier.parts.target.kind=reference", f"verifier.parts.target.judge.url={endpoint.url}"]
@@ -69,7 +69,7 @@ def test_rewards_are_the_sum_that_the_recipe_states(tmp_path: Path) -> None:
             assert line[f"target.{part}"] == pytest.approx(answered)
             assert line[part] == pytest.approx(0.75 * line[f"world.{part}"] + 0.25 * line[f"target.{part}"])
         assert line["world.failed"] == line["target.failed"] == line["failed"] == 0
-        told = json.loads((tmp_path / "sum" / "samples" / f"{step + 1:08d}.json").read_text())
+        told = json.loads((tmp_path / "sum" / "strips" / f"{step + 1:08d}.json").read_text())
         rollouts = [rollout for group in told["groups"] for rollout in group["rollouts"]]
         for one in rollouts:
             pair, alone = ([one[name] for name in names] for names in (SCORE_PARTS[:2], SCORE_PARTS[2:]))
@@ -83,7 +83,7 @@ def test_rewards_are_the_sum_that_the_recipe_states(tmp_path: Path) -> None:
     start = json.loads((tmp_path / "sum" / "run.json").read_text())["starts"][0]
     assert start["verifier"] == "0.75 x world (SceneVerifier) + 0.25 x target (scripted)"
 
-    assert run_world(tmp_path / "scene", *here, "length.steps=1", "validation.every=1") == 0
+    assert run_world(tmp_path / "scene", *here, "length.max_steps=1", "validation.every=1") == 0
     alone = records(tmp_path / "scene")[0]
     assert lines[0]["world.overall"] == pytest.approx(alone["reward"]), "the same rollouts before any update"
     assert not any("." in name for name in alone), "a verifier by itself has no parts"
@@ -131,7 +131,7 @@ def test_edits_without_a_target_are_drawn_and_judged(room: Path, tmp_path: Path)
     tokenizer = TextTokenizer.from_folder(room / "model")
     prompts = ShardPrompts(MeanColour(), tokenizer, shards, seed=0).make(list(range(6)))
     assert sum(prompt.target is None for prompt in prompts) == 3
-    table = recipe_table(room, tmp_path / "run") | {"length": {"steps": 1}}
+    table = recipe_table(room, tmp_path / "run") | {"length": {"max_steps": 1}}
     table["prompts"] = {"origin": "shards", "path": str(tmp_path / "shards")}
     train_grpo(make_recipe(table), Bright(), vision=MeanColour())
     assert records(tmp_path / "run")[0]["failed"] == 0

@@ -57,8 +57,8 @@ def recipe_table(room: Path, folder: Path) -> dict[str, Any]:
     return {
         "stage": "grpo",
         "run": {"folder": str(folder), "device": "cpu", "tracker": "none", "log_every": 1, "threads": 1},
-        "length": {"steps": 6},
-        "batch": {"sequences": 16, "micro": 8},
+        "length": {"max_steps": 6},
+        "batch": {"global_size": 16, "micro_size": 8},
         "optimiser": {"learning_rate": 3e-3, "betas": [0.9, 0.999], "weight_decay": 0.0},
         "schedule": {"name": "constant"},
         "precision": {"compute": "float32"},
@@ -66,6 +66,7 @@ def recipe_table(room: Path, folder: Path) -> dict[str, Any]:
         "model": {"start": str(room / "model")},
         "rollouts": {"group": 4},
         "verifier": {"kind": "scene"},
+        "prompts": {"origin": "world"},
         "judging": {"wait": 0.0, "retries": 2},
         "heldout": {"prompts": 0},
     }

@@ -29,14 +29,15 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def recipe_table(room: Path, folder: Path, stage: str = "sft") -> dict[str, Any]:
+def recipe_table(room: Path, folder: Path) -> dict[str, Any]:
     """A recipe of six updates of eight sequences, float32, in nested tables."""
     return {
-        "stage": stage,
+        "stage": "sft",
         "run": {"folder": str(folder), "device": "cpu", "tracker": "none", "log_every": 1, "threads": 1},
-        "length": {"steps": 6},
-        "batch": {"sequences": 8, "micro": 4, "pool": 2},
+        "length": {"max_steps": 6},
+        "batch": {"global_size": 8, "micro_size": 4},
         "optimiser": {"learning_rate": 1e-3},
+        "schedule": {"name": "constant"},
         "precision": {"compute": "float32"},
         "checkpoint": {"every": 2, "keep": 5},
         "model": {"size": "tiny", "text_tokenizer": str(room / "text")},

@@ -1,4 +1,4 @@
-"""Gradients shared along the codebook."""
+"""Gradients smoothed over neighbours in the codebook."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from earl.config.sections import Kinship, Lora
+from earl.config.sections import Lora, SmoothingSettings
 from earl.errors import ConfigError
 from earl.policy import add_lora, create_policy, load_policy
 from earl.sequence import TextTokenizer
-from earl.training.neighbour_smoothing import kin_of, kinship_matrix, share_gradients
-from earl.training.sft.base import train_base
+from earl.training import neighbour_smoothing
+from earl.training.neighbour_smoothing import smooth_embeddings, smoothing_matrix, target_neighbours
+from earl.training.sft.train import train_sft
 from earl.vision import create_vision_tokenizer, save_vision_tokenizer
 
 from .conftest import make_recipe, recipe_table
@@ -24,22 +25,26 @@ def tokenizer(room: Path) -> TextTokenizer:
     return TextTokenizer.from_folder(room / "text")
 
 
-def test_two_near_codes_and_one_far_by_hand() -> None:
+def test_two_near_codes_and_one_far_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbour_smoothing, "_WIDTH", 1.0)
     codes = torch.tensor([[0.0, 0.0], [1.0, 0.0], [100.0, 0.0]])
     # One neighbour each: the unit is the median of 1, 1 and 99, the Gaussian at 1 is exp(-1/2) = e.
     # Code 2's neighbour is code 1, at exp(-99²/2) = 0.
     e = torch.exp(torch.tensor(-0.5)).item()
     expected = torch.tensor([[1, e, 0], [e, 1, 0], [0, 0, 1 + e]]) / (1 + e)
-    plain = kinship_matrix(codes, Kinship(neighbours=1, width=1.0, own=0.0)).to_dense()
+    monkeypatch.setattr(neighbour_smoothing, "_OWN", 0.0)
+    plain = smoothing_matrix(codes, SmoothingSettings(neighbours=1)).to_dense()
     torch.testing.assert_close(plain, expected)
-    mixed = kinship_matrix(codes, Kinship(neighbours=1, width=1.0, own=0.5)).to_dense()
+    monkeypatch.setattr(neighbour_smoothing, "_OWN", 0.5)
+    mixed = smoothing_matrix(codes, SmoothingSettings(neighbours=1)).to_dense()
     torch.testing.assert_close(mixed, (expected + 0.5 * torch.eye(3)) / 1.5)
 
 
-def test_kin_of_a_code_by_hand() -> None:
+def test_neighbours_of_a_code_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbour_smoothing, "_WIDTH", 0.5)
     codes = torch.tensor([[0.0, 0.0], [1.0, 0.0], [100.0, 0.0]])
-    assert kin_of(codes, Kinship(neighbours=1)) is None, "asked for by `targets`"
-    kin = kin_of(codes, Kinship(neighbours=1, width=0.5, targets=0.7))
+    assert target_neighbours(codes, SmoothingSettings(neighbours=1)) is None, "asked for by `targets`"
+    kin = target_neighbours(codes, SmoothingSettings(neighbours=1, targets=0.7))
     assert kin is not None and kin.share == 0.7
     assert kin.ids_Kn.tolist() == [[0, 1], [1, 0], [2, 1]]
     torch.testing.assert_close(kin.weights_Kn[:2], torch.tensor([[0.0, -2.0], [0.0, -2.0]]))
@@ -47,7 +52,7 @@ def test_kin_of_a_code_by_hand() -> None:
 
 def test_no_direction_is_made_larger() -> None:
     codes = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
-    kin = kinship_matrix(codes, Kinship()).to_dense()
+    kin = smoothing_matrix(codes, SmoothingSettings()).to_dense()
     torch.testing.assert_close(kin, kin.T)
     values = torch.linalg.eigvalsh(kin)
     assert values.max().item() == pytest.approx(1.0, abs=1e-5) and values.min() > -0.2
@@ -56,21 +61,21 @@ def test_no_direction_is_made_larger() -> None:
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_visual_rows_get_their_kins_gradient(tokenizer: TextTokenizer, tied: bool) -> None:
+def test_visual_rows_get_their_neighbours_gradient(tokenizer: TextTokenizer, tied: bool) -> None:
     vocabulary = tokenizer.vocabulary
     ids = torch.randint(0, vocabulary.size, (2, 12), generator=torch.Generator().manual_seed(0))
     codes = torch.randn(vocabulary.codebook_size, 4, generator=torch.Generator().manual_seed(1))
     gradients = []
-    for kinship in (None, Kinship(neighbours=3)):
+    for smoothing in (None, SmoothingSettings(neighbours=3)):
         policy = create_policy("tiny", vocabulary, 1)
         if tied:
             policy.lm_head.weight = policy.model.embed_tokens.weight
         assert (policy.lm_head.weight is policy.model.embed_tokens.weight) == tied
-        if kinship:
-            share_gradients(policy, codes, vocabulary.first_visual, kinship)
+        if smoothing:
+            smooth_embeddings(policy, codes, vocabulary.first_visual, smoothing)
         policy(input_ids=ids).logits.float().square().mean().backward()
         gradients.append((policy.model.embed_tokens.weight.grad, policy.lm_head.weight.grad))
-    kin = kinship_matrix(codes, Kinship(neighbours=3)).to_dense()
+    kin = smoothing_matrix(codes, SmoothingSettings(neighbours=3)).to_dense()
     first = vocabulary.first_visual
     for before, after in zip(*gradients, strict=True):
         torch.testing.assert_close(after[:first], before[:first])
@@ -78,31 +83,35 @@ def test_visual_rows_get_their_kins_gradient(tokenizer: TextTokenizer, tied: boo
         assert (after[first:] - before[first:]).abs().max() > 0
 
 
-def test_frozen_embeddings_are_refused(tokenizer: TextTokenizer) -> None:
+def test_frozen_embeddings_are_left_alone(tokenizer: TextTokenizer) -> None:
     policy = add_lora(create_policy("tiny", tokenizer.vocabulary, 1), 2, Lora().targets, alpha=2)
-    with pytest.raises(ConfigError, match="they are frozen"):
-        share_gradients(policy, torch.randn(tokenizer.vocabulary.codebook_size, 4), 0, Kinship())
+    codes = torch.randn(tokenizer.vocabulary.codebook_size, 4)
+    smooth_embeddings(policy, codes, tokenizer.vocabulary.first_visual, SmoothingSettings())
+    policy(input_ids=torch.arange(12)[None]).logits.float().square().mean().backward()
 
 
 def test_a_recipe_asks_for_it(room: Path, tmp_path: Path) -> None:
-    table = recipe_table(room, tmp_path, "base")
-    table["kinship"] = {"neighbours": 4}
-    with pytest.raises(ConfigError, match=r"\[kinship\] needs model\.vision_tokenizer"):
-        train_base(make_recipe(table))
-    with pytest.raises(ConfigError, match=r"fsdp2.*kinship\.embeddings"):
+    table = recipe_table(room, tmp_path)
+    table["neighbour_smoothing"] = {"neighbours": 4}
+    with pytest.raises(ConfigError, match=r"\[neighbour_smoothing\] needs model\.vision_tokenizer"):
+        train_sft(make_recipe(table))
+    with pytest.raises(ConfigError, match=r"fsdp2.*\[neighbour_smoothing\]"):
         make_recipe(table | {"ranks": {"sharding": "fsdp2"}})
     vision = create_vision_tokenizer(seed=0, base_channels=32, channel_multiplier=(1, 1), codebook_size=64)
     save_vision_tokenizer(vision, tmp_path / "vision", area=1024)
     table["model"]["vision_tokenizer"] = str(tmp_path / "vision")
-    table["length"]["steps"] = 2
+    table["length"]["max_steps"] = 2
     ends = []
-    for name, kinship in (
+    with pytest.raises(ConfigError, match=r"\[lora\].*neighbour_smoothing\.targets above 0"):
+        make_recipe(table | {"lora": {"rank": 2}})
+    for name, smoothing in (
         ("without", None),
         ("embeddings", {"neighbours": 4}),
-        ("targets", {"neighbours": 4, "embeddings": False, "targets": 0.7}),
+        ("targets", {"neighbours": 4, "targets": 0.7}),
     ):
-        run = table | {"run": table["run"] | {"folder": str(tmp_path / name)}, "kinship": kinship}
-        train_base(make_recipe(run))
+        run = table | {"run": table["run"] | {"folder": str(tmp_path / name)}}
+        run["neighbour_smoothing"] = smoothing
+        train_sft(make_recipe(run))
         ends.append(load_policy(tmp_path / name / "model"))
     without, *others = (end.model.embed_tokens.weight for end in ends)
     for moved in others:

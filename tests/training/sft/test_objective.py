@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from earl.config.sections import Hiding, Precision
+from earl.config.sections import Precision, TokenDropout
 from earl.data.collate import Batch, collate
 from earl.data.examples import Example, edit_example
 from earl.data.shards import load_shards
 from earl.policy import create_policy, token_logprobs
 from earl.sequence import Kind, TextTokenizer
-from earl.training.sft.objective import PolicyObjective
+from earl.training.sft.objective import SftObjective
 
 FLOAT = Precision(compute="float32")
 
@@ -45,7 +45,7 @@ def bundles(request: pytest.FixtureRequest, room: Path, tokenizer: TextTokenizer
     return found
 
 
-def loss_and_gradients(objective: PolicyObjective, batch: Batch) -> tuple[torch.Tensor, list[torch.Tensor]]:
+def loss_and_gradients(objective: SftObjective, batch: Batch) -> tuple[torch.Tensor, list[torch.Tensor]]:
     objective.zero_grad()
     total = objective(batch).total
     total.backward()
@@ -57,10 +57,10 @@ def test_shared_sources_change_nothing(
     bundles: list[list[Example]], tokenizer: TextTokenizer, attention: str
 ) -> None:
     policy = create_policy("tiny", tokenizer.vocabulary, 1, attention=attention)
-    objective = PolicyObjective(policy, tokenizer.vocabulary, FLOAT).train()
+    objective = SftObjective(policy, tokenizer.vocabulary, FLOAT).train()
     pad = tokenizer.vocabulary.pad
     shared, apart = collate(bundles, pad), collate([[e] for bundle in bundles for e in bundle], pad)
-    assert shared.prefix_PT is not None and apart.prefix_PT is None
+    assert shared.prefix_PL is not None and apart.prefix_PL is None
     assert shared.ids_BT.shape[1] < apart.ids_BT.shape[1] and shared.active == apart.active
     (a, gradients_a), (b, gradients_b) = (
         loss_and_gradients(objective, shared),
@@ -75,7 +75,7 @@ def test_shared_sources_change_nothing(
 def test_equals_the_policys_likelihood(bundles: list[list[Example]], tokenizer: TextTokenizer) -> None:
     policy = create_policy("tiny", tokenizer.vocabulary, 1)
     batch = collate([[e] for bundle in bundles for e in bundle], tokenizer.vocabulary.pad)
-    losses = PolicyObjective(policy, tokenizer.vocabulary, FLOAT, chunk=7)(batch)
+    losses = SftObjective(policy, tokenizer.vocabulary, FLOAT, chunk=7)(batch)
     logprobs_BT = token_logprobs(policy, batch.ids_BT, batch.mask_BT, batch.kinds_BT, tokenizer.vocabulary)
     assert losses.total.item() == pytest.approx(-logprobs_BT.sum().item(), rel=1e-5)
     total, count = losses.metrics["loss"].tolist()
@@ -93,8 +93,8 @@ def test_hidden_tokens_are_not_read_and_keep_their_loss(
     bundles: list[list[Example]], tokenizer: TextTokenizer, together: bool
 ) -> None:
     policy, vocabulary = create_policy("tiny", tokenizer.vocabulary, 1), tokenizer.vocabulary
-    hiding = Hiding(sequences=1.0, rates=(1.0, 1.0))
-    objective = PolicyObjective(policy, vocabulary, FLOAT, hiding=hiding).train()
+    dropout = TokenDropout(sequences=1.0, rates=(1.0, 1.0))
+    objective = SftObjective(policy, vocabulary, FLOAT, dropout=dropout).train()
     singles = [[e] for bundle in bundles for e in bundle]
     batch = collate(bundles if together else singles, vocabulary.pad)
     whole = collate(singles, vocabulary.pad)
@@ -109,7 +109,7 @@ def test_hidden_tokens_are_not_read_and_keep_their_loss(
         expected -= logprobs_nV.gather(1, places_n[:, None]).sum().item()
     losses = objective(batch)
     assert losses.total.item() == pytest.approx(expected, rel=1e-5)
-    assert losses.metrics["hiding"].tolist() == pytest.approx([expected, batch.active], rel=1e-5)
+    assert losses.metrics["dropout"].tolist() == pytest.approx([expected, batch.active], rel=1e-5)
     assert losses.metrics["loss"].tolist() == [0, 0] and losses.metrics["changed"].tolist() == [0, 0]
 
 
@@ -118,28 +118,28 @@ def test_hiding_is_of_training_only_and_drawn_by_torchs_generator(
 ) -> None:
     policy, vocabulary = create_policy("tiny", tokenizer.vocabulary, 1), tokenizer.vocabulary
     batch = collate(bundles, vocabulary.pad)
-    plain = PolicyObjective(policy, vocabulary, FLOAT)(batch)
-    objective = PolicyObjective(policy, vocabulary, FLOAT, hiding=Hiding(sequences=0.5))
+    plain = SftObjective(policy, vocabulary, FLOAT)(batch)
+    objective = SftObjective(policy, vocabulary, FLOAT, dropout=TokenDropout(sequences=0.5))
     assert objective.eval()(batch).total.item() == plain.total.item()
     totals, shares = [], []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
         losses = objective.train()(batch)
         totals.append(losses.total.item())
-        shares.append(losses.metrics["hiding"][1].item() / batch.active)
-        seen = losses.metrics["loss"][1] + losses.metrics["hiding"][1]
+        shares.append(losses.metrics["dropout"][1].item() / batch.active)
+        seen = losses.metrics["loss"][1] + losses.metrics["dropout"][1]
         assert seen.item() == batch.active
     assert totals[0] == totals[1] != totals[2] and all(0 < share < 1 for share in shares)
 
 
 def test_hiding_refuses_rates_the_wrong_way_round() -> None:
     with pytest.raises(ValueError, match=r"rates = \[0.8, 0.2\]: the first is above the second"):
-        Hiding(rates=(0.8, 0.2))
+        TokenDropout(rates=(0.8, 0.2))
 
 
 def test_hits_are_the_likeliest_visual_tokens(bundles: list[list[Example]], tokenizer: TextTokenizer) -> None:
     policy = create_policy("tiny", tokenizer.vocabulary, 1)
-    objective = PolicyObjective(policy, tokenizer.vocabulary, FLOAT, chunk=5)
+    objective = SftObjective(policy, tokenizer.vocabulary, FLOAT, chunk=5)
     batch = collate([[e] for bundle in bundles for e in bundle], tokenizer.vocabulary.pad)
     with torch.no_grad():
         logits_BTV = policy(input_ids=batch.ids_BT).logits
@@ -155,7 +155,7 @@ def test_bf16_is_close_to_float32(bundles: list[list[Example]], tokenizer: TextT
     policy = create_policy("tiny", tokenizer.vocabulary, 1, attention="eager")
     batch = collate(bundles, tokenizer.vocabulary.pad)
     totals = [
-        PolicyObjective(policy, tokenizer.vocabulary, Precision(compute=compute))(batch).total.item()
+        SftObjective(policy, tokenizer.vocabulary, Precision(compute=compute))(batch).total.item()
         for compute in ("float32", "bf16")
     ]
     assert totals[1] == pytest.approx(totals[0], rel=2e-3) and totals[0] != totals[1]

@@ -21,8 +21,8 @@ __all__ = ["plain_run"]
 
 def test_two_ranks_with_cut_weights_equal_one(plain_run: Path, room: Path, tmp_path: Path) -> None:
     table = recipe_table(room, tmp_path / "run")
-    table |= {"ranks": {"sharding": "fsdp2"}, "validation": {"every": 3, "samples": 5}}
-    table["batch"]["micro"] = 2  # two passes a rank and update: gradients wait for the second
+    table |= {"ranks": {"sharding": "fsdp2"}, "validation": {"every": 3, "sequences": 5}}
+    table["batch"]["micro_size"] = 2  # two passes a rank and update: gradients wait for the second
     table["precision"]["gradient_checkpointing"] = True
     table["data"]["validation"] = str(room / "validation")
     assert run_script(tmp_path, SCRIPT, make_recipe(table), ranks=2) == [0, 0]
@@ -43,7 +43,7 @@ def test_kill_and_resume_with_cut_weights_equals_uninterrupted(room: Path, tmp_p
 
     def run(name: str, die_at: int = 0) -> list[int]:
         table = recipe_table(room, folders[name] / "run") | {"ranks": {"sharding": "fsdp2"}}
-        table |= {"length": {"steps": 4}, "ema": {"decay": 0.9}}
+        table |= {"length": {"max_steps": 4}, "ema": {"decay": 0.9}}
         return run_script(folders[name], SCRIPT, make_recipe(table), ranks=2, die_at=die_at)
 
     assert run("whole") == [0, 0]

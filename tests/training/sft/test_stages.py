@@ -1,4 +1,4 @@
-"""SFT and the base stage from recipe to model folder: learning, resuming, ranks, stopping."""
+"""SFT from recipe to model folder: learning, resuming, ranks, stopping."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ from safetensors.torch import load_file
 from earl.config.recipe import load_recipe
 from earl.config.stages import SftRecipe
 from earl.data.shards import load_shards
-from earl.errors import CheckpointError, ConfigError, DataError, OutputError, TrainingError
+from earl.errors import ConfigError, DataError, Interrupted, OutputError, TrainingError
+from earl.files import only_one
 from earl.policy import load_policy
+from earl.sequence import TextTokenizer
 from earl.training import checkpoint
 from earl.training.loop import Trainer
-from earl.training.sft.base import base_mixture, base_units, train_base
-from earl.training.sft.sft import train_sft
+from earl.training.sft.tasks import SftTasks
+from earl.training.sft.train import train_sft
 from stage_runs import largest_difference, records, run_script, weights
 
 from .conftest import make_recipe, recipe_table
 
-NO_CAPTIONS = {"caption_to_image": 0, "image_to_caption": 0}
+CAPTIONS = {"edit": 0, "caption_to_image": 0.4, "image_to_caption": 0.2, "identity": 0.4}
 
 # Runs a recipe; with DIE_AT the process kills itself in the middle of that update.
 SCRIPT = """
@@ -36,7 +38,7 @@ import os, signal, sys
 from earl.config.recipe import load_recipe
 from earl.config.stages import SftRecipe
 from earl.data.stream import TokenStream
-from earl.training.sft.sft import train_sft
+from earl.training.sft.train import train_sft
 
 die_at, calls, draw = int(os.environ.get("DIE_AT", 0)), [0], TokenStream.__next__
 def maybe_die(stream):
@@ -118,7 +120,7 @@ def test_ranks_that_share_muons_work_equal_one(room: Path, tmp_path: Path) -> No
 
 def test_micro_batches_do_not_change_the_update(plain_run: Path, room: Path, tmp_path: Path) -> None:
     table = recipe_table(room, tmp_path)
-    table["batch"]["micro"] = 8
+    table["batch"]["micro_size"] = 8
     train_sft(make_recipe(table))
     assert largest_difference(weights(tmp_path), weights(plain_run)) < 1e-5
 
@@ -132,13 +134,12 @@ def test_everything_at_once_resumes_exactly(room: Path, tmp_path: Path) -> None:
         table |= {"precision": {"compute": "bf16"}, "ema": {"decay": 0.9}}
         table["batch"]["share"], table["data"]["stitch"] = 2, True
         table["data"]["validation"] = str(room / "validation")
-        table["validation"] = {"every": 3, "samples": 16}
+        table["validation"] = {"every": 3, "sequences": 16}
         tables.append(table)
     train_sft(make_recipe(tables[0]))
-    tables[1]["length"]["steps"] = 3
-    tables[1]["schedule"] = {"steps": 6}
+    tables[1]["length"]["max_steps"] = 3
     train_sft(make_recipe(tables[1]))
-    tables[1]["length"]["steps"] = 6
+    tables[1]["length"]["max_steps"] = 6
     train_sft(make_recipe(tables[1]))
     assert largest_difference(weights(tmp_path / "whole"), weights(tmp_path / "cut")) == 0.0
     whole, cut = records(tmp_path / "whole", "validation"), records(tmp_path / "cut", "validation")
@@ -212,27 +213,13 @@ def test_early_stop_publishes_the_best_weights(
         assert torch.equal(best[f"policy.{name}"], value)
 
 
-def test_exact_edits_come_from_the_callers_verifier(room: Path, tmp_path: Path) -> None:
-    asked: list[int] = []
-
-    def measure(policy: Any, count: int) -> dict[str, float]:
-        asked.append(count)
-        assert not policy.training
-        return {"exact": 0.25}
-
-    table = recipe_table(room, tmp_path)
-    table["validation"] = {"every": 3, "edits": 7}
-    train_sft(make_recipe(table), measure_edits=measure)
-    assert asked == [7, 7] and records(tmp_path, "validation")[0]["exact"] == 0.25
-
-
 def test_a_folded_temperature_goes_on_with_the_training(plain_run: Path, room: Path, tmp_path: Path) -> None:
     shutil.copytree(plain_run / "model", tmp_path / "start")
     meta = json.loads((tmp_path / "start" / "earl.json").read_text())
     assert "temperature" not in meta
     (tmp_path / "start" / "earl.json").write_text(json.dumps({**meta, "temperature": 0.5}))
     table = recipe_table(room, tmp_path / "run")
-    table["length"]["steps"] = 1
+    table["length"]["max_steps"] = 1
     table["model"] = {"start": str(tmp_path / "start")}
     train_sft(make_recipe(table))
     assert json.loads((tmp_path / "run" / "model" / "earl.json").read_text())["temperature"] == 0.5
@@ -262,76 +249,43 @@ def test_gradient_checkpointing_changes_nothing(plain_run: Path, room: Path, tmp
     assert largest_difference(weights(tmp_path), weights(plain_run)) < 1e-6
 
 
-def test_compiled_layers_learn_the_same(
-    plain_run: Path, room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Traced by torch.compile and run as traced: what the inductor would be given, without its minutes."""
-    layers, real = [], torch.compile
-
-    def traced(function: Any, **options: Any) -> Any:
-        layers.append(function)
-        return real(function, **options, backend="aot_eager")
-
-    monkeypatch.setattr(torch, "compile", traced)
-    table = recipe_table(room, tmp_path)
-    table["run"]["compile"] = True
-    train_sft(make_recipe(table))
-    assert len(layers) == 2, "one a layer"
-    assert largest_difference(weights(tmp_path), weights(plain_run)) < 1e-4
-    for fast, slow in zip(records(tmp_path), records(plain_run), strict=True):
-        assert fast["loss"] == pytest.approx(slow["loss"], abs=1e-4)
-
-
-def test_compiling_without_a_compiler_is_refused(
-    room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("earl.training.ranks.shutil.which", lambda name: None)
-    table = recipe_table(room, tmp_path)
-    table["run"]["compile"] = True
-    with pytest.raises(ConfigError, match=r"run\.compile on a CPU needs a C\+\+ compiler"):
-        train_sft(make_recipe(table))
-
-
-def test_base_stage_learns_on_all_tokens(room: Path, tmp_path: Path) -> None:
-    table = recipe_table(room, tmp_path, "base")
+def test_captions_and_copies_are_learnt_on_all_tokens(room: Path, tmp_path: Path) -> None:
+    table = recipe_table(room, tmp_path) | {"tasks": CAPTIONS}
     table["data"]["validation"] = str(room / "validation")
-    table["validation"] = {"every": 6, "samples": 9}
-    train_base(make_recipe(table))
+    table["validation"] = {"every": 6, "sequences": 9}
+    train_sft(make_recipe(table))
     first, *_, last = records(tmp_path)
     assert last["text"] < first["text"] - 0.2 and last["visual"] < first["visual"] - 0.2
-    assert "changed" not in first, "there is no edit in the base stage"
+    assert "changed" not in first, "there is no edit among the tasks"
     assert "greedy_exact/identity" in records(tmp_path, "validation")[0]
     assert load_policy(tmp_path / "model") is not None
 
 
-def test_base_shares_and_epoch(room: Path, tmp_path: Path) -> None:
+def test_shares_of_tasks_and_an_epoch(room: Path, tmp_path: Path) -> None:
     from earl.data.shards import load_shards
 
-    table = recipe_table(room, tmp_path, "base")
-    table["tasks"] = {"caption_to_image": 0.5, "image_to_caption": 0.0, "identity": 0.5}
+    table = recipe_table(room, tmp_path)
+    table["tasks"] = {"edit": 0, "caption_to_image": 0.5, "identity": 0.5}
     sources = {"world": load_shards(room / "train")}
-    recipe = make_recipe(table)
-    mixture = base_mixture(recipe, sources, base_units(recipe, sources))
-    assert mixture.names == ["caption_to_image:world", "identity:world"]
+    mixture = tasks_of(table, sources).mixture
+    assert mixture.names == ["identity:world", "caption_to_image:world"]
     assert mixture.epoch_size == pytest.approx(len(sources["world"]))
 
 
-def test_base_units_share_a_image(room: Path, tmp_path: Path) -> None:
+def tasks_of(table: dict[str, Any], sources: dict[str, Any]) -> SftTasks:
+    recipe = make_recipe(table)
+    return SftTasks(recipe, sources, TextTokenizer.from_folder(recipe.model.text_tokenizer))
+
+
+def test_units_share_an_image(room: Path, tmp_path: Path) -> None:
     from earl.data.shards import load_shards
 
-    table = recipe_table(room, tmp_path, "base")
-    table["batch"] = {"sequences": 8, "micro": 8, "share": 4}
-    table["tasks"] = {
-        "caption_to_image": 0,
-        "image_to_caption": 0,
-        "identity": 0.2,
-        "answer": 0.5,
-        "cover": 0.1,
-        "edit": 0.2,
-    }
+    table = recipe_table(room, tmp_path)
+    table["batch"] = {"global_size": 8, "micro_size": 8, "share": 4}
+    table["tasks"] = {"identity": 0.2, "answer": 0.5, "cover": 0.1, "edit": 0.2}
     sources = {"world": load_shards(room / "train")}
-    shards, recipe = sources["world"], make_recipe(table)
-    units = base_units(recipe, sources)
+    shards, tasks = sources["world"], tasks_of(table, sources)
+    units, mixture = tasks.units, tasks.mixture
     asked = [part for unit in units["answer:world"] for part in unit]
     assert sorted(asked) == [(row, number) for row in range(len(shards)) for number in (0, 1)]
     covers = [part for unit in units["cover:world"] for part in unit]
@@ -341,19 +295,18 @@ def test_base_units_share_a_image(room: Path, tmp_path: Path) -> None:
         assert max(map(len, units[name])) == 4
         for unit in units[name]:
             assert len({shards[row].source for row, _ in unit}) == 1
-    mixture = base_mixture(recipe, sources, units)
-    assert mixture.epoch_size * 4 == pytest.approx(len(shards)), "an epoch has one sequence for each edit"
+    assert mixture.epoch_size == pytest.approx(len(shards.bundles(4))), "as many as bundles of edits"
     drawn = [next(mixture)[0] for _ in range(2000)]
     assert drawn.count("answer:world") / 2000 == pytest.approx(0.5, abs=0.05)
 
 
-def test_base_stage_learns_to_answer(room: Path, tmp_path: Path) -> None:
-    table = recipe_table(room, tmp_path, "base")
-    table["batch"] = {"sequences": 8, "micro": 8, "share": 4}
-    table["tasks"] = NO_CAPTIONS | {"identity": 0, "answer": 0.4, "cover": 0.2, "edit": 0.4}
+def test_answers_are_learnt(room: Path, tmp_path: Path) -> None:
+    table = recipe_table(room, tmp_path)
+    table["batch"] = {"global_size": 8, "micro_size": 8, "share": 4}
+    table["tasks"] = {"answer": 0.4, "cover": 0.2, "edit": 0.4}
     table["data"]["validation"] = str(room / "validation")
-    table["validation"] = {"every": 6, "samples": 9}
-    train_base(make_recipe(table))
+    table["validation"] = {"every": 6, "sequences": 9}
+    train_sft(make_recipe(table))
     first, *_, last = records(tmp_path)
     assert last["text"] < first["text"] - 0.2
     validation = records(tmp_path, "validation")[0]
@@ -369,18 +322,18 @@ def test_answers_need_questions(room: Path, tmp_path: Path) -> None:
     (bare / "shards.json").write_text((room / "train/shards.json").read_text())
     write_shard(bare, 0, [replace(shards[0], questions=(), answers=())], split="train")
     assert load_shards(bare).questions() == [[]]
-    table = recipe_table(room, tmp_path, "base")
+    table = recipe_table(room, tmp_path)
     table["data"]["sources"] = {"world": {"path": str(bare)}}
     for task in ("answer", "cover"):
-        table["tasks"] = NO_CAPTIONS | {"identity": 0.5, task: 0.5}
+        table["tasks"] = {"edit": 0, "identity": 0.5, task: 0.5}
         with pytest.raises(DataError, match=rf"has no questions, which tasks\.{task} needs.*--questions"):
-            train_base(make_recipe(table))
+            train_sft(make_recipe(table))
 
 
 def test_not_a_number_stops_the_run(room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     update = Trainer._update
 
-    def poisoned(self: Trainer, batches: list[Any]) -> bool:
+    def poisoned(self: Trainer, batches: list[Any]) -> None:
         if self.step == 3:
             with torch.no_grad():
                 next(self.objective.parameters())[:] = float("nan")
@@ -392,20 +345,114 @@ def test_not_a_number_stops_the_run(room: Path, tmp_path: Path, monkeypatch: pyt
     assert [path.name for path in checkpoint.list_checkpoints(tmp_path / "checkpoints")] == ["step-00000002"]
 
 
-def test_clear_refusals(plain_run: Path, room: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("section", "change", "said"),
+    [
+        ("checkpoint", {"resume": False}, r"run\.folder.*checkpoint\.resume"),
+        (
+            "optimiser",
+            {"learning_rate": 0.5},
+            r"learning_rate = 0\.5.*made with 0\.001.*model\.start",
+        ),
+        ("model", {"size": "small"}, r"model\.size = 'small'"),
+        ("lora", {"rank": 2}, r"lora\.alpha = 32\.0.*made with None"),
+    ],
+)
+def test_a_run_goes_on_as_it_was_made_or_not_at_all(
+    section: str, change: dict[str, Any], said: str, plain_run: Path, room: Path
+) -> None:
+    before = (plain_run / "recipe.toml").read_text(), (plain_run / "log.jsonl").read_text()
     table = recipe_table(room, plain_run)
-    table["checkpoint"]["resume"] = False
-    with pytest.raises(ConfigError, match=r"run\.folder.*checkpoint\.resume"):
+    table[section] = table.get(section, {}) | change
+    with pytest.raises(ConfigError, match=said):
         train_sft(make_recipe(table))
-    table = recipe_table(room, plain_run)
-    table["length"]["steps"], table["batch"]["pool"] = 8, 4
-    with pytest.raises(ConfigError, match=r"batch\.sequences, micro, share, pool"):
-        train_sft(make_recipe(table))
-    table = recipe_table(room, plain_run)
-    table["length"]["steps"], table["model"]["size"] = 8, "small"
-    with pytest.raises(CheckpointError, match="another model"):
-        train_sft(make_recipe(table))
+    assert before == ((plain_run / "recipe.toml").read_text(), (plain_run / "log.jsonl").read_text())
+
+
+def test_a_longer_run_is_noted(room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = recipe_table(room, tmp_path)
+    table["length"]["max_steps"] = 2
+    train_sft(make_recipe(table))
+    table["length"]["max_steps"] = 4
+    assert train_sft(make_recipe(table)).step == 4
+    assert "length.max_steps was 2 until step 2 and is 4 from here on" in capsys.readouterr().err
+    starts = json.loads((tmp_path / "run.json").read_text())["starts"]
+    assert starts[1]["changed"] == {"length.max_steps": [2, 4]} and "changed" not in starts[0]
+    assert load_recipe(SftRecipe, tmp_path / "recipe.toml").length.max_steps == 4
+
+
+def test_a_run_of_another_stage_is_named(plain_run: Path, room: Path) -> None:
+    recipe = make_recipe(recipe_table(room, plain_run))
+    other = recipe.model_copy(update={"stage": "grpo"})
+    with pytest.raises(ConfigError, match=r"holds a run of stage 'sft'.*stage 'grpo'.*run\.folder="):
+        train_sft(other)
+
+
+def test_two_trainings_in_one_folder_are_refused(room: Path, tmp_path: Path) -> None:
+    recipe = make_recipe(recipe_table(room, tmp_path))
+    with only_one(tmp_path), pytest.raises(OutputError, match="another process works in"):
+        train_sft(recipe)
+    assert not (tmp_path / "log.jsonl").exists()
+
+
+@pytest.mark.parametrize("place", ["file", "link", "read-only"])
+def test_a_folder_that_cannot_be_written_is_refused_before_work(
+    place: str, room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("earl.training.sft.train.assemble_policy", lambda *_: pytest.fail("work was begun"))
+    folder = tmp_path / "run"
+    if place == "file":
+        folder.write_text("")
+    elif place == "link":
+        folder.symlink_to(tmp_path / "nowhere")
+    else:
+        folder.mkdir()
+
+        def denied(*_: Any, **__: Any) -> None:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        monkeypatch.setattr(Path, "touch", denied)
+    with pytest.raises(OutputError, match=r"run"):
+        train_sft(make_recipe(recipe_table(room, folder)))
+
+
+def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(
+    plain_run: Path, room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(plain_run, tmp_path / "run")
+    file = tmp_path / "run" / "checkpoints" / "step-00000006" / "optimiser.safetensors"
+    damaged = bytearray(file.read_bytes())
+    damaged[len(damaged) // 2] ^= 8
+    file.write_bytes(damaged)
+    train_sft(make_recipe(recipe_table(room, tmp_path / "run")))
+    said = capsys.readouterr().err
+    assert "step-00000006/optimiser.safetensors is damaged" in said and "continuing after step 4" in said
+    assert largest_difference(weights(tmp_path / "run"), weights(plain_run)) == 0.0
+
+
+@pytest.mark.parametrize(("number", "code", "name"), [(2, 130, "Ctrl-C"), (15, 143, "SIGTERM")])
+def test_a_signal_ends_a_run_with_a_checkpoint_and_no_model(
+    number: int, code: int, name: str, plain_run: Path, room: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    step = Trainer.train_step
+
+    def interrupted(self: Trainer) -> str | None:
+        if self.step == 3:
+            os.kill(os.getpid(), number)
+        return step(self)
+
+    monkeypatch.setattr(Trainer, "train_step", interrupted)
+    recipe = make_recipe(recipe_table(room, tmp_path))
+    with pytest.raises(Interrupted, match=rf"stopped by {name} after step 3 of 6.*goes on") as ended:
+        train_sft(recipe)
+    assert ended.value.exit_code == code and not (tmp_path / "model").exists()
+    monkeypatch.undo()
+    train_sft(recipe)
+    assert largest_difference(weights(tmp_path), weights(plain_run)) == 0.0
+
+
+def test_missing_shards_are_named(room: Path, tmp_path: Path) -> None:
     table = recipe_table(room, tmp_path)
     table["data"]["sources"]["world"]["path"] = str(tmp_path / "none")
-    with pytest.raises(DataError, match="no tokenised shards"):
+    with pytest.raises(DataError, match=r"no tokenised shards.*earl prepare"):
         train_sft(make_recipe(table))

@@ -13,10 +13,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from earl.config.sections import BatchSizes
 from earl.config.stages import TokenizerImages
 from earl.errors import ConfigError, DataError
 from earl.training.tokenizer.images import ImageStream, edge_weights, load_images, to_pixels
-from earl.training.tokenizer.stage import train_tokenizer
+from earl.training.tokenizer.train import train_tokenizer
 from earl.vision import load_vision_tokenizer
 from earl.world import render, sample_group
 from earl.world.scene import STYLES
@@ -29,14 +30,16 @@ def table(folder: Path, cache: Path) -> dict[str, Any]:
     return {
         "stage": "tokenizer",
         "run": {"folder": str(folder), "device": "cpu", "tracker": "none", "log_every": 1, "threads": 1},
-        "length": {"steps": 6},
-        "batch": {"sequences": 4, "micro": 2},
+        "length": {"max_steps": 6},
+        "batch": {"global_size": 4, "micro_size": 2},
         "optimiser": {"learning_rate": 1e-3, "weight_decay": 0.0},
+        "schedule": {"name": "constant"},
         "precision": {"compute": "float32"},
         "checkpoint": {"every": 3},
-        "validation": {"every": 3, "samples": 3},
+        "validation": {"every": 3, "sequences": 3},
         "model": {"channel_multiplier": [1, 1, 1, 1], "codebook_size": 16, "area": 1024},
         "images": {
+            "origin": "world",
             "resolution": 32,
             "count": 12,
             "crop": 16,
@@ -79,9 +82,9 @@ def test_it_learns_and_leaves_a_model(run: Path) -> None:
 
 def test_resuming_equals_not_stopping(run: Path, cache: Path, tmp_path: Path) -> None:
     cut = table(tmp_path, cache)
-    cut["length"]["steps"], cut["schedule"] = 3, {"steps": 6}
+    cut["length"]["max_steps"] = 3
     train_tokenizer(make_recipe(cut))
-    cut["length"]["steps"] = 6
+    cut["length"]["max_steps"] = 6
     train_tokenizer(make_recipe(cut))
     ends = [load_file(f / "checkpoints" / "step-00000006" / "model.safetensors") for f in (run, tmp_path)]
     assert ends[0].keys() == ends[1].keys()
@@ -98,7 +101,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 from earl.config.recipe import load_recipe
 from earl.config.stages import TokenizerRecipe
-from earl.training.tokenizer import stage as tokenizer
+from earl.training.tokenizer import train as tokenizer
 
 kept, save = {}, tokenizer.TokenizerObjective.__init__
 def remember(self, learner, precision):
@@ -109,7 +112,7 @@ recipe = load_recipe(TokenizerRecipe, sys.argv[1])
 folder = Path(recipe.run.folder)
 def run(name, steps):
     run = recipe.run.model_copy(update={"folder": str(folder / name)})
-    changes = {"run": run, "length": recipe.length.model_copy(update={"steps": steps})}
+    changes = {"run": run, "length": recipe.length.model_copy(update={"max_steps": steps})}
     tokenizer.train_tokenizer(recipe.model_copy(update=changes))
 run("whole", 6)
 state = {n: t.clone() for n, t in kept["learner"].model.state_dict().items()}
@@ -121,8 +124,7 @@ run("cut", 6)
 
 def test_two_ranks_hold_the_same_tokenizer_and_resume_exactly(run: Path, cache: Path, tmp_path: Path) -> None:
     both = table(tmp_path, cache)
-    both["schedule"] = {"steps": 6}
-    both["validation"]["samples"] = 2  # one batch: the second rank has no images to show
+    both["validation"]["sequences"] = 2  # one batch: the second rank has no images to show
     assert run_script(tmp_path, RANKS, make_recipe(both), ranks=2) == [0, 0]
     ranks = [load_file(tmp_path / f"rank-{rank}.safetensors") for rank in (0, 1)]
     assert largest_difference(*ranks) == 0.0
@@ -137,37 +139,10 @@ def test_two_ranks_hold_the_same_tokenizer_and_resume_exactly(run: Path, cache: 
     assert tokenizer.decode(tokenizer.encode([Image.new("RGB", (32, 32), "red")]))[0].size == (32, 32)
 
 
-def test_compiled_passes_learn_the_same(
-    run: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Traced by torch.compile and run as traced: what the inductor would be given, without its minutes."""
-    compiled, real = [], torch.compile
-
-    def traced(function: Any, **options: Any) -> Any:
-        compiled.append(function.__name__)
-        return real(function, **options, backend="aot_eager")
-
-    monkeypatch.setattr(torch, "compile", traced)
-    fast = table(tmp_path, cache)
-    fast["run"]["compile"] = True
-    train_tokenizer(make_recipe(fast))
-    assert compiled == ["encode_still", "decode_still"]
-    ends = [load_file(f / "model" / "model.safetensors") for f in (run, tmp_path)]
-    assert largest_difference(*ends) < 1e-4
-    fast["model"] = {"start": str(run / "model"), "area": 1024}
-    fast["run"]["folder"], fast["length"]["steps"], fast["images"]["crop_steps"] = (
-        str(tmp_path / "more"),
-        1,
-        0,
-    )
-    train_tokenizer(make_recipe(fast))
-    assert len(compiled) == 4, "also a tokenizer that is continued"
-
-
 def test_continuing_from_a_tokenizer_keeps_its_codes(run: Path, cache: Path, tmp_path: Path) -> None:
     more = table(tmp_path, cache)
     more["model"] = {"start": str(run / "model"), "area": 1024}
-    more["length"]["steps"], more["optimiser"]["learning_rate"] = 1, 1e-9
+    more["length"]["max_steps"], more["optimiser"]["learning_rate"] = 1, 1e-9
     more["images"]["crop_steps"] = 0
     train_tokenizer(make_recipe(more))
     before, after = (load_vision_tokenizer(f / "model").model for f in (run, tmp_path))
@@ -178,7 +153,7 @@ def test_continuing_from_a_tokenizer_keeps_its_codes(run: Path, cache: Path, tmp
 def test_the_decoder_alone_is_taught_and_codes_are_kept(run: Path, cache: Path, tmp_path: Path) -> None:
     more = table(tmp_path, cache)
     more["model"] = {"start": str(run / "model"), "area": 1024, "keep_codes": True}
-    more["length"]["steps"], more["images"]["crop_steps"] = 3, 0
+    more["length"]["max_steps"], more["images"]["crop_steps"] = 3, 0
     train_tokenizer(make_recipe(more))
     before, after = (load_file(f / "model" / "model.safetensors") for f in (run, tmp_path))
     moved = {name for name in before if not torch.equal(before[name], after[name])}
@@ -199,17 +174,17 @@ def test_codes_to_keep_come_from_a_start(tmp_path: Path, cache: Path) -> None:
 
 
 def test_images_are_the_worlds_and_stay(cache: Path, run: Path) -> None:
-    images = TokenizerImages(resolution=32)
+    images = TokenizerImages(origin="world", resolution=32)
     pictures = load_images(images, cache, split="train", count=12)
     task = sample_group(2, "train", size=1)[0]
     assert np.array_equal(pictures[4], render(task.source, 32))
     assert np.array_equal(pictures[5], render(task.target, 32))
     with pytest.raises(DataError, match=r"32, 32, 3.*64 px"):
-        load_images(TokenizerImages(resolution=64), cache, split="train", count=12)
+        load_images(TokenizerImages(origin="world", resolution=64), cache, split="train", count=12)
 
 
 def test_images_in_every_style_alike(tmp_path: Path) -> None:
-    images = TokenizerImages(resolution=32, options={"even_styles": True})
+    images = TokenizerImages(origin="world", resolution=32, options={"even_styles": True})
     pictures = load_images(images, tmp_path / "e.npy", split="train", count=10)
     for index, picture in enumerate(pictures):
         task = sample_group(index // 2, "train", size=1)[0]
@@ -218,17 +193,17 @@ def test_images_in_every_style_alike(tmp_path: Path) -> None:
 
 
 def test_images_of_some_families(tmp_path: Path) -> None:
-    images = TokenizerImages(resolution=32, families=("stack", "topple"))
+    images = TokenizerImages(origin="world", resolution=32, families=("stack", "topple"))
     pictures = load_images(images, tmp_path / "f.npy", split="train", count=6)
     tasks = [sample_group(index, "train", ["stack", "topple"], size=1)[0] for index in range(3)]
     assert {task.family for task in tasks} <= {"stack", "topple"}
     for index, picture in enumerate(pictures):
         scene = tasks[index // 2].target if index % 2 else tasks[index // 2].source
         assert np.array_equal(picture, render(scene, 32))
+    wrong = images.replace(families=("stak",))
     with pytest.raises(ConfigError, match="unknown edit family"):
-        load_images(
-            TokenizerImages(resolution=32, families=("stak",)), tmp_path / "g.npy", split="train", count=1
-        )
+        load_images(wrong, tmp_path / "g.npy", split="train", count=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["f.npy"], "nothing half-written is left"
 
 
 def test_images_of_a_folder(tmp_path: Path) -> None:
@@ -238,16 +213,42 @@ def test_images_of_a_folder(tmp_path: Path) -> None:
     train = load_images(images, tmp_path / "t.npy", split="train", count=99)
     held_back = load_images(images, tmp_path / "v.npy", split="validation", count=99)
     assert train[:, 0, 0, 0].tolist() == [1, 2] and held_back[:, 0, 0, 0].tolist() == [0]
-    images = TokenizerImages(origin="folder", folder=str(tmp_path / "none"), resolution=16)
+    images = images.replace(folder=str(tmp_path / "none"))
     with pytest.raises(DataError, match="0 images"):
         load_images(images, tmp_path / "n.npy", split="train", count=1)
+
+
+def test_a_few_images_that_cannot_be_opened_are_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(44):
+        Image.new("RGB", (32, 32), (number, 0, 0)).save(tmp_path / f"{number:02}.png")
+    whole = (tmp_path / "43.png").read_bytes()
+    (tmp_path / "43.png").write_bytes(whole[:60])
+    (tmp_path / "._03.png").write_bytes(b"of another system")
+    images = TokenizerImages(origin="folder", folder=str(tmp_path), resolution=16)
+    train = load_images(images, tmp_path / "t.npy", split="train", count=99)
+    wanted = [number for number in range(43) if number % 20]
+    assert train[:, 0, 0, 0].tolist() == wanted and len(np.load(tmp_path / "t.npy")) == 40
+    assert "left out 1 of 41 images, the first: " in capsys.readouterr().err
+    for number in (1, 2, 3):
+        (tmp_path / f"{number:02}.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match="3 of 41 images cannot be opened"):
+        load_images(images, tmp_path / "u.npy", split="train", count=99)
+
+
+def test_a_damaged_cache_is_named(tmp_path: Path) -> None:
+    (tmp_path / "t.npy").write_bytes(b"\x93NUMPY")
+    with pytest.raises(DataError, match=r"t\.npy cannot be read.*delete it"):
+        load_images(TokenizerImages(origin="world"), tmp_path / "t.npy", split="train", count=1)
 
 
 def test_crops_come_first_and_lie_on_the_grid_every_other_time() -> None:
     ramp = np.arange(64, dtype=np.uint8).reshape(8, 8).repeat(4, 0).repeat(4, 1)  # 32 x 32
     column = np.broadcast_to(np.arange(32, dtype=np.uint8)[None, None, :, None], (3, 32, 32, 3))
-    images = TokenizerImages(resolution=32, crop=16, crops_per_image=2, crop_steps=2)
-    stream = ImageStream(column, images, edges=0.0, sequences=2, micro=1, seed=0)
+    images = TokenizerImages(origin="world", resolution=32, crop=16, crops_per_image=2, crop_steps=2)
+    sizes = BatchSizes(global_size=2, micro_size=1)
+    stream = ImageStream(column, images, sizes, edges=0.0, seed=0)
     assert ramp.shape == (32, 32)
     first, second, third = next(stream), next(stream), next(stream)
     assert [len(part.pixels_BCHW) for part in first] == [2, 2] and third[0].pixels_BCHW.shape[-1] == 32

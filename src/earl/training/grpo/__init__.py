@@ -1,5 +1,5 @@
 """Reinforcement learning with verifiers: GRPO as EARL runs it.
 
-prompts → rollouts → images → verdicts → advantages → batch → loss → update. Read `trainer.py`
-first: its loop is that line. Sources: GRPO (arXiv 2402.03300), EARL (arXiv 2508.01119).
+prompts → rollouts → images → verdicts → advantages → batch → loss → update: `trainer.py` is that line.
+Sources: GRPO (arXiv 2402.03300), EARL (arXiv 2508.01119).
 """

@@ -1,4 +1,4 @@
-"""How good a rollout is beside the others of its group.
+"""Group-relative advantages.
 
 Axes: P prompts, G rollouts of a prompt.
 """

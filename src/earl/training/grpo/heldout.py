@@ -1,6 +1,7 @@
-"""A look at edits that are never trained on: two verifiers, and how far the policy has drifted.
+"""Validation of reinforcement learning: prompts that are never trained on.
 
-A policy that learns to please its verifier rises with the first and not with the second.
+Two verifiers score them, and the drift from the reference is measured. A policy that learns to please
+its own verifier rises with the first and not with the second.
 """
 
 from __future__ import annotations
@@ -9,18 +10,17 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import torch
-from accelerate import Accelerator
-from PIL import Image
 
-from earl.records import SCORE_PARTS, Attempt, Verdict
+from earl.records import SCORE_PARTS, Verdict
 from earl.training.grpo.batches import Group, make_batch
 from earl.training.grpo.judging import shares_of_results
 from earl.training.grpo.logprobs import GrpoObjective, Reference
 from earl.training.grpo.prompts import PromptSource
 from earl.training.grpo.rollouts import Sampler
-from earl.training.grpo.samples import SampleBook, Shown
+from earl.training.grpo.strips import Shown, StripWriter, sheet
+from earl.training.log import Log
 from earl.training.ranks import gather_objects
-from earl.training.trackers import Log
+from earl.training.run import Run
 from earl.verifiers.combined import scores_by_member
 from earl.verifiers.protocol import Verifier
 
@@ -43,16 +43,16 @@ class HeldOut:
         sampler: Sampler,
         objective: GrpoObjective,
         reference: Reference | None,
-        accelerator: Accelerator,
+        run: Run,
         *,
         second: Verifier | None = None,
     ) -> None:
         self.sampler, self.objective, self.reference = sampler, objective, reference
-        self.accelerator, self.second = accelerator, second
-        mine = range(accelerator.process_index, count, accelerator.num_processes)
-        self.prompts = prompts.make(list(mine))
+        self.run, self.second = run, second
+        rank, ranks = run.rank
+        self.prompts = prompts.make(list(range(rank, count, ranks)))
         self.log: Log | None = None
-        self.book: SampleBook | None = None
+        self.strips: StripWriter | None = None
 
     def __call__(self, step: int) -> dict[str, float]:
         """Means over the judged edits: `overall` (also by kind of edit), the four parts, `judged`
@@ -63,12 +63,13 @@ class HeldOut:
         attempts = [self.sampler.attempts[group.key][0] for group in groups]
         second: Sequence[Verdict | None] = [None] * len(groups)
         if self.second is not None:
-            second = self.sampler.judge.submit(self.second, attempts).result()
+            judge = self.sampler.judge
+            second = judge.wait(judge.submit(self.second, attempts))
         if self.log is not None and attempts:
-            self.log.picture("heldout", step, sheet(attempts[:SHOWN]))
-        if self.book is not None and self.accelerator.is_main_process:
+            self.log.image("heldout", step, sheet(attempts[:SHOWN]))
+        if self.strips is not None and self.run.main:
             rows = zip(groups[:SHOWN], attempts, second, strict=False)
-            self.book.write(step, [Shown(g, [a], [v]) for g, a, v in rows], prefix="heldout-")
+            self.strips.write(step, [Shown(g, [a], [v]) for g, a, v in rows], prefix="heldout-")
         sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
         for group, other in zip(groups, second, strict=True):
             for name, value in _numbers(group, other).items():
@@ -77,7 +78,7 @@ class HeldOut:
         if self.reference is not None and groups:
             sums["drift"] = self._drift(groups)
         totals: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
-        for part in gather_objects(self.accelerator, dict(sums)):
+        for part in gather_objects(self.run.accelerator, dict(sums)):
             for name, (total, count) in part.items():
                 totals[name][0] += total
                 totals[name][1] += count
@@ -91,7 +92,7 @@ class HeldOut:
         if not judged:
             return [0.0, 0.0]
         batch = make_batch(judged, [[0.0]] * len(judged), pad=self.sampler.tokenizer.vocabulary.pad)
-        batch = batch.to(self.accelerator.device)
+        batch = batch.to(self.run.device)
         logprobs_BT = self.objective.score(self.objective.policy, batch)[0]
         apart_BT = logprobs_BT - self.reference.score(self.objective, [batch])[0]
         return [float(apart_BT[batch.active_BT].sum()), float(batch.active)]
@@ -109,14 +110,3 @@ def _numbers(group: Group, second: Verdict | None) -> dict[str, float]:
             found["second"] = second.overall
             found["second_gap"] = verdict.overall - second.overall
     return found
-
-
-def sheet(attempts: Sequence[Attempt]) -> Image.Image:
-    """Source, edited image and target of each attempt, one row each; grey where there is none."""
-    side = attempts[0].source.size
-    table = Image.new("RGB", (3 * side[0], len(attempts) * side[1]), (128, 128, 128))
-    for row, attempt in enumerate(attempts):
-        for column, picture in enumerate((attempt.source, attempt.edited, attempt.target)):
-            if picture is not None:
-                table.paste(picture.resize(side), (column * side[0], row * side[1]))
-    return table

@@ -1,4 +1,4 @@
-"""Asking verifiers while the policy still samples: one event loop in a thread of its own."""
+"""The verifier, asked from an event loop of its own while sampling goes on."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from concurrent.futures import Future
 
 from earl.errors import EarlError, VerifierError
 from earl.records import Attempt, Verdict
+from earl.training.interrupts import Interrupts
 from earl.verifiers.protocol import Verifier
 
 RETRIED = ("unreachable", "unusable")
-"""Statuses that are the verifier's trouble, not the completion's: asking again may help."""
+"""Statuses of verdicts that the verifier failed to give, not the policy: asking again may help."""
 
 
 def shares_of_results(verdicts: Iterable[Verdict]) -> dict[str, list[float]]:
@@ -32,10 +33,14 @@ class Judge:
 
     Args:
         deadline: seconds for one call; what is not answered by then is "unreachable".
+
+    Attributes:
+        interrupts: what ends a wait for verdicts early.
     """
 
     def __init__(self, deadline: float = 600.0) -> None:
         self._deadline = deadline
+        self.interrupts = Interrupts()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="judge", daemon=True)
         self._thread.start()
@@ -45,9 +50,21 @@ class Judge:
         is "unfinished" or "undecodable"."""
         return asyncio.run_coroutine_threadsafe(self._judge(verifier, list(attempts)), self._loop)
 
+    def wait(self, future: Future[list[Verdict]]) -> list[Verdict]:
+        """The verdicts of `submit`. Raises Interrupted where a signal comes first."""
+        return self.interrupts.wait(future)
+
     def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        """End the thread; what is still asked is given up."""
+        self._loop.call_soon_threadsafe(self._end)
         self._thread.join(timeout=5)
+
+    def _end(self) -> None:
+        tasks = asyncio.all_tasks(self._loop)
+        for task in tasks:
+            task.cancel()
+        ended = asyncio.gather(*tasks, return_exceptions=True)
+        ended.add_done_callback(lambda _: self._loop.stop())
 
     async def _judge(self, verifier: Verifier, attempts: list[Attempt]) -> list[Verdict]:
         sent = [attempt for attempt in attempts if attempt.edited is not None]
@@ -71,7 +88,7 @@ async def _ask(verifier: Verifier, attempts: list[Attempt]) -> list[Verdict]:
         return [Verdict("unreachable", why=str(error))] * len(attempts)
     except EarlError as error:  # one attempt that the verifier refuses does not cost the others theirs
         if len(attempts) == 1:
-            return [Verdict("unusable", why=str(error))]
+            return [Verdict("unusable", why=str(error), refused=True)]
         return [verdict for attempt in attempts for verdict in await _ask(verifier, [attempt])]
     if len(verdicts) != len(attempts):
         raise VerifierError(f"the verifier gave {len(verdicts)} verdicts for {len(attempts)} attempts")

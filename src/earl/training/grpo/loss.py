@@ -15,8 +15,8 @@ from earl.config.grpo import LossSettings
 
 @dataclass(frozen=True)
 class LossParts:
-    """`total` is summed, for the trainer divides by what all ranks have: active tokens, or rollouts
-    where the ratio is the sequence's. The others are for the log, without gradient."""
+    """`total` is a sum, because the trainer divides by the active tokens of all ranks. The others are for
+    the log, without gradient."""
 
     total: Tensor  # scalar
     kl_BT: Tensor  # nats, 0 where not active
@@ -36,8 +36,6 @@ def grpo_loss(
     """Minus the clipped, advantage-weighted likelihood ratio, plus KL to the reference.
 
     Of an active token: -min(r A, clip(r, 1 - low, 1 + high) A) + c k3, where r = exp(logp - old).
-    With `ratio = "sequence"` r is exp of the mean of logp - old over the rollout's active tokens
-    (GSPO, arXiv 2507.18071) and each rollout counts once, its k3 averaged over its tokens.
     `mirror_release` takes -logp A in place of the ratio: another value, the same gradient at r = 1.
 
     Args:
@@ -54,10 +52,6 @@ def grpo_loss(
     active = active_BT.to(logprobs_BT.dtype)
     advantages_B1 = advantages_B[:, None].to(logprobs_BT.dtype)
     change_BT = (logprobs_BT - (logprobs_BT.detach() if old_BT is None else old_BT)) * active
-    if settings.ratio == "sequence":
-        lengths_B1 = active.sum(dim=1, keepdim=True).clamp_min(1)
-        change_BT = (change_BT.sum(dim=1, keepdim=True) / lengths_B1).expand_as(change_BT)
-        active = active / lengths_B1  # each rollout counts once
     ratio_BT = change_BT.exp()
     bounded_BT = ratio_BT.clamp(1 - settings.clip_low, 1 + settings.clip_high)
     gain_BT = torch.minimum(ratio_BT * advantages_B1, bounded_BT * advantages_B1)

@@ -1,4 +1,4 @@
-"""What is to be edited: prompts by number, the same on every rank and after every resume.
+"""Prompts by number, the same on every rank and after every resume.
 
 Either tasks that a source draws from seeds (`earl.data.tasks`), or tokenised shards, whose images are
 decoded from their codes: what the policy sees, the verifier sees.
@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from earl.data.shards import EditShards
-from earl.data.tasks import Split, TaskSource
+from earl.data.shards import Edit, EditShards
+from earl.data.tasks import EditTask, Split, TaskSource
 from earl.errors import ConfigError
 from earl.records import Grid
 from earl.sequence import TextTokenizer, write_prompt
-from earl.training.streams import derive_seed
+from earl.training.random_streams import derive_seed
 from earl.vision import resize_to, target_size
 
 
@@ -68,21 +69,10 @@ class TaskPrompts:
             task.target and resize_to(task.target, size) for task, size in zip(tasks, sizes, strict=True)
         ]
         codes = self._vision.encode(sources, resize=False) if sources else []
+        rows = zip(numbers, tasks, sources, targets, codes, strict=True)
         return [
-            Prompt(
-                number,
-                task.key,
-                source,
-                target,
-                task.instruction,
-                task.family,
-                task.group,
-                tuple(write_prompt(codes_HW, task.instruction, self._tokenizer)),
-                Grid(*map(int, codes_HW.shape)),
-            )
-            for number, task, source, target, codes_HW in zip(
-                numbers, tasks, sources, targets, codes, strict=True
-            )
+            _prompt(number, task.key, task, source, target, codes_HW, self._tokenizer)
+            for number, task, source, target, codes_HW in rows
         ]
 
 
@@ -102,19 +92,17 @@ class ShardPrompts:
         """The edits of these numbers, their images decoded together; not every edit has a target."""
         edits = [self._shards[self._row(number)] for number in numbers]
         targets = [edit.target_codes for edit in edits if edit.has_target]
-        pictures = self._vision.decode([*(edit.source_codes for edit in edits), *targets])
-        sources, decoded = pictures[: len(edits)], iter(pictures[len(edits) :])
+        images = self._vision.decode([*(edit.source_codes for edit in edits), *targets])
+        sources, decoded = images[: len(edits)], iter(images[len(edits) :])
         return [
-            Prompt(
+            _prompt(
                 number,
                 f"{edit.id}/{number}",  # small shards may come round within one step
+                edit,
                 source,
                 next(decoded) if edit.has_target else None,
-                edit.instruction,
-                edit.family,
-                edit.group,
-                tuple(write_prompt(edit.source_codes, edit.instruction, self._tokenizer)),
-                Grid(*map(int, edit.source_codes.shape)),
+                edit.source_codes,
+                self._tokenizer,
             )
             for number, edit, source in zip(numbers, edits, sources, strict=True)
         ]
@@ -125,3 +113,17 @@ class ShardPrompts:
             rng = np.random.default_rng(derive_seed(self._seed, "order", turn))
             self._order = (turn, rng.permutation(len(self._shards)))
         return int(self._order[1][place])
+
+
+def _prompt(
+    number: int,
+    key: str,
+    edit: EditTask | Edit,
+    source: Image.Image,
+    target: Image.Image | None,
+    codes_HW: NDArray[np.int32],
+    tokenizer: TextTokenizer,
+) -> Prompt:
+    ids = tuple(write_prompt(codes_HW, edit.instruction, tokenizer))
+    grid = Grid(*map(int, codes_HW.shape))
+    return Prompt(number, key, source, target, edit.instruction, edit.family, edit.group, ids, grid)

@@ -1,7 +1,7 @@
-"""Work that equal rollouts share: a grid of codes is decoded once, an attempt is judged once.
+"""Equal rollouts of a step: their codes are decoded once, their attempt is judged once.
 
 A policy that copies its source, or has little entropy left, writes the same image several times in
-a group. What comes out is that of the plain way, rollout by rollout (`tests/grpo/test_grpo_repeats.py`).
+a group. The results are those of the plain way, rollout by rollout (a test compares them).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from earl.verifiers.noise import Blind, Noisy
 from earl.verifiers.protocol import Verifier, check
 
 
-class Images:
+class DecodedImages:
     """Images of codes, each different grid decoded once for as long as this object lives.
 
     Args:
@@ -39,7 +39,7 @@ class Images:
         return len(self._known)
 
     def of(self, codes: Sequence[NDArray[np.integer] | None]) -> list[Image | None]:
-        """An image for each grid, None where there is none; equal grids share one picture.
+        """An image for each grid, None where there is none; equal grids share one image.
 
         The new grids are decoded together. Raises SequenceError as `VisionTokenizer.decode`.
         """
@@ -50,8 +50,8 @@ class Images:
             if key is not None and key not in self._known
         }
         if new:
-            pictures = self._vision.decode(list(new.values()), **self._options)
-            self._known.update(zip(new, pictures, strict=True))
+            images = self._vision.decode(list(new.values()), **self._options)
+            self._known.update(zip(new, images, strict=True))
         return [None if key is None else self._known[key] for key in keys]
 
 
@@ -96,6 +96,6 @@ def once_each(verifier: Verifier) -> Verifier:
 
 
 def _key(attempt: Attempt) -> tuple[Any, ...]:
-    pictures = (attempt.source, attempt.edited, attempt.target)
-    seen = tuple(None if p is None else (p.mode, p.size, p.tobytes()) for p in pictures)
+    images = (attempt.source, attempt.edited, attempt.target)
+    seen = tuple(None if p is None else (p.mode, p.size, p.tobytes()) for p in images)
     return (attempt.instruction, attempt.finish_reason, attempt.key, *seen)

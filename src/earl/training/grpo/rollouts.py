@@ -15,10 +15,10 @@ from concurrent.futures import Future
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from earl.config import DrawSettings, SamplingSettings
-from earl.config.grpo import Judging
-from earl.config.grpo import Rollouts as Settings
+from earl.config.sampling import DrawSettings, SamplingSettings
+from earl.config.stages import GrpoRecipe
 from earl.pipeline import EditPipeline
 from earl.records import Attempt, Completion, Verdict
 from earl.sampling import Request
@@ -26,8 +26,8 @@ from earl.sequence import completion_kinds, parse_completion
 from earl.training.grpo.batches import Group, Rollout
 from earl.training.grpo.judging import RETRIED, Judge
 from earl.training.grpo.prompts import Prompt
-from earl.training.grpo.repeats import Images, once_each
-from earl.training.streams import derive_seed
+from earl.training.grpo.repeats import DecodedImages, once_each
+from earl.training.random_streams import derive_seed
 from earl.verifiers.protocol import Verifier
 
 
@@ -36,9 +36,8 @@ class Sampler:
 
     Args:
         pipeline: samples from the policy's current weights, and decodes image codes.
-        seed: of the run; with a prompt's number and the rollout's it decides a completion.
+        recipe: its seed, with a prompt's number and the rollout's, decides a completion.
         bf16: decode under bfloat16 autocast (`rollouts.decode`).
-        score_forced: kinds as the release scores (see `earl.sequence.completion_kinds`).
 
     Attributes:
         seconds: of the last `collect`: sampling (without decoding), decoding, and judging, which is
@@ -51,17 +50,14 @@ class Sampler:
         pipeline: EditPipeline,
         verifier: Verifier,
         judge: Judge,
+        recipe: GrpoRecipe,
         *,
-        settings: Settings,
-        judging: Judging,
-        seed: int,
         bf16: bool = False,
-        score_forced: bool = False,
     ) -> None:
         self.engine, self.vision, self.tokenizer = pipeline.engine, pipeline.vision, pipeline.tokenizer
         self.bf16 = bf16
         self.verifier, self.judge = once_each(verifier), judge
-        self.settings, self.judging, self.seed, self.score_forced = settings, judging, seed, score_forced
+        self.recipe, self.settings = recipe, recipe.rollouts
         self.seconds = {"sampling": 0.0, "decoding": 0.0, "judging": 0.0}
         self.attempts: dict[str, list[Attempt]] = {}
 
@@ -74,7 +70,7 @@ class Sampler:
             exact: decode in the tokenizer's own precision, whatever training does.
         """
         size = group or self.settings.group
-        pictures = Images(self.vision, bf16=self.bf16 and not exact)
+        images = DecodedImages(self.vision, bf16=self.bf16 and not exact)
         self.seconds = dict.fromkeys(self.seconds, 0.0)
         self.attempts = {}
         if not prompts:
@@ -88,7 +84,7 @@ class Sampler:
             waiting[place][member] = completion
             if len(waiting[place]) == size:
                 completions = [waiting[place][index] for index in range(size)]
-                attempts = self._attempts(prompts[place], completions, pictures)
+                attempts = self._attempts(prompts[place], completions, images)
                 self.attempts[prompts[place].key] = attempts
                 asked[place] = self.judge.submit(self.verifier, attempts)
 
@@ -96,7 +92,7 @@ class Sampler:
             [self._request(prompt, size) for prompt in prompts], self.sampling(), on_completion=ended
         )
         sampled = time.monotonic()
-        verdicts_PG = [asked[place].result() for place in range(len(prompts))]
+        verdicts_PG = [self.judge.wait(asked[place]) for place in range(len(prompts))]
         self.seconds["judging"] = time.monotonic() - sampled
         self.seconds["sampling"] = sampled - began - self.seconds["decoding"]
         return [
@@ -109,14 +105,14 @@ class Sampler:
         began = time.monotonic()
         asked = {}
         for group in groups:
-            again = [index for index, rollout in enumerate(group.rollouts) if failed(rollout)]
+            again = [index for index, rollout in enumerate(group.rollouts) if may_help(rollout)]
             attempts = [self.attempts[group.key][index] for index in again]
             asked[group.key] = (again, self.judge.submit(self.verifier, attempts))
         result = []
         for group in groups:
             rollouts = list(group.rollouts)
             again, future = asked[group.key]
-            for index, verdict in zip(again, future.result(), strict=True):
+            for index, verdict in zip(again, self.judge.wait(future), strict=True):
                 rollouts[index] = replace(rollouts[index], verdict=verdict, reward=self.reward(verdict))
             result.append(replace(group, rollouts=tuple(rollouts)))
         self.seconds["judging"] += time.monotonic() - began
@@ -129,11 +125,13 @@ class Sampler:
     def reward(self, verdict: Verdict) -> float | None:
         """The overall score; None where there is none: a failure is never turned into a number."""
         if verdict.status in ("undecodable", "unfinished"):
-            return self.judging.undecodable_reward
+            return self.recipe.judging.undecodable_reward
         return verdict.overall if verdict.ok else None
 
     def _request(self, prompt: Prompt, size: int) -> Request:
-        seeds = [derive_seed(self.seed, "completion", prompt.number, member) for member in range(size)]
+        seeds = [
+            derive_seed(self.recipe.run.seed, "completion", prompt.number, member) for member in range(size)
+        ]
         return Request(
             prompt.ids,
             tuple(seeds),
@@ -142,14 +140,16 @@ class Sampler:
             max_text_tokens=self.settings.max_text_tokens,
         )
 
-    def _attempts(self, prompt: Prompt, completions: Sequence[Completion], pictures: Images) -> list[Attempt]:
+    def _attempts(
+        self, prompt: Prompt, completions: Sequence[Completion], images: DecodedImages
+    ) -> list[Attempt]:
         began = time.monotonic()
         codes = [parse_completion(completion.ids, self.tokenizer).codes for completion in completions]
         attempts = [
             Attempt(
                 prompt.source, prompt.instruction, edited, prompt.target, completion.finish_reason, prompt.key
             )
-            for edited, completion in zip(pictures.of(codes), completions, strict=True)
+            for edited, completion in zip(images.of(codes), completions, strict=True)
         ]
         self.seconds["decoding"] += time.monotonic() - began
         return attempts
@@ -161,12 +161,20 @@ class Sampler:
         ]
         return Group(prompt.key, prompt.instruction, prompt.family, prompt.kind, prompt.ids, tuple(rollouts))
 
-    def _kinds(self, completion: Completion) -> np.ndarray:
+    def _kinds(self, completion: Completion) -> NDArray[np.int8]:
         return completion_kinds(
-            completion.ids, self.tokenizer, self.settings.prefill, score_forced=self.score_forced
+            completion.ids,
+            self.tokenizer,
+            self.settings.prefill,
+            score_forced=self.recipe.grpo.mirror_release,
         )
 
 
 def failed(rollout: Rollout) -> bool:
-    """The verifier gave nothing, and asking again may help."""
+    """The verifier gave no scores, for a reason of its own."""
     return rollout.verdict.status in RETRIED
+
+
+def may_help(rollout: Rollout) -> bool:
+    """Asking the verifier again may help."""
+    return failed(rollout) and not rollout.verdict.refused

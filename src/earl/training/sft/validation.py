@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from accelerate import Accelerator
 
 from earl.data.collate import Batch, collate
 from earl.data.examples import Example
 from earl.sequence import Kind
-from earl.training.sft.objective import PolicyObjective
+from earl.training.run import Run
+from earl.training.sft.objective import SftObjective
 
 _LOSSES = ("loss", "visual", "text", "changed", "kept")
 
@@ -23,27 +23,21 @@ class Validator:
 
     Args:
         examples: (label, example), the same on every rank; each takes its share. The label is an
-            edit family or a task of the base stage.
-        micro: sequences of one forward pass.
+            edit family or a task.
     """
 
-    def __init__(
-        self,
-        examples: Sequence[tuple[str, Example]],
-        objective: PolicyObjective,
-        accelerator: Accelerator,
-        *,
-        pad: int,
-        micro: int,
-    ) -> None:
+    def __init__(self, examples: Sequence[tuple[str, Example]], objective: SftObjective, run: Run) -> None:
+        rank, ranks = run.rank
+        micro_size = run.recipe.batch.micro_size
         ordered = sorted(examples, key=lambda pair: len(pair[1]))
-        parts = [ordered[start : start + micro] for start in range(0, len(ordered), micro)]
-        own = parts[accelerator.process_index :: accelerator.num_processes]
+        parts = [ordered[start : start + micro_size] for start in range(0, len(ordered), micro_size)]
+        own = parts[rank::ranks]
+        pad = objective.vocabulary.pad
         self._batches = [
             ([label for label, _ in part], collate([[example] for _, example in part], pad)) for part in own
         ]
         self._labels = sorted({label for label, _ in examples})
-        self._objective, self._accelerator = objective, accelerator
+        self._objective, self._accelerator = objective, run.accelerator
 
     def __call__(self, step: int) -> dict[str, float]:
         """Means by name.

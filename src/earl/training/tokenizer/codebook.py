@@ -121,7 +121,7 @@ class EMACodebook(nn.Module):
 
     @torch.no_grad()
     def reseed(self) -> int:
-        """Move dead codes onto recent latents, with uniform use to their credit; their number."""
+        """Move dead codes onto recent latents and reset their use to the mean; returns how many."""
         dead_K = self.use_K < self.reseed_below * self.use_K.mean()
         count = int(dead_K.sum())
         if count:
@@ -131,17 +131,6 @@ class EMACodebook(nn.Module):
             self.sums_KD[dead_K] = self.codes_KD[dead_K] * uniform
             self._same_on_all_ranks()
         return count
-
-    @torch.no_grad()
-    def alive(self) -> Tensor:
-        """Codes whose average use is above the threshold of a dead one: scalar; 0 before the start."""
-        return ((self.use_K > 0) & (self.use_K >= self.reseed_below * self.use_K.mean())).sum()
-
-    @torch.no_grad()
-    def perplexity(self) -> Tensor:
-        """exp of the entropy of the average use: scalar in [1, K], K when all are used alike."""
-        shares_K = self.use_K / self.use_K.sum().clamp(min=1e-12)
-        return torch.exp(-(shares_K * torch.log(shares_K.clamp(min=1e-12))).sum())
 
     def _draw(self, count: int) -> Tensor:
         """`count` rows of the store, without replacement where it holds enough, slightly spread."""

@@ -5,7 +5,7 @@ Axes: B images, C channels, H W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,17 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from earl.config.sections import BatchSizes
 from earl.config.stages import TokenizerImages
 from earl.data.mixture import Mixture
 from earl.data.tasks import Split, TaskSettings, open_tasks
-from earl.errors import DataError
+from earl.errors import DataError, ImageError
 from earl.files import new_file
+from earl.progress import Progress
+from earl.vision import open_image
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+_FAILED_SHARE = 0.05  # of a folder's images
 
 
 @dataclass(frozen=True)
@@ -57,15 +61,14 @@ def load_images(images: TokenizerImages, cache: Path, *, split: Split, count: in
     """
     side = images.resolution
     if not cache.exists():
-        paths = _image_paths(images, split)
-        total = count if paths is None else len(paths)
-        with new_file(cache) as fresh:
-            table = np.lib.format.open_memmap(fresh, mode="w+", dtype=np.uint8, shape=(total, side, side, 3))
-            drawn = _drawn(images, split, total) if paths is None else (_open(path, side) for path in paths)
-            for index, pixels in enumerate(drawn):
-                table[index] = pixels
-            table.flush()
-    table = np.load(cache, mmap_mode="r", allow_pickle=False)
+        if images.folder is None:
+            _write(cache, _drawn(images, split, count), side)
+        else:
+            _write(cache, _opened(_image_paths(images.folder, split), side), side)
+    try:
+        table: NDArray[np.uint8] = np.load(cache, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{cache} cannot be read: {error}; delete it") from error
     if table.shape[1:] != (side, side, 3):
         raise DataError(
             f"{cache} holds images of {table.shape[1:]}, the recipe asks for {side} px; delete it"
@@ -84,21 +87,57 @@ def _drawn(images: TokenizerImages, split: Split, count: int) -> Iterator[NDArra
             yield np.asarray(_fitted(image, side), np.uint8)
 
 
-def _image_paths(images: TokenizerImages, split: str) -> list[Path] | None:
-    """None for a prompt source. Every twentieth file of a folder is for validation."""
-    if images.folder is None:
-        return None
-    paths = sorted(p for p in Path(images.folder).rglob("*") if p.suffix.lower() in _SUFFIXES)
-    chosen = [p for number, p in enumerate(paths) if (number % 20 == 0) == (split == "validation")]
+def _write(cache: Path, images: Iterable[NDArray[np.uint8]], side: int) -> None:
+    """Write the images one by one, as one array; its length goes into the header at the end."""
+
+    def header(count: int) -> dict[str, Any]:
+        return {"descr": "|u1", "fortran_order": False, "shape": (count, side, side, 3)}
+
+    with new_file(cache) as fresh, fresh.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header(0))
+        count = 0
+        for pixels in images:
+            file.write(pixels.tobytes())
+            count += 1
+        file.seek(0)
+        np.lib.format.write_array_header_1_0(file, header(count))  # numpy leaves room for longer numbers
+
+
+def _image_paths(folder: str, split: Split) -> list[Path]:
+    """Image files, without hidden ones. Every twentieth file is for validation."""
+    root = Path(folder).expanduser()
+    paths = sorted(
+        path
+        for path in root.rglob("*")
+        if path.suffix.lower() in _SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(root).parts)
+    )
+    chosen = [path for number, path in enumerate(paths) if (number % 20 == 0) == (split == "validation")]
     if not chosen:
-        raise DataError(f"images.folder = {images.folder!r} has {len(paths)} images; at least 2 are needed")
+        raise DataError(f"images.folder = {folder!r} has {len(paths)} images; at least 2 are needed")
     return chosen
 
 
-def _open(path: Path, side: int) -> NDArray[np.uint8]:
-    from earl.vision import open_image
+def _opened(paths: Sequence[Path], side: int) -> Iterator[NDArray[np.uint8]]:
+    """The images that can be opened; how many cannot is said in the end.
 
-    return np.asarray(_fitted(open_image(path), side), np.uint8)
+    Raises:
+        DataError: too many cannot, or none can.
+    """
+    failed: list[ImageError] = []
+    for path in paths:
+        try:
+            image = open_image(path)
+        except ImageError as error:
+            failed.append(error)
+            if len(failed) > max(1, _FAILED_SHARE * len(paths)) or len(failed) == len(paths):
+                raise DataError(
+                    f"{len(failed)} of {len(paths)} images cannot be opened, the last: {error}"
+                ) from error
+            continue
+        yield np.asarray(_fitted(image, side), np.uint8)
+    if failed:
+        Progress().line(f"left out {len(failed)} of {len(paths)} images, the first: {failed[0]}")
 
 
 def _fitted(image: Image.Image, side: int) -> Image.Image:
@@ -122,34 +161,42 @@ def edge_weights(pixels_BCHW: Tensor, strength: float) -> Tensor:
 class ImageStream:
     """This rank's batches of one update, resumable; crops first, whole images later.
 
+    Args:
+        table: the images, uint8 (N, S, S, 3).
+        edges: how much more pixels near strong edges count (`losses.edges`).
+        rank: (this rank, ranks).
+
+    Raises:
+        ConfigError: `global_size` does not divide into `micro_size` on every rank.
+
     Every other update of the crops is aligned to the 8-pixel grid of cells, as whole images
     are; the ones between teach that content may sit anywhere.
     """
 
     def __init__(
         self,
-        pictures: NDArray[np.uint8],
-        images: TokenizerImages,
+        table: NDArray[np.uint8],
+        settings: TokenizerImages,
+        batch: BatchSizes,
         *,
         edges: float,
-        sequences: int,
-        micro: int,
         seed: int,
-        rank: int = 0,
-        ranks: int = 1,
+        rank: tuple[int, int] = (0, 1),
     ) -> None:
-        self.pictures, self.images, self.edges = pictures, images, edges
-        self.sequences, self.micro, self.seed = sequences, micro, seed
-        self.rank, self.ranks = rank, ranks
-        self.mixture = Mixture({"images": len(pictures)}, {"images": 1.0}, seed=seed)
+        self.rank, self.ranks = rank
+        batch.check_ranks(self.ranks)
+        self.table, self.settings, self.batch = table, settings, batch
+        self.edges, self.seed = edges, seed
+        self.mixture = Mixture({"images": len(table)}, {"images": 1.0}, seed=seed)
         self.step = 0
 
     def __next__(self) -> list[ImageBatch]:
         self.step += 1
-        drawn = self.pictures[[next(self.mixture)[1] for _ in range(self.sequences)]]
-        if self.step <= self.images.crop_steps:
+        count = self.batch.global_size
+        drawn = self.table[[next(self.mixture)[1] for _ in range(count)]]
+        if self.step <= self.settings.crop_steps:
             drawn = self._crops(drawn)
-        size = self.micro * (len(drawn) // self.sequences)
+        size = self.batch.micro_size * (len(drawn) // count)
         parts = [drawn[start : start + size] for start in range(0, len(drawn), size)]
         return [self._batch(part) for part in parts[self.rank :: self.ranks]]
 
@@ -158,14 +205,14 @@ class ImageStream:
         return ImageBatch(pixels, edge_weights(pixels, self.edges) if self.edges else None)
 
     def _crops(self, drawn: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        side = self.images.crop
+        side = self.settings.crop
         assert side is not None, "the recipe's check guarantees it"
         rng = np.random.default_rng([self.seed, 3, self.step])
         grid = 8 if self.step % 2 else 1
-        places = rng.integers(
-            (self.images.resolution - side) // grid + 1, size=(2, len(drawn) * self.images.crops_per_image)
-        )
-        many = np.repeat(np.arange(len(drawn)), self.images.crops_per_image)
+        each = self.settings.crops_per_image
+        last = (self.settings.resolution - side) // grid
+        places = rng.integers(last + 1, size=(2, len(drawn) * each))
+        many = np.repeat(np.arange(len(drawn)), each)
         return np.stack(
             [
                 drawn[index, top : top + side, left : left + side]

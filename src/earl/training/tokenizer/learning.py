@@ -1,10 +1,9 @@
-"""Teaching the vision tokenizer: images in, reconstruction and losses out.
+"""The vision tokenizer in training: images in, reconstruction and losses out.
 
 The stock class gives only codes from `encode`, so training has its own pass (`still.py`, on
 the stock class's own parameters) with a straight-through quantiser, a commitment loss, and a
 codebook that follows moving averages (`codebook.py`). The codebook is written into the stock
 class at every step, so at any moment `learner.model` encodes to the codes seen here.
-Optimiser, schedule, data and checkpoints are others' (`earl.training.sft`).
 
 Axes: B images, C channels, H W rows and columns, D code dimension, K codes.
 
@@ -21,44 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import Emu3VQVAE
 
+from earl.config.stages import TokenizerLosses
 from earl.errors import ConfigError
 from earl.training.tokenizer.codebook import EMACodebook
 from earl.vision.still import decode_still, encode_still, nearest_rows
-
-
-@dataclass(frozen=True, slots=True)
-class LearnerSettings:
-    """Weights of the losses (dimensionless; pixels are in [-1, 1]) and the codebook's rules."""
-
-    l1: float = 1.0
-    l2: float = 1.0
-    gradient: float = 1.0
-    color: float = 0.0  # of 4 x 4 blocks, see `color_loss`
-    commitment: float = 0.25
-    warmup_steps: int = 0  # forward passes in training before the first quantised one
-    ema_decay: float = 0.99  # in (0, 1)
-    reseed_below: float = 0.03  # share of uniform use
-    reseed_every: int = 20  # updates; 0 never
-    seed: int = 0
-    keep_codes: bool = False  # teach the decoder alone: encoder and codebook stay as they are
-
-    def __post_init__(self) -> None:
-        for name in (
-            "l1",
-            "l2",
-            "gradient",
-            "color",
-            "commitment",
-            "warmup_steps",
-            "reseed_below",
-            "reseed_every",
-        ):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} must be at least 0, got {getattr(self, name)}")
-        if not 0 < self.ema_decay < 1:
-            raise ConfigError(f"ema_decay must be between 0 and 1, got {self.ema_decay}")
-        if self.l1 + self.l2 == 0:
-            raise ConfigError("l1 and l2 are both 0: nothing would hold the pixels in place")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,34 +59,33 @@ class TokenizerLearner(nn.Module):
     Args:
         model: from `create_vision_tokenizer`, or loaded. Its batch norms keep their running
             statistics and its dropout is off, also in training.
-        settings: see `LearnerSettings`.
-        compile: compile the two 2-D passes with `torch.compile` (needs a C++ compiler on CPU).
+        losses: weights of the parts of the loss, and the codebook's rules.
+        keep_codes: teach the decoder alone: encoder and codebook stay as they are.
+        seed: of the codebook's draws.
     """
 
     step: Tensor
 
     def __init__(
-        self, model: Emu3VQVAE, settings: LearnerSettings | None = None, *, compile: bool = False
+        self,
+        model: Emu3VQVAE,
+        losses: TokenizerLosses | None = None,
+        *,
+        keep_codes: bool = False,
+        seed: int = 0,
     ) -> None:
         super().__init__()
-        self.model = model
-        self.settings = settings or LearnerSettings()
-        self.codebook = EMACodebook(
-            model.config.codebook_size,
-            model.config.embed_dim,
-            decay=self.settings.ema_decay,
-            reseed_below=self.settings.reseed_below,
-            reseed_every=self.settings.reseed_every,
-            seed=self.settings.seed,
-        )
+        self.model, self.keep_codes = model, keep_codes
+        self.losses = losses or TokenizerLosses(warmup_steps=0)
+        size, dim = model.config.codebook_size, model.config.embed_dim
+        self.codebook = EMACodebook(size, dim, decay=self.losses.codebook_decay, seed=seed)
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         model.quantize.embedding.weight.requires_grad_(False)
-        if self.settings.keep_codes:
+        if keep_codes:
             for part in (model.encoder, model.quant_conv, model.quantize):
                 part.requires_grad_(False)
         model.eval()
-        self._encode = torch.compile(encode_still, dynamic=False) if compile else encode_still
-        self._decode = torch.compile(decode_still, dynamic=False) if compile else decode_still
+        self._encode, self._decode = encode_still, decode_still
 
     def train(self, mode: bool = True) -> TokenizerLearner:
         """Training mode of the learner; the model itself stays in eval mode (batch norm)."""
@@ -152,9 +116,9 @@ class TokenizerLearner(nn.Module):
         Returns:
             Reconstruction.
         """
-        if self.settings.keep_codes and not self.codebook.started:
+        if self.keep_codes and not self.codebook.started:
             raise ConfigError("keep_codes needs a codebook: call use_loaded_codebook() first")
-        with torch.no_grad() if self.settings.keep_codes else nullcontext():
+        with torch.no_grad() if self.keep_codes else nullcontext():
             latents_BDHW = self._encode(self.model, pixels_BCHW).float()
         B, D, H, W = latents_BDHW.shape
         latents_ND = latents_BDHW.permute(0, 2, 3, 1).reshape(-1, D)
@@ -177,7 +141,7 @@ class TokenizerLearner(nn.Module):
 
     def _ready(self, latents_ND: Tensor) -> bool:
         """Whether this pass is quantised; starts the codebook when its time has come."""
-        if not self.codebook.started and self.training and int(self.step) >= self.settings.warmup_steps:
+        if not self.codebook.started and self.training and int(self.step) >= self.losses.warmup_steps:
             self.codebook.remember(latents_ND.detach())
             self.codebook.start()
             self._write_codebook()
@@ -185,7 +149,7 @@ class TokenizerLearner(nn.Module):
 
     def _learn(self, codes_N: Tensor | None, latents_ND: Tensor) -> None:
         self.step += 1
-        if self.settings.keep_codes:
+        if self.keep_codes:
             return
         self.codebook.remember(latents_ND)
         if codes_N is not None:
@@ -201,7 +165,7 @@ class TokenizerLearner(nn.Module):
     ) -> LossParts:
         error_BCHW = recon - pixels
         l1, l2, gradient = pixel_losses(error_BCHW, weights_BHW)
-        s = self.settings
+        s = self.losses
         color = color_loss(error_BCHW, pixels) if s.color else recon.new_zeros(())
         total = s.l1 * l1 + s.l2 * l2 + s.gradient * gradient + s.color * color + s.commitment * commitment
         return LossParts(

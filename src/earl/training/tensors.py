@@ -1,6 +1,6 @@
 """Weights and optimiser state to flat named tensors and back, so that safetensors can hold them.
 
-Sharded parameters (FSDP2's DTensor) are gathered on saving and cut again on loading; both are
+Sharded parameters (FSDP2's DTensor) are made full on saving and sharded again on loading; both are
 then collective: every rank calls them.
 """
 
@@ -22,7 +22,7 @@ def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
     Frozen weights are left out: under LoRA they are the start's, unchanged. A model whose frozen
     weights do change (a codebook) names them in an attribute `also_saved`.
     """
-    return {name: whole(value) for name, value in _saved(model).items()}
+    return {name: full(value) for name, value in _saved(model).items()}
 
 
 def _saved(model: nn.Module) -> dict[str, Tensor]:
@@ -70,7 +70,7 @@ def optimiser_tensors(
             for key, value in state.items():
                 label = f"{index}|{names[parameter]}|{key}"
                 if isinstance(value, Tensor):
-                    tensors[label] = whole(value)
+                    tensors[label] = full(value)
                 else:
                     rest[label] = value
     return tensors, rest
@@ -101,13 +101,13 @@ def load_optimiser_tensors(
         by_index[int(index)].state[parameter][key] = value
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """The tensor itself, or the gathered one where it is sharded."""
+def full(tensor: Tensor) -> Tensor:
+    """The tensor itself, or the full one where it is sharded."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def sharded_like(tensor: Tensor, model: Tensor) -> Tensor:
-    """The tensor, cut as `model` is where that is sharded."""
+    """The tensor, sharded as `model` is."""
     if isinstance(model, DTensor):
         return distribute_tensor(tensor.to(model.device), model.device_mesh, model.placements)
     return tensor

@@ -1,4 +1,4 @@
-"""When to stop: a validation loss that no longer falls, a reward that no longer rises."""
+"""Early stopping on a number that no longer gets better."""
 
 from __future__ import annotations
 
@@ -13,18 +13,16 @@ class EarlyStop:
 
     Args:
         patience: observations without improvement before `should_stop`; None never stops.
-        min_delta: how much lower counts as better.
     """
 
     patience: int | None = None
-    min_delta: float = 0.0
     best: float = math.inf
     best_step: int = 0
     waited: int = 0
 
     def update(self, value: float, step: int) -> bool:
         """Take in an observation; True where it is the best so far. A NaN is never the best."""
-        if value < self.best - self.min_delta:
+        if value < self.best:
             self.best, self.best_step, self.waited = value, step, 0
             return True
         self.waited += 1

@@ -1,4 +1,4 @@
-"""How many positions meet the head at a time: the one place that decides it, for stages and dry runs.
+"""How many positions meet the head at a time, for stages and dry runs.
 
 Logits exist for a block of positions only (`earl.policy.likelihood`). A backward pass holds several
 blocks at once, positions x visual columns of float32, which on a CPU is most of what an update of a
@@ -17,7 +17,7 @@ def positions_of_block(stage: str, device: str) -> int:
     """Positions of one block of logits.
 
     Args:
-        stage: of the recipe: "base", "sft" or "grpo".
+        stage: of the recipe: "sft" or "grpo".
         device: "cpu", or a kind of accelerator, as `torch.device.type` names it.
     """
     return POSITIONS_ON_CPU if stage == "grpo" and device == "cpu" else POSITIONS

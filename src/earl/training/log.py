@@ -1,4 +1,4 @@
-"""Where a run's numbers go: a line of JSON per record, TensorBoard, and one live line for people."""
+"""Numbers and images of a run: `log.jsonl`, TensorBoard, and a progress line."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from earl.errors import CheckpointError
-from earl.files import write_text
+import numpy as np
+from PIL.Image import Image
+
+from earl.files import new_file, write_text, writing
 from earl.progress import Progress
 
 
@@ -17,6 +19,9 @@ class Log:
     """Records of one run: `log.jsonl`, TensorBoard under `tensorboard/`, a progress line.
 
     Only the first rank writes; on the others every method does nothing.
+
+    Raises (from every method):
+        OutputError: a file cannot be written.
     """
 
     def __init__(
@@ -29,23 +34,25 @@ class Log:
         title: str = "train",
         progress: Progress | None = None,
     ) -> None:
-        self.folder = folder
-        self.active = active
-        self._tracker = tracker
-        self._writer: Any = None
+        self.folder, self.active = folder, active
+        self._path = folder / "log.jsonl"
+        self._tracker, self._title, self._total = tracker, title, total_steps
         self._progress = progress or Progress()
-        self._total = total_steps
-        self._title = title
+        self._writer: Any = None
 
     def open(self, step: int) -> None:
         """Begin or continue at a step; records past it, of a run that was killed, are dropped."""
         if not self.active:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / "log.jsonl"
-        if path.exists():
-            lines = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
-            write_text(path, "".join(line + "\n" for line in lines))
+        with writing(self._path):
+            text = self._path.read_bytes().decode("utf-8", "replace") if self._path.exists() else ""
+        lines = text.split("\n")[:-1]  # behind the last line feed: nothing, or what a kill cut in half
+        steps = [_step_of(line) for line in lines]
+        if text:
+            kept = [line for line, at in zip(lines, steps, strict=True) if at <= step]
+            write_text(self._path, "".join(f"{line}\n" for line in kept))
+        if damaged := steps.count(math.inf):
+            self.line(f"{damaged} lines of {self._path} could not be read and are left out")
         if self._tracker == "tensorboard":
             from torch.utils.tensorboard import SummaryWriter
 
@@ -53,20 +60,13 @@ class Log:
         self._progress(self._title, step, self._total)
 
     def record(self, step: int, values: Mapping[str, float], *, split: str = "train") -> None:
-        """Write one record: finite numbers by name, at a step."""
+        """Write one record: numbers by name, at a step; what is not finite becomes null."""
         if not self.active:
             return
         clean = {name: float(value) for name, value in values.items()}
-        line = {
-            "step": step,
-            "split": split,
-            **{k: v if math.isfinite(v) else None for k, v in clean.items()},
-        }
-        try:
-            with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-        except OSError as error:
-            raise CheckpointError(f"the log in {self.folder} could not be written: {error}") from error
+        finite = {name: value if math.isfinite(value) else None for name, value in clean.items()}
+        with writing(self._path), self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, "split": split, **finite}) + "\n")
         if self._writer is not None:
             for name, value in clean.items():
                 self._writer.add_scalar(f"{split}/{name}", value, step)
@@ -76,19 +76,16 @@ class Log:
         else:
             self._progress.line(f"{self._title} {split} {step}/{self._total}  {text}")
 
-    def picture(self, name: str, step: int, image: Any) -> None:
-        """Save a PIL image as `images/NAME-STEP.png` and show it in TensorBoard."""
+    def image(self, name: str, step: int, image: Image) -> None:
+        """Save an image as `images/NAME-STEP.png` and show it in TensorBoard."""
         if not self.active:
             return
-        folder = self.folder / "images"
-        folder.mkdir(parents=True, exist_ok=True)
-        image.save(folder / f"{name}-{step:08d}.png")
+        with new_file(self.folder / "images" / f"{name}-{step:08d}.png") as fresh:
+            image.save(fresh, "PNG")
         if self._writer is not None:
-            import numpy as np
-
             self._writer.add_image(name, np.asarray(image), step, dataformats="HWC")
 
-    def note(self, text: str) -> None:
+    def line(self, text: str) -> None:
         """One line for people."""
         if self.active:
             self._progress.line(text)
@@ -101,9 +98,10 @@ class Log:
 
 
 def _step_of(line: str) -> float:
+    """Infinite where the line cannot be read."""
     try:
         return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):  # a line that a kill cut in half
+    except (ValueError, KeyError, TypeError, RecursionError):
         return math.inf
 
 

@@ -1,7 +1,7 @@
-"""Images of a run, kept small, for its report: strips in PNG and what was said of them in JSON.
+"""Strips of small images for a run's page, in PNG, with their verdicts in JSON.
 
-`samples/00000020.json` lists some of step 20's groups, each with a strip: source, the group's
-edits, target. `samples/heldout-00000020.json` does the same for prompts that are never trained on.
+`strips/00000020.json` lists some of step 20's groups, each with a strip: source, the group's edits,
+target. `strips/heldout-00000020.json` does the same for prompts that are never trained on.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from earl.records import SCORE_PARTS, Attempt, Verdict
 from earl.training.grpo.batches import Group
 
 GREY = (128, 128, 128)
+SIDE = 128  # px, the longer side of an image
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +30,11 @@ class Shown:
     second: Sequence[Verdict | None] = ()
 
 
-class SampleBook:
-    """Writes the samples of a run.
+class StripWriter:
+    """Writes the strips of a run's folder."""
 
-    Args:
-        folder: of the run.
-        side: px, the longer side of an image at most.
-    """
-
-    def __init__(self, folder: str | Path, side: int) -> None:
-        self.folder, self.side = Path(folder) / "samples", side
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "strips"
 
     def write(self, step: int, shown: Sequence[Shown], *, prefix: str = "") -> None:
         """Write a step's strips, then the JSON that names them, so that what it names is there.
@@ -49,7 +45,7 @@ class SampleBook:
         stem = f"{prefix}{step:08d}"
         groups = []
         for index, one in enumerate(shown):
-            image = strip(one.attempts, self.side)
+            image = strip(one.attempts)
             name = f"{stem}-{index}.png"
             with new_file(self.folder / name) as fresh:
                 image.save(fresh, format="PNG", optimize=True)
@@ -59,17 +55,28 @@ class SampleBook:
         write_json(self.folder / f"{stem}.json", {"step": step, "groups": groups}, indent=None)
 
 
-def strip(attempts: Sequence[Attempt], side: int) -> Image.Image:
-    """Source, edits and target side by side, one size; grey where there is no picture."""
+def strip(attempts: Sequence[Attempt]) -> Image.Image:
+    """Source, edits and target side by side, one size, at most `SIDE` px; grey where there is no image."""
     first = attempts[0]
-    scale = min(1.0, side / max(first.source.size))
+    scale = min(1.0, SIDE / max(first.source.size))
     size = (max(1, round(first.source.width * scale)), max(1, round(first.source.height * scale)))
-    pictures = [first.source, *(attempt.edited for attempt in attempts), first.target]
-    row = Image.new("RGB", (len(pictures) * size[0], size[1]), GREY)
-    for column, picture in enumerate(pictures):
-        if picture is not None:
-            row.paste(picture.convert("RGB").resize(size, Image.Resampling.LANCZOS), (column * size[0], 0))
+    images = [first.source, *(attempt.edited for attempt in attempts), first.target]
+    row = Image.new("RGB", (len(images) * size[0], size[1]), GREY)
+    for column, image in enumerate(images):
+        if image is not None:
+            row.paste(image.convert("RGB").resize(size, Image.Resampling.LANCZOS), (column * size[0], 0))
     return row
+
+
+def sheet(attempts: Sequence[Attempt]) -> Image.Image:
+    """The strips of single attempts below each other."""
+    rows = [strip([attempt]) for attempt in attempts]
+    table = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), GREY)
+    top = 0
+    for row in rows:
+        table.paste(row, (0, top))
+        top += row.height
+    return table
 
 
 def _described(shown: Shown) -> dict[str, Any]:

@@ -1,19 +1,23 @@
-"""From a recipe to the policy, tokenizers and shards that a stage trains with."""
+"""From a recipe to the policy, tokenizers and shards that it names; from a policy to a model folder."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from earl.config.sections import Data, Lora, Model, Precision
-from earl.config.stages import BaseRecipe, GrpoRecipe, SftRecipe
+from earl import __version__
+from earl.config.sections import Data, Model
+from earl.config.stages import PolicyRecipe, TrainingRecipe
 from earl.data.shards import EditShards, load_shards
 from earl.errors import ConfigError, DataError
-from earl.models.resolve import resolve_model
+from earl.files import new_folder, write_json
+from earl.models.resolve import FORMAT_VERSION, resolve_model
+from earl.models.weight_files import copy_files
 from earl.policy import (
     add_lora,
     create_policy,
@@ -21,15 +25,18 @@ from earl.policy import (
     merged,
     policy_of,
     recompute_activations,
+    save_policy,
     warm_start_visual,
 )
 from earl.sequence import TextTokenizer
-from earl.training.streams import derive_seed
+from earl.training.loop import Trainer
+from earl.training.random_streams import derive_seed
+from earl.training.tensors import full
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a policy stage works with.
+    """Parts of the model that is trained.
 
     Attributes:
         vision_path: a folder, None where the recipe has none.
@@ -43,14 +50,14 @@ class Parts:
     temperature: float = 1.0
 
 
-def assemble_policy(recipe: BaseRecipe | SftRecipe | GrpoRecipe, device: torch.device) -> Parts:
+def assemble_policy(recipe: PolicyRecipe, device: torch.device) -> Parts:
     """Load or create the policy as the recipe says, ready to train: what is trained is float32.
 
     Raises:
         ConfigError, ModelNotFoundError, ModelFormatError, TokenizerError.
     """
     model = recipe.model
-    attention = _attention(recipe.precision, device)
+    attention = "eager" if device.type == "cpu" else "sdpa"  # on CPUs eager is faster at small sizes
     tokenizer, vision_path, start = _tokenizers(model)
     if model.start is not None:
         dtype = "bfloat16" if recipe.precision.frozen == "bf16" else "float32"  # its adapter is float32
@@ -62,7 +69,8 @@ def assemble_policy(recipe: BaseRecipe | SftRecipe | GrpoRecipe, device: torch.d
         seed = derive_seed(recipe.run.seed, "weights")
         policy = create_policy(model.size, tokenizer.vocabulary, seed, attention=attention)
         if model.warm_start_visual:
-            _warm_start(policy, tokenizer, vision_path, seed)
+            assert vision_path is not None, "the recipe's check guarantees it"
+            warm_start_visual(policy, read_codebook(vision_path), tokenizer.vocabulary, seed=seed)
         policy.to(device, torch.bfloat16 if recipe.precision.frozen == "bf16" else torch.float32)
     rows = policy_of(policy).config.vocab_size
     if rows != tokenizer.vocabulary.size:
@@ -72,58 +80,38 @@ def assemble_policy(recipe: BaseRecipe | SftRecipe | GrpoRecipe, device: torch.d
         )
     policy = merged(policy)  # an adapter that the start has becomes part of what is trained
     if recipe.lora is not None:
-        policy = _adapt(policy, recipe.lora, model)
+        lora = recipe.lora
+        policy = add_lora(policy, lora.rank, lora.targets, alpha=lora.alpha, base=model.start)
     if recipe.precision.gradient_checkpointing:
         recompute_activations(policy)
         if recipe.lora is not None:
             policy_of(policy).enable_input_require_grads()
-    if recipe.run.compile:
-        for layer in policy_of(policy).model.layers:
-            layer.compile()
     area = start.get("area") or model.area
     return Parts(policy, tokenizer, vision_path, area, float(start.get("temperature", 1.0)))
 
 
-def _attention(precision: Precision, device: torch.device) -> str:
-    if precision.attention != "auto":
-        return precision.attention
-    return "eager" if device.type == "cpu" else "sdpa"
-
-
 def _tokenizers(model: Model) -> tuple[TextTokenizer, str | None, Mapping[str, Any]]:
     """The text tokenizer, where the vision tokenizer lies, and what `earl.json` of the start says."""
-    start = None
-    if model.start is not None:
-        start = resolve_model(model.start, model.revision, parts=("tokenizer", "vision"))
-    if model.text_tokenizer is not None:
-        folder = resolve_model(model.text_tokenizer, parts=("tokenizer",)).need("tokenizer")
-    else:
-        assert start is not None
-        folder = start.need("tokenizer")
-    vision = None
-    if model.vision_tokenizer is not None:
-        vision = resolve_model(model.vision_tokenizer, parts=("vision",)).need("vision")
-    elif start is not None:
-        vision = start.vision_path
-    meta = start.meta if start is not None else {}
-    return TextTokenizer.from_folder(folder), str(vision) if vision else None, meta
-
-
-def _warm_start(policy: Any, tokenizer: TextTokenizer, vision_path: str | None, seed: int) -> None:
-    if vision_path is None:
-        raise ConfigError("model.warm_start_visual needs model.vision_tokenizer: its codebook is read")
-    warm_start_visual(policy, read_codebook(vision_path), tokenizer.vocabulary, seed=seed)
+    home = model.start or model.text_tokenizer
+    assert home is not None, "the recipe's check guarantees it"
+    found = resolve_model(
+        home,
+        model.revision,
+        tokenizer=model.text_tokenizer,
+        vision=model.vision_tokenizer,
+        parts=("tokenizer", "vision"),
+    )
+    vision = found.vision_path if model.start or model.vision_tokenizer else None
+    meta = found.meta if model.start else {}
+    return TextTokenizer.from_folder(found.need("tokenizer")), str(vision) if vision else None, meta
 
 
 def read_codebook(vision_path: str) -> Tensor:
     """The codes' vectors of a vision tokenizer: float32 (codes, dimensions)."""
     from earl.vision import load_vision_tokenizer
 
-    return load_vision_tokenizer(vision_path).parts.quantize.embedding.weight.detach().float()
-
-
-def _adapt(policy: Any, lora: Lora, model: Model) -> Any:
-    return add_lora(policy, lora.rank, lora.targets, alpha=lora.alpha, base=model.start)
+    weight: Tensor = load_vision_tokenizer(vision_path).parts.quantize.embedding.weight
+    return weight.detach().float()
 
 
 def load_sources(data: Data, tokenizer: TextTokenizer) -> dict[str, EditShards]:
@@ -154,3 +142,53 @@ def fitting(shards: EditShards, tokenizer: TextTokenizer) -> EditShards:
             f"{tokenizer.vocabulary.codebook_size}"
         )
     return shards
+
+
+def publish_policy(trainer: Trainer, parts: Parts) -> None:
+    """Write `run.folder/model` with the final weights; every rank calls it. Raises OutputError."""
+    run = trainer.run
+    with trainer.final_weights():
+        weights = {name: full(value) for name, value in parts.policy.state_dict().items()}
+        if run.main:
+            save_model(parts, run.folder / "model", run.recipe, step=trainer.step, weights=weights)
+    run.accelerator.wait_for_everyone()
+
+
+def save_model(
+    parts: Parts,
+    folder: str | Path,
+    recipe: TrainingRecipe,
+    *,
+    step: int,
+    weights: Mapping[str, Tensor] | None = None,
+) -> Path:
+    """Write `policy/`, the text tokenizer, `vision/` and `earl.json`.
+
+    A LoRA adapter is written as `adapter/`, which names its base; the rest is the base's own. Each part
+    is whole or as it was before; `earl.json`, which makes the folder a model, comes last.
+
+    Args:
+        weights: of the policy, full, where its own are sharded.
+
+    Raises:
+        OutputError: the disk is full or not writable.
+    """
+    folder = Path(folder)
+    adapter = hasattr(parts.policy, "peft_config")
+    save_policy(parts.policy, folder / ("adapter" if adapter else "policy"), state_dict=weights)
+    meta: dict[str, Any] = {
+        "format": FORMAT_VERSION,
+        "vocabulary": parts.tokenizer.vocabulary.to_dict(),
+        "origin": {"earl": __version__, "title": recipe.title, "step": step, "seed": recipe.run.seed},
+        "parameters": sum(p.numel() for p in policy_of(parts.policy).parameters()),
+    }
+    if parts.area is not None:
+        meta["area"] = parts.area
+    if parts.temperature != 1:
+        meta["temperature"] = parts.temperature
+    parts.tokenizer.save(folder)
+    if parts.vision_path is not None:
+        with new_folder(folder / "vision") as fresh:
+            copy_files(Path(parts.vision_path), fresh)
+    write_json(folder / "earl.json", meta)
+    return folder

@@ -1,0 +1,187 @@
+"""Reinforcement learning with a verifier: a recipe to a trained policy."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import torch
+
+from earl.config.grpo import Prompts, Rollouts, importance_cap
+from earl.config.stages import GrpoRecipe
+from earl.config.verifier import VerifierSettings
+from earl.data.shards import EditShards, load_shards
+from earl.data.tasks import Split, TaskSettings, open_tasks
+from earl.errors import ConfigError
+from earl.pipeline import EditPipeline, build_pipeline
+from earl.policy.devices import native_bf16
+from earl.sequence import TextTokenizer
+from earl.training.grpo.heldout import HeldOut
+from earl.training.grpo.judging import Judge
+from earl.training.grpo.logprobs import GrpoObjective, Reference
+from earl.training.grpo.prompts import PromptSource, ShardPrompts, TaskPrompts
+from earl.training.grpo.rollouts import Sampler
+from earl.training.grpo.trainer import GrpoTrainer
+from earl.training.loop import RunResult
+from earl.training.neighbour_smoothing import smooth_gradients
+from earl.training.parts import Parts, assemble_policy, fitting, publish_policy
+from earl.training.ranks import computes_in_bf16
+from earl.training.run import Run, start_run
+from earl.training.sharding import unsharded_dtype
+from earl.verifiers.factory import make_verifier
+from earl.verifiers.protocol import Verifier, check
+from earl.vision import load_vision_tokenizer
+
+
+def train_grpo(
+    recipe: GrpoRecipe,
+    verifier: Verifier | None = None,
+    *,
+    second: Verifier | None = None,
+    vision: Any = None,
+) -> RunResult:
+    """Run or continue reinforcement learning; leaves `run.folder/model`.
+
+    Args:
+        verifier: gives the rewards; None makes the recipe's (`[verifier]`).
+        second: another one, which scores held-out prompts only; None makes the recipe's, if it has one.
+        vision: a vision tokenizer; None loads the recipe's.
+
+    Raises:
+        VerifierError: a verifier cannot judge now; nothing has been started then.
+        EarlError: see `make_verifier`, `start_run`, `assemble_policy` and `GrpoTrainer`.
+    """
+    with start_run(recipe) as run:
+        verifier = verifier or make_verifier(recipe.verifier)
+        names = {"verifier": asyncio.run(check(verifier))}
+        if second is None and recipe.verifier.second is not None:
+            second = make_verifier(recipe.verifier.second)
+        if second is not None:
+            names["second"] = asyncio.run(check(second))
+        parts = assemble_policy(recipe, run.device)
+        vision = vision if vision is not None else _vision(parts, run.device)
+        objective = _objective(recipe, parts)
+        reference = None
+        if recipe.grpo.kl_coefficient > 0 or recipe.early_stopping.max_kl is not None:
+            on_cpu, dtype = recipe.grpo.reference_device == "cpu", unsharded_dtype(recipe, run.accelerator)
+            reference = Reference(parts.policy, rest_on_cpu=on_cpu, dtype=dtype)
+        judge = Judge(recipe.judging.deadline)
+        try:
+            bf16 = decodes_in_bf16(recipe.rollouts, run.device)
+            sampler = Sampler(_pipeline(run, recipe, parts, vision), verifier, judge, recipe, bf16=bf16)
+            heldout = None
+            if count := recipe.heldout.prompts:
+                source = heldout_prompts(recipe, vision, parts.tokenizer)
+                heldout = HeldOut(source, count, sampler, objective, reference, run, second=second)
+            prompts = training_prompts(recipe, vision, parts.tokenizer)
+            trainer = GrpoTrainer(
+                run, objective, prompts=prompts, sampler=sampler, reference=reference, heldout=heldout
+            )
+            trainer.facts |= names | {"decode": "bf16" if bf16 else "float32"}
+            trainer.log.line("; ".join(f"{role}: {name}" for role, name in names.items()))
+            for warning in sampler_warnings(recipe.rollouts, parts.tokenizer.vocabulary.codebook_size):
+                trainer.log.line(f"warning: {warning}")
+            result = trainer.train()
+        finally:
+            judge.close()
+        publish_policy(trainer, parts)
+    return result
+
+
+def training_prompts(recipe: GrpoRecipe, vision: Any, tokenizer: TextTokenizer) -> PromptSource:
+    """What `[prompts]` asks for. Raises ConfigError, DataError."""
+    settings, seed = recipe.prompts, recipe.run.seed
+    if settings.path is None:
+        return _task_prompts(settings, vision, tokenizer, seed=seed, split="train")
+    shards = load_shards(settings.path).select(group=settings.group, families=settings.families)
+    _check_targets(shards, recipe.verifier)
+    return ShardPrompts(vision, tokenizer, fitting(shards, tokenizer), seed=seed)
+
+
+def heldout_prompts(recipe: GrpoRecipe, vision: Any, tokenizer: TextTokenizer) -> PromptSource:
+    """What `[heldout]` asks for: all families, whatever is trained on; the same for every seed."""
+    if recipe.heldout.path is None:
+        every = recipe.prompts.replace(group="all", families=())
+        return _task_prompts(every, vision, tokenizer, seed=0, split=recipe.heldout.split)
+    shards = load_shards(recipe.heldout.path)
+    _check_targets(shards, recipe.verifier, recipe.verifier.second)
+    return ShardPrompts(vision, tokenizer, fitting(shards, tokenizer), seed=0)
+
+
+def decodes_in_bf16(settings: Rollouts, device: torch.device) -> bool:
+    """What `rollouts.decode` means on this device."""
+    return settings.decode == "bf16" or (settings.decode == "auto" and native_bf16(device))
+
+
+def sampler_warnings(settings: Rollouts, codes: int) -> list[str]:
+    """What a reader of the log must know about an engine outside ours that cuts candidates off.
+
+    Args:
+        codes: of the codebook.
+    """
+    if settings.engine == "earl" or (settings.top_p == 1 and not 0 < settings.top_k < codes):
+        return []
+    return [
+        f"rollouts.engine = {settings.engine!r} reports probabilities of what rollouts.top_k = "
+        f"{settings.top_k} and rollouts.top_p = {settings.top_p:g} leave, the trainer's are of all ids: "
+        "importance weights lie below 1 in the mean, and gradients with them; set rollouts.top_k=0 and "
+        "rollouts.top_p=1 to sample from all"
+    ]
+
+
+def _task_prompts(
+    settings: Prompts, vision: Any, tokenizer: TextTokenizer, *, seed: int, split: Split
+) -> TaskPrompts:
+    side = round(vision.area**0.5 / 8) * 8
+    wanted = TaskSettings(split, side, settings.group, settings.families, settings.options)
+    tasks = open_tasks(settings.origin, wanted)
+    return TaskPrompts(vision, tokenizer, tasks, seed=seed, split=split)
+
+
+def _check_targets(shards: EditShards, *verifiers: VerifierSettings | None) -> None:
+    if not any(verifier.needs_target for verifier in verifiers if verifier is not None):
+        return
+    if lacking := shards.without_target():
+        raise ConfigError(
+            f"{lacking} of {len(shards)} edits of {shards.name} have no target image, and a verifier of kind "
+            "'reference' compares with it; take edits with targets, or another verifier"
+        )
+
+
+def _objective(recipe: GrpoRecipe, parts: Parts) -> GrpoObjective:
+    # Activations that are recomputed leave no cache to share; and sharded weights are made full for one pass
+    # through a layer and its backward pass, where a cache means two passes.
+    one_pass = recipe.precision.gradient_checkpointing or recipe.ranks.sharding != "none"
+    return GrpoObjective(
+        parts.policy,
+        parts.tokenizer.vocabulary,
+        recipe.precision,
+        settings=recipe.grpo.replace(importance_cap=importance_cap(recipe.grpo, recipe.rollouts)),
+        temperature=recipe.rollouts.temperature,
+        sharing="mask" if one_pass else "cache",
+        smoothing=smooth_gradients(parts, recipe.neighbour_smoothing),
+    )
+
+
+def _pipeline(run: Run, recipe: GrpoRecipe, parts: Parts, vision: Any) -> EditPipeline:
+    """The policy in training with the engine that `rollouts.engine` names."""
+    settings, device, (_, ranks) = recipe.rollouts, run.device, run.rank
+    if settings.engine != "earl" and ranks > 1:
+        raise ConfigError(
+            f"rollouts.engine = {settings.engine!r} samples for one training process, this run has "
+            f"{ranks}; use rollouts.engine=earl"
+        )
+    native = computes_in_bf16(recipe.precision, device) and native_bf16(device)
+    dtype = torch.bfloat16 if native else None
+    return build_pipeline(
+        settings, policy=parts.policy, tokenizer=parts.tokenizer, vision=vision, dtype=dtype
+    )
+
+
+def _vision(parts: Parts, device: torch.device) -> Any:
+    if parts.vision_path is None:
+        raise ConfigError("model.start has no vision tokenizer; set model.vision_tokenizer")
+    vision = load_vision_tokenizer(parts.vision_path, device=str(device))
+    if parts.area is not None:
+        vision.area = parts.area
+    return vision

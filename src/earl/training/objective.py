@@ -1,0 +1,93 @@
+"""The likelihood of a batch under the grammar, which the losses of SFT and GRPO are made of.
+
+It is the likelihood that sampling uses: at the sampling temperature, forced ids with probability 1. A
+beginning that sequences share (a source image, a prompt) is computed once, with a cache of its keys and
+values or, where activations are recomputed in the backward pass, in one row under an attention mask
+(`earl.policy.shared`). Logits are made for the columns that are due, block by block
+(`earl.policy.likelihood`). The plain twin, full sequences and full logits, is in the tests.
+
+Axes: B sequences, T tokens, C hidden channels.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from earl.config.sections import Precision
+from earl.data.collate import Batch
+from earl.policy import (
+    NeighbourSmoothing,
+    Scoring,
+    TokenScores,
+    branched_hidden_states,
+    policy_of,
+    scores_from_hidden,
+    shared_hidden_states,
+)
+from earl.policy.configs import VocabularyLike
+from earl.training.head_blocks import positions_of_block
+from earl.training.ranks import autocast
+
+Sharing = Literal["cache", "mask"]
+
+
+class PolicyObjective(nn.Module):
+    """A policy whose loss a subclass's forward gives.
+
+    Args:
+        policy: Emu3ForCausalLM, with or without a LoRA adapter.
+        temperature: of the sampling.
+        sharing: how a shared beginning is computed once.
+        smoothing: shares gradients of visual tokens among codes that look alike; likelihoods stay the same.
+        chunk: positions per block of logits; None takes what suits the stage and the device.
+    """
+
+    stage = "sft"
+
+    def __init__(
+        self,
+        policy: Any,
+        vocabulary: VocabularyLike,
+        precision: Precision,
+        *,
+        temperature: float = 1.0,
+        sharing: Sharing = "cache",
+        smoothing: NeighbourSmoothing | None = None,
+        chunk: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.policy, self.vocabulary, self.precision = policy, vocabulary, precision
+        self.temperature, self.sharing, self.smoothing = temperature, sharing, smoothing
+        self.chunk = chunk
+
+    def score(
+        self, policy: Any, batch: Batch, ids_BT: Tensor | None = None, *, entropy: bool = True
+    ) -> TokenScores:
+        """The scores of each token of a batch, under this policy or another.
+
+        Args:
+            ids_BT: what the policy reads, where that is not the batch's own ids.
+        """
+        scoring = Scoring(self.temperature, self.block(batch), entropy, self.smoothing)
+        with autocast(self.precision, batch.ids_BT.device):
+            return scores_from_hidden(
+                self.hidden_states(policy, batch, batch.ids_BT if ids_BT is None else ids_BT),
+                policy_of(policy).lm_head.weight,
+                batch.ids_BT,
+                batch.mask_BT,
+                batch.kinds_BT,
+                self.vocabulary,
+                scoring,
+            )
+
+    def hidden_states(self, policy: Any, batch: Batch, ids_BT: Tensor) -> Tensor:
+        """The last layer's output, (B, T, C)."""
+        hidden: Any = branched_hidden_states if self.sharing == "mask" else shared_hidden_states
+        hidden_BTC: Tensor = hidden(policy, ids_BT, batch.prefix_PL, batch.prefix_mask_PL, batch.owner_B)
+        return hidden_BTC
+
+    def block(self, batch: Batch) -> int:
+        """Positions that meet the head together."""
+        return self.chunk or positions_of_block(self.stage, batch.ids_BT.device.type)

@@ -1,0 +1,83 @@
+"""Supervised fine-tuning: a recipe to a trained policy. The loss is on the completion (EARL, section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from earl.config.sections import Data
+from earl.config.stages import SftRecipe
+from earl.data.shards import EditShards, load_shards
+from earl.data.stream import TokenStream
+from earl.training.loop import RunResult, Trainer
+from earl.training.neighbour_smoothing import smooth_gradients
+from earl.training.parts import assemble_policy, fitting, load_sources, publish_policy
+from earl.training.random_streams import derive_seed
+from earl.training.run import start_run
+from earl.training.sft.objective import SftObjective
+from earl.training.sft.tasks import SftTasks
+from earl.training.sft.validation import Validator
+
+
+def train_sft(recipe: SftRecipe) -> RunResult:
+    """Run or continue SFT; leaves `run.folder/model`.
+
+    Raises:
+        DataError: the recipe asks for answers and a source has no questions.
+        EarlError: see `start_run`, `assemble_policy`, `load_sources` and `Trainer`.
+    """
+    with start_run(recipe) as run:
+        parts = assemble_policy(recipe, run.device)
+        objective = SftObjective(
+            parts.policy,
+            parts.tokenizer.vocabulary,
+            recipe.precision,
+            dropout=recipe.token_dropout,
+            smoothing=smooth_gradients(parts, recipe.neighbour_smoothing),
+        )
+        sources = load_sources(recipe.data, parts.tokenizer)
+        tasks = SftTasks(recipe, sources, parts.tokenizer)
+        batches = TokenStream(
+            tasks.mixture,
+            tasks.encode,
+            recipe.batch,
+            pad=parts.tokenizer.vocabulary.pad,
+            max_tokens=recipe.data.max_tokens,
+            seed=derive_seed(recipe.run.seed, "pools"),
+            rank=run.rank,
+        )
+        validator = None
+        if recipe.data.validation is not None:
+            held_back = fitting(load_shards(recipe.data.validation), parts.tokenizer)
+            count = min(recipe.validation.sequences, len(held_back))
+            examples = [tasks.held_back(index, held_back[index]) for index in range(count)]
+            validator = Validator(examples, objective, run)
+        steps = count_steps(recipe, tasks.mixture.epoch_size)
+        trainer = Trainer(run, objective, batches, total_steps=steps, validate=validator)
+        for line in composition(sources, recipe.data):
+            trainer.log.line(line)
+        result = trainer.train()
+        publish_policy(trainer, parts)
+    return result
+
+
+def count_steps(recipe: SftRecipe, epoch_size: float) -> int:
+    """Updates of the whole run: the recipe's steps, or its epochs, whichever is less.
+
+    Args:
+        epoch_size: bundles of an epoch (`Mixture.epoch_size`).
+    """
+    limits = []
+    if recipe.length.max_steps is not None:
+        limits.append(recipe.length.max_steps)
+    if recipe.length.max_epochs is not None:
+        bundles = recipe.batch.global_size / recipe.batch.share
+        limits.append(max(1, round(recipe.length.max_epochs * epoch_size / bundles)))
+    return min(limits)
+
+
+def composition(sources: Mapping[str, EditShards], data: Data) -> Iterator[str]:
+    """What is trained on, in words: the edits of every source by group, and how often each is drawn."""
+    for name, shards in sources.items():
+        groups = ", ".join(f"{count:,} {group}" for group, count in sorted(shards.groups().items()))
+        weight = data.sources[name].weight
+        yield f"data source {name}: {groups} edits" + ("" if weight == 1 else f", weight {weight:g}")
