@@ -21,7 +21,6 @@ from earl.evaluation.selfjudging import warning
 from earl.evaluation.stages import judge_edits, make_edits
 from earl.evaluation.tables import score_table, title
 from earl.files import clear_partial, only_one
-from earl.pipeline import EditPipeline
 from earl.progress import Progress
 from earl.tables import one_line
 from earl.verifiers.factory import make_verifier
@@ -126,21 +125,6 @@ def evaluate(
             on_progress=_named(on_progress, "verdicts"),
         )
         return write_results(folder, settings) if settings.until == "tables" else None
-
-
-def measure(pipeline: EditPipeline, benchmark: Benchmark, judging: Judging) -> dict[str, float]:
-    """A policy in training on a benchmark, as numbers for its log: each score's mean, and by group
-    ("overall_simple"). Scores without a verdict are left out."""
-    editor = ModelEditor(pipeline.name, lambda: pipeline)
-    results = evaluate(None, benchmark, editor, judging, EvaluationSettings(batch=64))
-    assert results is not None
-    parts = {"": results.all, **{f"_{group}": summary for group, summary in results.groups.items()}}
-    return {
-        f"{name}{suffix}": score.mean
-        for suffix, summary in parts.items()
-        for name, score in summary.scores.items()
-        if score is not None and name in ("exact", "overall")
-    }
 
 
 def run_evaluation(
