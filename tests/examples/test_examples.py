@@ -128,12 +128,22 @@ def test_a_name_that_is_not_there_is_one_sentence(capsys: pytest.CaptureFixture[
 def test_supervised_then_reinforced(shards: Path, model_folder: Path, tmp_path: Path) -> None:
     """SFT on the data source's edits, then RL on the prompt source's with the verifier's rewards."""
     common = {"schedule": {"name": "constant"}, "precision": {"compute": "float32"}}
-    sft = {"stage": "sft", "run": RUN | {"folder": str(tmp_path / "sft")}, "length": {"steps": 2}, **common}
-    sft |= {"batch": {"sequences": 2, "micro": 2}, "optimiser": {"learning_rate": 1e-3}}
+    sft = {
+        "stage": "sft",
+        "run": RUN | {"folder": str(tmp_path / "sft")},
+        "length": {"max_steps": 2},
+        **common,
+    }
+    sft |= {"batch": {"global_size": 2, "micro_size": 2}, "optimiser": {"learning_rate": 1e-3}}
     sft |= {"model": {"start": str(model_folder)}, "data.sources.pairs": {"path": str(shards)}}
     assert main(["train", "sft", write_recipe(tmp_path / "sft.toml", sft)]) == 0
-    grpo = {"stage": "grpo", "run": RUN | {"folder": str(tmp_path / "rl")}, "length": {"steps": 2}, **common}
-    grpo |= {"batch": {"sequences": 4, "micro": 2}, "optimiser": {"learning_rate": 1e-3}}
+    grpo = {
+        "stage": "grpo",
+        "run": RUN | {"folder": str(tmp_path / "rl")},
+        "length": {"max_steps": 2},
+        **common,
+    }
+    grpo |= {"batch": {"global_size": 4, "micro_size": 2}, "optimiser": {"learning_rate": 1e-3}}
     grpo |= {"model": {"start": str(tmp_path / "sft" / "model")}, "rollouts": {"group": 2}}
     grpo |= {"prompts": {"origin": "squares"}, "verifier": {"kind": "earl_brightness:Brightness"}}
     grpo |= {"heldout": {"prompts": 2}, "validation": {"every": 2}}
