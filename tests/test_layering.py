@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "earl"
 HEAVY = {"torch", "transformers", "accelerate", "peft", "datasets", "tensorboard"}
 TORCH_FREE = {"errors", "records", "registry", "files", "progress", "config", "sequence", "world"}
-LIGHT_AT_IMPORT = ("earl", "earl.cli", "earl.cli.options", "earl.errors", "earl.records", "earl.pipeline")
+LIGHT_AT_IMPORT = ("earl", "earl.cli", "earl.errors", "earl.records", "earl.pipeline")
+LIGHT_AT_IMPORT += ("earl.cli.edit", "earl.cli.evaluate", "earl.cli.data", "earl.world.commands")
 MAY_NAME_THE_WORLD = {"world", "cli"}
 LONGEST_FILE, LONGEST_FUNCTION, MOST_PARAMETERS = 400, 80, 8
 
@@ -169,8 +170,10 @@ def test_every_file_of_a_light_room_is_light():
 
 
 def test_help_loads_no_heavy_library():
-    code = "from earl.cli import main\nassert main(['--help']) == 0\nassert main(['edit', '--help']) == 0"
+    code = "from earl.cli import main\nassert main(['--help']) == 0"
     assert not loaded_by(code) & (HEAVY | {"numpy", "PIL", "pydantic"})
+    code += "\nassert main(['edit', '--help']) == main(['evaluate', '--help']) == 0"
+    assert not loaded_by(code) & (HEAVY | {"numpy", "PIL"})
 
 
 def test_an_edit_imports_neither_transformers_nor_the_compiler():

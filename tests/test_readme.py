@@ -64,7 +64,7 @@ def test_every_command_in_the_pages_parses(capsys):
     wrong = []
     for page, words in commands():
         try:
-            run, _ = table.parse(words)
+            run = table.parse(words)
         except (EarlError, SystemExit) as error:
             wrong.append(f"{page}: earl {shlex.join(words)}: {error} {capsys.readouterr().err}")
         else:

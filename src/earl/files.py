@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,22 @@ def check_writable(path: str | Path, *, folder: bool = False) -> Path:
     except OSError as error:
         raise output_error(path, error) from error
     return path
+
+
+def claim(paths: Sequence[str | Path], *, force: bool) -> list[Path]:
+    """Check, before any work is done, that results can be written to these files.
+
+    Returns:
+        The paths, expanded.
+
+    Raises:
+        OutputError: a file exists and `force` is not set, or it cannot be written (`check_writable`).
+    """
+    claimed = [check_writable(path) for path in paths]
+    for path in claimed:
+        if not force and os.path.lexists(path):
+            raise OutputError(f"{path} exists already; name another file, or pass --force to overwrite it")
+    return claimed
 
 
 def expand(path: str | Path) -> Path:

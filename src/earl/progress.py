@@ -9,7 +9,10 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
+
+from earl.errors import OutputError
 
 if TYPE_CHECKING:
     import rich.progress
@@ -27,6 +30,21 @@ def printable(text: str) -> str:
     return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
+def say(text: str = "") -> None:
+    """Print a line on standard output, `printable`.
+
+    Raises:
+        OutputError: standard output cannot take it, as on a full disk.
+        BrokenPipeError: its reader has gone.
+    """
+    try:
+        print(printable(text), flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot write to standard output: {error.strerror or error}") from error
+
+
 class Progress:
     """One bar for each named task. A context manager, and a function `(task, done, total, note)`.
 
@@ -35,8 +53,8 @@ class Progress:
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream if stream is not None else sys.stderr
-        self.shown = self._stream.isatty() and os.environ.get("TERM") != "dumb"
+        self._stream: TextIO | None = stream or sys.stderr  # None where a process has none
+        self.shown = bool(self._stream and self._stream.isatty()) and os.environ.get("TERM") != "dumb"
         self._bars: rich.progress.Progress | None = None
         self._tasks: dict[str, rich.progress.TaskID] = {}
 
@@ -66,11 +84,15 @@ class Progress:
         return lambda done, total: self(name, done, total)
 
     def line(self, text: str) -> None:
-        """Print one line, above the bars where there are any, also to a pipe or a file."""
+        """Print one line, above the bars where there are any, also to a pipe or a file.
+
+        Where nobody reads it any more, or the disk is full, the line is lost and the work goes on.
+        """
         if self._bars is not None:
             self._bars.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
         else:
-            print(printable(text), file=self._stream, flush=True)
+            with suppress(OSError):
+                print(printable(text), file=self._stream, flush=True)
 
     def close(self) -> None:
         """Leave the bars as they are and give the terminal back."""

@@ -45,14 +45,14 @@ def edit(model_folder, picture, out) -> int:
 
 
 def test_a_image_that_may_not_be_read(model_folder, picture, tmp_path, monkeypatch, capsys):
-    read = Path.read_bytes
+    open_path = Path.open
 
-    def refused(path):
+    def refused(path, *how, **more):
         if path.name == picture.name:
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return read(path)
+        return open_path(path, *how, **more)
 
-    monkeypatch.setattr(Path, "read_bytes", refused)
+    monkeypatch.setattr(Path, "open", refused)
     assert edit(model_folder, picture, tmp_path / "out.png") == 2
     said = one_sentence(capsys)
     assert "source.png" in said and "Permission denied" in said

@@ -61,7 +61,7 @@ def test_edit_with_a_device_map(edit, capsys):
     code, out = edit("--device-map", "auto")
     assert code == 0 and Image.open(out).size == (64, 64)
     assert edit("--device-map", "auto", "--engine", "vllm", "--force")[0] == 2
-    assert "are for engine = 'earl'" in capsys.readouterr().err
+    assert "--device-map" in one_sentence(capsys)
 
 
 def test_edit_with_guidance(edit, capsys):
@@ -70,25 +70,20 @@ def test_edit_with_guidance(edit, capsys):
     assert edit("--greedy", "--force", "--guidance", "4")[0] == 0
     led = out.read_bytes()
     assert led != plain
-    assert (
-        edit("--greedy", "--force", "--guidance", "4", "--negative-instruction", "keep the picture as it is")[
-            0
-        ]
-        == 0
-    )
+    from_text = ["--greedy", "--force", "--guidance", "4", "--negative-instruction"]
+    assert edit(*from_text, "keep the picture as it is")[0] == 0
     assert out.read_bytes() == led
-    assert (
-        edit("--greedy", "--force", "--guidance", "4", "--negative-instruction", "make the red cube blue")[0]
-        == 0
-    )
+    assert edit(*from_text, "make the red cube blue")[0] == 0
     assert out.read_bytes() == plain  # led away from what is asked itself
     capsys.readouterr()
     for words, said in [
-        (["--negative-instruction", "add a cone"], "is for --guidance above 1"),
-        (["--guidance", "2", "--negative-instruction", " "], "--negative-instruction is empty"),
-        (["--guidance", "2", "--engine", "vllm"], "leave it out with --engine vllm"),
-        (["--guidance", "0.5"], "0.5 is outside [1, 100]"),
-        (["--guidance", "nan"], "nan is outside [1, 100]"),
+        (
+            ["--negative-instruction", "add a cone"],
+            "--negative-instruction names what guidance",
+        ),
+        (["--guidance", "2", "--negative-instruction", " "], "is empty"),
+        (["--guidance", "0.5"], "0.5: expected 1 to 100"),
+        (["--guidance", "nan"], "nan: expected 1 to 100"),
     ]:
         assert edit("--force", *words)[0] == 2
         assert said in one_sentence(capsys)
@@ -316,7 +311,7 @@ def test_verify_what_cannot_be_judged(world_images, source, capsys):
 
 def test_best_of_draws_several_and_keeps_one(edit, world_images, capsys):
     picture, _, instruction = world_images
-    code, out = edit("--best-of", "2", "--json", picture=picture, text=instruction)
+    code, out = edit("--best-of", "2", "--best-by", "scene", "--json", picture=picture, text=instruction)
     assert code == 0
     record = json.loads(capsys.readouterr().out)
     assert len(record["seeds"]) == len(record["images"]) == 1
@@ -325,7 +320,7 @@ def test_best_of_draws_several_and_keeps_one(edit, world_images, capsys):
 
 
 def test_best_of_refuses_before_sampling_what_the_verifier_cannot_read(edit, capsys):
-    code, out = edit("--best-of", "2", text="sing a song")
+    code, out = edit("--best-of", "2", "--best-by", "scene", text="sing a song")
     assert code == 2
     one_sentence(capsys)
     assert not out.exists()

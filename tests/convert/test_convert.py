@@ -55,7 +55,7 @@ def test_a_temperature_is_folded_into_the_policy(tmp_path, temperature, dtype):
 @pytest.mark.parametrize(
     ("extra", "said"),
     [
-        (["--temperature", "0"], "greater than 0"),
+        (["--temperature", "0"], "expected above 0"),
         (["--temperature", "2", "--parts", "vision"], "not among"),
     ],
 )

@@ -115,14 +115,14 @@ def test_the_command_goes_the_whole_way(vismin, tmp_path, capsys):
     save_vision_tokenizer(create_vision_tokenizer(seed=0, codebook_size=32), tmp_path / "vision", area=1024)
     out = tmp_path / "out"
     words = ["prepare", "vismin", "--path", str(vismin), "-o", str(out), "--vision", str(tmp_path / "vision")]
-    words += ["--device", "cpu", "--max-rejected", "0.5", "--instructions-from-captions"]
+    words += ["--device", "cpu", "--max-rejected", "0.5", "--write-instructions"]
     assert main(words) == 2
-    assert "needs --url" in capsys.readouterr().err
+    assert "--writer-url" in capsys.readouterr().err
     with serving(script) as endpoint:
-        assert main([*words, "--url", endpoint.url, "--attempts", "2"]) == 0
+        assert main([*words, "--writer-url", endpoint.url, "--writer-attempts", "2"]) == 0
         said = capsys.readouterr().out
         assert "4 instructions by scripted (7 questions asked), 1 captions without one" in said
-        assert main([*words, "--url", endpoint.url, "--attempts", "2"]) == 0
+        assert main([*words, "--writer-url", endpoint.url, "--writer-attempts", "2"]) == 0
         assert "(0 questions asked)" in capsys.readouterr().out
     assert (out / "instructions.jsonl").is_file()
     assert [edit.id for edit in load_shards(out)] == ["e0", "e1", "e3", "e4"]

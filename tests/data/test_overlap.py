@@ -127,7 +127,7 @@ def test_the_command_names_them_and_leaves_with_1(two_sets, capsys):
         main(["data", "check-overlap", str(two_sets / "train"), str(two_sets / "bench"), "-o", str(out)]) == 1
     )
     said = capsys.readouterr().out
-    assert "2 of 4 evaluation images are among 10 training pictures: 1 with the same pixels" in said
+    assert "2 of 4 evaluation images are among 10 training images: 1 with the same pixels" in said
     assert "b-a.bmp (source) is t2 (source), same pixels" in said
     entries = json.loads(out.read_text())
     assert [entry["kind"] for entry in entries] == ["exact", "near"]

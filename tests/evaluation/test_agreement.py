@@ -165,7 +165,7 @@ def test_mistakes_are_one_sentence(tmp_path, capsys):
     path = table(tmp_path)
     for words, what in (
         ([str(path)], "--judge-url"),
-        ([str(path), "--verifier", "scene", "--judge-model", "x"], "--judge-model"),
+        ([str(path), "--verifier", "scene", "--judge-model", "x"], "--judge-"),
         ([str(path), "--verifier", "scene", "--scores", "luck"], "luck"),
         ([str(tmp_path / "gone.csv"), "--verifier", "scene"], "gone.csv"),
     ):

@@ -46,7 +46,7 @@ def test_from_codes_and_from_the_source_to_a_training_example(place, tmp_path, c
                 str(place / "in"),
                 "-o",
                 str(out),
-                "--url",
+                "--writer-url",
                 endpoint.url,
                 "--side",
                 "96",
@@ -70,13 +70,13 @@ def test_a_smaller_limit_says_that_all_was_kept(place, tmp_path, capsys):
     typed = ["reason", "make", str(place / "in"), "-o", str(tmp_path / "out"), "--side", "96"]
     typed += ["--source", str(place / "own")]
     with serving(lambda body: (200, completion(CHAIN))) as endpoint:
-        typed += ["--url", endpoint.url]
+        typed += ["--writer-url", endpoint.url]
         assert main([*typed, "--limit", "2"]) == 0
         said = capsys.readouterr().out
         assert "2 edits with reasoning" in said and "kept" not in said
         assert main([*typed, "--limit", "1"]) == 0
         said = capsys.readouterr().out
-        assert "had 2 edits settled before, more than --limit 1: all of them were kept" in said
+        assert "held 2 edits before, more than --limit 1; all stay" in said
         assert "0 questions asked" in said
         assert main(typed) == 0
         assert "3 edits with reasoning by scripted" in capsys.readouterr().out
@@ -90,17 +90,17 @@ def test_mistakes_are_one_sentence(place, tmp_path, capsys):
         str(place / "in"),
         "-o",
         str(tmp_path / "out"),
-        "--url",
+        "--writer-url",
         "http://127.0.0.1:9/v1",
     ]
     for more, said in (
         ([], "which images is the model to see"),
         (["--vision", str(place / "other"), "--device", "cpu"], "give the one that prepared them"),
         (
-            ["--source", str(place / "own"), "--retries", "0"],
+            ["--source", str(place / "own"), "--writer-retries", "0"],
             "the model at http://127.0.0.1:9/v1 is not ready",
         ),
-        (["--source", str(place / "own"), "--prompts", str(tmp_path)], "has no reasoning.txt"),
+        (["--source", str(place / "own"), "--writer-prompts", str(tmp_path)], "has no reasoning.txt"),
     ):
         assert main([*typed, *more]) == 2
         error = capsys.readouterr().err

@@ -18,15 +18,15 @@ pytest.importorskip("httpx2")
 
 
 def test_serve_then_check(capsys):
-    command = [sys.executable, "-m", "earl", "verifier", "serve", "--kind", "scene", "--port", "0"]
+    command = [sys.executable, "-m", "earl", "verifier", "serve", "--verifier", "scene", "--port", "0"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         line = server.stdout.readline()
         url = re.search(r"http://\S+/v1", line)[0]
         assert line.startswith("earl-scene at ")
-        assert main(["verifier", "check", "--url", url]) == 0
+        assert main(["verifier", "check", "--judge-url", url]) == 0
         assert capsys.readouterr().out.startswith(f"earl-scene at {url}, questions v1 (")
-        assert main(["verifier", "check", "--url", url, "--model", "other"]) == 2
+        assert main(["verifier", "check", "--judge-url", url, "--judge-model", "other"]) == 2
         assert "'other' is not served" in capsys.readouterr().err
     finally:
         server.send_signal(signal.SIGINT)
@@ -36,12 +36,12 @@ def test_serve_then_check(capsys):
 @pytest.mark.parametrize(
     ("words", "what"),
     [
-        (["serve", "--kind", "judge"], "--url"),
-        (["serve", "--kind", "scene", "--url", "http://x/v1"], "--url"),
+        (["serve", "--verifier", "judge"], "--judge-url"),
+        (["serve", "--verifier", "scene", "--judge-url", "http://x/v1"], "--judge-url"),
         (["serve", "--serve-key-env", "EARL_NO_SUCH_KEY"], "EARL_NO_SUCH_KEY"),
         (["serve", "--prompts", "no/such/folder"], "no/such/folder"),
-        (["check", "--url", "localhost:1"], "http://"),
-        (["check", "--url", "http://127.0.0.1:9/v1", "--retries", "0"], "not ready"),
+        (["check", "--judge-url", "localhost:1"], "http://"),
+        (["check", "--judge-url", "http://127.0.0.1:9/v1", "--judge-retries", "0"], "not ready"),
     ],
 )
 def test_mistakes_are_one_sentence(words, what, capsys):

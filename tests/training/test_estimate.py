@@ -10,9 +10,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from earl.cli import main
-from earl.cli.dry_run import memory_size
 from earl.config.sections import Optimiser
-from earl.config.stages import GrpoRecipe, load_stage
+from earl.config.stages import DryRunSettings, GrpoRecipe, load_stage
 from earl.errors import ConfigError
 from earl.models.catalogue import KNOWN
 from earl.models.shapes import EMU3, GIB, PolicyShape
@@ -20,6 +19,7 @@ from earl.policy import SIZES, TARGETS, add_lora, create_policy
 from earl.policy.configs import make_config
 from earl.policy.likelihood import hidden_states
 from earl.sequence import Vocabulary
+from earl.training.dry_run import bytes_of
 from earl.training.estimate import estimate, lengths_of
 from earl.training.head_blocks import positions_of_block
 from earl.training.optimisers import create_optimisers
@@ -223,10 +223,10 @@ def test_the_tokenizers_dry_run(capsys):
 
 
 def test_memory_sizes():
-    assert memory_size("80GiB") == 80 * GIB and memory_size("141 GB") == 141e9
+    assert bytes_of("80GiB") == 80 * GIB and bytes_of("141 GB") == 141e9 and bytes_of("1.5TB") == 1.5e12
     for wrong in ("lots", "-1GiB", "0", "8GX"):
-        with pytest.raises(Exception, match="memory size"):
-            memory_size(wrong)
+        with pytest.raises(ConfigError, match="memory"):
+            DryRunSettings(memory=wrong)
 
 
 def test_sizes_of_the_catalogue():

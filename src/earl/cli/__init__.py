@@ -1,19 +1,22 @@
 """The command line: `earl COMMAND …`, also `python -m earl COMMAND …`.
 
-Only the chosen command's module is imported, and torch only inside it when it runs, so that
-`earl --help` answers at once. A user's mistake is one sentence on stderr and the error's exit
-code; anything else keeps its traceback, because it is our mistake.
+Only the chosen command's module is imported, and torch only when the command runs, so that `earl --help`
+answers at once. A user's mistake is one sentence on stderr and the error's exit code; any other exception
+keeps its traceback, because it is our mistake.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from earl.cli.table import parse
 from earl.errors import EarlError
+from earl.progress import printable
 
 INTERRUPTED = 130  # what a shell reports for Ctrl-C: 128 + SIGINT
 
@@ -27,20 +30,45 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 done, 2 a user's mistake (or the error's own code), 130 interrupted.
     """
-    # torchao, where it is installed, is imported by others and warns of GPU kernels that a CPU lacks.
-    for name in ("torchao", "torch.utils._pytree"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    _quiet_libraries()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):  # a test's own stream
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
-        run, options = parse(list(sys.argv[1:] if argv is None else argv))
-        return run(options)
+        return parse(list(sys.argv[1:] if argv is None else argv))() or 0
     except SystemExit as leaving:  # argparse: help was printed, or an option was wrong
         return leaving.code if isinstance(leaving.code, int) else 0
     except EarlError as error:
-        print(f"earl: {' '.join(str(error).split())}", file=sys.stderr)
+        print(printable(f"earl: {' '.join(str(error).split())}"), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("earl: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # `earl models | head`: the reader has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    finally:
+        _drop_unwritable()
+
+
+def _quiet_libraries() -> None:
+    """Keep libraries' warnings off the terminal, where a command's own sentences belong.
+
+    `python -W` and PYTHONWARNINGS bring warnings back, the libraries' own variables their log messages.
+    """
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    for name in ("TRANSFORMERS_VERBOSITY", "DATASETS_VERBOSITY", "HF_HUB_VERBOSITY"):
+        os.environ.setdefault(name, "error")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    root = logging.getLogger()
+    if not root.handlers:
+        root.addHandler(logging.NullHandler())
+
+
+def _drop_unwritable() -> None:
+    """Send what standard output cannot take to nowhere, or the interpreter complains when it ends."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,121 +1,321 @@
-"""`earl data …`: the sources there are, what shards hold, whether two sets overlap, mixture weights."""
+"""`earl prepare`, `earl data …`, `earl reason make`: tokenised shards, what they hold, reasoning for them."""
 
 from __future__ import annotations
 
-import argparse
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from earl.cli import options as shared
+from pydantic import Field, model_validator
+
+from earl.config import Settings, WriterSettings
+from earl.config.data import PreparationSettings, SourceSettings
+from earl.config.model import Device
+from earl.config.options import JSON, JSON_FILE, MODEL, OUT, OUT_FOLDER, POSITIONAL, Group, Option
+from earl.config.settings import Count, Fraction, Seed, Steps
+from earl.errors import ConfigError
+from earl.progress import Progress, say
 
 if TYPE_CHECKING:
-    from earl.data.overlap import Match
-    from earl.data.shards import EditShards
-    from earl.data.stats import Stats
+    from earl.data.prepare import Stage
+    from earl.data.sources import OpenedSource
+    from earl.data.tokenise import Encoder
+    from earl.reasoning.asking import Tally
+    from earl.reasoning.images import Images
 
-FOUND = 1
-"""Exit code of `check-overlap` where images are in both sets."""
+FOLDER = Option(positional=True, metavar="FOLDER")
+MAP = Option(metavar="FIELD=COLUMN,…")
+MAPPING = "which column is what, as source=before,target=after,id=a+b"
+WRITER = Group(title="the model that writes", prefix="writer-")
 
 
-def add_options_sources(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print the list as JSON")
+class PrepareOptions(Settings):
+    source: Annotated[str, POSITIONAL] = Field(
+        description="a name of `earl data sources`, a file or folder of your own, or hub:OWNER/NAME"
+    )
+    out: Annotated[Path, OUT_FOLDER] = Field(description="folder of shards; continued if it was cut short")
+    vision: Annotated[str, MODEL] = Field(description="vision tokenizer that makes the codes")
+    map: Annotated[str, MAP] = Field(default="", description=MAPPING)
+    area: int | None = Field(
+        default=None, ge=64, description="px² that images are brought to (default: the tokenizer's)"
+    )
+    instructions: Annotated[Path | None, Option(metavar="FILE")] = Field(
+        default=None, description="JSON lines of id and instruction, for rows without (vismin)"
+    )
+    write_instructions: bool = Field(
+        default=False,
+        description="have a model write those that are missing, from captions; answers are kept in "
+        "OUT/instructions.jsonl, or the file that --answers names",
+    )
+    answers: Annotated[Path | None, Option(metavar="FILE")] = Field(
+        default=None, description="where the model's answers are kept"
+    )
+    device: Device = Field(default="auto", description="of the vision tokenizer: auto, cpu, cuda or cuda:1")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="of the vision tokenizer; auto: as its weights are stored"
+    )
+    engine: Literal["local", "ray"] = Field(default="local", description="ray: actors on a Ray cluster")
+    actors: int = Field(default=1, ge=1, le=4096, description="of engine ray")
+    gpus_per_actor: float = Field(default=0.0, ge=0, le=64, description="of engine ray; 0: none")
+    ray_address: str | None = Field(
+        default=None, description="of a Ray cluster (default: RAY_ADDRESS, else this machine)"
+    )
+
+    @model_validator(mode="after")
+    def _writes(self) -> PrepareOptions:
+        if self.answers is not None and not self.write_instructions:
+            raise ValueError("answers keeps what write_instructions has a model write: give both, or neither")
+        return self
 
 
-def run_sources(options: argparse.Namespace) -> int:
-    import json
+def prepare(
+    options: PrepareOptions,
+    source: Annotated[SourceSettings, Group(title="where it is", omit=("columns",))],
+    preparation: Annotated[PreparationSettings, Group(title="how it is tokenised", omit=("area",))],
+    writer: Annotated[WriterSettings | None, WRITER],
+) -> None:
+    """Tokenise a source into shards."""
+    from earl.data.prepare import prepare_source
+    from earl.data.sources import open_source, parse_map
 
-    from earl.data.sources import SCHEMAS as SOURCES
+    if options.write_instructions != (writer is not None):
+        raise ConfigError("--write-instructions and --writer-url are given together, or neither")
+    settings = source.replace(columns=parse_map(options.map))
+    opened = open_source(options.source, settings, instructions=_instructions(options))
+    if writer is not None:
+        _write_instructions(opened, options, preparation.limit, writer)
+    rows = opened.count()
+    total = min(rows, preparation.limit) if rows and preparation.limit else rows
+    began = time.perf_counter()
+    with _encoder(options) as (encoder, area, stage), Progress() as show:
+        counts = prepare_source(
+            opened,
+            options.out,
+            encoder,
+            preparation.replace(area=options.area or area),
+            stage=stage,
+            on_progress=lambda now: show(opened.name, now.rows, total, f"{now.rejected} refused"),
+        )
+    refused = f", {counts.rejected} refused ({options.out}/rejected.jsonl)" if counts.rejected else ""
+    seconds = time.perf_counter() - began
+    say(f"{counts.edits} edits of {opened.name} in {options.out}{refused}, {seconds:.0f} s")
 
-    if options.json:
-        rows = {
-            name: {
-                "hub": schema.hub,
-                "benchmark": schema.benchmark,
-                "group": schema.group,
-                "licence": schema.licence,
-                "columns": {field: list(columns) for field, columns in schema.columns.items()},
-            }
-            for name, schema in SOURCES.items()
-        }
-        print(json.dumps(rows, indent=2))
-        return 0
-    width = max(map(len, SOURCES))
-    for name, schema in SOURCES.items():
+
+@contextmanager
+def _encoder(options: PrepareOptions) -> Iterator[tuple[Encoder, int, Stage | None]]:
+    """What encodes, the area it works at, and where; Ray's actors end with the block."""
+    if options.engine == "ray":
+        from earl.data.distributed import RayStage
+
+        with RayStage(
+            options.vision,
+            actors=options.actors,
+            gpus=options.gpus_per_actor,
+            address=options.ray_address,
+            device=options.device,
+            dtype=options.dtype,
+        ) as stage:
+            yield stage, stage.area, stage
+        return
+    from earl.pipeline import pick_device
+    from earl.vision import load_vision_tokenizer
+
+    encoder = load_vision_tokenizer(options.vision, device=pick_device(options.device), dtype=options.dtype)
+    yield encoder, encoder.area, None
+
+
+def _instructions(options: PrepareOptions) -> dict[str, str] | None:
+    if options.instructions is None:
+        return {} if options.write_instructions else None
+    from earl.data.sources import read_instructions
+
+    return read_instructions(options.instructions)
+
+
+def _write_instructions(
+    source: OpenedSource, options: PrepareOptions, limit: int, writer: WriterSettings
+) -> None:
+    from itertools import islice
+
+    from earl.reasoning.asking import Asker
+    from earl.reasoning.instructions import instructions_from_captions
+    from earl.reasoning.questions import load_template
+
+    template, asker = load_template("instruction", writer.prompts), Asker(writer)
+    path = options.answers or options.out / "instructions.jsonl"
+    pairs = islice(source.captions(), limit or None)
+    with Progress() as show:
+        made = asyncio.run(
+            instructions_from_captions(
+                pairs, path, asker, template, on_progress=lambda tally: _show(show, "instructions", tally)
+            )
+        )
+    source.give(made.texts, origin=made.origin, problems=made.problems)
+    say(
+        f"{len(made.texts)} instructions by {asker.model} ({asker.tally.asked} questions asked), "
+        f"{len(made.problems)} captions without one; answers in {path}"
+    )
+
+
+def _show(show: Progress, what: str, tally: Tally) -> None:
+    note = f"{tally.rejected} rejected, {tally.unanswered} without an answer ({tally.asked} asked)"
+    show(what, tally.accepted, None, note)
+
+
+class ReasonOptions(Settings):
+    prepared: Annotated[Path, FOLDER] = Field(description="tokenised shards; they are not changed")
+    out: Annotated[Path, OUT_FOLDER] = Field(
+        description="folder of shards with reasoning; continued if it was cut short"
+    )
+    vision: Annotated[str | None, MODEL] = Field(
+        default=None, description="show the shards' own images, decoded by the tokenizer that made the codes"
+    )
+    source: str | None = Field(default=None, description="or show those that the shards were prepared from")
+    map: Annotated[str, MAP] = Field(default="", description=MAPPING)
+    device: Device = Field(default="auto", description="of the vision tokenizer: auto, cpu, cuda or cuda:1")
+    side: int = Field(default=512, ge=64, le=4096, description="px, longer side of the images as shown")
+    limit: Steps = Field(default=0, description="edits at most; 0: all; a larger one goes on in a folder")
+    max_rejected: Fraction = Field(default=0.2, description="stop when a larger share of answers is unfit")
+
+    @model_validator(mode="after")
+    def _one_kind_of_image(self) -> ReasonOptions:
+        if (self.vision is None) == (self.source is None):
+            raise ValueError("which images is the model to see? Give --vision MODEL or --source SOURCE")
+        return self
+
+
+def reason(
+    options: ReasonOptions,
+    source: Annotated[SourceSettings, Group(title="source images", only=("path", "hub", "split"))],
+    writer: Annotated[WriterSettings, WRITER],
+) -> None:
+    """Have a multimodal model write a chain of thought for every edit."""
+    from earl.reasoning.annotate import ReasoningData, make_reasoning
+    from earl.reasoning.asking import Asker
+    from earl.reasoning.questions import load_template
+
+    template, asker = load_template("reasoning", writer.prompts), Asker(writer)
+    settings = ReasoningData(side=options.side, max_rejected=options.max_rejected, limit=options.limit)
+    images = _images(options, source)
+    began = time.perf_counter()
+    with Progress() as show:
+        totals = asyncio.run(
+            make_reasoning(
+                options.prepared,
+                options.out,
+                asker,
+                template,
+                images,
+                settings,
+                on_progress=lambda _, tally: _show(show, "chains", tally),
+            )
+        )
+    seconds = time.perf_counter() - began
+    refused = f", {totals.rejected} rejected ({options.out}/rejected.jsonl)" if totals.rejected else ""
+    say(
+        f"{totals.edits} edits with reasoning by {asker.model} in {options.out}{refused}; "
+        f"{asker.tally.asked} questions asked, {seconds:.0f} s"
+    )
+    if options.limit and totals.looked > options.limit:
+        say(f"{options.out} held {totals.looked} edits before, more than --limit {options.limit}; all stay")
+
+
+def _images(options: ReasonOptions, source: SourceSettings) -> Images:
+    from earl.data.sources import open_source, parse_map
+    from earl.reasoning.images import DecodedImages, SourceImages
+
+    if options.source is not None:
+        settings = source.replace(columns=parse_map(options.map))
+        return SourceImages(open_source(options.source, settings, instructions={}))  # the shards have them
+    from earl.data.shards import read_manifest
+    from earl.pipeline import pick_device
+    from earl.vision import load_vision_tokenizer
+
+    assert options.vision is not None, "one of the two is given"
+    fingerprint = str(read_manifest(options.prepared)["fingerprint"])
+    vision = load_vision_tokenizer(options.vision, device=pick_device(options.device))
+    return DecodedImages(vision, fingerprint, options.vision)
+
+
+class SourcesOptions(Settings):
+    as_json: Annotated[bool, JSON] = Field(default=False, description="print the list as JSON")
+
+
+def sources(options: SourcesOptions) -> None:
+    """List the data sets and benchmarks that have a name."""
+    from earl.data.sources import SCHEMAS
+
+    if options.as_json:
+        names = ("hub", "benchmark", "group", "licence", "columns")
+        rows = {name: {key: getattr(row, key) for key in names} for name, row in SCHEMAS.items()}
+        say(json.dumps(rows, indent=2, default=dict))
+        return
+    width = max(map(len, SCHEMAS))
+    for name, schema in SCHEMAS.items():
         kind = "benchmark" if schema.benchmark else f"training, {schema.group}"
-        print(f"{name:<{width}}  {kind:<18}  {schema.hub:<36}  {schema.licence}")
-    return 0
+        say(f"{name:<{width}}  {kind:<18}  {schema.hub:<36}  {schema.licence}")
 
 
-def add_options_stats(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("folder", metavar="DIR", help="folder of tokenised shards")
-    add("--tokenizer", metavar="MODEL", help="count lengths in this model's tokens, not in characters")
-    add("--json", metavar="FILE", help="write the numbers to a file")
-    add("--sheet", metavar="FILE", help="write edits as one image; needs --vision")
-    add("--vision", metavar="MODEL", help="vision tokenizer that decodes the codes for --sheet")
-    add("--num", type=shared.integer(1, 400), default=16, help="edits on the sheet")
-    add("--seed", type=shared.seed, default=0, help="which edits are on the sheet")
-    add("--force", action="store_true", help="overwrite files that exist")
+class StatsOptions(Settings):
+    folder: Annotated[Path, FOLDER] = Field(description="tokenised shards")
+    tokenizer: Annotated[str | None, MODEL] = Field(
+        default=None, description="count lengths in this model's tokens, not in characters"
+    )
+    json_file: Annotated[Path | None, JSON_FILE] = Field(default=None, description="also write the numbers")
+    sheet: Annotated[Path | None, Option(metavar="FILE")] = Field(
+        default=None, description="also write some edits as one image"
+    )
+    vision: Annotated[str | None, MODEL] = Field(
+        default=None, description="vision tokenizer that decodes the codes for the sheet"
+    )
+    num: int = Field(default=16, ge=1, le=400, description="edits on the sheet")
+    seed: Seed = Field(default=0, description="which edits are on it")
+    force: bool = Field(default=False, description="overwrite files that exist")
+
+    @model_validator(mode="after")
+    def _decodes(self) -> StatsOptions:
+        if self.sheet is not None and self.vision is None:
+            raise ValueError("--sheet needs --vision: the vision tokenizer that made the codes")
+        return self
 
 
-def run_stats(options: argparse.Namespace) -> int:
-    from earl.cli.outputs import claim, claim_images
+def stats(options: StatsOptions) -> None:
+    """Count what tokenised shards hold."""
     from earl.data.shards import load_shards
-    from earl.data.stats import shard_stats
-    from earl.errors import ConfigError
-    from earl.files import write_json
+    from earl.data.stats import shard_stats, stats_lines
+    from earl.files import claim, write_json
+    from earl.pages.sheets import claim_images
 
-    if options.sheet and not options.vision:
-        raise ConfigError("--sheet needs --vision: the vision tokenizer that made the codes")
-    report = claim([options.json], force=options.force)[0] if options.json else None
+    claim([options.json_file] if options.json_file else [], force=options.force)
     sheet = claim_images(options.sheet, 1, force=options.force)[0] if options.sheet else None
     tokenizer = None
-    if options.tokenizer:
+    if options.tokenizer is not None:
         from earl.models.resolve import resolve_model
         from earl.sequence import TextTokenizer
 
-        tokenizer = TextTokenizer.from_folder(resolve_model(options.tokenizer).need("tokenizer"))
+        folder = resolve_model(options.tokenizer, parts=("tokenizer",)).need("tokenizer")
+        tokenizer = TextTokenizer.from_folder(folder)
     shards = load_shards(options.folder)
-    stats = shard_stats(shards, tokenizer)
-    _print(stats)
-    if report:
-        write_json(report, stats.to_dict())
-    if sheet:
+    counted = shard_stats(shards, tokenizer)
+    say("\n".join(stats_lines(counted)))
+    if options.json_file is not None:
+        write_json(options.json_file, counted.to_dict())
+    if sheet is not None:
         _write_sheet(shards, options, sheet)
-    return 0
 
 
-def _print(stats: Stats) -> None:
-    print(
-        f"{stats.edits} edits of {stats.sources} source images in {stats.notes['folder']}, "
-        f"{stats.without_target} without target, {stats.doubled} with an id that came before, "
-        f"{stats.with_boxes} with boxes"
-    )
-    changed = "no targets" if stats.changed is None else f"{stats.changed:.1%} of cells change"
-    print(f"{stats.codes_used:.1%} of the codebook used, {changed}")
-    for title in ("splits", "groups", "families", "licences", "grids"):
-        counts: dict[str, int] = getattr(stats, title)
-        shown = list(counts.items())[:20]
-        more = f" and {len(counts) - 20} more" if len(counts) > 20 else ""
-        print(f"{title:<9} " + ", ".join(f"{name or '(none)'} {count}" for name, count in shown) + more)
-    for title in ("instruction", "reasoning", "sequence"):
-        spread = getattr(stats, title)
-        if spread:
-            print(
-                f"{title:<12} {stats.unit}: {spread.least} to {spread.most}, median {spread.median:g}, "
-                f"95% within {spread.p95:g} ({spread.count})"
-            )
-
-
-def _write_sheet(shards: EditShards, options: argparse.Namespace, path: Path) -> None:
+def _write_sheet(shards: Any, options: StatsOptions, path: Path) -> None:
     import numpy as np
 
-    from earl.cli.outputs import write_image
-    from earl.cli.sheets import contact_sheet
     from earl.errors import DataError
+    from earl.pages.sheets import contact_sheet, write_image
     from earl.vision import load_vision_tokenizer
 
-    vision = load_vision_tokenizer(options.vision)
+    vision = load_vision_tokenizer(str(options.vision))
     if vision.fingerprint() != shards.fingerprint:
         raise DataError(
             f"{shards.name} has codes of tokenizer {shards.fingerprint}, {options.vision} is "
@@ -123,88 +323,63 @@ def _write_sheet(shards: EditShards, options: argparse.Namespace, path: Path) ->
         )
     places = np.random.default_rng(options.seed).permutation(len(shards))[: options.num]
     rows = []
-    for place in sorted(places.tolist()):
-        edit = shards[place]
+    for edit in (shards[place] for place in sorted(places.tolist())):
         codes = [edit.source_codes, *([edit.target_codes] if edit.has_target else [])]
         rows.append((f"{edit.family}: {edit.instruction}", vision.decode(codes)))
     write_image(contact_sheet(rows), path)
-    print(f"contact sheet in {path}")
+    say(f"contact sheet in {path}")
 
 
-def add_options_overlap(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("train", metavar="TRAIN", help="prepared shards, or a folder of image files")
-    add("evaluation", metavar="EVAL", help="prepared shards of a benchmark, or a folder of image files")
-    add(
-        "--bits",
-        type=shared.integer(0, 64),
-        default=4,
-        help="of 64 that may differ in images that look alike",
-    )
-    add("-o", "--out", metavar="FILE", help="write the matches as JSON")
-    add("--force", action="store_true", help="overwrite a file that exists")
+class OverlapOptions(Settings):
+    train: Annotated[Path, POSITIONAL] = Field(description="prepared shards, or a folder of image files")
+    evaluation: Annotated[Path, POSITIONAL] = Field(description="the same of a benchmark")
+    bits: int = Field(default=4, ge=0, le=64, description="of 64 that may differ in images that look alike")
+    out: Annotated[Path | None, OUT] = Field(default=None, description="write the matches as JSON")
+    force: bool = Field(default=False, description="overwrite a file that exists")
 
 
-def run_overlap(options: argparse.Namespace) -> int:
-    from earl.cli.outputs import claim
-    from earl.data.overlap import find_overlap, fingerprints
-    from earl.files import write_json
+def overlap(options: OverlapOptions) -> int:
+    """Find evaluation images among training images. Exit code 1 where there are some."""
 
-    out = claim([options.out], force=options.force)[0] if options.out else None
+    from earl.data.overlap import find_overlap, fingerprints, overlap_lines
+    from earl.files import claim, write_json
+
+    claim([options.out] if options.out else [], force=options.force)
     train, evaluation = fingerprints(options.train), fingerprints(options.evaluation)
     matches = find_overlap(train, evaluation, bits=options.bits)
-    exact = sum(match.kind == "exact" for match in matches)
-    print(
-        f"{len(matches)} of {len(evaluation)} evaluation images are among {len(train)} training pictures: "
-        f"{exact} with the same pixels, {len(matches) - exact} that look alike (within {options.bits} bits)"
-    )
-    for match in matches[:20]:
-        print(f"  {_line(match)}")
-    if len(matches) > 20:
-        print(f"  and {len(matches) - 20} more; -o FILE writes all of them")
-    if out:
-        write_json(out, [_entry(match) for match in matches])
-    return FOUND if matches else 0
+    say("\n".join(overlap_lines(matches, len(train), len(evaluation), options.bits)))
+    if options.out is not None:
+        write_json(options.out, [match.to_dict() for match in matches])
+    return 1 if matches else 0
 
 
-def _line(match: Match) -> str:
-    how = "same pixels" if match.kind == "exact" else f"{match.distance} bits apart"
-    return f"{match.evaluation.id} ({match.evaluation.side}) is {match.train.id} ({match.train.side}), {how}"
-
-
-def _entry(match: Match) -> dict[str, Any]:
-    return {
-        "evaluation": {"id": match.evaluation.id, "side": match.evaluation.side},
-        "train": {"id": match.train.id, "side": match.train.side},
-        "kind": match.kind,
-        "distance": match.distance,
-    }
-
-
-def add_options_weights(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("folders", nargs="+", metavar="DIR", help="folders of tokenised shards")
-    how = parser.add_mutually_exclusive_group()
-    how.add_argument("--temperature", type=shared.number(0, above=True), help="draw by size^(1/temperature)")
-    how.add_argument(
-        "--cap", type=shared.integer(1), help="upsample to the largest, but to at most this many"
+class WeightsOptions(Settings):
+    folders: Annotated[tuple[Path, ...], FOLDER] = Field(description="tokenised shards, one a source")
+    temperature: float | None = Field(default=None, gt=0, description="draw by size^(1/temperature)")
+    cap: Count | None = Field(
+        default=None, description="upsample to the largest, but to at most this many edits"
     )
 
+    @model_validator(mode="after")
+    def _one_rule(self) -> WeightsOptions:
+        if self.temperature is not None and self.cap is not None:
+            raise ValueError("--temperature and --cap are two rules for the weights: give one of them")
+        return self
 
-def run_weights(options: argparse.Namespace) -> int:
+
+def weights(options: WeightsOptions) -> None:
+    """Print the weights of a mixture as sections of a recipe."""
     from earl.data.shards import load_shards
     from earl.data.weights import temperature_weights, upsample_to_largest
-    from earl.errors import ConfigError
 
-    paths = {Path(folder).resolve().name: folder for folder in options.folders}
+    paths = {folder.resolve().name: folder for folder in options.folders}
     if len(paths) < len(options.folders):
         raise ConfigError("two of the folders have the same name, which is a source's name in a recipe")
     sizes = {name: len(load_shards(folder)) for name, folder in paths.items()}
     if options.temperature is not None:
-        weights = temperature_weights(sizes, options.temperature)
+        found = temperature_weights(sizes, options.temperature)
     else:
-        weights = upsample_to_largest(sizes, cap=options.cap)
-    for name, weight in weights.items():
-        print(f'[data.sources."{name}"]  # {sizes[name]} edits, {sizes[name] * weight:.0f} an epoch')
-        print(f'path = "{paths[name]}"\nweight = {weight:.6g}\n')
-    return 0
+        found = upsample_to_largest(sizes, cap=options.cap)
+    for name, weight in found.items():
+        say(f'[data.sources."{name}"]  # {sizes[name]} edits, {sizes[name] * weight:.0f} an epoch')
+        say(f'path = "{paths[name]}"\nweight = {weight:.6g}\n')

@@ -1,7 +1,7 @@
 """The commands there are, and finding the one that was meant. Standard library only.
 
-A command's module has `add_options(parser)` and `run(options) -> int`; where one module holds
-several commands, they are functions `add_options_NAME` and `run_NAME`.
+A command is a function whose parameters are settings: its options are made from them
+(`earl.cli.settings`). Its module is imported when the command is asked for.
 """
 
 from __future__ import annotations
@@ -9,132 +9,188 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import groupby
 from typing import NoReturn
 
-Run = Callable[[argparse.Namespace], int]
+Function = Callable[..., "int | None"]
 
 
 @dataclass(frozen=True)
 class Command:
-    """One row of `earl --help`. `words` is what is typed, "world sample"."""
+    """One command: the words that are typed, `module:function`, one line of help."""
 
+    topic: str
     words: str
-    module: str
+    home: str
     help: str
-    suffix: str = ""
 
-    def load(self, name: str) -> Callable:
-        return getattr(import_module(f"earl.cli.{self.module}"), name + self.suffix)
+    def load(self) -> Function:
+        """The function. Raises ConfigError where its package is not installed."""
+        module, _, name = self.home.partition(":")
+        try:
+            function: Function = getattr(import_module(module), name)
+        except ModuleNotFoundError as error:
+            from earl.errors import ConfigError
+
+            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+                raise
+            raise ConfigError(f"`earl {self.words}` needs {error.name}, which is not installed") from error
+        return function
+
+    def parser(self, function: Function) -> Parser:
+        """The parser of its options."""
+        from earl.cli.settings import add_options, parameters_of
+
+        parser = Parser(
+            prog=f"earl {self.words}",
+            description=f"{self.help[0].upper()}{self.help[1:]}.",
+            formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=28),
+            allow_abbrev=False,
+        )
+        add_options(parser, parameters_of(function))
+        parser.usage = parser.short_usage().replace("%", "%%")
+        return parser
 
 
-COMMANDS = (
-    Command("demo", "demo", "edit an example image with the shipped model and show before and after"),
-    Command("edit", "edit", "edit an image as an instruction says"),
-    Command("verify", "verify", "score an edit of a world image, four scores 0-10"),
-    Command("verifier serve", "verifier", "serve a verifier over HTTP, in the shape of OpenAI's chat API"),
-    Command(
-        "verifier check", "verifier", "see whether a judge can be reached, and which model it is", "_check"
-    ),
-    Command("verifier calibrate", "calibrate", "how the scene verifier scores edits known good and bad"),
-    Command("verifier agree", "agree", "rank correlation of a verifier with human ratings"),
-    Command(
-        "evaluate tokenizer", "evaluate_tokenizer", "what a vision tokenizer keeps of unseen world images"
-    ),
-    Command("evaluate compare", "evaluate_compare", "compare two evaluations, task by task"),
-    Command("evaluate table", "evaluate_compare", "put evaluations beside the paper's results", "_table"),
-    Command("evaluate page", "evaluate_compare", "write an evaluation as one HTML page", "_page"),
-    Command("evaluate", "evaluate_benchmark", "edit and score a benchmark of the paper, or your own edits"),
-    Command("world sample", "world", "write example tasks of the world as PNG and JSON"),
-    Command("prepare world", "prepare", "render, tokenise and store world edits for training"),
-    Command("prepare text", "prepare", "learn a small text tokenizer from the world's sentences", "_text"),
-    Command("prepare", "prepare_source", "tokenise a data set of the paper, a benchmark, or your own images"),
-    Command("data sources", "data", "list the built-in data sets and benchmarks", "_sources"),
-    Command("data stats", "data", "count what tokenised shards hold, and draw a sheet of it", "_stats"),
-    Command("data check-overlap", "data", "find evaluation images among training images", "_overlap"),
-    Command("data weights", "data", "weights of a mixture, upsampled or by temperature", "_weights"),
-    Command("reason make", "reason", "write chains of thought for prepared edits, by a multimodal model"),
-    Command("train tokenizer", "train", "learn a vision tokenizer", "_tokenizer"),
-    Command("train sft", "train", "learn editing from examples", "_sft"),
-    Command("train grpo", "train", "learn editing from a verifier's scores", "_grpo"),
-    Command("report", "report", "one HTML page about a training run or an evaluation"),
-    Command("models", "models", "list the shipped and the released models"),
-    Command("convert", "convert", "write one clean folder of a model of any layout, and check it"),
-    Command("merge", "merge", "write a weighted sum of policies of one shape"),
+COMMANDS = tuple(
+    Command(topic, *row)
+    for topic, rows in {
+        "edit": (
+            ("edit", "earl.cli.edit:edit", "edit an image as an instruction says"),
+            ("demo", "earl.world.commands:demo", "edit an example image with the shipped model"),
+        ),
+        "own data": (
+            ("prepare world", "earl.world.commands:prepare", "draw and tokenise edits of the world"),
+            ("prepare text", "earl.world.commands:prepare_text", "learn a small text tokenizer"),
+            ("prepare", "earl.cli.data:prepare", "tokenise your own edits, or a data set by name"),
+            ("data sources", "earl.cli.data:sources", "list the data sets and benchmarks known by name"),
+            ("data stats", "earl.cli.data:stats", "count what tokenised shards hold, and show some of it"),
+            ("data check-overlap", "earl.cli.data:overlap", "find evaluation images among training images"),
+            ("data weights", "earl.cli.data:weights", "weights of a mixture, upsampled or by temperature"),
+            ("reason make", "earl.cli.data:reason", "have a multimodal model write chains of thought"),
+        ),
+        "train": (
+            ("train tokenizer", "earl.cli.train:tokenizer", "train a vision tokenizer"),
+            ("train sft", "earl.cli.train:sft", "fine-tune a policy on example edits"),
+            ("train grpo", "earl.cli.train:grpo", "train a policy by reinforcement, on a verifier's scores"),
+            ("report", "earl.cli.evaluate:report", "write a training run or an evaluation as one HTML page"),
+        ),
+        "evaluate": (
+            ("evaluate tokenizer", "earl.world.measures:tokenizer", "measure a vision tokenizer"),
+            ("evaluate compare", "earl.cli.evaluate:compare", "compare two evaluations, task by task"),
+            ("evaluate table", "earl.cli.evaluate:table", "put evaluations beside the paper's results"),
+            ("evaluate page", "earl.cli.evaluate:page", "write an evaluation as one HTML page"),
+            ("evaluate", "earl.cli.evaluate:evaluate", "edit and score a benchmark or your own edits"),
+            ("verifier agree", "earl.cli.evaluate:agree", "rank correlation of a verifier with people"),
+            ("verifier calibrate", "earl.world.measures:calibrate", "score edits known to be good or bad"),
+            ("verify", "earl.world.commands:verify", "score one edit of a world image"),
+        ),
+        "serve": (
+            ("serve", "earl.cli.serve:edits", "serve edits over HTTP (OpenAI's image API)"),
+            ("verifier serve", "earl.cli.serve:verifier", "serve a verifier over HTTP (OpenAI's chat API)"),
+            ("verifier check", "earl.cli.serve:check", "see whether a judge answers, and which model it is"),
+        ),
+        "models": (
+            ("models", "earl.cli.models:models", "list the shipped and the released models"),
+            ("convert", "earl.cli.models:convert", "write a model of any layout as one checked folder"),
+            ("merge", "earl.cli.models:merge", "write a weighted sum of policies of one shape"),
+        ),
+        "more": (
+            ("world sample", "earl.world.commands:sample", "write example tasks of the world as images"),
+            ("completion", "earl.cli.completion:completion", "print completions for bash, zsh or fish"),
+        ),
+    }.items()
+    for row in rows
 )
 
 
-class _Formatter(argparse.HelpFormatter):
-    """Shows a default where there is one to show."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        shown = action.default not in (None, False, (), argparse.SUPPRESS) and action.option_strings
-        return f"{action.help or ''} (default: {action.default})".strip() if shown else action.help
-
-
 class Parser(argparse.ArgumentParser):
-    """argparse whose mistakes are one sentence that says where the help is."""
+    """argparse with a short usage line, whose errors are one sentence that says where the help is."""
+
+    def short_usage(self) -> str:
+        """What must be given, in one line."""
+        needed = [action for action in self._actions if action.required and action.option_strings]
+        words = [f"{action.option_strings[0]} {action.metavar or action.dest}" for action in needed]
+        for action in self._get_positional_actions():
+            many = " …" if action.nargs in ("+", "*") else ""
+            name = f"{action.metavar}{many}"
+            words.append(f"[{name}]" if action.nargs in ("?", "*") else name)
+        return " ".join([self.prog, *words, "[options]"])
 
     def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {message}; see `{self.prog} --help`", file=sys.stderr)
+        from earl.progress import printable
+
+        message = message.removeprefix("argument ")
+        print(printable(f"{self.prog}: {message}; see `{self.prog} --help`"), file=sys.stderr)
         raise SystemExit(2)
 
 
-def parse(argv: list[str]) -> tuple[Run, argparse.Namespace]:
-    """Find the command and read its options. Raises SystemExit after help or a wrong option."""
+def parse(argv: list[str]) -> Callable[[], int | None]:
+    """The command with its settings, ready to run.
+
+    Raises:
+        SystemExit: help was printed, or there is no such command or option.
+        ConfigError: a value out of its range, or some that do not fit together.
+    """
+    from earl.progress import say
+
     if not argv or argv[0] in ("-h", "--help", "help"):
-        print(overview())
+        say(overview())
         raise SystemExit(0 if argv else 2)
     if argv[0] in ("--version", "-V"):
         from earl import __version__
 
-        print(f"earl {__version__}")
+        say(f"earl {__version__}")
         raise SystemExit(0)
     command = find(argv)
-    count = len(command.words.split())
-    parser = Parser(
-        prog=f"earl {command.words}",
-        description=command.help[0].upper() + command.help[1:] + ".",
-        formatter_class=_Formatter,
-        allow_abbrev=False,
-    )
-    command.load("add_options")(parser)
-    return command.load("run"), parser.parse_intermixed_args(argv[count:])
+    function = command.load()
+    from earl.cli.settings import bind
+
+    words = argv[len(command.words.split()) :]
+    return bind(function, command.parser(function).parse_intermixed_args(words))
 
 
 def find(argv: list[str]) -> Command:
     """The command whose words begin `argv`. Raises SystemExit with a hint when there is none."""
-    for command in COMMANDS:
-        words = command.words.split()
-        if argv[: len(words)] == words:
-            return command
-    group = [command for command in COMMANDS if command.words.split()[0] == argv[0]]
+    from earl.progress import printable, say
+
+    matching = (
+        command for command in COMMANDS if argv[: len(command.words.split())] == command.words.split()
+    )
+    best = max(matching, key=lambda command: len(command.words), default=None)
+    group = tuple(command for command in COMMANDS if command.words.split()[0] == argv[0])
+    if best:
+        return best
     if group and (len(argv) == 1 or argv[1] in ("-h", "--help")):
-        print(overview(tuple(group)))
+        say(overview(group))
         raise SystemExit(0 if len(argv) > 1 else 2)
     typed = " ".join(argv[:2]) if group else argv[0]
     known = [command.words for command in group or COMMANDS]
     near = difflib.get_close_matches(typed, known, n=1)
     hint = f"did you mean `earl {near[0]}`?" if near else f"there are: {', '.join(known)}"
-    print(f"earl: no command {typed!r}; {hint}", file=sys.stderr)
+    print(printable(f"earl: no command {typed!r}; {hint}"), file=sys.stderr)
     raise SystemExit(2)
 
 
 def overview(commands: tuple[Command, ...] = COMMANDS) -> str:
     """The help of all commands, or of one group."""
-    width = max(len(command.words) for command in commands)
-    rows = [f"  {command.words:<{width}}  {command.help}" for command in commands]
     return "\n".join(
         [
             "usage: earl COMMAND [options]",
             "",
             "Image editing with one autoregressive transformer.",
+            *_rows(commands),
             "",
-            "commands:",
-            *rows,
-            "",
-            "`earl COMMAND --help` tells a command's options; `earl --version` the version.",
+            "`earl COMMAND --help` lists a command's options; `earl --version` prints the version.",
         ]
     )
+
+
+def _rows(commands: tuple[Command, ...]) -> Iterator[str]:
+    width = max(len(command.words) for command in commands)
+    for topic, members in groupby(commands, key=lambda command: command.topic):
+        yield f"\n{topic}:"
+        yield from (f"  {command.words:<{width}}  {command.help}" for command in members)

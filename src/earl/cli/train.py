@@ -1,90 +1,82 @@
-"""`earl train STAGE RECIPE [key=value …]`: the stages of training, one function each.
+"""`earl train STAGE RECIPE`: the stages of training.
 
 With more than one process: `accelerate launch -m earl train sft RECIPE`.
 """
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
-from earl.cli.dry_run import dry_run, memory_size
-from earl.cli.options import integer
+from pydantic import Field
+
+from earl.config import Settings
+from earl.config.options import POSITIONAL, Group, Option
+from earl.config.recipe import recipe_toml
+from earl.config.stages import DryRunSettings, load_stage
+from earl.progress import say
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("recipe", help="a TOML file, such as those under recipes/")
-    parser.add_argument(
-        "overrides",
-        nargs="*",
-        metavar="key=value",
-        help="settings to change, e.g. run.folder=runs/a batch.micro_size=8",
+class TrainOptions(Settings):
+    recipe: Annotated[Path, POSITIONAL] = Field(description="a TOML file, such as those under recipes/")
+    overrides: Annotated[tuple[str, ...], Option(positional=True, metavar="KEY=VALUE")] = Field(
+        default=(), description="settings to change, as run.folder=runs/a batch.micro_size=8"
     )
-    parser.add_argument("--show", action="store_true", help="print the resolved recipe and stop")
-    group = parser.add_argument_group("dry run")
-    group.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="print the recipe and what a step takes (memory, FLOPs), load nothing, refuse what cannot fit",
+    show: bool = Field(default=False, description="print the resolved recipe and stop")
+    dry_run: bool = Field(
+        default=False,
+        description="print the recipe and what a step takes (memory, FLOPs), load nothing, refuse what "
+        "cannot fit",
     )
-    group.add_argument(
-        "--memory",
-        type=memory_size,
-        metavar="80GiB",
-        help="of a device (default: the GPU's, or the machine's)",
-    )
-    group.add_argument("--devices", type=integer(1, 65536), help="devices, one rank each")
-    group.add_argument("--size", help="the policy's size by name, where model.start is not on this machine")
 
 
-add_options_tokenizer = add_options_sft = add_options_grpo = add_options
+Dry = Annotated[DryRunSettings, Group(title="dry run")]
 
 
-def run_tokenizer(options: argparse.Namespace) -> int:
-    recipe = _recipe(options, "tokenizer")
-    if recipe is None:
-        return 0
-    from earl.training.tokenizer.train import train_tokenizer
+def tokenizer(options: TrainOptions, dry: Dry) -> None:
+    """Train a vision tokenizer."""
+    recipe = _recipe(options, dry, "tokenizer")
+    if recipe is not None:
+        from earl.training.tokenizer.train import train_tokenizer
 
-    return _ended(recipe, train_tokenizer(recipe))
-
-
-def run_sft(options: argparse.Namespace) -> int:
-    recipe = _recipe(options, "sft")
-    if recipe is None:
-        return 0
-    from earl.training.sft.train import train_sft
-
-    return _ended(recipe, train_sft(recipe))
+        _end(recipe, train_tokenizer(recipe))
 
 
-def run_grpo(options: argparse.Namespace) -> int:
-    recipe = _recipe(options, "grpo")
-    if recipe is None:
-        return 0
-    from earl.training.grpo.train import train_grpo
+def sft(options: TrainOptions, dry: Dry) -> None:
+    """Fine-tune a policy on example edits."""
+    recipe = _recipe(options, dry, "sft")
+    if recipe is not None:
+        from earl.training.sft.train import train_sft
 
-    return _ended(recipe, train_grpo(recipe))
+        _end(recipe, train_sft(recipe))
 
 
-def _recipe(options: argparse.Namespace, stage: str) -> Any:
+def grpo(options: TrainOptions, dry: Dry) -> None:
+    """Train a policy by reinforcement."""
+    recipe = _recipe(options, dry, "grpo")
+    if recipe is not None:
+        from earl.training.grpo.train import train_grpo
+
+        _end(recipe, train_grpo(recipe))
+
+
+def _recipe(options: TrainOptions, dry: DryRunSettings, stage: str) -> Any:
     """The checked recipe; None where it was only to be shown."""
-    from earl.config.recipe import recipe_toml
-    from earl.config.stages import load_stage
-
     recipe = load_stage(options.recipe, options.overrides, stage=stage)
-    if options.show:
-        print(recipe_toml(recipe), end="")
-        return None
     if options.dry_run:
-        dry_run(recipe, options)
-        return None
-    return recipe
+        from earl.training.dry_run import dry_run
+
+        for line in dry_run(recipe, dry):
+            say(line)
+    elif options.show:
+        say(recipe_toml(recipe).rstrip())
+    else:
+        return recipe
+    return None
 
 
-def _ended(recipe: Any, result: Any) -> int:
+def _end(recipe: Any, result: Any) -> None:
     from accelerate import PartialState
 
     if PartialState().is_main_process:
-        print(f"{result.reason} at step {result.step}, {result.seconds:.0f} s; see {recipe.run.folder}/model")
-    return 0
+        say(f"{result.reason} at step {result.step}, {result.seconds:.0f} s; see {recipe.run.folder}/model")

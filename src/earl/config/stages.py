@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from earl.config.grpo import EarlyStopping, Grpo, HeldOut, Judging, Prompts, Rollouts, Strips
+from earl.config.model import Memory
 from earl.config.recipe import check, read_recipe_table
 from earl.config.sections import (
     BatchSizes,
@@ -302,6 +303,18 @@ class TokenizerRecipe(TrainingRecipe):
         if self.losses.l1 + self.losses.l2 == 0:
             raise ValueError("losses.l1 and losses.l2 are both 0: pixels would not count")
         return self
+
+
+class DryRunSettings(Settings):
+    """What a dry run counts with."""
+
+    memory: Memory | None = Field(
+        default=None, description="of a device, as 80GiB (default: the GPU's, or the machine's)"
+    )
+    devices: int | None = Field(default=None, ge=1, le=65536, description="devices, one rank each")
+    size: str | None = Field(
+        default=None, description="the policy's size by name, where model.start is not on this machine"
+    )
 
 
 STAGES: dict[str, type[TrainingRecipe]] = {

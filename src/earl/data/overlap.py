@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,32 @@ class Match:
     evaluation: Fingerprint
     kind: Literal["exact", "near"]
     distance: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        sides = {name: {"id": of.id, "side": of.side} for name, of in self._sides().items()}
+        return {**sides, "kind": self.kind, "distance": self.distance}
+
+    def __str__(self) -> str:
+        how = "same pixels" if self.kind == "exact" else f"{self.distance} bits apart"
+        evaluation, train = self.evaluation, self.train
+        return f"{evaluation.id} ({evaluation.side}) is {train.id} ({train.side}), {how}"
+
+    def _sides(self) -> dict[str, Fingerprint]:
+        return {"evaluation": self.evaluation, "train": self.train}
+
+
+def overlap_lines(matches: Sequence[Match], train: int, evaluation: int, bits: int) -> list[str]:
+    """The matches as lines for people, at most 20 of them; `train` and `evaluation` count the images."""
+    exact = sum(match.kind == "exact" for match in matches)
+    lines = [
+        f"{len(matches)} of {evaluation} evaluation images are among {train} training images: "
+        f"{exact} with the same pixels, {len(matches) - exact} that look alike (within {bits} bits)"
+    ]
+    lines += [f"  {match}" for match in matches[:20]]
+    if len(matches) > 20:
+        lines.append(f"  and {len(matches) - 20} more; -o FILE writes all of them")
+    return lines
 
 
 def exact_hash(image: Image.Image) -> str:

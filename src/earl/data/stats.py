@@ -73,6 +73,30 @@ class Stats:
         }
 
 
+def stats_lines(stats: Stats) -> list[str]:
+    """The counts as lines for people."""
+    changed = "no targets" if stats.changed is None else f"{stats.changed:.1%} of cells change"
+    lines = [
+        f"{stats.edits} edits of {stats.sources} source images in {stats.notes['folder']}, "
+        f"{stats.without_target} without target, {stats.doubled} with an id that came before, "
+        f"{stats.with_boxes} with boxes",
+        f"{stats.codes_used:.1%} of the codebook used, {changed}",
+    ]
+    for title in ("splits", "groups", "families", "licences", "grids"):
+        counts: dict[str, int] = getattr(stats, title)
+        shown = ", ".join(f"{name or '(none)'} {count}" for name, count in list(counts.items())[:20])
+        more = f" and {len(counts) - 20} more" if len(counts) > 20 else ""
+        lines.append(f"{title:<9} {shown}{more}")
+    for title in ("instruction", "reasoning", "sequence"):
+        spread: Spread | None = getattr(stats, title)
+        if spread is not None:
+            lines.append(
+                f"{title:<12} {stats.unit}: {spread.least} to {spread.most}, median {spread.median:g}, "
+                f"95% within {spread.p95:g} ({spread.count})"
+            )
+    return lines
+
+
 def shard_stats(shards: EditShards, tokenizer: TextTokenizer | None = None) -> Stats:
     """Look at every edit once.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -24,31 +23,10 @@ from earl.data.tokenise import Encoder
 from earl.files import clear_partial, only_one
 from earl.world import Scene, WorldTask, caption, questions, render, sample_group
 from earl.world.language.naming import name_solids, to_json
+from earl.world.settings import WorldData
 
 _CAPTIONS = 71  # stream of the caption wordings
 _QUESTIONS = 73
-
-
-@dataclass(frozen=True)
-class WorldData:
-    """What to prepare.
-
-    `sources` images with up to `group_size` edits each; seeds count up from `first_seed`.
-    `resolution` is the side in pixels, a multiple of 8; `questions` of each edit go with it
-    (`earl.world.scene_questions`). `margin` is how many cells around those whose pixels differ also count as
-    changed: a stitched target has codes of its own there.
-    """
-
-    sources: int
-    split: str = "train"
-    families: tuple[str, ...] = ()
-    kinds: str = "full"
-    group_size: int = 4
-    first_seed: int = 0
-    resolution: int = 64
-    shard_sources: int = 1024
-    questions: int = 2
-    margin: int = 0
 
 
 def prepare_world(

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from earl.data.tasks import Split
-from earl.errors import ConfigError
 from earl.evaluation.intervals import estimate
 from earl.evaluation.results import versions
 from earl.vision.images import CELL
 from earl.world import Scene, render, sample_task
 from earl.world.scene import STYLES
+from earl.world.settings import TokenizerBenchmark
 from earl.world.verifier.perception import perceive
 
 if TYPE_CHECKING:
@@ -29,31 +28,6 @@ if TYPE_CHECKING:
 Pixels = NDArray[np.uint8]
 
 MOST_DECIBELS = 100.0  # what an image that comes back without any error counts
-
-
-@dataclass(frozen=True, slots=True)
-class TokenizerBenchmark:
-    """What to run.
-
-    Attributes:
-        num: scenes, >= 1, in the five styles in turn.
-        seed: of the scenes.
-        split: where they are drawn from.
-        resolution: side of the images in px, a multiple of 8; the tokenizer's own when None.
-        batch: images encoded together; changes the speed only.
-    """
-
-    num: int = 200
-    seed: int = 0
-    split: Split = "test"
-    resolution: int | None = None
-    batch: int = 32
-
-    def __post_init__(self) -> None:
-        if self.num < 1 or self.batch < 1:
-            raise ConfigError(f"num ({self.num}) and batch ({self.batch}) must be at least 1")
-        if self.resolution is not None and (self.resolution < 16 or self.resolution % CELL):
-            raise ConfigError(f"resolution is {self.resolution} px, expected a multiple of {CELL} from 16")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ everywhere: a `Sample`. Nothing is fetched from the Hub unless the caller names 
 from earl.data.sources.builtin import SCHEMAS
 from earl.data.sources.cells import read_boxes
 from earl.data.sources.opening import CaptionPair, OpenedSource, open_source
-from earl.data.sources.own import own_schema, parse_map
+from earl.data.sources.own import own_schema, parse_map, read_instructions
 from earl.data.sources.sample import ImageRef, Read, Sample
 from earl.data.sources.schema import FIELDS, Schema
 
@@ -25,4 +25,5 @@ __all__ = [
     "own_schema",
     "parse_map",
     "read_boxes",
+    "read_instructions",
 ]

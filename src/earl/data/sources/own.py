@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from earl.data.sources.schema import FIELDS, Schema
-from earl.errors import ConfigError
+from earl.errors import ConfigError, DataError
+from earl.files import read_lines
 
 USUAL: dict[str, tuple[str, ...]] = {
     "id": ("id", "sample_id", "key", "__key__"),
@@ -40,6 +42,17 @@ USUAL: dict[str, tuple[str, ...]] = {
     "licence": ("licence", "license"),
     "split": ("split",),
 }
+
+
+def read_instructions(path: str | Path) -> dict[str, str]:
+    """Instructions by id from a file of JSON lines, `{"id": …, "instruction": …}`. Raises DataError."""
+    instructions: dict[str, str] = {}
+    for number, entry in read_lines(path):
+        try:
+            instructions[str(entry["id"])] = str(entry["instruction"]).strip()
+        except (KeyError, TypeError) as error:
+            raise DataError(f'{path}:{number} is not {{"id": …, "instruction": …}}') from error
+    return instructions
 
 
 def parse_map(text: str) -> dict[str, tuple[str, ...]]:

@@ -6,60 +6,61 @@ import os
 import pytest
 from PIL import Image
 
-from earl.cli import outputs, sheets
+from earl import files
 from earl.errors import OutputError
+from earl.pages import sheets
 
 
 def test_an_existing_file_is_refused_before_any_work(tmp_path):
     there = tmp_path / "a.png"
     there.write_bytes(b"precious")
     with pytest.raises(OutputError, match=r"a\.png exists already.*--force"):
-        outputs.claim([there], force=False)
-    assert outputs.claim([there], force=True) == [there]
+        files.claim([there], force=False)
+    assert files.claim([there], force=True) == [there]
     assert there.read_bytes() == b"precious"
 
 
 def test_a_claim_leaves_nothing(tmp_path):
-    outputs.claim([tmp_path / "x" / "y" / "a.json"], force=False)
+    files.claim([tmp_path / "x" / "y" / "a.json"], force=False)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_is_no_file(tmp_path):
     with pytest.raises(OutputError, match="is a folder"):
-        outputs.claim([tmp_path], force=True)
+        files.claim([tmp_path], force=True)
 
 
 def test_a_file_in_the_way_of_a_folder(tmp_path):
     (tmp_path / "a").write_text("")
     with pytest.raises(OutputError, match="is a file where a folder is needed"):
-        outputs.claim([tmp_path / "a" / "b.png"], force=False)
+        files.claim([tmp_path / "a" / "b.png"], force=False)
 
 
 def test_several_images_are_numbered(tmp_path):
-    names = [path.name for path in outputs.claim_images(tmp_path / "a.png", 3, force=False)]
+    names = [path.name for path in sheets.claim_images(tmp_path / "a.png", 3, force=False)]
     assert names == ["a-1.png", "a-2.png", "a-3.png"]
     (tmp_path / "a-2.png").write_bytes(b"")
     with pytest.raises(OutputError, match=r"a-2\.png"):
-        outputs.claim_images(tmp_path / "a.png", 3, force=False)
+        sheets.claim_images(tmp_path / "a.png", 3, force=False)
 
 
 def test_an_unknown_image_type(tmp_path):
     with pytest.raises(OutputError, match=r"\.png"):
-        outputs.claim_images(tmp_path / "a.gifv", 1, force=False)
+        sheets.claim_images(tmp_path / "a.gifv", 1, force=False)
 
 
-@pytest.mark.parametrize("suffix", outputs.IMAGES)
+@pytest.mark.parametrize("suffix", sheets.TYPES)
 def test_every_image_type_is_written(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
-    outputs.write_image(Image.new("RGB", (8, 16), "red"), path)
+    sheets.write_image(Image.new("RGB", (8, 16), "red"), path)
     with Image.open(path) as image:
         assert image.size == (8, 16)
-        assert image.format == outputs.IMAGES[suffix]
+        assert image.format == sheets.TYPES[suffix]
 
 
 def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     path = tmp_path / "a.png"
-    outputs.write_image(Image.new("RGB", (8, 8), "red"), path)
+    sheets.write_image(Image.new("RGB", (8, 8), "red"), path)
     before = path.read_bytes()
 
     def full(source, target):
@@ -67,14 +68,14 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OutputError, match="No space left on device"):
-        outputs.write_image(Image.new("RGB", (8, 8), "blue"), path)
+        sheets.write_image(Image.new("RGB", (8, 8), "blue"), path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
 
 
 def test_written_files_have_the_usual_permissions(tmp_path):
     (tmp_path / "plain").write_text("")
-    outputs.write_image(Image.new("RGB", (8, 8)), tmp_path / "a.png")
+    sheets.write_image(Image.new("RGB", (8, 8)), tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 

@@ -1,76 +1,65 @@
-"""`earl train STAGE RECIPE --dry-run`: the resolved recipe, what it takes, and whether that fits."""
+"""Dry runs: the resolved recipe, what a step takes, and whether that fits; nothing is loaded."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from earl.config.recipe import recipe_toml
+from earl.config.stages import DryRunSettings
 
 if TYPE_CHECKING:
     from earl.models.shapes import PolicyShape
     from earl.training.estimate import Estimate
 
 GIB = 2**30
-_UNITS = {
-    "": 1,
-    "kb": 1e3,
-    "mb": 1e6,
-    "gb": 1e9,
-    "tb": 1e12,
-    "kib": 2**10,
-    "mib": 2**20,
-    "gib": 2**30,
-    "tib": 2**40,
-}
 
 
-def memory_size(text: str) -> float:
-    """Bytes out of "80GiB", "141GB", …"""
-    found = re.fullmatch(r"([0-9.]+)\s*([a-z]*)", text.strip().lower())
-    try:
-        size = float(found[1]) * _UNITS[found[2]] if found else 0.0
-    except (ValueError, KeyError):
-        size = 0.0
-    if size <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no memory size; write it as 80GiB or 141GB")
-    return size
+def dry_run(recipe: Any, settings: DryRunSettings) -> Iterator[str]:
+    """Lines about the recipe and what it takes.
 
-
-def dry_run(recipe: Any, options: argparse.Namespace) -> int:
-    """Print what the recipe takes; raises ConfigError where it cannot fit."""
-    from earl.config.recipe import recipe_toml
-
-    print(recipe_toml(recipe))
-    memory, devices, where, kind = _place(recipe, options)
+    Raises:
+        ConfigError: it cannot fit (after the lines that say why).
+    """
+    yield recipe_toml(recipe)
+    memory, devices, where, kind = _place(recipe, settings)
     if recipe.stage == "tokenizer":
-        return _tokenizer(recipe, memory, where)
+        yield from _tokenizer(recipe, memory, where)
+        return
     from earl.training.estimate import estimate
 
-    shape, codebook, vision, notes = _shape(recipe.model, options.size)
+    shape, codebook, vision, notes = _shape(recipe.model, settings.size)
     found = estimate(recipe, shape, devices=devices, device=kind, codebook=codebook, vision_parameters=vision)
-    for line in (*notes, *_report(found)):
-        print(line)
+    yield from (*notes, *_report(found))
     found.check(memory)
-    print(f"fits: {found.peak / GIB:.1f} of {memory / GIB:.1f} GiB on each of {devices} x {where}")
-    return 0
+    yield f"fits: {found.peak / GIB:.1f} of {memory / GIB:.1f} GiB on each of {devices} x {where}"
 
 
-def _place(recipe: Any, options: argparse.Namespace) -> tuple[float, int, str, str]:
+def bytes_of(size: str) -> float:
+    """Bytes of "80GiB" or "141GB"."""
+    found = re.fullmatch(r"([\d.]+)\s*([KMGT])(i?)B", size)
+    assert found is not None, "the settings check the form"
+    return float(found[1]) * float(1024 if found[3] else 1000) ** " KMGT".index(found[2])
+
+
+def _place(recipe: Any, settings: DryRunSettings) -> tuple[float, int, str, str]:
     """(bytes of a device, devices, its name, "cpu" or "cuda"): as asked, else the local GPUs, else this
     machine's memory. A memory that is given is a GPU's, where the recipe does not say `cpu`."""
     kind = "cpu" if recipe.run.device == "cpu" else "cuda"
-    if options.memory is not None:
-        return options.memory, options.devices or 1, f"{options.memory / GIB:.0f} GiB", kind
+    if settings.memory is not None:
+        memory = bytes_of(settings.memory)
+        return memory, settings.devices or 1, f"{memory / GIB:.0f} GiB", kind
     import torch
 
     if torch.cuda.is_available() and kind == "cuda":
-        count = options.devices or torch.cuda.device_count()
+        count = settings.devices or torch.cuda.device_count()
         name = torch.cuda.get_device_name(0)
         return float(torch.cuda.get_device_properties(0).total_memory), count, name, kind
     total = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    count = options.devices or 1
+    count = settings.devices or 1
     where = "this machine's memory" + (" (no GPU here)" if kind == "cuda" else "")
     return total / count, count, where, "cpu"
 
@@ -131,7 +120,7 @@ def _report(found: Estimate) -> list[str]:
     return lines
 
 
-def _tokenizer(recipe: Any, memory: float, where: str) -> int:
+def _tokenizer(recipe: Any, memory: float, where: str) -> Iterator[str]:
     import torch
 
     from earl.errors import ConfigError
@@ -152,8 +141,7 @@ def _tokenizer(recipe: Any, memory: float, where: str) -> int:
         )
     count = sum(parameter.numel() for parameter in model.parameters())
     needed = 16.0 * count
-    print(f"parameters: {count:,}")
-    print(f"weights, gradients, optimiser state: {needed / GIB:.2f} GiB; activations are not estimated")
+    yield f"parameters: {count:,}"
+    yield f"weights, gradients, optimiser state: {needed / GIB:.2f} GiB; activations are not estimated"
     if needed > memory:
         raise ConfigError(f"{where} has {memory / GIB:.1f} GiB, this needs more than {needed / GIB:.1f} GiB")
-    return 0

@@ -1,13 +1,18 @@
-"""Images for people: before and after side by side, and many of them on one sheet."""
+"""Image files: written in the form their names say, side by side, on contact sheets, with boxes."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from earl.errors import OutputError
+from earl.files import claim, new_file
 from earl.records import Box
+
+TYPES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tiff": "TIFF"}
 
 SIDE = 288  # px, of a shown image
 GAP = 12  # px
@@ -18,6 +23,26 @@ MARKS = ((220, 38, 38), (37, 99, 235), (22, 163, 74), (202, 138, 4))
 PAPER, INK, FAINT = (255, 255, 255), (24, 24, 27), (113, 113, 122)
 
 Row = tuple[str, Sequence[Image.Image]]
+
+
+def claim_images(path: str | Path, count: int, *, force: bool) -> list[Path]:
+    """The files of `count` images, not yet written: the path itself for one, else NAME-1.png, NAME-2.png, …
+
+    Raises:
+        OutputError: as `claim` does, and for a file type that is no image.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in TYPES:
+        raise OutputError(f"{path} does not end in an image type; use one of {', '.join(TYPES)}")
+    names = [path] if count == 1 else [path.with_stem(f"{path.stem}-{i + 1}") for i in range(count)]
+    return claim(names, force=force)
+
+
+def write_image(image: Image.Image, path: Path) -> None:
+    """Write an image in the form its name says. Raises OutputError; an older file stays intact."""
+    kind = TYPES[path.suffix.lower()]
+    with new_file(path) as fresh:
+        image.save(fresh, format=kind, **({} if kind == "PNG" else {"quality": 95}))
 
 
 def shown_size(image: Image.Image) -> tuple[int, int]:

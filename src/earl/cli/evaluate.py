@@ -1,0 +1,264 @@
+"""`earl evaluate …`, `earl report`, `earl verifier agree`: edits made, scored, compared, and shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from dataclasses import replace
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from earl.config import (
+    BenchmarkSettings,
+    EvaluationSettings,
+    ModelSettings,
+    SamplingSettings,
+    Settings,
+    VerifierSettings,
+)
+from earl.config.options import BEST_BY, JSON_FILE, OUT, OUT_FOLDER, POSITIONAL, Group, Option, verifier_group
+from earl.errors import ConfigError
+from earl.progress import Progress, say
+
+NOTHING_JUDGED = 1
+"""Exit code of an evaluation in which no edit could be judged."""
+OPTIONS = {"draw": "num", "seed": "draw-seed", "options": "option"}
+VERIFIER = replace(verifier_group("judge"), title="verifier (default: the benchmark's own, or a judge)")
+FOLDER = Option(positional=True, metavar="FOLDER")
+Score = Literal[
+    "overall",
+    "semantic_consistency",
+    "perceptual_quality",
+    "edit_success",
+    "over_editing",
+    "naturalness",
+    "artifacts",
+    "exact",
+]
+
+
+class EvaluateOptions(Settings):
+    benchmark: Annotated[str, POSITIONAL] = Field(
+        description="world, omniedit-dev, emuedit, magicbrush, aurora-bench, vismin, i2ebench; your own data: "
+        "a file, a folder, or hub:OWNER/NAME; or package.module:attribute"
+    )
+    out: Annotated[Path | None, OUT_FOLDER] = Field(
+        default=None, description="keep images, verdicts and tables there; continued if it was cut short"
+    )
+    predictions: Annotated[Path | None, Option(metavar="FOLDER")] = Field(
+        default=None, description="score images made elsewhere: ID.png, or predictions.jsonl"
+    )
+    map: Annotated[str, Option(metavar="FIELD=COLUMN,…")] = Field(
+        default="", description="which column is what, as source=before,target=after,id=a+b"
+    )
+    results: bool = Field(default=False, description="also print what the edits did: nothing, something else")
+    json_file: Annotated[Path | None, JSON_FILE] = Field(default=None, description="also write the numbers")
+    force: bool = Field(default=False, description="overwrite a file that exists")
+
+
+ASKED = Group(
+    title="benchmark",
+    prefix="benchmark-",
+    omit=("licence", "columns"),
+    names={name: OPTIONS.get(name, name) for name in BenchmarkSettings.model_fields},
+)
+
+
+def evaluate(
+    options: EvaluateOptions,
+    asked: Annotated[BenchmarkSettings, ASKED],
+    evaluation: EvaluationSettings,
+    model: ModelSettings,
+    sampling: SamplingSettings,
+    verifier: Annotated[VerifierSettings | None, VERIFIER],
+    best_by: Annotated[VerifierSettings | None, BEST_BY],
+) -> int:
+    """Edit and score a benchmark, in stages that resume. Exit code 1 where nothing could be judged."""
+    from earl.data.sources import parse_map
+    from earl.evaluation import ModelEditor, PredictionsEditor, open_benchmark
+    from earl.evaluation.editors import AREA
+    from earl.evaluation.records import to_json
+    from earl.evaluation.run import closing_lines, run_evaluation
+    from earl.evaluation.tables import outcome_table
+    from earl.files import claim, write_json
+
+    claim([options.json_file] if options.json_file else [], force=options.force)
+    if options.out is None and evaluation.until != "tables":
+        raise ConfigError(f"--until {evaluation.until} needs --out FOLDER, where images and verdicts stay")
+    if options.map:
+        asked = asked.replace(columns=parse_map(options.map))
+    editor: ModelEditor | PredictionsEditor
+    if options.predictions is None:
+        editor = ModelEditor.of_settings(model, sampling, evaluation)
+        benchmark = open_benchmark(options.benchmark, asked, area=editor.area, seed=sampling.seed)
+    else:
+        benchmark = open_benchmark(options.benchmark, asked, area=evaluation.area, seed=sampling.seed)
+        area = evaluation.area or getattr(benchmark, "area", AREA)
+        editor = PredictionsEditor(options.predictions, name=evaluation.name or "", area=area)
+    if verifier is None and evaluation.until != "edits":
+        verifier = VerifierSettings(kind=getattr(benchmark, "verifier", "judge"))
+    with Progress() as show:
+        results = run_evaluation(options.out, benchmark, editor, evaluation, verifier, best_by, show)
+    if results is not None and options.json_file is not None:
+        write_json(options.json_file, to_json(results))
+    say(closing_lines(results, options.out, evaluation))
+    if results is not None and options.results:
+        say(outcome_table(results).text())
+    return NOTHING_JUDGED if results is not None and not results.all.judged else 0
+
+
+class CompareOptions(Settings):
+    first: Annotated[Path, Option(positional=True, metavar="A")] = Field(
+        description="folder of an evaluation"
+    )
+    second: Annotated[Path, Option(positional=True, metavar="B")] = Field(
+        description="folder of another one, of the same benchmark"
+    )
+    score: Score = Field(default="overall", description="what is compared")
+    tie: float = Field(default=0.0, ge=0, le=10, description="points by which two scores of a tie may differ")
+    across_verifiers: bool = Field(default=False, description="although different verifiers judged them")
+    json_file: Annotated[Path | None, JSON_FILE] = Field(default=None, description="also write the numbers")
+    force: bool = Field(default=False, description="overwrite a file that exists")
+
+
+def compare(options: CompareOptions) -> None:
+    """Compare two evaluations, task by task."""
+    from earl.evaluation.compare import compare_runs, comparison_text
+    from earl.evaluation.records import to_json
+    from earl.files import claim, write_json
+
+    claim([options.json_file] if options.json_file else [], force=options.force)
+    comparison = compare_runs(
+        options.first,
+        options.second,
+        score=options.score,
+        tie=options.tie,
+        across=options.across_verifiers,
+    )
+    if options.json_file:
+        write_json(options.json_file, to_json(comparison))
+    say(comparison_text(comparison))
+
+
+class TableOptions(Settings):
+    folders: Annotated[tuple[Path, ...], FOLDER] = Field(
+        description="of evaluations: one or more systems and benchmarks"
+    )
+    ours_only: bool = Field(default=False, description="without the paper's published rows")
+    out: Annotated[Path | None, Option(short="-o", metavar="NAME")] = Field(
+        default=None, description="also write NAME.md, NAME.tex, NAME.csv and NAME.json"
+    )
+    force: bool = Field(default=False, description="overwrite them if they exist")
+
+
+def table(options: TableOptions) -> None:
+    """Put evaluations beside the paper's published results."""
+    from earl.evaluation import tables
+    from earl.evaluation.folder import EvaluationFolder
+    from earl.evaluation.results import compile_results
+    from earl.files import claim, write_json, write_text
+
+    kinds = ("md", "tex", "csv", "json")
+    files = claim([f"{options.out}.{kind}" for kind in kinds] if options.out else [], force=options.force)
+    rows = tables.system_rows([compile_results(EvaluationFolder(folder)) for folder in options.folders])
+    if not options.ours_only:
+        rows += tables.published_rows()
+    paper = tables.paper_table(rows)
+    if files:
+        write_text(files[0], paper.markdown())
+        write_text(files[1], paper.latex())
+        write_text(files[2], tables.paper_csv_table(rows).csv())
+        write_json(files[3], tables.paper_json(rows))
+    say(paper.text())
+
+
+class PageOptions(Settings):
+    folder: Annotated[Path, FOLDER] = Field(description="of an evaluation")
+    other: Annotated[Path | None, Option(metavar="FOLDER")] = Field(
+        default=None, description="another one of the same benchmark, to compare with"
+    )
+    out: Annotated[Path | None, OUT] = Field(default=None, description="the page (default: FOLDER/page.html)")
+
+
+def page(options: PageOptions) -> None:
+    """Write an evaluation as one HTML page."""
+    from earl.evaluation.page import write_page
+
+    out = options.out or options.folder / "page.html"
+    say(_size(write_page(options.folder, out, other=options.other)))
+
+
+class ReportOptions(Settings):
+    run: Annotated[Path, FOLDER] = Field(
+        description="of a training run (it may be going on) or an evaluation"
+    )
+    out: Annotated[Path | None, OUT] = Field(
+        default=None, description="the page (default: report.html in the folder)"
+    )
+    force: bool = Field(default=False, description="overwrite a file that exists")
+
+
+def report(options: ReportOptions) -> None:
+    """Write a training run, or an evaluation, as one HTML page."""
+    from earl.errors import DataError
+    from earl.files import claim
+
+    if not options.run.is_dir():
+        raise DataError(f"{options.run} is no folder; give the folder of a run (run.folder of its recipe)")
+    # The page in the run's own folder is this command's product, and is made anew as the run goes on.
+    out = claim([options.out], force=options.force)[0] if options.out else options.run / "report.html"
+    if (options.run / "evaluation.json").is_file():
+        from earl.evaluation.page import write_page as write_evaluation
+
+        write_evaluation(options.run, out)
+    else:
+        from earl.pages import write_run_page
+
+        write_run_page(options.run, out)
+    say(_size(out))
+
+
+def _size(page: Path) -> str:
+    return f"{page}, {page.stat().st_size / 2**20:.1f} MiB"
+
+
+class AgreeOptions(Settings):
+    ratings: Annotated[Path, Option(positional=True, metavar="RATINGS.csv")] = Field(
+        description="columns source, edited, instruction, rating; perhaps target and subset"
+    )
+    cache: Annotated[Path | None, Option(metavar="FILE")] = Field(
+        default=None, description="verdicts are kept there (default: RATINGS.verdicts.jsonl)"
+    )
+    scores: tuple[Score, ...] = Field(
+        default=("overall", "semantic_consistency", "perceptual_quality"), description="rows that are shown"
+    )
+    json_file: Annotated[Path | None, JSON_FILE] = Field(default=None, description="also write all figures")
+    force: bool = Field(default=False, description="overwrite a file that exists")
+
+
+def agree(options: AgreeOptions, verifier: Annotated[VerifierSettings, verifier_group("judge")]) -> None:
+    """Rank correlation of a verifier's scores with people's ratings."""
+    from earl.evaluation.agreement import agreement, agreement_table, judge_ratings, read_ratings
+    from earl.evaluation.records import to_json
+    from earl.evaluation.run import Judging
+    from earl.evaluation.tables import judge_name
+    from earl.files import claim, write_json
+
+    claim([options.json_file] if options.json_file else [], force=options.force)
+    edits = read_ratings(options.ratings)
+    cache = options.cache or options.ratings.with_suffix(".verdicts.jsonl")
+    judging = Judging.of_settings(verifier)
+    with Progress() as show:
+        verdicts = judge_ratings(
+            edits,
+            judging.verifier,
+            cache.expanduser(),
+            judging.identity,
+            window=judging.window,
+            on_progress=show.task("verdicts"),
+        )
+    figures = agreement(edits, verdicts)
+    if options.json_file:
+        write_json(options.json_file, to_json(figures) | {"verifier": judging.identity})
+    say(f"{judge_name(judging.identity)} and the ratings of {len(edits)} edits in {options.ratings}")
+    say(agreement_table(figures, scores=options.scores).text())

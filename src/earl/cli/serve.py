@@ -1,0 +1,87 @@
+"""`earl serve`, `earl verifier serve`, `earl verifier check`: edits and verifiers over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Annotated
+
+from pydantic import Field
+
+from earl.config import JudgeSettings, ModelSettings, Settings, VerifierSettings
+from earl.config.options import BEST_BY, Group, Option, verifier_group
+from earl.config.service import ServiceSettings
+from earl.errors import VerifierError
+from earl.progress import say
+
+
+def edits(
+    options: ServiceSettings, model: ModelSettings, best_by: Annotated[VerifierSettings | None, BEST_BY]
+) -> None:
+    """Serve edits until Ctrl-C or SIGTERM."""
+    from earl.service.http import serve
+    from earl.service.opening import open_service
+
+    service = open_service(options, model, best_by)
+    serve(
+        service.app(),
+        host=options.host,
+        port=options.port,
+        ready=lambda url: say(f"{model.model} at {url}; Ctrl-C ends it"),
+        drain=options.drain,
+        leaving=service.scheduler.drain,
+    )
+
+
+class ServeOptions(Settings):
+    host: str = Field(
+        default="127.0.0.1", description="address to listen at; 0.0.0.0 is reachable from other machines"
+    )
+    port: int = Field(default=8001, ge=0, le=65535, description="0 takes a free one")
+    name: str | None = Field(default=None, description="what clients call it (default: earl-KIND)")
+    prompts: Annotated[str | None, Option(metavar="FOLDER")] = Field(
+        default=None, description="own questions, which requests are recognised by"
+    )
+    serve_key_env: Annotated[str | None, Option(metavar="VARIABLE")] = Field(
+        default=None, description="ask clients for the key that this environment variable holds"
+    )
+
+
+def verifier(options: ServeOptions, verifier: Annotated[VerifierSettings, verifier_group("scene")]) -> None:
+    """Serve a verifier until Ctrl-C."""
+    from earl.service.http import serve
+    from earl.service.verifier import verifier_app
+    from earl.verifiers.factory import make_verifier
+    from earl.verifiers.protocol import check
+    from earl.verifiers.questions import load_prompts
+
+    served = make_verifier(verifier)
+    judge = f" ({asyncio.run(check(served))})" if verifier.judge else ""
+    name = options.name or f"earl-{verifier.kind}"
+    prompts = load_prompts(options.prompts or (verifier.judge.prompts if verifier.judge else None))
+    app = verifier_app(served, name=name, prompts=prompts, key=_key(options.serve_key_env))
+    serve(
+        app,
+        host=options.host,
+        port=options.port,
+        ready=lambda url: say(f"{name}{judge} at {url}; Ctrl-C ends it"),
+    )
+
+
+def _key(variable: str | None) -> str:
+    """The key to ask clients for; "" asks for none."""
+    if variable is None:
+        return ""
+    key = os.environ.get(variable, "")
+    if not key:
+        raise VerifierError(f"the environment variable {variable} holds no key to ask clients for")
+    return key
+
+
+def check(judge: Annotated[JudgeSettings, Group(prefix="judge-")]) -> None:
+    """Say which model judges, and with which questions."""
+    from earl.verifiers.judge import JudgeVerifier
+
+    verifier = JudgeVerifier(judge)
+    model = asyncio.run(verifier.check())
+    say(f"{model} at {judge.url}, questions {verifier.prompts.version} ({verifier.prompts.hash})")

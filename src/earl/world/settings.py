@@ -1,0 +1,55 @@
+"""What of the world is drawn: for training data, and for the benchmark of vision tokenizers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from earl.config.options import Option
+from earl.config.settings import Count, Seed, Settings
+from earl.data.tasks import Split
+
+Families = Annotated[tuple[str, ...], Option(metavar="FAMILY")]
+UnseenSplit = Literal["validation", "test", "heldout"]
+
+
+class WorldData(Settings):
+    """Tokenised edits of the world: source images, and several edits of each."""
+
+    sources: Count = Field(default=20_000, description="source images")
+    split: Split = Field(default="train", description="which scenes")
+    families: Families = Field(default=(), description="only these edit families")
+    kinds: Literal["full", "few"] = Field(default="full", description="few: plain large solids only")
+    group_size: Annotated[int, Option(name="edits")] = Field(
+        default=4, ge=1, le=16, description="most edits of one source"
+    )
+    first_seed: Seed = Field(default=0, description="of the first source; the next ones count up")
+    resolution: int = Field(default=64, ge=16, le=4096, description="px, a multiple of 8")
+    shard_sources: Count = Field(default=1024, description="source images of a shard")
+    questions: int = Field(default=2, ge=0, le=64, description="about the source, of each edit")
+    margin: int = Field(default=0, ge=0, le=8, description="cells around a change that count as changed")
+
+    @model_validator(mode="after")
+    def _cells(self) -> WorldData:
+        if self.resolution % 8:
+            raise ValueError(f"resolution = {self.resolution} is not a multiple of 8")
+        return self
+
+
+class TokenizerBenchmark(Settings):
+    """Scenes that a vision tokenizer is measured on."""
+
+    num: Count = Field(default=200, description="scenes, drawn in the five styles in turn")
+    seed: Seed = Field(default=0, description="of the scenes")
+    split: UnseenSplit = Field(default="test", description="heldout: combinations never trained on")
+    resolution: int | None = Field(
+        default=None, ge=16, description="px, a multiple of 8 (default: the tokenizer's own)"
+    )
+    batch: Count = Field(default=32, description="images encoded together; changes the speed only")
+
+    @model_validator(mode="after")
+    def _cells(self) -> TokenizerBenchmark:
+        if self.resolution is not None and self.resolution % 8:
+            raise ValueError(f"resolution = {self.resolution} is not a multiple of 8")
+        return self
