@@ -216,7 +216,7 @@ def test_own_data_with_the_judge_gone_and_back(tmp_path, endpoint, capsys):
         (["world", "--best-of", "2"], "--best-by"),
         (["world", "--families", "colour"], "no family 'colour'"),
         (["emuedit", "--path", "{data}", "--families", "add"], "takes no --families"),
-        (["world", "--until", "edits"], "-o FOLDER"),
+        (["world", "--until", "edits"], "--out FOLDER"),
         (["page", "{data}"], "evaluation.json"),
         (["compare", "{data}", "{data}"], "evaluation.json"),
     ],

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -17,6 +17,7 @@ from earl.config import (
     VerifierSettings,
 )
 from earl.config.options import BEST_BY, JSON_FILE, OUT, OUT_FOLDER, POSITIONAL, Group, Option, verifier_group
+from earl.config.verifier import JUDGED
 from earl.errors import ConfigError
 from earl.progress import Progress, say
 
@@ -39,7 +40,7 @@ Score = Literal[
 
 class EvaluateOptions(Settings):
     benchmark: Annotated[str, POSITIONAL] = Field(
-        description="world, omniedit-dev, emuedit, magicbrush, aurora-bench, vismin, i2ebench; your own data: "
+        description="world, omniedit-dev, emuedit, magicbrush, aurora-bench, vismin, i2ebench; your own: "
         "a file, a folder, or hub:OWNER/NAME; or package.module:attribute"
     )
     out: Annotated[Path | None, OUT_FOLDER] = Field(
@@ -93,10 +94,13 @@ def evaluate(
         benchmark = open_benchmark(options.benchmark, asked, area=editor.area, seed=sampling.seed)
     else:
         benchmark = open_benchmark(options.benchmark, asked, area=evaluation.area, seed=sampling.seed)
-        area = evaluation.area or getattr(benchmark, "area", AREA)
+        area: int = evaluation.area or getattr(benchmark, "area", AREA)
         editor = PredictionsEditor(options.predictions, name=evaluation.name or "", area=area)
     if verifier is None and evaluation.until != "edits":
-        verifier = VerifierSettings(kind=getattr(benchmark, "verifier", "judge"))
+        kind = getattr(benchmark, "verifier", "judge")
+        if kind in JUDGED:
+            raise ConfigError("what scores the edits? Give --judge-url, or another --verifier")
+        verifier = VerifierSettings(kind=kind)
     with Progress() as show:
         results = run_evaluation(options.out, benchmark, editor, evaluation, verifier, best_by, show)
     if results is not None and options.json_file is not None:

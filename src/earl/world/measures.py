@@ -4,34 +4,23 @@ from __future__ import annotations
 
 import platform
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from earl.config import EvaluationSettings, ModelSettings, SamplingSettings, Settings, VerifierSettings
+from earl.config import Settings
 from earl.config.model import Device
 from earl.config.options import (
-    BEST_BY,
     JSON_FILE,
     MODEL,
-    OUT_FOLDER,
     Group,
-    Option,
-    verifier_group,
 )
 from earl.config.settings import Count
-from earl.errors import ConfigError
 from earl.progress import Progress, say
-from earl.world.settings import Families, TokenizerBenchmark, UnseenSplit
-from earl.world.wordings import Wordings
+from earl.world.settings import Families, TokenizerBenchmark
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from earl.evaluation.report import Judged
-    from earl.world.benchmark import WorldBenchmark
     from earl.world.verifier.calibration import Pass
 
 
