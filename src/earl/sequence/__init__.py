@@ -27,7 +27,7 @@ from earl.sequence.reasoning import (
     scale_boxes,
 )
 from earl.sequence.tokenizer import TextTokenizer
-from earl.sequence.trained import train_text_tokenizer
+from earl.sequence.trained import add_words, train_text_tokenizer
 from earl.sequence.vocabulary import Vocabulary
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "Prefill",
     "TextTokenizer",
     "Vocabulary",
+    "add_words",
     "check_instruction",
     "clean_reasoning",
     "completion_kinds",

@@ -8,6 +8,7 @@ byte-pair merges, so that words never seen in training do not fall apart into si
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable
 from itertools import pairwise
@@ -55,6 +56,31 @@ def train_text_tokenizer(texts: Iterable[str], *, size: int, codebook_size: int)
     ids = {token: token_id for token_id, token in enumerate(tokens)}
     tokenizer = dress(Tokenizer(models.BPE(ids, merges, ignore_merges=True)), normalize=False)
     return TextTokenizer(tokenizer, Vocabulary.compact(len(ids), codebook_size))
+
+
+def add_words(tokenizer: TextTokenizer, texts: Iterable[str], *, count: int, least: int = 1) -> TextTokenizer:
+    """The tokenizer with the texts' commonest words as ids of their own.
+
+    Ids of text before them stay what they were; the special and visual ids come after the new ones.
+
+    Args:
+        texts: in which words are counted, with their leading space and capitals.
+        count: most new ids.
+        least: occurrences of a word that gets one.
+
+    Raises:
+        TokenizerError: the tokenizer is none of `train_text_tokenizer`: it does not take words as they are.
+    """
+    stored = json.loads(tokenizer.tokenizer.to_str())["model"]
+    if not stored.get("ignore_merges"):
+        raise TokenizerError("words can be added only to a tokenizer that takes whole words as they are")
+    ids: dict[str, int] = dict(stored["vocab"])
+    words = Counter({word: number for word, number in _count_words(texts).items() if number >= least})
+    for word in [word for word in _by_saving(words) if word not in ids][:count]:
+        ids[word] = len(ids)
+    merges = [tuple(merge) for merge in stored["merges"]]
+    grown = dress(Tokenizer(models.BPE(ids, merges, ignore_merges=True)), normalize=False)
+    return TextTokenizer(grown, Vocabulary.compact(len(ids), tokenizer.vocabulary.codebook_size))
 
 
 def _count_words(texts: Iterable[str]) -> Counter[str]:
