@@ -25,14 +25,19 @@ from earl.world.language import words
 from earl.world.language.drawing import draw_wording
 
 LIKE = {
-    "remove": "delete erase eliminate discard vanish disappear gone removed deleted erased eliminated cleared rid lose "
-    "hide without cut thrown throw wipe leave away removing deleting erasing taking taken",
-    "add": "insert include create introduce appear added inserted included created adding show draw drawn need missing",
-    "replace": "exchange substitute replaced exchanged transform convert morph instead become transformed converted "
-    "replacing",
-    "paint": "dye tint spray recolor colour recolour painted colored coloured dyed tinted repaint painting coat",
-    "smaller": "shrink reduce decrease downsize minimize minimise small little tiny mini miniature shrunk reduced less",
-    "bigger": "enlarge expand magnify grow increase large big huge giant enormous larger enlarged expanded magnified",
+    "remove": "delete erase eliminate discard vanish disappear gone removed deleted erased eliminated "
+    "cleared rid lose hide without cut thrown throw wipe leave away removing deleting erasing "
+    "taking taken",
+    "add": "insert include create introduce appear added inserted included created adding show draw "
+    "drawn need missing",
+    "replace": "exchange substitute replaced exchanged transform convert morph instead become "
+    "transformed converted replacing",
+    "paint": "dye tint spray recolor colour recolour painted colored coloured dyed tinted repaint "
+    "painting coat",
+    "smaller": "shrink reduce decrease downsize minimize minimise small little tiny mini miniature "
+    "shrunk reduced less",
+    "bigger": "enlarge expand magnify grow increase large big huge giant enormous larger enlarged "
+    "expanded magnified",
     "stripes": "stripe striped stripy stripey banded",
     "plain": "unstriped unpatterned",
     "night": "nighttime midnight dark darkness",
@@ -85,7 +90,9 @@ def start_of(word: str, old: TextTokenizer, like: dict[str, str]) -> int | None:
     return None
 
 
-def grown_embeddings(weight: torch.Tensor, old: TextTokenizer, new: TextTokenizer) -> tuple[torch.Tensor, int]:
+def grown_embeddings(
+    weight: torch.Tensor, old: TextTokenizer, new: TextTokenizer
+) -> tuple[torch.Tensor, int]:
     """The embeddings under the new ids, and how many new words start at an old word's."""
     before, after = old.vocabulary, new.vocabulary
     torch.manual_seed(0)
@@ -115,14 +122,18 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=40_000, help="wordings in which words are counted")
     options = parser.parse_args()
     rng = np.random.default_rng(0)
-    requests = [r for folder in options.shards for r in load_shards(folder).dataset.with_format(None)["request"]]
+    requests = [
+        r for folder in options.shards for r in load_shards(folder).dataset.with_format(None)["request"]
+    ]
     texts = [draw_wording(requests[int(i)], rng) for i in rng.integers(len(requests), size=options.draws)]
     recipe = load_stage(
         Path(__file__).parent / "language.toml", [f"model.start={options.start}", f"run.folder={options.out}"]
     )
     parts = assemble_policy(recipe, torch.device("cpu"))  # type: ignore[arg-type]
     tokenizer = add_words(parts.tokenizer, texts, count=options.count, least=options.draws // 4000)
-    grown, placed = grown_embeddings(parts.policy.model.embed_tokens.weight.detach(), parts.tokenizer, tokenizer)
+    grown, placed = grown_embeddings(
+        parts.policy.model.embed_tokens.weight.detach(), parts.tokenizer, tokenizer
+    )
     _set_embeddings(parts.policy, grown, tokenizer.vocabulary)
     save_model(replace(parts, tokenizer=tokenizer), options.out, recipe, step=0)
     before, after = ([len(t.encode(x)) for x in texts[:4000]] for t in (parts.tokenizer, tokenizer))
@@ -138,7 +149,11 @@ def _set_embeddings(policy, grown: torch.Tensor, vocabulary: Vocabulary) -> None
     policy.tie_weights()
     config = policy.config
     config.vocab_size = vocabulary.size
-    config.pad_token_id, config.bos_token_id, config.eos_token_id = vocabulary.pad, vocabulary.bos, vocabulary.eos
+    config.pad_token_id, config.bos_token_id, config.eos_token_id = (
+        vocabulary.pad,
+        vocabulary.bos,
+        vocabulary.eos,
+    )
 
 
 if __name__ == "__main__":

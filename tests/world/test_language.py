@@ -1,4 +1,4 @@
-"""The language of requests: what is written is read back, nothing is ambiguous, the held-out part stays out."""
+"""The language of requests: what is written is read back, and the held-out part stays out."""
 
 import re
 from collections import Counter

@@ -128,7 +128,8 @@ CORES: dict[str, Cores] = {
     "between": Cores(
         "{ref}",
         (
-            "(put|move|place|set|bring|position|slide|shift|push|squeeze) {ref} [in] between {ref2} and {ref3}",
+            "(put|move|place|set|bring|position|slide|shift|push|squeeze) {ref} between {ref2} and {ref3}",
+            "(put|move|place|set) {ref} in between {ref2} and {ref3}",
             "put {ref} in the (middle|space) (of|between) {ref2} and {ref3}",
             "make {ref} (stand|go|move) [in] between {ref2} and {ref3}",
             "move {ref} so that it is between {ref2} and {ref3}",
@@ -228,7 +229,8 @@ CORES: dict[str, Cores] = {
             "lying down",
         ),
         (
-            "(fall|fall over|fall down|tip over|topple|topple over|tumble over|lie down|lie on its side|be on its side)",
+            "(fall|fall over|fall down|tip over|topple|topple over|tumble over)",
+            "(lie down|lie on its side|be on its side)",
         ),
         (
             "{ref} (falls|falls over|falls down|tips over|topples)",

@@ -46,7 +46,8 @@ CORES: dict[str, Cores] = {
         "{ref}",
         (
             "(remove|delete|erase|eliminate|discard|drop|clear|cut) {ref} [from the picture]",
-            "(take away|take out|get rid of|cut out|wipe away|throw away|throw out|do away with|leave out|edit out) {ref}",
+            "(take away|take out|get rid of|cut out|wipe away|throw away|throw out) {ref}",
+            "(do away with|leave out|edit out) {ref}",
             "(take|throw|cut|wipe|edit) {ref} (away|out|off)",
             "take {ref} out of the picture",
             "make {ref} (disappear|vanish|go away|go)",
@@ -54,7 +55,8 @@ CORES: dict[str, Cores] = {
             "lose {ref}",
         ),
         (
-            "(removed|deleted|erased|eliminated|taken away|taken out|gone|cut out|thrown out|left out|cleared)",
+            "(removed|deleted|erased|eliminated|taken away|taken out|gone)",
+            "(cut out|thrown out|left out|cleared)",
             "(removed|deleted|erased|taken) from the picture",
             "out of the picture",
         ),

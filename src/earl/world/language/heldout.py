@@ -233,7 +233,7 @@ SENTENCES: dict[str, tuple[str, ...]] = {
         "what if {all} stood in a row",
         "if {all} were in one line it would look better",
     ),
-}  # fmt: skip
+}
 CONSTRUCTIONS: dict[str, tuple[str, ...]] = {op: (*SENTENCES[op], *VERBS.get(op, ())) for op in SENTENCES}
 """Everything that only evaluation says and that `parse` reads too."""
 GREETINGS = (

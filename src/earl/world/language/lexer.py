@@ -16,15 +16,36 @@ from earl.world.language.frames import FILLERS
 Token = tuple[str, str | None]
 
 CONTRACTIONS = {
-    "i'd": "i would", "i'll": "i will", "let's": "let us", "lets": "let us", "it's": "it is", "don't": "do not",
-    "dont": "do not", "doesn't": "does not", "doesnt": "does not", "what's": "what is", "that's": "that is",
-    "isn't": "is not", "shouldn't": "should not", "we'd": "we would", "i'm": "i am", "there's": "there is",
-    "can't": "can not", "you'd": "you would", "i've": "i have", "we'll": "we will",
-}  # fmt: skip
+    "i'd": "i would",
+    "i'll": "i will",
+    "let's": "let us",
+    "lets": "let us",
+    "it's": "it is",
+    "don't": "do not",
+    "dont": "do not",
+    "doesn't": "does not",
+    "doesnt": "does not",
+    "what's": "what is",
+    "that's": "that is",
+    "isn't": "is not",
+    "shouldn't": "should not",
+    "we'd": "we would",
+    "i'm": "i am",
+    "there's": "there is",
+    "can't": "can not",
+    "you'd": "you would",
+    "i've": "i have",
+    "we'll": "we will",
+}
 BRITISH = {
-    "color": "colour", "colored": "coloured", "recolor": "recolour", "favor": "favour", "organize": "organise",
-    "minimize": "minimise", "gray": "grey",
-}  # fmt: skip
+    "color": "colour",
+    "colored": "coloured",
+    "recolor": "recolour",
+    "favor": "favour",
+    "organize": "organise",
+    "minimize": "minimise",
+    "gray": "grey",
+}
 """American to British spelling; texts are read in American."""
 _WORD = re.compile(r"\{\w+\}|[a-z0-9]+(?:'[a-z]+)?|'[a-z]+")
 _AMERICAN = {british: american for american, british in BRITISH.items()}
