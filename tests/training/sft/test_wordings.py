@@ -55,7 +55,7 @@ def test_questions_keep_their_instruction():
 
 @pytest.mark.parametrize("name", ["nowhere", "earl.world:nothing", "earl.world.language.drawing:"])
 def test_unknown_functions_are_named(name):
-    with pytest.raises(ConfigError, match="data.wordings"):
+    with pytest.raises(ConfigError, match=r"data\.wordings"):
         find_wording(name)
 
 
