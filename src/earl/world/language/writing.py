@@ -81,6 +81,14 @@ def _templates(op: str, mode: str) -> dict[str, tuple[str, ...]]:
     return {form: getattr(cores, form) for form in ("do", "done", "act", "whole")}
 
 
+def _suits(template: str, request: Request) -> bool:
+    """Whether a sentence can be filled: a possessive needs a description that ends with its noun, "no more
+    {bare}" needs one that is not by place or relation alone."""
+    if "} 's" in template:
+        return request.ref is not None and request.ref.place is None and request.ref.texture is None
+    return "{bare}" not in template or request.ref is not None or request.op == "one_more"
+
+
 class Writer:
     """Draws one sentence.
 
@@ -125,6 +133,14 @@ class Writer:
         op = SAME_CORES.get(request.op, request.op)
         if op == "style" and self.mode in ("train", "pairs") and chance(self.rng, 0.08):
             return pick(self.rng, STYLE_SENTENCES[str(request.value)])
+        for _ in range(_TRIES):
+            template = self._template(op, plain)
+            if _suits(template, request):
+                break
+        return self.fill(template, request)
+
+    def _template(self, op: str, plain: bool) -> str:
+        """A sentence with slots, in its frame."""
         templates = _templates(op, self.mode)
         form = self._form(templates, plain)
         template = pick(self.rng, expand(pick(self.rng, templates[form])))
@@ -134,7 +150,7 @@ class Writer:
             frame = pick(self.rng, expand(pick(self.rng, frames.PASSIVES if form == "done" else frames.ACTS)))
             subject = pick(self.rng, expand(CORES[op].subject))
             template = frame.replace("{it}", subject).replace(f"{{{form}}}", template)
-        return self.fill(template, request)
+        return template
 
     def _form(self, templates: dict[str, tuple[str, ...]], plain: bool) -> str:
         if "do" not in templates:
@@ -155,6 +171,8 @@ class Writer:
     def fill(self, template: str, request: Request) -> str:
         """A template with its slots in words."""
         template = template.replace("{more}", "{more} {bare}")
+        if "the {side}" not in template and "its {side}" not in template:
+            template = template.replace("{side}", str(request.side))  # "roll it left"
         text = re.sub(r"\{(\w+)\}", lambda match: self._slot(match.group(1), request), template)
         if "picture" in text and chance(self.rng, 0.5) and "imagine" not in text:
             text = re.sub(
@@ -206,8 +224,7 @@ class Writer:
 
     def _described(self, name: str, request: Request) -> str:
         ref = request.kind if request.op in ("add", "replace", "exactly", "one_more") else request.ref
-        if ref is None:  # "no more {bare}" of a solid that only a place or another solid names
-            raise InstructionError("this construction needs a description")
+        assert ref is not None, "`_suits` looks at this"
         number = request.number or 1
         text = self.noun_phrase(ref, request.op, plural=name == "kinds" or (name == "count" and number != 1))
         if name == "count":
