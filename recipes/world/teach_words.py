@@ -1,0 +1,234 @@
+"""Teaches a policy to do in people's words what it does in plain ones: context distillation.
+
+    python recipes/world/teach_words.py START OUT SHARDS... [--minutes 60]
+
+The teacher is START itself, frozen, reading each edit's plain instruction. The student begins as START and
+reads the same edit in words drawn anew. Its loss at each code of the target is the Kullback-Leibler
+divergence from the teacher's distribution, mixed with the usual loss on the target: an edit that the teacher
+does well is kept as it does it, sharpness from reinforcement learning included, and what it does badly is
+still learnt. Sentences that ask for nothing have no teacher; their target is the source.
+
+The learning rate falls along a cosine over the given time, so that a run on a busy machine ends where it
+should. The averaged weights are saved to OUT every few minutes, and START may be such a folder.
+
+Source: context distillation, Askell et al. 2021 (arXiv 2112.00861).
+
+Axes: B sequences, T tokens, N codes of all targets, V codes of the codebook, n neighbours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from earl.config.sections import Ema, Kinship
+from earl.config.stages import BaseRecipe, load_stage
+from earl.data.collate import Batch, collate
+from earl.data.examples import edit_example
+from earl.data.shards import Edit, EditShards, load_shards
+from earl.policy import Kin, shared_hidden_states
+from earl.sequence import Kind, TextTokenizer
+from earl.training.assemble import assemble_policy
+from earl.training.ema import WeightAverage
+from earl.training.export import save_model
+from earl.training.kinship import set_kinship
+from earl.training.optimisers import create_optimisers, set_rates
+from earl.world.language.drawing import draw_wording
+
+TRUST = {"simple": 0.75, "complex": 0.5, "other": 0.0}
+"""Share of the teacher's distribution in what is taught, by group of edits; the rest is the target's."""
+SHARE = 4  # edits of one source image that are computed together
+WARMUP = 50
+Bundle = list[tuple[Edit, Edit]]
+"""Edits of one source: in words drawn anew, and in plain ones."""
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Nats a code: what is optimised; the target's loss in changed cells and in kept ones; the divergence."""
+
+    total: Tensor
+    changed: float
+    kept: float
+    divergence: float
+
+
+class Bundles:
+    """Draws bundles of edits from folders of shards, each by its weight, rows in shuffled order."""
+
+    def __init__(self, folders: list[str], rng: np.random.Generator) -> None:
+        self.rng = rng
+        self.sources: list[EditShards] = []
+        self.rows: list[list[list[int]]] = []
+        weights = []
+        for folder in folders:
+            path, _, weight = folder.partition("=")
+            shards = load_shards(path)
+            self.sources.append(shards)
+            self.rows.append(shards.bundles(SHARE))
+            weights.append(len(shards) * float(weight or 1))
+        self.shares = np.array(weights) / sum(weights)
+        self.orders: list[Iterator[int]] = [iter(()) for _ in folders]
+
+    def draw(self) -> Bundle:
+        number = int(self.rng.choice(len(self.sources), p=self.shares))
+        row = next(self.orders[number], None)
+        if row is None:
+            self.orders[number] = iter(self.rng.permutation(len(self.rows[number])).tolist())
+            row = next(self.orders[number])
+        edits = [self.sources[number][index] for index in self.rows[number][row]]
+        return [(replace(edit, instruction=draw_wording(edit.request, self.rng)), edit) for edit in edits]
+
+    def pool(self, bundles: int, updates: int, tokenizer: TextTokenizer) -> Iterator[list[Bundle]]:
+        """Updates of about equal lengths, in random order."""
+        drawn = [self.draw() for _ in range(bundles * updates)]
+        drawn.sort(key=lambda bundle: max(len(tokenizer.encode(new.instruction)) for new, _ in bundle))
+        for update in self.rng.permutation(updates):
+            yield drawn[update * bundles : (update + 1) * bundles]
+
+
+class Lesson:
+    """Student, teacher and the loss between them."""
+
+    def __init__(self, start: str, teacher: str, recipe: BaseRecipe) -> None:
+        device = torch.device("cpu")
+        self.parts = assemble_policy(recipe.model_copy(update={"model": _from(recipe, start)}), device)
+        self.student = self.parts.policy
+        taught = assemble_policy(recipe.model_copy(update={"model": _from(recipe, teacher)}), device)
+        self.teacher, self.teacher_words = taught.policy.eval().requires_grad_(False), taught.tokenizer
+        self.kin = set_kinship(self.parts, recipe.kinship or Kinship())
+
+    def losses(self, bundles: list[Bundle]) -> Losses:
+        """The mean over the codes of all targets."""
+        words = self.parts.tokenizer
+        batch = _batch([[new for new, _ in bundle] for bundle in bundles], words)
+        logits_NV, codes_N, changed_N = _logits(self.student, batch, words)
+        logp_NV = logits_NV.log_softmax(-1)
+        target_N = _target_loss(logp_NV, codes_N, self.kin)
+        trust_B = torch.tensor([TRUST.get(new.group, 0.0) for bundle in bundles for new, _ in bundle])
+        trust_N = trust_B.repeat_interleave(len(codes_N) // len(trust_B))
+        with torch.no_grad():
+            plain = _batch([[edit for _, edit in bundle] for bundle in bundles], self.teacher_words)
+            taught_NV = _logits(self.teacher, plain, self.teacher_words)[0].log_softmax(-1)
+        divergence_N = (taught_NV.exp() * (taught_NV - logp_NV)).sum(-1)
+        total = (trust_N * divergence_N + (1 - trust_N) * target_N).mean()
+        exact_N = -logp_NV.detach()[torch.arange(len(codes_N)), codes_N]
+        taught = trust_N > 0
+        return Losses(
+            total,
+            float(exact_N[changed_N].mean()),
+            float(exact_N[~changed_N].mean()),
+            float(divergence_N.detach()[taught].mean()),
+        )
+
+
+def _from(recipe: BaseRecipe, start: str) -> Any:
+    return recipe.model.model_copy(update={"start": start})
+
+
+def _batch(bundles: list[list[Edit]], words: TextTokenizer) -> Batch:
+    return collate(
+        [[edit_example(edit, words, stitched=True) for edit in b] for b in bundles], words.vocabulary.pad
+    )
+
+
+def _logits(policy: Any, batch: Batch, words: TextTokenizer) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits over the codes (N, V) where a code is due, the codes (N,), and which cells change (N,)."""
+    first, last = words.vocabulary.first_visual, words.vocabulary.size
+    rows, columns = (batch.kinds_BT == Kind.VISUAL).nonzero(as_tuple=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        hidden_BTC = shared_hidden_states(
+            policy, batch.ids_BT, batch.prefix_PT, batch.prefix_mask_PT, batch.owner_B
+        )
+        logits_NV = hidden_BTC[rows, columns - 1] @ policy.lm_head.weight[first:last].T
+    return logits_NV.float(), batch.ids_BT[rows, columns] - first, batch.changed_BT[rows, columns]
+
+
+def _target_loss(logp_NV: Tensor, codes_N: Tensor, kin: Kin | None) -> Tensor:
+    """Minus the log-likelihood of the target's codes, shared with codes like them, (N,)."""
+    own_N = logp_NV[torch.arange(len(codes_N)), codes_N]
+    if kin is None:
+        return -own_N
+    near_Nn = logp_NV.gather(1, kin.ids_Kn[codes_N]) + kin.weights_Kn[codes_N]
+    return -((1 - kin.share) * own_N + kin.share * near_Nn.logsumexp(-1))
+
+
+def teach(options: argparse.Namespace) -> None:
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    recipe = load_stage(Path(__file__).parent / "language.toml", [f"run.folder={options.out}"])
+    assert isinstance(recipe, BaseRecipe)
+    lesson = Lesson(options.start, options.teacher or options.start, recipe)
+    bundles = Bundles(options.shards, np.random.default_rng(options.seed))
+    settings = recipe.optimiser.model_copy(
+        update={"learning_rate": options.rate / 2, "muon_learning_rate": options.rate}
+    )
+    optimisers = create_optimisers(lesson.student.named_parameters(), settings)
+    average = WeightAverage(lesson.student, recipe.ema or Ema())
+    began = saved = time.monotonic()
+    whole, step, seen = options.minutes * 60, 0, []
+    updates: Iterator[list[Bundle]] = iter(())
+    while (now := time.monotonic()) - began < whole:
+        drawn = next(updates, None)
+        if drawn is None:
+            updates = bundles.pool(options.batch // SHARE, 8, lesson.parts.tokenizer)
+            drawn = next(updates)
+        step += 1
+        losses = lesson.losses(drawn)
+        losses.total.backward()
+        torch.nn.utils.clip_grad_norm_(lesson.student.parameters(), 1.0)
+        falling = options.floor + (1 - options.floor) * 0.5 * (1 + math.cos(math.pi * (now - began) / whole))
+        set_rates(optimisers, min(1.0, step / WARMUP) * falling)
+        for optimiser in optimisers:
+            optimiser.step()
+            optimiser.zero_grad()
+        average.update(step)
+        seen.append((float(losses.total.detach()), losses.changed, losses.kept, losses.divergence))
+        if step % 20 == 0:
+            means = " ".join(f"{v:.3f}" for v in np.nanmean(seen, axis=0))
+            spent = f"cpu {time.process_time():.0f} s"
+            print(f"{step} loss changed kept divergence {means} rate {falling:.2f} {spent}", flush=True)
+            seen.clear()
+        if now - saved > 300:
+            _save(lesson, average, options.out, recipe, step)
+            saved = now
+    _save(lesson, average, options.out, recipe, step)
+
+
+def _save(lesson: Lesson, average: WeightAverage, out: str, recipe: BaseRecipe, step: int) -> None:
+    with average.applied():
+        save_model(lesson.parts, out, recipe, step=step)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("start", help="a model folder, the student's beginning")
+    add("out", help="folder of the taught model")
+    add(
+        "shards",
+        nargs="+",
+        help="folders of shards with requests; FOLDER=WEIGHT draws one more or less often",
+    )
+    add("--teacher", help="a model folder; START unless given")
+    add("--minutes", type=float, default=60.0, help="of wall-clock time, over which the rate falls")
+    add("--batch", type=int, default=32, help="edits of an update")
+    add("--rate", type=float, default=1e-3, help="peak learning rate of Muon; half of it for AdamW")
+    add("--floor", type=float, default=0.01, help="of the rate at the end, as a share of the peak")
+    add("--seed", type=int, default=0)
+    teach(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()
