@@ -19,8 +19,7 @@ import torch
 from earl.config.stages import load_stage
 from earl.data.shards import load_shards
 from earl.sequence import TextTokenizer, Vocabulary, add_words
-from earl.training.assemble import assemble_policy
-from earl.training.export import save_model
+from earl.training.parts import assemble_policy, save_model
 from earl.world.language import words
 from earl.world.language.drawing import draw_wording
 

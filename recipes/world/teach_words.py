@@ -30,18 +30,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from earl.config.sections import Ema, Kinship
-from earl.config.stages import BaseRecipe, load_stage
+from earl.config.sections import Ema, SmoothingSettings
+from earl.config.stages import SftRecipe, load_stage
 from earl.data.collate import Batch, collate
 from earl.data.examples import edit_example
 from earl.data.shards import Edit, EditShards, load_shards
-from earl.policy import Kin, shared_hidden_states
+from earl.policy import NeighbourSmoothing, shared_hidden_states
 from earl.sequence import Kind, TextTokenizer
-from earl.training.assemble import assemble_policy
 from earl.training.ema import WeightAverage
-from earl.training.export import save_model
-from earl.training.kinship import set_kinship
+from earl.training.neighbour_smoothing import smooth_gradients
 from earl.training.optimisers import create_optimisers, set_rates
+from earl.training.parts import assemble_policy, save_model
 from earl.world.language.drawing import draw_wording
 
 TRUST = {"simple": 0.75, "complex": 0.5, "other": 0.0}
@@ -99,26 +98,26 @@ class Bundles:
 class Lesson:
     """Student, teacher and the loss between them."""
 
-    def __init__(self, start: str, teacher: str, recipe: BaseRecipe) -> None:
+    def __init__(self, start: str, teacher: str, recipe: SftRecipe) -> None:
         device = torch.device("cpu")
         self.parts = assemble_policy(recipe.model_copy(update={"model": _from(recipe, start)}), device)
         self.student = self.parts.policy
         taught = assemble_policy(recipe.model_copy(update={"model": _from(recipe, teacher)}), device)
-        self.teacher, self.teacher_words = taught.policy.eval().requires_grad_(False), taught.tokenizer
-        self.kin = set_kinship(self.parts, recipe.kinship or Kinship())
+        self.teacher, self.teacher_tokenizer = taught.policy.eval().requires_grad_(False), taught.tokenizer
+        self.neighbours = smooth_gradients(self.parts, recipe.neighbour_smoothing or SmoothingSettings())
 
     def losses(self, bundles: list[Bundle]) -> Losses:
         """The mean over the codes of all targets."""
-        words = self.parts.tokenizer
-        batch = _batch([[new for new, _ in bundle] for bundle in bundles], words)
-        logits_NV, codes_N, changed_N = _logits(self.student, batch, words)
+        tokenizer = self.parts.tokenizer
+        batch = _batch([[new for new, _ in bundle] for bundle in bundles], tokenizer)
+        logits_NV, codes_N, changed_N = _logits(self.student, batch, tokenizer)
         logp_NV = logits_NV.log_softmax(-1)
-        target_N = _target_loss(logp_NV, codes_N, self.kin)
+        target_N = _target_loss(logp_NV, codes_N, self.neighbours)
         trust_B = torch.tensor([TRUST.get(new.group, 0.0) for bundle in bundles for new, _ in bundle])
         trust_N = trust_B.repeat_interleave(len(codes_N) // len(trust_B))
         with torch.no_grad():
-            plain = _batch([[edit for _, edit in bundle] for bundle in bundles], self.teacher_words)
-            taught_NV = _logits(self.teacher, plain, self.teacher_words)[0].log_softmax(-1)
+            plain = _batch([[edit for _, edit in bundle] for bundle in bundles], self.teacher_tokenizer)
+            taught_NV = _logits(self.teacher, plain, self.teacher_tokenizer)[0].log_softmax(-1)
         divergence_N = (taught_NV.exp() * (taught_NV - logp_NV)).sum(-1)
         total = (trust_N * divergence_N + (1 - trust_N) * target_N).mean()
         exact_N = -logp_NV.detach()[torch.arange(len(codes_N)), codes_N]
@@ -131,7 +130,7 @@ class Lesson:
         )
 
 
-def _from(recipe: BaseRecipe, start: str) -> Any:
+def _from(recipe: SftRecipe, start: str) -> Any:
     return recipe.model.model_copy(update={"start": start})
 
 
@@ -147,26 +146,26 @@ def _logits(policy: Any, batch: Batch, words: TextTokenizer) -> tuple[Tensor, Te
     rows, columns = (batch.kinds_BT == Kind.VISUAL).nonzero(as_tuple=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         hidden_BTC = shared_hidden_states(
-            policy, batch.ids_BT, batch.prefix_PT, batch.prefix_mask_PT, batch.owner_B
+            policy, batch.ids_BT, batch.prefix_PL, batch.prefix_mask_PL, batch.owner_B
         )
         logits_NV = hidden_BTC[rows, columns - 1] @ policy.lm_head.weight[first:last].T
     return logits_NV.float(), batch.ids_BT[rows, columns] - first, batch.changed_BT[rows, columns]
 
 
-def _target_loss(logp_NV: Tensor, codes_N: Tensor, kin: Kin | None) -> Tensor:
+def _target_loss(logp_NV: Tensor, codes_N: Tensor, near: NeighbourSmoothing | None) -> Tensor:
     """Minus the log-likelihood of the target's codes, shared with codes like them, (N,)."""
     own_N = logp_NV[torch.arange(len(codes_N)), codes_N]
-    if kin is None:
+    if near is None:
         return -own_N
-    near_Nn = logp_NV.gather(1, kin.ids_Kn[codes_N]) + kin.weights_Kn[codes_N]
-    return -((1 - kin.share) * own_N + kin.share * near_Nn.logsumexp(-1))
+    near_Nn = logp_NV.gather(1, near.ids_Kn[codes_N]) + near.weights_Kn[codes_N]
+    return -((1 - near.share) * own_N + near.share * near_Nn.logsumexp(-1))
 
 
 def teach(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     recipe = load_stage(Path(__file__).parent / "language.toml", [f"run.folder={options.out}"])
-    assert isinstance(recipe, BaseRecipe)
+    assert isinstance(recipe, SftRecipe)
     lesson = Lesson(options.start, options.teacher or options.start, recipe)
     bundles = Bundles(options.shards, np.random.default_rng(options.seed))
     settings = recipe.optimiser.model_copy(
@@ -204,7 +203,7 @@ def teach(options: argparse.Namespace) -> None:
     _save(lesson, average, options.out, recipe, step)
 
 
-def _save(lesson: Lesson, average: WeightAverage, out: str, recipe: BaseRecipe, step: int) -> None:
+def _save(lesson: Lesson, average: WeightAverage, out: str, recipe: SftRecipe, step: int) -> None:
     with average.applied():
         save_model(lesson.parts, out, recipe, step=step)
 

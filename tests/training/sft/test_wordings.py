@@ -7,7 +7,8 @@ from earl.config.stages import load_stage
 from earl.data.mixture import Mixture
 from earl.data.shards import Edit
 from earl.errors import ConfigError
-from earl.sft.wordings import Rewording, find_wording
+from earl.registry import WORDINGS
+from earl.training.sft.wordings import Rewording
 from earl.world import sample_task
 from earl.world.language import name_solids, to_json
 
@@ -55,10 +56,10 @@ def test_questions_keep_their_instruction():
 
 @pytest.mark.parametrize("name", ["nowhere", "earl.world:nothing", "earl.world.language.drawing:"])
 def test_unknown_functions_are_named(name):
-    with pytest.raises(ConfigError, match=r"data\.wordings"):
-        find_wording(name)
+    with pytest.raises(ConfigError, match="wording function"):
+        WORDINGS.load(name)
 
 
 def test_the_recipe_names_a_function_that_is_there():
     recipe = load_stage("recipes/world/language.toml")
-    assert callable(find_wording(recipe.data.wordings))
+    assert callable(WORDINGS.load(recipe.data.wordings))
