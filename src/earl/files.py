@@ -13,6 +13,7 @@ import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -307,6 +308,15 @@ def output_error(path: str | Path, error: OSError, *, kept: str = "") -> OutputE
     return OutputError(
         f"cannot write {path}: {why}{about}; {kept or 'what was there before is intact'}, {advice}"
     )
+
+
+def checksum(path: str | Path) -> str:
+    """Of a file's bytes, 128 bits in hex. Raises OSError."""
+    digest = blake2b(digest_size=16)
+    with Path(path).open("rb") as file:
+        while part := file.read(2**22):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def clear_partial(folder: str | Path) -> None:

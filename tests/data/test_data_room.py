@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -298,6 +299,23 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_shard(folder, 0, [edit("a", "1"), edit("b", "1", "complex"), edit("c", "1")], split="train")
     write_shard(folder, 1, [edit("d", "2", words="say ünïcode"), edit("e", "3")], split="train")
     return folder
+
+
+def test_a_flipped_bit_and_a_lost_shard_are_named(shards: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(shards, copy)
+    (table,) = (copy / "shard-00001").glob("*.arrow")
+    damaged = bytearray(table.read_bytes())
+    damaged[len(damaged) // 2] ^= 4
+    table.write_bytes(damaged)
+    with pytest.raises(DataError, match=r"shard-00001/.*arrow is damaged.*prepare it again"):
+        load_shards(copy)
+    table.unlink()
+    with pytest.raises(DataError, match=r"shard-00001/.*arrow cannot be read"):
+        load_shards(copy)
+    shutil.rmtree(copy / "shard-00000")
+    with pytest.raises(DataError, match=r"shard-00000 is missing"):
+        load_shards(copy)
 
 
 def test_shards_round_trip(shards: Path) -> None:

@@ -99,7 +99,7 @@ def edit_example(
 
 
 def whole_example(edit: Edit, side: Literal[0, 1], task: Task, tokenizer: TextTokenizer) -> Example:
-    """An image of an edit as a sequence of the base stage; the loss is on all tokens.
+    """An image of an edit as a sequence; the loss is on all tokens.
 
     Args:
         side: 0 the source image, 1 the target.
@@ -120,7 +120,7 @@ def whole_example(edit: Edit, side: Literal[0, 1], task: Task, tokenizer: TextTo
         ids = [*write_prompt(codes, wish, tokenizer), *write_completion(codes, tokenizer)]
     else:
         if not text:
-            raise DataError(f"edit {edit.id} has no caption, which the base stage needs")
+            raise DataError(f"edit {edit.id} has no caption, which the tasks of captions need")
         image, words = write_image(codes, tokenizer), tokenizer.encode(text)
         body = [*words, *image] if task == "caption_to_image" else [*image, *words]
         ids = [vocabulary.bos, *body, vocabulary.eos]

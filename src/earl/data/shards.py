@@ -18,7 +18,7 @@ from datasets import Sequence as Repeated
 from numpy.typing import NDArray
 
 from earl.errors import DataError
-from earl.files import new_folder, read_object, write_json
+from earl.files import checksum, new_folder, read_object, write_json
 from earl.records import Box
 
 FORMAT = 1
@@ -53,11 +53,13 @@ EXTRAS = Features(
 )
 """Columns that shards of sources have besides: boxes flat, four numbers each; fingerprints of pixels."""
 QUESTIONS = Features({"questions": Repeated(Value("string")), "answers": Repeated(Value("string"))})
-"""Columns of shards with questions about the source image, for the base stage."""
+"""Columns of shards with questions about the source image."""
 REQUEST = Features({"request": Value("string")})
 """Column of shards whose instructions can be worded anew: what the edit asks for, as JSON."""
 PART = "part.json"
 """In a shard of a source: which rows it holds."""
+SUMS = "checksums.json"
+"""In every shard: the checksums of its tables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +219,14 @@ def load_shards(path: str | Path) -> EditShards:
 
 def shard_folders(folder: Path) -> list[Path]:
     """The shards of a folder that hold edits, in order. Raises DataError where there are none."""
-    shards = [shard for shard in sorted(folder.glob("shard-*")) if not _is_empty(shard)]
+    every = sorted(folder.glob("shard-*"))
+    for index, shard in enumerate(every):
+        if shard != shard_path(folder, index):
+            raise DataError(
+                f"{shard_path(folder, index)} is missing: it was deleted, or the preparation was cut short; "
+                "run the preparation again"
+            )
+    shards = [shard for shard in every if not _is_empty(shard)]
     if not shards:
         raise DataError(f"{folder} has a {MANIFEST} and no shards; run its preparation again")
     return shards
@@ -235,6 +244,8 @@ def _listed(row: Mapping[str, Any], name: str) -> Sequence[Any]:
 
 def _open(shards: Sequence[Path], manifest: Mapping[str, Any], name: Path) -> EditShards:
     disable_progress_bars()
+    for shard in shards:
+        _check_sums(shard)
     try:
         dataset = concatenate_datasets([load_from_disk(str(shard)) for shard in shards])
     except Exception as error:  # `datasets` raises many kinds; all mean the same here
@@ -242,6 +253,21 @@ def _open(shards: Sequence[Path], manifest: Mapping[str, Any], name: Path) -> Ed
     if missing := set(COLUMNS) - set(dataset.column_names):
         raise DataError(f"shards in {name} lack the column {sorted(missing)[0]!r}")
     return EditShards(dataset, manifest, str(name))
+
+
+def _check_sums(shard: Path) -> None:
+    """Raises DataError where a table of the shard is damaged or missing."""
+    if not (shard / SUMS).is_file():
+        return
+    for name, expected in read_object(shard / SUMS).items():
+        try:
+            intact = checksum(shard / name) == expected
+        except OSError as error:
+            raise DataError(f"{shard / name} cannot be read: {error.strerror}; prepare it again") from error
+        if not intact:
+            raise DataError(
+                f"{shard / name} is damaged: its checksum is another; delete {shard} and prepare it again"
+            )
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -346,4 +372,5 @@ def write_shard(
             Dataset.from_dict(columns, features=features).save_to_disk(str(fresh))
         for name, text in (attached or {}).items():
             (fresh / name).write_bytes(text.encode("utf-8", "backslashreplace"))
+        write_json(fresh / SUMS, {path.name: checksum(path) for path in sorted(fresh.glob("*.arrow"))})
     return final

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from earl.errors import CheckpointError
-from earl.files import clear_partial, new_folder, read_object, write_json
+from earl.files import checksum, clear_partial, new_folder, read_object, write_json
 
 FORMAT = 2
 _PREFIX = "step-"
@@ -53,7 +53,7 @@ def save_snapshot(folder: Path, snapshot: Snapshot) -> Path:
         for name, tensors in snapshot.tensors.items():
             path = fresh / f"{name}.safetensors"
             save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, path)
-            sums[path.name] = _file_sum(path)
+            sums[path.name] = checksum(path)
         body = {"format": FORMAT, "step": snapshot.step, "files": sums, "state": snapshot.state}
         write_json(fresh / _STATE, {"checksum": _body_sum(body), **body}, indent=None)
     return final
@@ -66,18 +66,18 @@ def load_snapshot(path: Path) -> Snapshot:
         CheckpointError: a file is missing or damaged, or the checkpoint is of another format.
     """
     document = read_object(path / _STATE, error=CheckpointError)
-    checksum = document.pop("checksum", None)
+    told = document.pop("checksum", None)
     if document.get("format") != FORMAT:
         raise CheckpointError(
             f"checkpoint {path} has format {document.get('format')}; this version reads format {FORMAT}"
         )
-    if checksum != _body_sum(document):
+    if told != _body_sum(document):
         raise CheckpointError(f"checkpoint file {path / _STATE} is damaged: its checksum is another")
     tensors = {}
     for name, expected in document["files"].items():
         file = path / name
         try:
-            if _file_sum(file) != expected:
+            if checksum(file) != expected:
                 raise CheckpointError(f"checkpoint file {file} is damaged: its checksum is another")
             tensors[name.removesuffix(".safetensors")] = load_file(file)
         except CheckpointError:
@@ -132,14 +132,6 @@ def thin_checkpoints(
         deleted.append(path)
     clear_partial(folder)
     return deleted
-
-
-def _file_sum(path: Path) -> str:
-    digest = blake2b(digest_size=16)
-    with path.open("rb") as file:
-        while part := file.read(2**22):
-            digest.update(part)
-    return digest.hexdigest()
 
 
 def _body_sum(body: Mapping[str, Any]) -> str:

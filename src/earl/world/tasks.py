@@ -170,7 +170,7 @@ def describe(scene: Scene) -> str:
 
 
 def caption(scene: Scene, rng: np.random.Generator) -> str:
-    """A caption for the base stage: complete, with short forms for what is usual (large, plain, day)."""
+    """A caption: complete, with short forms for what is usual (large, plain, day)."""
     solids = []
     for o in scene.objects:
         extra = [o.size if o.size == "small" else "", o.texture if o.texture == "striped" else ""]
