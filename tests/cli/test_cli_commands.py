@@ -355,10 +355,10 @@ stage = "sft"
 [run]
 folder = "{folder}"
 [length]
-steps = 2
+max_steps = 2
 [batch]
-sequences = 4
-micro = 2
+global_size = 4
+micro_size = 2
 [optimiser]
 learning_rate = 1e-3
 [model]
