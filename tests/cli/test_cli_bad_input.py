@@ -138,7 +138,8 @@ def test_training_from_truncated_weights(model_folder, tmp_path, capsys):
     file = tmp_path / "recipe.toml"
     file.write_text(
         f'stage = "sft"\n[run]\nfolder = "{tmp_path / "run"}"\ndevice = "cpu"\ntracker = "none"\n'
-        "[length]\nmax_steps = 1\n[batch]\nglobal_size = 2\nmicro_size = 2\n[optimiser]\nlearning_rate = 1e-3\n"
+        "[length]\nmax_steps = 1\n[batch]\nglobal_size = 2\nmicro_size = 2\n"
+        "[optimiser]\nlearning_rate = 1e-3\n"
         f'[model]\nstart = "{folder}"\n[data.sources.world]\npath = "{tmp_path / "data"}"\n'
     )
     assert main(["train", "sft", str(file)]) == 2
