@@ -94,7 +94,8 @@ def evaluate(
         benchmark = open_benchmark(options.benchmark, asked, area=editor.area, seed=sampling.seed)
     else:
         benchmark = open_benchmark(options.benchmark, asked, area=evaluation.area, seed=sampling.seed)
-        area = int(evaluation.area or getattr(benchmark, "area", AREA))
+        own_area: int = getattr(benchmark, "area", AREA)
+        area = evaluation.area or own_area
         editor = PredictionsEditor(options.predictions, name=evaluation.name or "", area=area)
     if verifier is None and evaluation.until != "edits":
         kind = getattr(benchmark, "verifier", "judge")
