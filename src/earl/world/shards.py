@@ -85,7 +85,7 @@ def _shard_edits(
     families = settings.families or None
     tasks: list[WorldTask] = []
     for seed in range(first, last):
-        tasks += sample_group(seed, settings.split, families, settings.kinds, settings.group_size)  # type: ignore[arg-type]
+        tasks += sample_group(seed, settings.split, families, settings.kinds, settings.group_size)
     scenes = list(dict.fromkeys(scene for task in tasks for scene in (task.source, task.target)))
     pixels = dict(zip(scenes, _render_all(scenes, settings.resolution, pool), strict=True))
     codes = dict(zip(scenes, _encode_all([pixels[s] for s in scenes], encoder, batch), strict=True))
