@@ -52,7 +52,5 @@ def test_the_chain_runs_as_the_script_has_it(tmp_path: Path, monkeypatch: pytest
     histories = {path.parent.parent.name for path in tmp_path.glob("runs/world/*/model/policy")}
     assert histories == {Path(words[2]).stem for words in ends}
     scores = json.loads((tmp_path / "out.json").read_text())
-    assert (
-        scores["model"].endswith("runs/world/grpo/model")
-        and scores["simple"]["n"] + scores["complex"]["n"] == 3
-    )
+    assert scores["editor"]["name"].endswith("runs/world/grpo/model")
+    assert scores["groups"]["simple"]["n"] + scores["groups"]["complex"]["n"] == 3

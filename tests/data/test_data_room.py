@@ -372,7 +372,7 @@ def test_world_shards_share_images_and_continue(tmp_path: Path) -> None:
     last, task = found[len(found) - 1], tasks[-1]
     source, target = render(task.source, 32), render(task.target, 32)
     assert np.array_equal(last.changed, changed_cells(source, target, dilate=0)) and found.margin == 0
-    prepare_world(tmp_path / "grown", FakeEncoder(), replace(settings, margin=1))
+    prepare_world(tmp_path / "grown", FakeEncoder(), settings.replace(margin=1))
     grown = load_shards(tmp_path / "grown")
     assert grown.margin == 1
     assert np.array_equal(grown[len(grown) - 1].changed, changed_cells(source, target, dilate=1))

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from earl.training.export import save_model
 from PIL import Image
 
 from earl.cli import main
@@ -21,7 +20,7 @@ from earl.models.resolve import resolve_model
 from earl.pipeline import EditPipeline
 from earl.policy import add_lora, load_policy, merged, save_policy
 from earl.sequence import TextTokenizer
-from earl.training.parts import Parts, assemble_policy
+from earl.training.parts import Parts, assemble_policy, save_model
 
 TOKENS = torch.arange(12)[None]
 

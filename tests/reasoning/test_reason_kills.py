@@ -30,7 +30,7 @@ def test_chains_made_through_three_kills(tmp_path):
 
     with serving(answer) as endpoint, nursery(tmp_path / "vision", tmp_path / "log.txt") as commands:
         words = ["reason", "make", str(tmp_path / "in"), "--source", str(tmp_path / "own"), "--side", "96"]
-        words += ["--url", endpoint.url, "--concurrency", str(FLYING), "-o"]
+        words += ["--writer-url", endpoint.url, "--writer-concurrency", str(FLYING), "-o"]
         whole, folders = kill_at_random(commands, lambda out: [*words, str(out)], tmp_path, kills=3, each=2)
         assert len(endpoint.asked) <= COUNT * (1 + len(folders)) + FLYING * commands.kills
     expected = contents(whole)

@@ -55,7 +55,7 @@ def test_mistakes_are_one_sentence(words, what, capsys):
 def test_an_endpoint_that_never_answers_can_be_left(sent):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
-        command = [sys.executable, "-m", "earl", "verifier", "check", "--url", url]
+        command = [sys.executable, "-m", "earl", "verifier", "check", "--judge-url", url]
         waiting = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         silent.settimeout(120)
         link, _ = silent.accept()
