@@ -146,5 +146,5 @@ def test_an_endpoint_that_goes_away_stops_and_its_return_continues(room: Path, t
         with pytest.raises(TrainingError, match=r"unreachable: .*step 0 is saved"):
             train_grpo(make_recipe(table), Checked(), vision=MeanColour())
     with serving(lambda body: (200, completion(GOOD))) as endpoint:
-        train(table_of(room, tmp_path, endpoint.url))
+        train(table_of(room, tmp_path, endpoint.url, model="m"))
     assert [line["step"] for line in records(tmp_path)] == [1]

@@ -67,7 +67,7 @@ def test_the_health_check_comes_before_everything(room: Path, tmp_path: Path) ->
         table["verifier"]["judge"] = {"url": url, "model": "another"}
         with pytest.raises(VerifierError, match=r"'another' is not served.*earl-scene"):
             train_grpo(make_recipe(table))
-    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run" / "recipe.toml").exists(), "nothing of the run was begun"
 
 
 @pytest.mark.parametrize(
