@@ -41,7 +41,15 @@ class ClosedSession:
         on_row: OnRow | None = None,
         on_completion: OnCompletion | None = None,
     ) -> int:
-        """Let a request join at the next step. Raises ConfigError where there is no room."""
+        """Let a request join at the next step.
+
+        Raises:
+            ConfigError: there is no room, or the request has given codes, which vLLM draws all the same.
+        """
+        if request.given is not None:
+            raise ConfigError(
+                "given codes (a mask) need engine = 'earl'; leave the mask out, or change the engine"
+            )
         if len(request.seeds) > self.room:
             raise ConfigError(f"{len(request.seeds)} samples do not fit: there is room for {self.room}")
         ticket = next(self._numbers)

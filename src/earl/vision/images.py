@@ -132,7 +132,7 @@ def target_size(width: int, height: int, area: int, rule: SizeRule = "snap") -> 
     Raises:
         ImageError: an empty image, an area under one cell, and with "snap" an aspect ratio past 5:1.
 
-    Source: the release's training data (arXiv 2508.01119); 4:3 gives 27 x 36 or 37 cells at 65,536 px².
+    Source: the release's training data (arXiv 2508.01119); 4:3 gives 27 x 37 cells at 65,536 px².
     """
     if width < 1 or height < 1:
         raise ImageError(f"an image of {width}x{height} pixels is empty; give one with pixels")
