@@ -65,6 +65,11 @@ COMMANDS = tuple(
         "own data": (
             ("prepare world", "earl.world.commands:prepare", "draw and tokenise edits of the world"),
             ("prepare text", "earl.world.commands:prepare_text", "learn a small text tokenizer"),
+            (
+                "prepare edits",
+                "earl.cli.targets:prepare_edits",
+                "draw target images with a model, the best by a verifier",
+            ),
             ("prepare", "earl.cli.data:prepare", "tokenise your own edits, or a data set by name"),
             ("data sources", "earl.cli.data:sources", "list the data sets and benchmarks known by name"),
             ("data stats", "earl.cli.data:stats", "count what tokenised shards hold, and show some of it"),

@@ -57,3 +57,13 @@ class PreparationSettings(Settings):
     )
     holdout_test: float = Field(default=0.0, ge=0, le=0.5, description="the same for the split test")
     limit: int = Field(default=0, ge=0, description="rows looked at; 0: all")
+
+
+class TargetSettings(Settings):
+    """How target images are drawn by a model (`earl prepare edits`)."""
+
+    best_of: int = Field(
+        default=8, ge=1, le=64, description="edits drawn of each row; the best is its target"
+    )
+    least: float = Field(default=6.0, ge=0, le=10, description="overall score below which a row is refused")
+    at_once: int = Field(default=8, ge=1, le=256, description="rows that are drawn together")

@@ -20,13 +20,25 @@ from typing import Any, Protocol
 from earl.config.data import PreparationSettings
 from earl.data.card import drop_card, write_card
 from earl.data.shards import PART, Edit, shard_path, start_folder, write_shard
-from earl.data.sources import OpenedSource, Read
+from earl.data.sources import Read
 from earl.data.tokenise import Encoder, Made, make_edits
 from earl.errors import DataError
 from earl.files import append_lines, clear_partial, only_one, read_object, read_text, write_text
 
 REJECTED = "rejected.jsonl"
 _SURE = 20  # rows from which a share of refused ones is judged while reading goes on
+
+
+class Source(Protocol):
+    """What is prepared: an `OpenedSource`, or one in front of it (`earl.pipeline.targets`)."""
+
+    split: str
+
+    @property
+    def name(self) -> str: ...
+    def describe(self) -> dict[str, Any]: ...
+    def origin(self) -> dict[str, Any]: ...
+    def read(self, start: int = 0) -> Iterator[Read]: ...
 
 
 class Stage(Protocol):
@@ -62,7 +74,7 @@ class Counts:
 
 
 def prepare_source(
-    source: OpenedSource,
+    source: Source,
     folder: str | Path,
     encoder: Encoder,
     settings: PreparationSettings | None = None,
@@ -130,7 +142,7 @@ def _blocks(reads: Iterator[Read], settings: PreparationSettings) -> Iterator[li
 def _shards(
     stream: Iterable[Made],
     folder: Path,
-    source: OpenedSource,
+    source: Source,
     settings: PreparationSettings,
     counts: Counts,
 ) -> Iterator[None]:
@@ -172,7 +184,7 @@ def _shards(
         yield
 
 
-def _made_with(source: OpenedSource, encoder: Encoder, settings: PreparationSettings) -> dict[str, Any]:
+def _made_with(source: Source, encoder: Encoder, settings: PreparationSettings) -> dict[str, Any]:
     """What decides the shards' content; a folder continued with anything else is refused."""
     return {
         **source.describe(),
@@ -187,7 +199,7 @@ def _made_with(source: OpenedSource, encoder: Encoder, settings: PreparationSett
     }
 
 
-def _card(source: OpenedSource, settings: PreparationSettings, counts: Counts) -> dict[str, Any]:
+def _card(source: Source, settings: PreparationSettings, counts: Counts) -> dict[str, Any]:
     """What the card says that the shards do not."""
     left = counts.reads - counts.edits - counts.rejected
     shares = {"validation": settings.holdout, "test": settings.holdout_test}

@@ -1,0 +1,120 @@
+"""Target images drawn by a model: of several edits of a source, the one that a verifier scores highest.
+
+For those who have images, instructions and a verifier, and no edited images: the shards that come of it
+train like any others (best-of-N distillation, also called rejection sampling fine-tuning).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+from earl.config import SamplingSettings, VerifierSettings
+from earl.config.data import TargetSettings
+from earl.data.sources import OpenedSource, Read
+from earl.errors import EarlError
+from earl.pipeline.edit import EditPipeline
+from earl.pipeline.result import EditResult, best_index
+from earl.records import Verdict
+from earl.verifiers.factory import make_verifier
+
+
+class DrawnTargets:
+    """A source whose targets are the best edits that a model draws.
+
+    The edits of row number i are drawn with the seeds `sampling.seed + 1000 i` and following, so that
+    what becomes of a row does not depend on where a run began. A row whose best edit scores below
+    `settings.least`, or none of whose edits can be judged, is refused with the reason.
+
+    Args:
+        source: gives images and instructions; its own target is what a reference verifier compares with.
+        judge: the verifier that scores the edits.
+    """
+
+    def __init__(
+        self,
+        source: OpenedSource,
+        pipeline: EditPipeline,
+        judge: VerifierSettings,
+        settings: TargetSettings,
+        sampling: SamplingSettings,
+    ) -> None:
+        self.source, self.pipeline, self.judge = source, pipeline, judge
+        self.verifier = make_verifier(judge)
+        self.settings, self.sampling = settings, sampling
+        self.split = source.split
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    def describe(self) -> dict[str, Any]:
+        drawn = {
+            "model": self.pipeline.name,
+            **self.settings.model_dump(mode="json", exclude={"at_once"}),
+            "sampling": self.sampling.model_dump(mode="json"),
+            "verifier": self.judge.model_dump(mode="json", exclude_defaults=True),
+        }
+        return {**self.source.describe(), "targets": drawn}
+
+    def origin(self) -> dict[str, Any]:
+        drawn = f"best of {self.settings.best_of} edits of {self.pipeline.name}"
+        return {**self.source.origin(), "targets": drawn}
+
+    def read(self, start: int = 0) -> Iterator[Read]:
+        """Rows from number `start` on, each with its drawn target or the reason why it has none."""
+        reads = self.source.read(start)
+        loop = asyncio.new_event_loop()  # one, since a verifier's connections belong to it
+        try:
+            while block := list(islice(reads, self.settings.at_once)):
+                yield from self._drawn(block, loop)
+        finally:
+            loop.close()
+
+    def _drawn(self, block: Sequence[Read], loop: asyncio.AbstractEventLoop) -> Iterator[Read]:
+        made: dict[int, EditResult | str] = {}
+        whole = [read for read in block if read.sample is not None]
+        try:
+            made = dict(zip((r.number for r in whole), self._edits(whole), strict=True))
+        except EarlError:  # one of them cannot be edited: which one is found one by one
+            for read in whole:
+                try:
+                    (made[read.number],) = self._edits([read])
+                except EarlError as error:
+                    made[read.number] = str(error)
+        for read in block:
+            result = made.get(read.number)
+            if read.sample is None or result is None:
+                yield read
+            elif isinstance(result, str):
+                yield replace(read, sample=None, problem=result)
+            else:
+                yield self._best(read, result, loop)
+
+    def _edits(self, reads: Sequence[Read]) -> list[EditResult]:
+        pairs = [(read.sample.source, read.sample.instruction) for read in reads if read.sample is not None]
+        seeds = [self.sampling.seed + 1000 * read.number for read in reads]
+        return self.pipeline.edit_many(pairs, self.sampling, seeds=seeds, num_images=self.settings.best_of)
+
+    def _best(self, read: Read, result: EditResult, loop: asyncio.AbstractEventLoop) -> Read:
+        from earl.vision import open_image
+
+        assert read.sample is not None
+        given = read.sample.target
+        target = open_image(given).resize(result.source.size) if given is not None else None
+        attempts = result.attempts(target=target, key=read.id)
+        verdicts: list[Verdict] = loop.run_until_complete(self.verifier.judge(attempts))
+        best = best_index(result.images, verdicts)
+        overall, image = verdicts[best].overall, result.images[best]
+        if overall is None or image is None:
+            problem = f"none of {len(verdicts)} edits could be judged: {verdicts[best].reason}"
+            return replace(read, sample=None, problem=problem)
+        if overall < self.settings.least:
+            problem = (
+                f"the best of {len(verdicts)} edits has {overall:.1f} of 10, below {self.settings.least:g}"
+            )
+            return replace(read, sample=None, problem=problem)
+        return replace(read, sample=replace(read.sample, source=result.source, target=image))

@@ -1,0 +1,97 @@
+"""Target images drawn by a model and picked by a verifier: `earl prepare edits`."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from earl.cli import main
+from earl.config import SamplingSettings, VerifierSettings
+from earl.config.data import PreparationSettings, SourceSettings, TargetSettings
+from earl.data.prepare import prepare_source
+from earl.data.shards import load_shards
+from earl.data.sources import open_source
+from earl.pipeline import EditPipeline
+from earl.pipeline.targets import DrawnTargets
+from earl.records import Attempt, Verdict
+from earl.world import render, sample_task
+
+SAMPLING = SamplingSettings(temperature=1.0, seed=5)
+
+
+@pytest.fixture(scope="module")
+def world() -> EditPipeline:
+    return EditPipeline.from_pretrained("world", device="cpu")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Five sources with instructions and no targets; the third image is cut off."""
+    rows = []
+    for number in range(5):
+        task = sample_task(300 + number)
+        path = tmp_path / "own" / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(render(task.source)).save(path)
+        rows.append({"id": f"r{number}", "source": path.name, "instruction": task.instruction})
+    cut = tmp_path / "own" / "2.png"
+    cut.write_bytes(cut.read_bytes()[:200])
+    (tmp_path / "own" / "edits.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return tmp_path / "own" / "edits.jsonl"
+
+
+class Darkest:
+    """Scores an edit by how dark it is; a stand-in whose favourite the test can find by itself."""
+
+    async def judge(self, attempts: list[Attempt]) -> list[Verdict]:
+        assert all(attempt.edited is not None for attempt in attempts)
+        scores = [10 - float(np.asarray(a.edited).mean()) / 25.5 for a in attempts]
+        return [Verdict("ok", s, s, s, s) for s in scores]
+
+
+def drawn(source: Path, world: EditPipeline, **settings: float) -> DrawnTargets:
+    opened = open_source(str(source), SourceSettings())
+    judge = VerifierSettings(kind="test_targets:Darkest")
+    return DrawnTargets(opened, world, judge, TargetSettings(best_of=3, **settings), SAMPLING)
+
+
+def test_target_is_the_best_of_the_draws(folder: Path, world: EditPipeline) -> None:
+    reads = list(drawn(folder, world, least=0, at_once=4).read())
+    assert [read.number for read in reads] == [0, 1, 2, 3, 4]
+    assert reads[2].sample is None and "image" in reads[2].problem
+    (plain, *_) = open_source(str(folder), SourceSettings()).read(3)
+    alone = world.edit_many(
+        [(plain.sample.source, plain.sample.instruction)], SAMPLING, seeds=[5 + 3000], num_images=3
+    )[0]
+    darkest = min(alone.images, key=lambda image: np.asarray(image).mean())
+    assert np.array_equal(np.asarray(reads[3].sample.target), np.asarray(darkest))
+
+
+def test_rows_below_the_least_score_are_refused(folder: Path, world: EditPipeline, tmp_path: Path) -> None:
+    source = drawn(folder, world, least=9.9)
+    problems = [read.problem for read in source.read() if read.number != 2]
+    assert all("below 9.9" in problem for problem in problems) and len(problems) == 4
+
+
+def test_a_cut_run_goes_on_with_the_same_draws(folder: Path, world: EditPipeline, tmp_path: Path) -> None:
+    settings = PreparationSettings(area=world.vision.area, shard_rows=2, max_rejected=0.9)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    prepare_source(drawn(folder, world, least=0), whole, world.vision, settings)
+    prepare_source(drawn(folder, world, least=0), cut, world.vision, settings.replace(limit=2))
+    prepare_source(drawn(folder, world, least=0), cut, world.vision, settings)
+    first, second = ([edit.target_codes for edit in load_shards(path)] for path in (whole, cut))
+    assert len(first) == 4 and all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_command_with_the_scene_verifier(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "shards"
+    line = ["prepare", "edits", str(folder), "-o", str(out), "--best-of", "2", "--verifier", "scene"]
+    assert main([*line, "--least", "0", "--top-k", "0"]) == 0
+    assert "each the best of 2 by scene" in capsys.readouterr().out
+    card = json.loads((out / "card.json").read_text())
+    assert card["source"]["targets"] == "best of 2 edits of world"
+    assert all(edit.has_target for edit in load_shards(out))
