@@ -1,4 +1,4 @@
-"""Makes the world's policy deeper, function kept: a copy of a layer that adds nothing yet, after each N-th one.
+"""Makes the world's policy deeper, function kept: after some layers, a copy that adds nothing yet.
 
     python recipes/world/add_layers.py START OUT --after 1 3 4
 
