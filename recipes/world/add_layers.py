@@ -1,6 +1,6 @@
 """Makes the world's policy deeper, function kept: after some layers, a copy that adds nothing yet.
 
-    python recipes/world/add_layers.py START OUT --after 1 3 4
+    python recipes/world/add_layers.py START OUT --layers 9
 
 A new layer has the weights of the one before it, except that its two output projections are zero, so that
 the residual stream passes it unchanged until it is trained.
@@ -41,13 +41,21 @@ def add_layers(policy: Any, after: list[int]) -> None:
         policy.config.layer_types = ["full_attention"] * len(grown)
 
 
+def spread(have: int, want: int) -> list[int]:
+    """After which of `have` layers a new one comes, `want` in all: evenly, and not before the second."""
+    if not have <= want <= 2 * have:
+        raise SystemExit(f"error: the model has {have} layers; --layers takes {have} to {2 * have}")
+    new = want - have
+    return [round((number + 1) * have / new) - 1 for number in range(new)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("start")
     parser.add_argument("out")
-    parser.add_argument("--after", type=int, nargs="+", default=[1, 3, 4], help="layers, counted from 0")
+    parser.add_argument("--layers", type=int, default=9, help="in all; new ones are spread evenly")
     options = parser.parse_args()
     recipe = load_stage(
         Path(__file__).parent / "language.toml", [f"model.start={options.start}", f"run.folder={options.out}"]
@@ -56,9 +64,10 @@ def main() -> None:
     ids = torch.randint(0, 2000, (1, 40), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         before = parts.policy.eval()(ids).logits
-        add_layers(parts.policy, options.after)
+        add_layers(parts.policy, spread(parts.policy.config.num_hidden_layers, options.layers))
         after = parts.policy(ids).logits
-    assert torch.equal(before, after), "the deeper policy computes something else"
+    if not torch.equal(before, after):
+        raise SystemExit("error: the deeper policy computes something else")
     save_model(parts, options.out, recipe, step=0)
     print(f"{parts.policy.config.num_hidden_layers} layers, the same logits")
 

@@ -35,6 +35,7 @@ from earl.config.stages import SftRecipe, load_stage
 from earl.data.collate import Batch, collate
 from earl.data.examples import edit_example
 from earl.data.shards import Edit, EditShards, load_shards
+from earl.pipeline import pick_device
 from earl.policy import NeighbourSmoothing, shared_hidden_states
 from earl.sequence import Kind, TextTokenizer
 from earl.training.ema import WeightAverage
@@ -100,29 +101,34 @@ class Bundles:
 class Lesson:
     """Student, teacher and the loss between them."""
 
-    def __init__(self, start: str, teacher: str, recipe: SftRecipe) -> None:
-        device = torch.device("cpu")
+    def __init__(self, start: str, teacher: str, recipe: SftRecipe, device: torch.device) -> None:
+        self.device = device
         self.parts = assemble_policy(recipe.model_copy(update={"model": _from(recipe, start)}), device)
         self.student = self.parts.policy
         taught = assemble_policy(recipe.model_copy(update={"model": _from(recipe, teacher)}), device)
         self.teacher, self.teacher_tokenizer = taught.policy.eval().requires_grad_(False), taught.tokenizer
-        self.neighbours = smooth_gradients(self.parts, recipe.neighbour_smoothing or SmoothingSettings())
+        near = smooth_gradients(self.parts, recipe.neighbour_smoothing or SmoothingSettings())
+        self.neighbours = near and replace(
+            near, ids_Kn=near.ids_Kn.to(device), weights_Kn=near.weights_Kn.to(device)
+        )
 
     def losses(self, bundles: list[Bundle]) -> Losses:
         """The mean over the codes of all targets."""
         tokenizer = self.parts.tokenizer
-        batch = _batch([[new for new, _ in bundle] for bundle in bundles], tokenizer)
+        batch = _batch([[new for new, _ in bundle] for bundle in bundles], tokenizer).to(self.device)
         logits_NV, codes_N, changed_N = _logits(self.student, batch, tokenizer)
         logp_NV = logits_NV.log_softmax(-1)
         target_N = _target_loss(logp_NV, codes_N, self.neighbours)
         trust_B = torch.tensor([_trust(new) for bundle in bundles for new, _ in bundle])
+        trust_B = trust_B.to(self.device)
         trust_N = trust_B.repeat_interleave(len(codes_N) // len(trust_B))
         with torch.no_grad():
             plain = _batch([[edit for _, edit in bundle] for bundle in bundles], self.teacher_tokenizer)
-            taught_NV = _logits(self.teacher, plain, self.teacher_tokenizer)[0].log_softmax(-1)
+            taught_NV = _logits(self.teacher, plain.to(self.device), self.teacher_tokenizer)[0]
+            taught_NV = taught_NV.log_softmax(-1)
         divergence_N = (taught_NV.exp() * (taught_NV - logp_NV)).sum(-1)
         total = (trust_N * divergence_N + (1 - trust_N) * target_N).mean()
-        exact_N = -logp_NV.detach()[torch.arange(len(codes_N)), codes_N]
+        exact_N = -logp_NV.detach().gather(1, codes_N[:, None])[:, 0]
         taught = trust_N > 0
         return Losses(
             total,
@@ -150,7 +156,7 @@ def _logits(policy: Any, batch: Batch, words: TextTokenizer) -> tuple[Tensor, Te
     """Logits over the codes (N, V) where a code is due, the codes (N,), and which cells change (N,)."""
     first, last = words.vocabulary.first_visual, words.vocabulary.size
     rows, columns = (batch.kinds_BT == Kind.VISUAL).nonzero(as_tuple=True)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast(batch.ids_BT.device.type, dtype=torch.bfloat16):
         hidden_BTC = shared_hidden_states(
             policy, batch.ids_BT, batch.prefix_PL, batch.prefix_mask_PL, batch.owner_B
         )
@@ -160,7 +166,7 @@ def _logits(policy: Any, batch: Batch, words: TextTokenizer) -> tuple[Tensor, Te
 
 def _target_loss(logp_NV: Tensor, codes_N: Tensor, near: NeighbourSmoothing | None) -> Tensor:
     """Minus the log-likelihood of the target's codes, shared with codes like them, (N,)."""
-    own_N = logp_NV[torch.arange(len(codes_N)), codes_N]
+    own_N = logp_NV.gather(1, codes_N[:, None])[:, 0]
     if near is None:
         return -own_N
     near_Nn = logp_NV.gather(1, near.ids_Kn[codes_N]) + near.weights_Kn[codes_N]
@@ -168,11 +174,12 @@ def _target_loss(logp_NV: Tensor, codes_N: Tensor, near: NeighbourSmoothing | No
 
 
 def teach(options: argparse.Namespace) -> None:
-    torch.set_num_threads(1)
+    torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
     recipe = load_stage(Path(__file__).parent / "language.toml", [f"run.folder={options.out}"])
     assert isinstance(recipe, SftRecipe)
-    lesson = Lesson(options.start, options.teacher or options.start, recipe)
+    device = torch.device(pick_device(options.device))
+    lesson = Lesson(options.start, options.teacher or options.start, recipe, device)
     bundles = Bundles(options.shards, np.random.default_rng(options.seed))
     settings = recipe.optimiser.model_copy(
         update={"learning_rate": options.rate / 2, "muon_learning_rate": options.rate}
@@ -232,6 +239,8 @@ def main() -> None:
     add("--rate", type=float, default=1e-3, help="peak learning rate of Muon; half of it for AdamW")
     add("--floor", type=float, default=0.01, help="of the rate at the end, as a share of the peak")
     add("--seed", type=int, default=0)
+    add("--threads", type=int, default=1)
+    add("--device", default="cpu", help="cpu, cuda or auto")
     teach(parser.parse_args())
 
 
