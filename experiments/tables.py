@@ -6,6 +6,7 @@ complex edits (C) and all tasks with 95% intervals over seeds and tasks (`earl.e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from earl.evaluation.intervals import Estimate, estimate
 from earl.evaluation.scores import Scored, scored_edits
 from earl.records import SCORE_PARTS
 from earl.world import FAMILIES
+from power import needed_seeds, variances
 
 Scores = Mapping[str, Sequence[Mapping[str, Scored]]]
 MEASURES = (*SCORE_PARTS, "overall", "exact")
@@ -86,7 +88,10 @@ def judge_claims(scores: Scores) -> list[dict[str, Any]]:
         for left, says, right in comparisons:
             between = difference(scores, left, right)
             one = {"left": left, "says": says, "right": right, "difference": _numbers(between)}
-            evidence.append(one | {"verdict": _verdict(says, between)})
+            verdict = _verdict(says, between)
+            if verdict == "cannot tell":
+                one["it_takes"] = seeds_to_tell(scores, left, right)
+            evidence.append(one | {"verdict": verdict})
         verdicts = [one["verdict"] for one in evidence]
         order = ("does not hold", "not run", "cannot tell", "holds")
         found.append({"claim": claim, "verdict": min(verdicts, key=order.index), "evidence": evidence})
@@ -97,8 +102,26 @@ def difference(scores: Scores, left: str, right: str) -> Estimate | None:
     """Mean of left - right, overall score, task by task; a cell without seeds stands against each seed."""
     if left not in scores or right not in scores:
         return None
-    keys = list(scores[left][0])
-    return estimate(_values(scores[left], keys, "overall") - _values(scores[right], keys, "overall"))
+    return estimate(paired(scores[left], scores[right]))
+
+
+def paired(left: Sequence[Mapping[str, Scored]], right: Sequence[Mapping[str, Scored]]) -> np.ndarray:
+    """(seeds, tasks) of left - right, overall score; NaN where one of the two has none."""
+    keys = list(left[0])
+    return _values(left, keys, "overall") - _values(right, keys, "overall")
+
+
+def seeds_to_tell(scores: Scores, left: str, right: str) -> str:
+    """How many seeds it would take to tell, with as many tasks, if the difference is what it seems."""
+    differences_ST = paired(scores[left], scores[right])
+    effect = max(MARGIN, abs(float(np.nanmean(differences_ST))))
+    found = variances(differences_ST)
+    if math.isnan(found.seed):
+        return "two seeds at least are needed to say how many it takes"
+    seeds = needed_seeds(found, differences_ST.shape[1], effect)
+    return (
+        f"{seeds} seeds would show {effect:.2f}" if seeds else f"more tasks are needed to show {effect:.2f}"
+    )
 
 
 def _values(runs: Sequence[Mapping[str, Scored]], keys: Sequence[str], measure: str) -> np.ndarray:
@@ -148,7 +171,8 @@ def _said(one: Mapping[str, Any]) -> str:
     found, names = one["difference"], f"{one['left']} − {one['right']}"
     if found is None:
         return f"{names}: not run"
-    return f"{names} {found['mean']:+.2f} [{found['low']:+.2f}, {found['high']:+.2f}]"
+    takes = f" ({one['it_takes']})" if "it_takes" in one else ""
+    return f"{names} {found['mean']:+.2f} [{found['low']:+.2f}, {found['high']:+.2f}]{takes}"
 
 
 def _numbers(found: Estimate | None) -> dict[str, float] | None:

@@ -18,6 +18,7 @@ from earl.records import SCORE_PARTS, Verdict
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "experiments"))
 
+import power  # noqa: E402
 import reproduce  # noqa: E402
 import tables  # noqa: E402
 
@@ -107,6 +108,39 @@ def test_every_cell_has_a_recipe_that_fits(tmp_path):
             assert recipe.length.max_steps == (150 if cell.scaled else 50)
             assert (recipe.verifier.second is not None) == (cell.table == "weak")
             assert (recipe.rollouts.prefill == "reasoning") == cell.reasoning
+
+
+def test_variances_of_a_layout_are_found_again():
+    rng = np.random.default_rng(0)
+    seeds, tasks = 400, 500
+    made_ST = (
+        0.2 + rng.normal(0, 0.3, (seeds, 1)) + rng.normal(0, 2, (1, tasks)) + rng.normal(0, 1, (seeds, tasks))
+    )
+    found = power.variances(made_ST)
+    assert found.seed == pytest.approx(0.09, rel=0.2)
+    assert found.task == pytest.approx(4, rel=0.2) and found.rest == pytest.approx(1, rel=0.02)
+    by_hand = power.variances(np.array([[1.0, 3.0], [3.0, 1.0]]))
+    assert (by_hand.seed, by_hand.task, by_hand.rest) == (0.0, 0.0, 4.0)
+
+
+def test_needed_seeds_are_the_fewest_that_reach():
+    found = power.Variances(seed=0.04, task=4.0, rest=2.0)
+    # (1.96 + 0.8416)^2 (0.04 / n + 4 / 1000 + 2 / (1000 n)) <= 0.09 from n = 5.6 on
+    assert power.needed_seeds(found, 1000, 0.3) == 6
+    assert power.needed_seeds(found, 100, 0.3) is None  # tasks alone blur more than that
+    assert power.needed_seeds(power.variances(np.ones((1, 9))), 1000, 0.3) is None
+
+
+def test_a_claim_that_cannot_be_told_says_what_it_takes():
+    def near(seed: int) -> dict[str, Scored]:
+        return run(5.0 + 0.4 * (-1) ** seed, seed)
+
+    scores = {"rl-s": [near(1), near(2), near(3)], "sft-s": [run(5.1, 4), run(5.1, 5), run(5.1, 6)]}
+    claim = next(c for c in tables.judge_claims(scores) if c["claim"] == "RL on simple edits beats SFT")
+    assert claim["verdict"] == "cannot tell" and "seeds would show" in claim["evidence"][0]["it_takes"]
+    scores = {name: runs[:1] for name, runs in scores.items()}
+    said = tables.seeds_to_tell(scores, "rl-s", "sft-s")
+    assert said.startswith("two seeds at least")
 
 
 def test_paired_differences_see_what_means_do_not():
