@@ -32,7 +32,7 @@ def commands() -> list[tuple[str, list[str]]]:
     """(page, words) of every `earl …` line in the pages' shell blocks."""
     found = []
     for page in PAGES:
-        for line in "\n".join(blocks(page, "bash")).splitlines():
+        for line in "\n".join(blocks(page, "bash")).replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
             if "earl" in words and words[0] in ("earl", "accelerate"):
                 found.append((page.name, words[words.index("earl") + 1 :]))
