@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 
 from earl.config import BenchmarkSettings, EvaluationSettings, SamplingSettings
+from earl.data.tasks import TaskSettings
 from earl.errors import ConfigError, InstructionError
 from earl.evaluation import Judging, ModelEditor, evaluate, open_benchmark
 from earl.pipeline import EditPipeline
 from earl.records import Verdict
 from earl.world.benchmark import WorldBenchmark, draw_tasks
+from earl.world.prompts import WorldTaskSource
 
 
 class Judge:
@@ -56,6 +58,7 @@ def test_families_and_splits_are_kept():
         ({"families": ("colour",)}, "family 'colour'"),
         ({"split": "tset"}, "split 'tset'"),
         ({"options": {"wordings": "odd"}}, "wordings 'odd'"),
+        ({"options": {"kinds": "fewer"}}, "kinds 'fewer'"),
         ({"options": {"style": "pencil"}}, "option 'style'"),
         ({"path": "x"}, "world takes no --path"),
         ({"group": "complex"}, "world takes no --group"),
@@ -74,6 +77,27 @@ def test_it_is_found_by_name_and_drawn_at_the_editors_area():
     assert {task.source.size for task in tasks} == {task.target.size for task in tasks} == {(32, 32)}
     assert [task.id for task in tasks] == [task.id for task in draw_tasks(WorldBenchmark(num=3, seed=7))]
     assert open_benchmark("world", BenchmarkSettings(seed=9), seed=7).seed == 9
+
+
+def test_few_kinds_are_plain_large_solids():
+    tasks = draw_tasks(WorldBenchmark(num=20, seed=3, kinds="few", families=("color", "remove")))
+    solids = [solid for task in tasks for solid in task.source.objects]
+    assert {solid.size for solid in solids} == {"large"}
+    assert len({(solid.shape, solid.color) for solid in solids}) <= 16
+
+
+def test_prompts_of_other_kinds_and_wordings():
+    def drawn(**options):
+        source = WorldTaskSource(TaskSettings("train", 32, families=("color", "add"), options=options))
+        return [source.draw(seed) for seed in range(12)]
+
+    plain, mixed = drawn(), drawn(wordings="mixed")
+    assert [task.key for task in plain] == [task.key for task in mixed]
+    assert sum(a.instruction != b.instruction for a, b in zip(plain, mixed, strict=True)) > 8
+    assert drawn(wordings="mixed")[0].instruction == mixed[0].instruction
+    assert [task.source for task in drawn(kinds="few")] != [task.source for task in plain]
+    with pytest.raises(ConfigError, match="wordings 'unseen'; there are own, mixed"):
+        drawn(wordings="unseen")  # held-out language is not trained on
 
 
 @pytest.fixture(scope="module")

@@ -18,11 +18,13 @@ from earl.data.tasks import Split
 from earl.errors import ConfigError
 from earl.evaluation.benchmark import Task, TaskNames, check_taken
 from earl.world import FAMILIES, WorldTask, render, sample_task
+from earl.world.prompts import check_option
+from earl.world.sampling import Kinds
 from earl.world.wordings import Wordings, reword
 
 NUM = 500  # tasks, unless another number is asked for
 SIDE = 64  # px, the shipped model's
-OPTIONS = {"wordings": get_args(Wordings)}
+OPTIONS = {"wordings": get_args(Wordings), "kinds": get_args(Kinds)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class WorldBenchmark:
         families: some of `earl.world.FAMILIES`; all when empty.
         side: of the images, in px.
         wordings: how the tasks are asked for, see `earl.world.wordings`.
+        kinds: "full", or "few" for plain large solids.
 
     Raises:
         ConfigError: a setting that cannot be.
@@ -47,6 +50,7 @@ class WorldBenchmark:
     families: tuple[str, ...] = ()
     side: int = SIDE
     wordings: Wordings = "own"
+    kinds: Kinds = "full"
 
     name = "world"
     title = "World"
@@ -62,11 +66,12 @@ class WorldBenchmark:
             raise ConfigError(f"num ({self.num}) must be at least 1, and side ({self.side} px) at least 16")
         for name, value, known in (
             ("split", self.split, get_args(Split)),
-            ("wordings", self.wordings, OPTIONS["wordings"]),
             *(("family", family, tuple(FAMILIES)) for family in self.families),
         ):
             if value not in known:
                 raise ConfigError(f"the world has no {name} {value!r}; there are {', '.join(known)}")
+        for name in OPTIONS:
+            check_option(name, getattr(self, name), OPTIONS)
 
     def tasks(self) -> Iterator[Task]:
         names = TaskNames()
@@ -77,7 +82,7 @@ class WorldBenchmark:
             yield Task(key, id, number, *words, source=source, target=target)
 
     def describe(self) -> dict[str, Any]:
-        named = {name: getattr(self, name) for name in ("name", "title", "num", "seed", "split", "wordings")}
+        named = {name: getattr(self, name) for name in ("name", "title", "num", "seed", "split", *OPTIONS)}
         return {**named, "families": list(self.families), "resolution": self.side}
 
 
@@ -88,8 +93,8 @@ def open_world(settings: BenchmarkSettings, *, area: int | None = None, seed: in
         ConfigError: a setting that the world does not take, or that cannot be.
     """
     check_taken("world", settings, ("draw", "seed", "split", "families", "options"))
-    if unknown := sorted(settings.options.keys() - OPTIONS.keys()):
-        raise ConfigError(f"the world has no option {unknown[0]!r}; there is wordings")
+    for name, value in settings.options.items():
+        check_option(name, value, OPTIONS)
     return WorldBenchmark(
         num=NUM if settings.draw is None else settings.draw,
         seed=settings.seed if "seed" in settings.model_fields_set else seed,
@@ -104,5 +109,8 @@ def draw_tasks(benchmark: WorldBenchmark) -> list[WorldTask]:
     """The tasks of a benchmark; a smaller `num` gives the first of them."""
     numbers = np.random.SeedSequence(benchmark.seed).generate_state(benchmark.num, np.uint64)
     families = benchmark.families or None
-    tasks = [sample_task(int(number >> np.uint64(1)), benchmark.split, families) for number in numbers]
+    tasks = [
+        sample_task(int(number >> np.uint64(1)), benchmark.split, families, benchmark.kinds)
+        for number in numbers
+    ]
     return [reword(task, benchmark.wordings, benchmark.seed) for task in tasks]
