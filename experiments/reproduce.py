@@ -1,10 +1,12 @@
 """The paper's comparison in the procedural world: cells of training and evaluation, tables, claims.
 
-    python experiments/reproduce.py --start runs/world/start --seeds 0 1 2
+    experiments/small.sh                    # the start: a policy of a smaller world, from nothing
+    python experiments/reproduce.py --start runs/small/read/model --seeds 0 1 2
 
-A cell is a model of the paper's tables. It is trained by `earl train` with one of the two recipes
-beside this file and a few overrides, and measured by `earl evaluate world`. What is finished is not
-made again; training and evaluations that were cut short go on.
+The world is a smaller one unless `--kinds full` is given: plain large solids and the families `SMALL`. A cell
+is a model of the paper's tables. It is trained by `earl train` with one of the two recipes beside this file
+and a few overrides, and measured by `earl evaluate world`. What is finished is not made again; training and
+evaluations that were cut short go on.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ from tables import markdown, read_scores
 
 HERE = Path(__file__).parent
 DATA = {"simple": "simple", "complex": "complex"}
+SMALL = ("add", "remove", "replace", "color", "background", "count", "relation", "double")
+FIRST = ("sft-s", "sft-sc", "rl-s", "rl-c", "rl-sc", "sft-s-best", "rl-sc-best")
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ CELLS = {
     "start": Cell("start of the comparison", "given"),
     "sft-s": Cell("SFT S", "sft", "start", (SIMPLE,)),
     "sft-sc": Cell("SFT S+C", "sft", "start"),
-    "sft-two-stage": Cell("SFT S+C two-stage", "sft", "sft-s"),
+    "sft-two-stage": Cell("SFT S, then C", "sft", "sft-s", ("data.sources.simple.weight=0.0",)),
     "rl-s": Cell("SFT S → RL S", "grpo", "sft-s", ("prompts.group=simple",)),
     "rl-c": Cell("SFT S → RL C", "grpo", "sft-s", ("prompts.group=complex",)),
     "rl-sc": Cell("SFT S → RL S+C", "grpo", "sft-s"),
@@ -85,11 +89,12 @@ CELLS = {
 
 
 def needed(names: Sequence[str], given: Sequence[str]) -> list[str]:
-    """These cells (all when empty) and what they start from, in order. Raises ConfigError."""
+    """These cells ("all": all of them) and what they start from, in order. Raises ConfigError."""
+    names = list(CELLS) if "all" in names else names
     if unknown := [name for name in (*names, *given) if name not in CELLS]:
         raise ConfigError(f"no cell {unknown[0]!r}; there are {', '.join(CELLS)}")
     wanted: set[str] = set()
-    for name in names or CELLS:
+    for name in names:
         at: str | None = name
         while at is not None:
             wanted.add(at)
@@ -108,6 +113,9 @@ class Comparison:
         self.options, self.folder = options, Path(options.out)
         self.given = {"start": options.start, **dict(pair.split("=", 1) for pair in options.given)}
         self.cells = needed(options.cells, list(self.given))
+        self.families = tuple(options.families or (SMALL if options.kinds == "few" else FAMILIES))
+        if unknown := set(self.families) - set(FAMILIES):
+            raise ConfigError(f"no edit family {unknown.pop()!r}; there are {', '.join(FAMILIES)}")
         if ways := [name for name in self.given if CELLS[name].kind == "best"]:
             raise ConfigError(
                 f"{ways[0]} is a way of sampling; give a model for {CELLS[ways[0]].start} instead"
@@ -197,6 +205,8 @@ class Comparison:
         if cell.kind == "sft":
             words |= {f"data.sources.{one}.path": str(self.folder / "data" / one) for one in DATA}
             words["data.validation"] = str(self.folder / "data" / "validation")
+        else:
+            words |= {"prompts.families": self.families, "prompts.options.kinds": self.options.kinds}
         more = list(self.options.sft if cell.kind == "sft" else self.options.rl)
         if cell.scaled:
             recipe = load_stage(file, more)
@@ -226,21 +236,25 @@ class Comparison:
             return
         options = self.options
         common = ["prepare", "world", "--vision", options.start, "--resolution", str(options.resolution)]
+        common += ["--kinds", options.kinds]
         for name in (*DATA, "validation"):
             out = self.folder / "data" / name
             if (out / "shards.json").is_file():
                 continue
             if name == "validation":
                 asked = ["--sources", str(options.validation), "--split", "validation"]
+                families = list(self.families)
             else:
-                families = [family for family, group in FAMILIES.items() if group == name]
-                asked = ["--sources", str(options.sources), "--families", *families]
+                families = [family for family in self.families if FAMILIES[family] == name]
+                asked = ["--sources", str(options.sources)]
+            asked += ["--families", *families]
             _earl([*common, "-o", str(out), *asked])
 
     def _evaluate(self, name: str, seed: int | None) -> None:
         cell, options = CELLS[name], self.options
         words = ["evaluate", "world", "-o", str(self._evaluation(name, seed)), "--name", cell.label]
         words += ["--model", self._model(name, seed), "--num", str(options.num), "--top-k", "0"]
+        words += ["--families", *self.families, "--option", f"kinds={options.kinds}"]
         words += ["--reasoning"] * cell.reasoning
         if cell.kind == "best":
             words += ["--best-of", str(options.best_of), "--best-by", "scene"]
@@ -279,15 +293,17 @@ def parser() -> argparse.ArgumentParser:
     add("--out", default="runs/world/reproduce", help="folder; what is finished there is not made again")
     add("--start", default="world", metavar="MODEL", help="what SFT starts from")
     add("--given", nargs="+", default=(), metavar="CELL=MODEL", help="models that stand for a cell")
-    add("--cells", nargs="+", default=(), metavar="CELL", help="only these, and what they start from")
+    add("--cells", nargs="+", default=FIRST, metavar="CELL", help="these, and what they start from, or: all")
+    add("--kinds", choices=("few", "full"), default="few", help="few: a smaller world, plain large solids")
+    add("--families", nargs="+", default=(), metavar="NAME", help=f"of edits (few: {' '.join(SMALL)})")
     add("--seeds", nargs="+", type=int, default=[0], metavar="SEED", help="of training")
     add("--sft", nargs="+", default=(), metavar="key=value", help="overrides of every SFT cell's recipe")
     add("--rl", nargs="+", default=(), metavar="key=value", help="overrides of every RL cell's recipe")
     add("--scale", type=float, default=3.0, help="the scaled cell has so many times the steps")
-    add("--sources", type=int, default=1500, help="source images of each kind of SFT edits")
-    add("--validation", type=int, default=60, help="source images of the validation split")
+    add("--sources", type=int, default=6000, help="source images of each kind of SFT edits")
+    add("--validation", type=int, default=200, help="source images of the validation split")
     add("--resolution", type=int, default=64, help="px, side of the images")
-    add("--num", type=int, default=500, help="tasks of the benchmark, the same for every cell")
+    add("--num", type=int, default=1000, help="tasks of the benchmark, the same for every cell")
     add("--best-of", type=int, default=5, help="N of the best-of-N cells")
     add(
         "--minutes",

@@ -100,12 +100,14 @@ def test_every_cell_has_a_recipe_that_fits(tmp_path):
         assert recipe.run.seed == 1 and recipe.title == f"{cell.label}, seed 1"
         if isinstance(recipe, SftRecipe):
             drawn = {key for key, source in recipe.data.sources.items() if source.weight}
-            assert drawn == ({"simple"} if name in ("sft-s", "think-s") else {"simple", "complex"})
+            alone = {"sft-s": {"simple"}, "think-s": {"simple"}, "sft-two-stage": {"complex"}}
+            assert drawn == alone.get(name, {"simple", "complex"})
             assert recipe.data.reasoning == cell.reasoning
         else:
             assert isinstance(recipe, GrpoRecipe)
             assert recipe.prompts.group == {"rl-s": "simple", "rl-c": "complex"}.get(name, "all")
-            assert recipe.length.max_steps == (150 if cell.scaled else 50)
+            assert recipe.length.max_steps == (750 if cell.scaled else 250)
+            assert recipe.prompts.families == reproduce.SMALL and recipe.prompts.options == {"kinds": "few"}
             assert (recipe.verifier.second is not None) == (cell.table == "weak")
             assert (recipe.rollouts.prefill == "reasoning") == cell.reasoning
 
