@@ -26,7 +26,8 @@ from earl.errors import ConfigError, EarlError
 from earl.files import write_json, write_text
 from earl.records import SCORE_PARTS
 from earl.world import FAMILIES
-from tables import markdown, read_scores
+from page import comparison_page
+from tables import markdown, page_tables, read_scores
 
 HERE = Path(__file__).parent
 DATA = {"simple": "simple", "complex": "complex"}
@@ -154,7 +155,7 @@ class Comparison:
         return True
 
     def show(self) -> str:
-        """The tables of all cells that the folder holds, also as `tables.md` and `results.json`."""
+        """The tables of all cells that the folder holds, also as `tables.md`, `results.json`, `page.html`."""
         folders: dict[str, list[Path]] = {}
         for name, seed in self.jobs(list(CELLS)):
             if self.state(name, seed) == "done":
@@ -170,6 +171,14 @@ class Comparison:
         text, results = markdown(CELLS, scores, missing)
         write_text(self.folder / "tables.md", text)
         write_json(self.folder / "results.json", results)
+        labels = {name: cell.label for name, cell in CELLS.items() if name in whole}
+        runs = {
+            name: [self._folder(name, seed) for seed in self.options.seeds]
+            for name in labels
+            if not self._seedless(name) and CELLS[name].kind != "best"
+        }
+        page = comparison_page(labels, runs, whole, page_tables(CELLS, scores, results["claims"]))
+        write_text(self.folder / "page.html", page)
         return text
 
     def _seedless(self, name: str) -> bool:

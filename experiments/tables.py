@@ -74,10 +74,31 @@ def markdown(
     if missing:
         parts += ["## Missing", "", *(f"- `{name}`: {state}" for name, state in missing.items()), ""]
     claims = judge_claims(scores)
-    rows = [[c["claim"], f"**{c['verdict']}**", "; ".join(map(_said, c["evidence"]))] for c in claims]
+    rows = [[claim, f"**{verdict}**", evidence] for claim, verdict, evidence in _claim_rows(claims)]
     parts += ["## Claims", "", RULE, "", *_table(["claim", "verdict", "difference, points"], rows)]
     means = {name: {m: _numbers(_mean(scores[name], m)) for m in MEASURES} for name in scores}
     return "\n".join(parts) + "\n", {"cells": means, "missing": dict(missing), "claims": claims}
+
+
+def page_tables(
+    cells: Mapping[str, Any], scores: Scores, claims: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What the page shows beside curves and images: the rule, and claims and scores as rows of texts."""
+    heads = ["model", "S", "C", *(m.replace("_", " ") for m in MEASURES)]
+    rows = [
+        [
+            f"{cells[name].label} ({_seeds(len(runs))})",
+            *(_text(_mean(runs, "overall", group=group)) for group in ("simple", "complex")),
+            *(_text(_mean(runs, measure)) for measure in MEASURES),
+        ]
+        for name, runs in scores.items()
+    ]
+    claimed = [["claim", "verdict", "difference, points"], *map(list, _claim_rows(claims))]
+    return {"rule": RULE.replace("*", ""), "claims": claimed, "scores": [heads, *rows]}
+
+
+def _claim_rows(claims: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+    return [(c["claim"], c["verdict"], "; ".join(map(_said, c["evidence"]))) for c in claims]
 
 
 def judge_claims(scores: Scores) -> list[dict[str, Any]]:

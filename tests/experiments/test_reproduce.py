@@ -211,6 +211,9 @@ def test_a_small_comparison_from_end_to_end(model_folder, tmp_path, monkeypatch,
     results = json.loads((tmp_path / "results.json").read_text())
     assert set(results["cells"]) == {"start", "sft-s", "sft-s-best", "rl-sc-noise"}
     assert "rl-sc" in results["missing"] and (tmp_path / "tables.md").read_text() in capsys.readouterr().out
+    page = (tmp_path / "page.html").read_text()
+    assert "RL S+C, noisy verifier" in page and page.count("data:image/png") == 2 * (2 + 4)
+    assert "Held-out prompts" in page and page.count("<svg") == 4
     ran.clear()
     assert reproduce.main([*words, "--best-of", "2"]) == 0 and not ran, "what is finished is not made again"
     assert reproduce.main([*words, "--sft", "optimiser.learning_rate=0.5", *SFT]) == 2

@@ -22,12 +22,14 @@ SMOOTHED_FROM = 40  # points; shorter lines are drawn as they are
 
 @dataclass(frozen=True)
 class Series:
-    """One line: (step, value), steps ascending; `marked` draws a dot at each point, for few points."""
+    """One line: (step, value), steps ascending; `marked` draws a dot at each point, for few points.
+    A `band` around it is (step, low, high)."""
 
     name: str
     points: Sequence[Point]
     colour: int
     marked: bool = False
+    band: Sequence[tuple[float, float, float]] = ()
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Path:
 
     d: str
     colour: int
-    kind: Literal["line", "faint", "area"] = "line"
+    kind: Literal["line", "faint", "area", "band"] = "line"
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ def draw(chart: Chart) -> Drawing:
     low, high = min(steps, default=0.0), max(steps, default=1.0)
     high = high if high > low else low + 1
     lines = _stack(chart.series) if chart.stacked else [series.points for series in chart.series]
-    bottom, top = _bounds([y for line in lines for _, y in line], chart)
+    edges = [y for series in chart.series for _, *ends in series.band for y in ends]
+    bottom, top = _bounds([y for line in lines for _, y in line] + edges, chart)
 
     def place(point: Point) -> tuple[float, float]:
         x = LEFT + (point[0] - low) / (high - low) * (RIGHT - LEFT)
@@ -93,6 +96,9 @@ def draw(chart: Chart) -> Drawing:
             paths.append(Path(outline([*points, *reversed(below)]) + "Z", colour, "area"))
             below = list(points)
             continue
+        if series.band:
+            around = [*((x, y) for x, y, _ in series.band), *((x, y) for x, _, y in reversed(series.band))]
+            paths.append(Path(outline(around) + "Z", colour, "band"))
         if len(points) >= SMOOTHED_FROM and not series.marked and not chart.exact:
             paths.append(Path(outline(thinned(points)), colour, "faint"))
             points = smooth(points, max(5, len(points) // 20))

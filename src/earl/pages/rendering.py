@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, StrictUndefined
 from PIL import Image
 
 from earl.records import Estimate
@@ -17,10 +17,11 @@ SIDE = 256  # px, of the longer side of an image on a page
 SMALL = 128  # px; smaller ones are shown with their pixels, without loss
 
 
-def render(template: str, **values: Any) -> str:
-    """A page from its template. Everything that a page is given is escaped."""
+def render(template: str, *, folder: Path | None = None, **values: Any) -> str:
+    """A page from its template, of the package or of a folder. Everything that a page is given is escaped."""
+    own = PackageLoader("earl.pages")
     environment = Environment(
-        loader=PackageLoader("earl.pages"),
+        loader=own if folder is None else ChoiceLoader([FileSystemLoader(folder), own]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
