@@ -24,6 +24,7 @@ class MeanColour:
     """A vision tokenizer of 64 codes: two bits of each channel's mean over a cell."""
 
     codebook_size = 64
+    rule = "snap"
     area = 32 * 32
 
     def encode(self, images: Sequence[Any], resize: bool = True) -> list[np.ndarray]:
@@ -40,6 +41,8 @@ class MeanColour:
             levels = np.stack([grid // 16, grid // 4 % 4, grid % 4], axis=-1) * 64 + 32
             pictures.append(Image.fromarray(levels.repeat(8, 0).repeat(8, 1).astype(np.uint8)))
         return pictures
+
+    rule = "snap"
 
     def fingerprint(self) -> str:
         return "mean colour"

@@ -63,6 +63,7 @@ class FakeEncoder:
     """Codes from mean brightness; counts how often it sees a picture."""
 
     codebook_size = 64
+    rule = "snap"
 
     def __init__(self) -> None:
         self.seen = 0

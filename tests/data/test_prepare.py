@@ -16,16 +16,19 @@ from PIL import Image
 from source_files import Marks
 
 from earl.config.data import PreparationSettings
+from earl.config.sections import Data
 from earl.data.card import read_card
 from earl.data.examples import edit_example, whole_example
 from earl.data.prepare import REJECTED, prepare_source
 from earl.data.shards import load_shards
 from earl.data.sources import SCHEMAS, open_source
 from earl.data.tokenise import mask_box
-from earl.errors import DataError, OutputError
+from earl.errors import ConfigError, DataError, OutputError
 from earl.records import Box
 from earl.sequence import parse_completion, train_text_tokenizer
-from earl.vision import create_vision_tokenizer, resize_pair
+from earl.training.grpo.prompts import ShardPrompts
+from earl.training.parts import load_sources
+from earl.vision import create_vision_tokenizer, resize_pair, target_size
 from earl.vision.tokenizer import VisionTokenizer
 
 AREA = 32 * 32
@@ -400,3 +403,47 @@ def test_memory_does_not_grow_with_the_source(tmp_path, monkeypatch):
     assert prepare_source(source, tmp_path / "out", Marks(), settings).edits == 100
     assert len(born) == 100
     assert max(alive) <= 8
+
+
+def odd_pair(folder, source=(61, 40), target=(61, 40)):
+    """An edit of images whose sides are no multiples of 8; the target's lower half is another colour."""
+    before = Image.linear_gradient("L").resize(source).convert("RGB")
+    after = before.resize(target)
+    after.paste((200, 30, 30), (0, target[1] // 2, *target))
+    for name, image in (("a.png", before), ("b.png", after)):
+        image.save(folder / name)
+    row = {"source": "a.png", "target": "b.png", "instruction": "paint it"}
+    (folder / "edits.jsonl").write_text(json.dumps(row))
+    return before, after, open_source(str(folder / "edits.jsonl"))
+
+
+@pytest.mark.parametrize("target", [(61, 40), (63, 40), (55, 40)])
+def test_the_release_rule_floors_grids_and_keeps_pairs_equal(vision, tmp_path, target):
+    released = VisionTokenizer(vision.model, area=60 * 60, rule="release")
+    before, after, source = odd_pair(tmp_path, target=target)
+    prepare_source(source, tmp_path / "out", released, SMALL.replace(area=60 * 60))
+    shards = load_shards(tmp_path / "out")
+    assert shards.size_rule == "release"
+    (edit,) = shards
+    assert target_size(61, 40, 3600, "release") == (74, 49)
+    assert edit.source_codes.shape == edit.target_codes.shape == edit.changed.shape == (6, 9)
+    pair = resize_pair(before, after, 3600, "release")
+    for codes, image in zip((edit.source_codes, edit.target_codes), pair, strict=True):
+        assert np.array_equal(codes, released.encode([image], resize=False)[0])
+    assert edit.changed[3:].all() and not edit.changed[0].any()
+
+
+def test_shards_of_two_size_rules_are_refused_together(vision, tmp_path):
+    *_, source = odd_pair(tmp_path)
+    for rule in ("snap", "release"):
+        one = VisionTokenizer(vision.model, area=60 * 60, rule=rule)
+        prepare_source(source, tmp_path / rule, one, SMALL.replace(area=60 * 60))
+    words = train_text_tokenizer(["paint it"], size=300, codebook_size=32)
+    paths = {rule: {"path": str(tmp_path / rule)} for rule in ("snap", "release")}
+    with pytest.raises(DataError, match="release by the rule 'release' and snap by the rule 'snap'"):
+        load_sources(Data(sources=paths), words)
+    with pytest.raises(DataError, match="size_rule"):  # nor is a folder continued under another rule
+        prepare_source(source, tmp_path / "snap", one, SMALL.replace(area=60 * 60))
+    snap = VisionTokenizer(vision.model, area=60 * 60)
+    with pytest.raises(ConfigError, match="rule 'release', the model's is 'snap'"):
+        ShardPrompts(snap, words, load_shards(tmp_path / "release"), seed=0)

@@ -220,6 +220,7 @@ class Marks:
     """An encoder for which an image's codes are its mean colour: quick, and different per picture."""
 
     codebook_size = 256
+    rule = "snap"
 
     def encode(self, images, resize=True):
         assert not resize

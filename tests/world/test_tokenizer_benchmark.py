@@ -24,6 +24,7 @@ class Perfect:
     """Gives back what went in; its codes say only how many images there were."""
 
     codebook_size = 4
+    rule = "snap"
     area = 64 * 64
 
     def encode(self, images, resize=True):

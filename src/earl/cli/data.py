@@ -75,7 +75,7 @@ class PrepareOptions(Settings):
 def prepare(
     options: PrepareOptions,
     source: Annotated[SourceSettings, Group(title="where it is", omit=("columns",))],
-    preparation: Annotated[PreparationSettings, Group(title="how it is tokenised", omit=("area",))],
+    preparation: Annotated[PreparationSettings, Group(title="how it is tokenised", omit=("area", "rule"))],
     writer: Annotated[WriterSettings | None, WRITER],
 ) -> None:
     """Tokenise a source into shards."""

@@ -32,7 +32,7 @@ def prepare_edits(
     source: Annotated[SourceSettings, Group(title="where it is", omit=("columns", "seed"))],
     preparation: Annotated[
         PreparationSettings,
-        Group(title="how it is tokenised", omit=("area", "batch"), defaults={"max_rejected": 0.95}),
+        Group(title="how it is tokenised", omit=("area", "rule", "batch"), defaults={"max_rejected": 0.95}),
     ],
 ) -> None:
     """Draw edits with a model, keep the best of each row by a verifier, and tokenise them into shards."""

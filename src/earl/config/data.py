@@ -43,6 +43,9 @@ class PreparationSettings(Settings):
     """How rows become tokenised shards."""
 
     area: int = Field(default=256 * 256, ge=64, description="px² that images are brought to")
+    rule: Literal["snap", "release"] = Field(
+        default="snap", description="how sides are rounded, the tokenizer's own"
+    )
     tolerance: int = Field(default=16, ge=0, le=255, description="levels below which pixels are unchanged")
     margin: int = Field(default=1, ge=0, le=8, description="cells around a change that count as changed")
     shard_rows: Count = Field(default=512, description="rows of a shard")

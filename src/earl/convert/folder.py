@@ -162,11 +162,12 @@ def _write(
         area = found.meta.get("area") or vision_tokenizer.area
         codes, pixels = probe_vision(vision_tokenizer)
         codebook = vision_tokenizer.codebook_size
-        save_vision_tokenizer(vision_tokenizer, into / "vision", area=int(area))
+        rule = found.meta.get("size") or vision_tokenizer.rule
+        save_vision_tokenizer(vision_tokenizer, into / "vision", area=int(area), rule=rule)
         again_codes, again_pixels = probe_vision(load_vision_tokenizer(into / "vision"))
         done.checks["image codes"] = largest_difference(codes, again_codes)
         done.checks["decoded pixels"] = largest_difference(pixels, again_pixels)
-        done.meta["area"] = int(area)
+        done.meta |= {"area": int(area), "size": rule}
         _check(done.checks, "image codes", 0.0)
         _check(done.checks, "decoded pixels", TOLERANCE["float32"])
         say(f"vision tokenizer: codes equal, pixels differ by {done.checks['decoded pixels']:g} at most")

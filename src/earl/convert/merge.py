@@ -90,6 +90,7 @@ def merge_policies(
         tokenizer.save(into)
         if vision_tokenizer is not None:
             meta["area"] = int(first.meta.get("area") or vision_tokenizer.area)
+            meta["size"] = vision_tokenizer.rule
             save_vision_tokenizer(vision_tokenizer, into / "vision", area=meta["area"])
         (into / "earl.json").write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
     return meta

@@ -20,7 +20,7 @@ def changed_cells(
     another code too; farther away only its global operations (normalisation, attention) differ.
 
     Args:
-        source: uint8 (8H, 8W, 3).
+        source: uint8 (8H, 8W, 3), or up to 7 pixels more a side, which no cell covers.
         target: the same shape.
         tolerance: levels (0-255) that do not count as a difference.
         dilate: cells, in all eight directions.
@@ -28,9 +28,10 @@ def changed_cells(
     Returns:
         bool (H, W).
     """
-    assert source.shape == target.shape and source.shape[0] % CELL == 0 and source.shape[1] % CELL == 0
-    differs = (np.abs(source.astype(np.int16) - target.astype(np.int16)) > tolerance).any(axis=2)
-    rows, columns = differs.shape[0] // CELL, differs.shape[1] // CELL
+    assert source.shape == target.shape, "images of an edit are brought to one size"
+    rows, columns = source.shape[0] // CELL, source.shape[1] // CELL
+    pair = (image[: rows * CELL, : columns * CELL].astype(np.int16) for image in (source, target))
+    differs = (np.abs(next(pair) - next(pair)) > tolerance).any(axis=2)
     cells_HW = differs.reshape(rows, CELL, columns, CELL).any(axis=(1, 3))
     padded = np.pad(cells_HW, dilate)
     grown = np.zeros_like(cells_HW)

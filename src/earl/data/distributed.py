@@ -19,6 +19,7 @@ from earl.config.data import PreparationSettings
 from earl.data.sources import Read
 from earl.data.tokenise import Made, make_edits
 from earl.errors import ConfigError, DataError, EarlError, MissingExtraError
+from earl.vision.images import SizeRule
 
 _AHEAD = 3  # blocks for each actor that are on their way or wait to be written
 
@@ -35,8 +36,9 @@ class Worker:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.encoder = load_vision_tokenizer(vision, device=device, dtype=dtype)
 
-    def describe(self) -> tuple[str, int, int]:
-        return self.encoder.fingerprint(), self.encoder.codebook_size, self.encoder.area
+    def describe(self) -> tuple[str, int, int, SizeRule]:
+        encoder = self.encoder
+        return encoder.fingerprint(), encoder.codebook_size, encoder.area, encoder.rule
 
     def make(self, block: list[Read], settings: PreparationSettings, split: str) -> Made:
         return make_edits(block, self.encoder, settings, split)
@@ -95,7 +97,7 @@ class RayStage:
         described = [self._get(one.describe.remote(), patience) for one in self._actors]
         if len(set(described)) > 1:
             raise DataError(f"Ray's nodes have different tokenizers for {vision}: {sorted(set(described))}")
-        self._fingerprint, self.codebook_size, self.area = described[0]
+        self._fingerprint, self.codebook_size, self.area, self.rule = described[0]
 
     def __enter__(self) -> RayStage:
         return self

@@ -96,7 +96,8 @@ def prepare_source(
             read on, no edit is left, or more than the allowed share was refused.
         OutputError: the disk is full; what was written is intact.
     """
-    folder, settings = Path(folder), settings or PreparationSettings()
+    folder = Path(folder)
+    settings = (settings or PreparationSettings()).replace(rule=encoder.rule)
     split = source.split
     start_folder(folder, _made_with(source, encoder, settings))
     with only_one(folder), _pool(settings.readers) as pool:
@@ -191,6 +192,7 @@ def _made_with(source: Source, encoder: Encoder, settings: PreparationSettings) 
         "fingerprint": encoder.fingerprint(),
         "codebook_size": encoder.codebook_size,
         "area": settings.area,
+        "size_rule": settings.rule,
         "tolerance": settings.tolerance,
         **({"margin": settings.margin} if settings.margin != 1 else {}),  # 1 before there was a choice
         "shard_rows": settings.shard_rows,

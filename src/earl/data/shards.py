@@ -121,6 +121,11 @@ class EditShards:
         return int(self.manifest["codebook_size"])
 
     @property
+    def size_rule(self) -> str:
+        """By which images were resized, "snap" or "release" (`earl.vision.target_size`)."""
+        return str(self.manifest.get("size_rule", "snap"))
+
+    @property
     def margin(self) -> int:
         """Cells by which `changed` was grown."""
         return int(self.manifest.get("margin", 1))

@@ -27,7 +27,7 @@ from earl.errors import DataError, EarlError
 from earl.records import Box
 from earl.sequence.reasoning import clean_reasoning, scale_box, scale_boxes
 from earl.vision import open_image, resize_pair, resize_to, target_size
-from earl.vision.images import open_raster
+from earl.vision.images import SizeRule, open_raster
 
 
 class Encoder(Protocol):
@@ -35,6 +35,8 @@ class Encoder(Protocol):
 
     codebook_size: int
 
+    @property
+    def rule(self) -> SizeRule: ...
     def encode(self, images: Sequence[Any], resize: bool = True) -> list[NDArray[np.int32]]: ...
     def fingerprint(self) -> str: ...
 
@@ -137,10 +139,10 @@ def _open(read: Read, settings: PreparationSettings) -> _Images | str:
             boxes = mask_box(sample.mask, size)
         hashes = {"source_hash": exact_hash(source), "source_look": look_hash(source)}
         if target is None:
-            source = resize_to(source, target_size(*size, settings.area))
+            source = resize_to(source, target_size(*size, settings.area, settings.rule))
         else:
             hashes |= {"target_hash": exact_hash(target), "target_look": look_hash(target)}
-            source, target = resize_pair(source, target, settings.area)
+            source, target = resize_pair(source, target, settings.area, settings.rule)
         return _Images(sample, source, target, size, boxes, hashes)
     except EarlError as error:
         return f"{part}: {error}"
@@ -170,7 +172,7 @@ def _encode(pictures: Sequence[_Images], encoder: Encoder, settings: Preparation
         sample, source_codes = item.sample, codes[source_key]
         changed = np.zeros(source_codes.shape, bool)
         if item.target is not None:
-            pair_of_pixels = np.asarray(item.source), np.asarray(item.target)
+            pair_of_pixels = np.asarray(item.source), np.asarray(resize_to(item.target, item.source.size))
             changed = changed_cells(*pair_of_pixels, tolerance=settings.tolerance, dilate=settings.margin)
         yield Edit(
             id=sample.id,

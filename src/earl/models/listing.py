@@ -31,6 +31,7 @@ def _known(model: KnownModel) -> dict[str, Any]:
         "layout": model.layout,
         "tokenizer": model.tokenizer,
         "vision": model.vision or VISION_HOME,
+        "size": "release",
         "revision": model.revision or "main",
         "licence": model.licence,
         "scores": dict(model.scores),
@@ -54,6 +55,7 @@ def _installed(name: str) -> dict[str, Any]:
         "layout": "earl",
         "tokenizer": name,
         "vision": name,
+        "size": parts.meta.get("size", "snap"),
         "revision": None,
         "licence": parts.meta.get("licence"),
         "scores": {},
@@ -70,6 +72,7 @@ def model_lines(row: dict[str, Any]) -> str:
     count = row["parameters"]
     size = f"{count / 1e9:.2f} B" if count > 1e8 else f"{count / 1e6:.1f} M"
     facts = [f"{size} parameters", f"layout {row['layout']}"]
+    facts += [f"size rule {row['size']}"]
     facts += [f"{key} {row[key]}" for key in ("revision", "licence") if row[key]]
     memory = ", ".join(f"{value} in {dtype}" for dtype, value in row["memory_gib_computed"].items())
     lines = [name, f"    {row['about']}", f"    {', '.join(facts)}", f"    memory {memory}"]

@@ -131,6 +131,10 @@ def load_sources(data: Data, tokenizer: TextTokenizer) -> dict[str, EditShards]:
             f"data.sources {', '.join(sorted(fingerprints.values()))} were encoded by different vision "
             "tokenizers; prepare them with the same one"
         )
+    rules = {shards.size_rule: name for name, shards in sources.items()}
+    if len(rules) > 1:
+        said = " and ".join(f"{name} by the rule {rule!r}" for rule, name in sorted(rules.items()))
+        raise DataError(f"data.sources: images were resized for {said}; prepare them with the same model")
     return sources
 
 

@@ -63,7 +63,7 @@ class TaskPrompts:
         """The tasks of these numbers, sources encoded together."""
         seeds = [derive_seed(self._seed, "prompts", self._split, number) for number in numbers]
         tasks = [self._tasks.draw(seed) for seed in seeds]
-        sizes = [target_size(*task.source.size, self._vision.area) for task in tasks]
+        sizes = [target_size(*task.source.size, self._vision.area, self._vision.rule) for task in tasks]
         sources = [resize_to(task.source, size) for task, size in zip(tasks, sizes, strict=True)]
         targets = [
             task.target and resize_to(task.target, size) for task, size in zip(tasks, sizes, strict=True)
@@ -84,6 +84,11 @@ class ShardPrompts:
             raise ConfigError(
                 f"{shards.name} was encoded by another vision tokenizer ({shards.fingerprint}) than the "
                 f"model's ({vision.fingerprint()}); prepare it with the model's own"
+            )
+        if vision.rule != shards.size_rule:
+            raise ConfigError(
+                f"{shards.name}: images were resized by the rule {shards.size_rule!r}, the model's is "
+                f"{vision.rule!r}; prepare it with the model's own vision tokenizer"
             )
         self._vision, self._tokenizer, self._shards, self._seed = vision, tokenizer, shards, seed
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))

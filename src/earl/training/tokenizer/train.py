@@ -24,6 +24,7 @@ from earl.training.run import Run, start_run
 from earl.training.tokenizer.images import ImageBatch, ImageStream, load_images, to_pixels
 from earl.training.tokenizer.learning import Reconstruction, TokenizerLearner
 from earl.vision import create_vision_tokenizer, load_vision_tokenizer, save_vision_tokenizer
+from earl.vision.images import SizeRule
 
 _WALL = 12  # images shown
 
@@ -61,7 +62,7 @@ def train_tokenizer(recipe: TokenizerRecipe) -> RunResult:
         EarlError: see `start_run`, `Trainer`, `load_images`.
     """
     with start_run(recipe, find_unused=True) as run:
-        learner = _learner(recipe)
+        learner, rule = _learner(recipe)
         objective = TokenizerObjective(learner, recipe.precision)
         settings = recipe.images
         cache = Path(settings.cache) if settings.cache else run.folder / "images.npy"
@@ -92,15 +93,18 @@ def train_tokenizer(recipe: TokenizerRecipe) -> RunResult:
         result = trainer.train()
         with trainer.final_weights():
             if run.main:
-                save_vision_tokenizer(learner.model, run.folder / "model", area=recipe.model.area)
+                save_vision_tokenizer(learner.model, run.folder / "model", area=recipe.model.area, rule=rule)
         run.accelerator.wait_for_everyone()
     return result
 
 
-def _learner(recipe: TokenizerRecipe) -> TokenizerLearner:
+def _learner(recipe: TokenizerRecipe) -> tuple[TokenizerLearner, SizeRule]:
+    """What is trained, and the size rule that it keeps."""
     model, seed = recipe.model, recipe.run.seed
+    rule: SizeRule = "snap"
     if model.start is not None:
-        parts = load_vision_tokenizer(model.start, dtype="float32").model
+        start = load_vision_tokenizer(model.start, dtype="float32")
+        parts, rule = start.model, start.rule
     else:
         parts = create_vision_tokenizer(
             seed=derive_seed(seed, "weights"),
@@ -114,7 +118,7 @@ def _learner(recipe: TokenizerRecipe) -> TokenizerLearner:
     learner = TokenizerLearner(parts, recipe.losses, keep_codes=model.keep_codes, seed=codebook_seed)
     if model.start is not None:
         learner.use_loaded_codebook()
-    return learner
+    return learner, rule
 
 
 def validate_tokenizer(
