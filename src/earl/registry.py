@@ -74,7 +74,11 @@ class Registry:
 VERIFIERS = Registry(
     "verifier",
     "earl.verifiers",
-    {"judge": "earl.verifiers.judge:JudgeVerifier", "reference": "earl.verifiers.judge:ReferenceVerifier"},
+    {
+        "judge": "earl.verifiers.judge:JudgeVerifier",
+        "reference": "earl.verifiers.judge:ReferenceVerifier",
+        "target": "earl.verifiers.target:TargetVerifier",
+    },
 )
 BENCHMARKS = Registry(
     "benchmark",

@@ -20,7 +20,8 @@ class OneVerifier(Settings):
 
     kind: str = Field(
         description="judge: a model behind an endpoint; reference: the same, shown the target image too; "
-        "or another registered name, as scene, or package.module:attribute"
+        "target: pixels against the target image; or another registered name, as scene, or "
+        "package.module:attribute"
     )
     judge: JudgeSettings | None = Field(default=None, description="for kind = 'judge' or 'reference'")
     options: dict[str, Any] = Field(default_factory=dict, description="of another kind's factory, by name")
@@ -63,7 +64,7 @@ class VerifierSettings(OneVerifier):
     @property
     def needs_target(self) -> bool:
         """It, or a part of it, compares with the target image."""
-        return "reference" in {self.kind, *(part.kind for part in self.parts.values())}
+        return bool({"reference", "target"} & {self.kind, *(part.kind for part in self.parts.values())})
 
 
 class RewardSettings(VerifierSettings):
