@@ -61,7 +61,7 @@ ASKED = Group(
     title="benchmark",
     prefix="benchmark-",
     omit=("licence", "columns"),
-    names={name: OPTIONS.get(name, name) for name in BenchmarkSettings.model_fields},
+    names={name: OPTIONS.get(name, name.replace("_", "-")) for name in BenchmarkSettings.model_fields},
 )
 
 

@@ -72,6 +72,11 @@ COMMANDS = tuple(
             ),
             ("prepare", "earl.cli.data:prepare", "tokenise your own edits, or a data set by name"),
             ("data sources", "earl.cli.data:sources", "list the data sets and benchmarks known by name"),
+            (
+                "data images",
+                "earl.cli.targets:images",
+                "measure how well a vision tokenizer keeps your images",
+            ),
             ("data stats", "earl.cli.data:stats", "count what tokenised shards hold, and show some of it"),
             ("data check-overlap", "earl.cli.data:overlap", "find evaluation images among training images"),
             ("data weights", "earl.cli.data:weights", "weights of a mixture, upsampled or by temperature"),

@@ -1,4 +1,4 @@
-"""`earl prepare edits`: shards whose target images a model draws and a verifier picks."""
+"""`earl prepare edits`, `earl data images`: targets that a model draws; what a tokenizer keeps of images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pydantic import Field
 from earl.cli.data import MAP, MAPPING
 from earl.config import ModelSettings, SamplingSettings, Settings, VerifierSettings
 from earl.config.data import PreparationSettings, SourceSettings, TargetSettings
-from earl.config.options import OUT_FOLDER, POSITIONAL, Group, verifier_group
+from earl.config.model import Device
+from earl.config.options import MODEL, OUT_FOLDER, POSITIONAL, Group, Option, verifier_group
 from earl.progress import Progress, say
 
 
@@ -60,3 +61,60 @@ def prepare_edits(
         f"{counts.edits} edits in {options.out}, each the best of {targets.best_of} by "
         f"{verifier.kind}; {refused}, {time.perf_counter() - began:.0f} s"
     )
+
+
+class ImagesOptions(Settings):
+    folder: Annotated[Path, Option(positional=True, metavar="FOLDER")] = Field(
+        description="image files, those in its folders too"
+    )
+    vision: Annotated[str, MODEL] = Field(description="vision tokenizer, or a model that has one")
+    sheet: Annotated[Path | None, Option(metavar="FILE")] = Field(
+        default=None, description="also write the worst ones, before and after, as one image"
+    )
+    worst: int = Field(default=8, ge=1, le=100, description="images on the sheet")
+    limit: int = Field(default=0, ge=0, description="images at most; 0: all")
+    device: Device = Field(default="auto", description="auto (CUDA where there is one), cpu, cuda or cuda:1")
+    force: bool = Field(default=False, description="overwrite a file that exists")
+
+
+def images(options: ImagesOptions) -> None:
+    """Measure how well a vision tokenizer keeps your images."""
+    from earl.errors import DataError
+    from earl.evaluation.intervals import estimate
+    from earl.evaluation.reconstruction import LOW, reconstructions
+    from earl.pages.sheets import claim_images, contact_sheet, write_image
+    from earl.pipeline import pick_device
+    from earl.vision import load_vision_tokenizer
+
+    sheet = claim_images(options.sheet, 1, force=options.force)[0] if options.sheet else None
+    vision = load_vision_tokenizer(options.vision, device=pick_device(options.device))
+    problems: list[str] = []
+    with Progress() as show:
+        found = []
+        for one in reconstructions(
+            options.folder,
+            vision,
+            limit=options.limit,
+            on_problem=lambda _, problem: problems.append(problem),
+        ):
+            found.append(one)
+            show("images", len(found), None, f"{len(problems)} unreadable")
+    for problem in problems:
+        say(f"left out: {problem}")
+    if not found:
+        raise DataError(f"not one image of {options.folder} can be read")
+    found.sort(key=lambda one: one.psnr)
+    mean = estimate([one.psnr for one in found])
+    assert mean is not None, "there are images"
+    say(f"{len(found)} images, PSNR after encoding and decoding {mean.text(1)} dB (more is better)")
+    say("worst: " + ", ".join(f"{one.path.name} {one.psnr:.1f}" for one in found[: min(5, len(found))]))
+    if low := sum(one.psnr < LOW for one in found):
+        say(
+            f"{low} of {len(found)} lie below {LOW:g} dB: fine detail is lost before any editing. Look at "
+            "the sheet (--sheet), keep what no edit touches (`earl edit --keep-outside`), or teach the "
+            "tokenizer your images (docs/own-data.md)"
+        )
+    if sheet is not None:
+        rows = [(f"{one.path.name}: {one.psnr:.1f} dB", (one.image, one.decoded)) for one in found]
+        write_image(contact_sheet(rows[: options.worst]), sheet)
+        say(f"the worst in {sheet}")

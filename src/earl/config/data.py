@@ -39,7 +39,23 @@ class SourceSettings(Settings):
     seed: Seed = Field(default=42, description="of that draw")
 
 
-class PreparationSettings(Settings):
+class HoldoutSettings(Settings):
+    """Which source images are held back from training, where the data themselves name no splits.
+
+    An image's content decides, so that all its edits stay on one side, in `earl prepare` and
+    `earl evaluate` alike.
+    """
+
+    holdout: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.5,
+        description="share of source images kept for the split validation, and left out of every other",
+    )
+    holdout_test: float = Field(default=0.0, ge=0, le=0.5, description="the same for the split test")
+
+
+class PreparationSettings(HoldoutSettings):
     """How rows become tokenised shards."""
 
     area: int = Field(default=256 * 256, ge=64, description="px² that images are brought to")
@@ -52,13 +68,6 @@ class PreparationSettings(Settings):
     batch: Count = Field(default=16, description="pairs of images encoded at once")
     readers: int = Field(default=0, ge=0, le=256, description="threads that open images")
     max_rejected: Fraction = Field(default=0.05, description="share of bad samples that stops")
-    holdout: float = Field(
-        default=0.0,
-        ge=0,
-        le=0.5,
-        description="share of source images kept for the split validation, and left out of every other",
-    )
-    holdout_test: float = Field(default=0.0, ge=0, le=0.5, description="the same for the split test")
     limit: int = Field(default=0, ge=0, description="rows looked at; 0: all")
 
 

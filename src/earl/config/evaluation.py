@@ -6,14 +6,14 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from earl.config.data import SourceSettings
+from earl.config.data import HoldoutSettings, SourceSettings
 from earl.config.settings import Count, Settings
 
 Stage = Literal["edits", "verdicts", "tables"]
 LearnedMetric = Literal["lpips", "clip", "fid"]
 
 
-class BenchmarkSettings(SourceSettings):
+class BenchmarkSettings(SourceSettings, HoldoutSettings):
     """What is asked of a benchmark; one that does not take a setting refuses it.
 
     `draw` is the number of tasks. `seed`, of their draw, is the paper's; the world takes the sampling seed

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from earl.config.data import PreparationSettings
+from earl.config.data import HoldoutSettings, PreparationSettings
 from earl.data.changes import changed_cells
 from earl.data.overlap import exact_hash, look_hash
 from earl.data.shards import Edit
@@ -83,7 +83,7 @@ def make_edits(
         split: that the folder is made for; a holdout leaves the rows of other splits out.
         pool: threads that open pictures.
     """
-    ours = [read for read in block if _ours(read, settings, split)]
+    ours = [read for read in block if on_side(read, settings, split)]
     opened = list((pool.map if pool else map)(partial(_open, settings=settings), ours))
     edits = list(_encode([item for item in opened if isinstance(item, _Images)], encoder, settings))
     refused = [
@@ -94,8 +94,8 @@ def make_edits(
     return Made(block[-1].number + 1, len(block), edits, refused)
 
 
-def _ours(read: Read, settings: PreparationSettings, split: str) -> bool:
-    """Whether a row is on this split's side of the holdouts."""
+def on_side(read: Read, settings: HoldoutSettings, split: str) -> bool:
+    """Whether a row is on this split's side of the holdouts; rows that cannot be read are on every side."""
     validation, test = settings.holdout, settings.holdout_test
     if not (validation or test) or read.sample is None:
         return True

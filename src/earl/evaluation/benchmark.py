@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from earl.config import BenchmarkSettings
-from earl.data.sources import SCHEMAS, OpenedSource, Sample, open_source
+from earl.data.sources import SCHEMAS, OpenedSource, Read, Sample, open_source
+from earl.data.tokenise import on_side
 from earl.errors import ConfigError, DataError
 from earl.registry import BENCHMARKS
 
@@ -163,6 +164,7 @@ class SourceBenchmark:
     Args:
         fixed: what fixes the tasks besides the source's draw, for `describe`.
         place: a sample's family, group and kind.
+        keep: which rows are tasks; all where None.
     """
 
     def __init__(
@@ -172,14 +174,16 @@ class SourceBenchmark:
         source: OpenedSource,
         fixed: Mapping[str, Any],
         place: Callable[[Sample], tuple[str, str, str]],
+        keep: Callable[[Read], bool] | None = None,
     ) -> None:
         self.name, self.title, self.source = name, title, source
-        self._fixed, self._place = dict(fixed), place
+        self._fixed, self._place, self._keep = dict(fixed), place, keep
 
     def tasks(self) -> Iterator[Task]:
         """Tasks in the order of the rows; rows that cannot be read have a problem."""
         names = TaskNames()
-        for number, row in enumerate(self.source.read()):
+        rows = self.source.read()
+        for number, row in enumerate(filter(self._keep, rows) if self._keep else rows):
             key, id = names.take(row.id)
             if row.sample is None:
                 yield Task(key, id, number, problem=row.problem)
@@ -250,12 +254,19 @@ def open_benchmark(
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"benchmarks are {', '.join(known)}"
         raise DataError(f"{name!r} is no benchmark, and no file or folder of own data; {hint}")
-    check_taken("own data", settings, ("columns", "split", "draw", "seed", "group"))
+    held = ("holdout", "holdout_test")
+    check_taken("own data", settings, ("columns", "split", "draw", "seed", "group", *held))
     source = open_source(name, settings, default_split="test")
     columns = {name: list(columns) for name, columns in settings.columns.items()}
     fixed = {"split": source.split, "group": settings.group, **({"columns": columns} if columns else {})}
+    fixed |= {name: share for name in held if (share := getattr(settings, name))}
     return SourceBenchmark(
-        source.name, source.name, source, fixed, lambda sample: (sample.family or "own", sample.group, "")
+        source.name,
+        source.name,
+        source,
+        fixed,
+        lambda sample: (sample.family or "own", sample.group, ""),
+        lambda read: on_side(read, settings, source.split),
     )
 
 
@@ -264,7 +275,7 @@ def check_taken(name: str, settings: BenchmarkSettings, taken: tuple[str, ...]) 
     default = BenchmarkSettings()
     for given in BenchmarkSettings.model_fields:
         if given not in taken and getattr(settings, given) != getattr(default, given):
-            options = ", ".join(f"--{OPTIONS.get(each, each)}" for each in taken)
+            options = ", ".join(f"--{OPTIONS.get(each, each)}".replace("_", "-") for each in taken)
             raise ConfigError(f"{name} takes no --{OPTIONS.get(given, given)}; it takes {options}")
 
 
