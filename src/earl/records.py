@@ -10,13 +10,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 FinishReason = Literal["stop", "length"]
 VerdictStatus = Literal["ok", "undecodable", "unfinished", "unreachable", "unusable"]
+
+SizeRule: TypeAlias = Literal["snap", "release"]
+"""How a model resizes images; kept in its `earl.json`.
+
+"snap": sides are multiples of 8, so that every pixel belongs to a cell. "release": as EARL's released
+models were trained, an area alone; the encoder drops what is left over of a cell at the right and bottom.
+"""
+SIZE_RULES: tuple[SizeRule, ...] = get_args(SizeRule)
 
 ScorePart = Literal["edit_success", "over_editing", "naturalness", "artifacts"]
 SCORE_PARTS: tuple[ScorePart, ...] = ("edit_success", "over_editing", "naturalness", "artifacts")

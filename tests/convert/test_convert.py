@@ -136,6 +136,7 @@ def test_a_released_model_becomes_one_folder(hub, tmp_path, capsys):
     ids = torch.arange(20)[None]
     pipeline = earl.EditPipeline.from_pretrained(target, device="cpu")
     assert pipeline.vision.area == record["meta"]["area"]
+    assert meta["size"] == pipeline.vision.rule and f"| size rule | {meta['size']} |" in card
     again = convert_model(target, tmp_path / "again")  # ours to ours
     assert torch.equal(
         logits_of(earl.load_policy(target), ids), logits_of(earl.load_policy(again.folder), ids)

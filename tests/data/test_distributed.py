@@ -31,7 +31,7 @@ class MarksWorker:
         self.vision, self.encoder = vision, Marks()
 
     def describe(self):
-        return self.encoder.fingerprint(), self.encoder.codebook_size, 1024
+        return self.encoder.fingerprint(), self.encoder.codebook_size, 1024, self.encoder.rule
 
     def make(self, block, settings, split):
         if self.vision == "strict" and any(read.number == 6 for read in block):

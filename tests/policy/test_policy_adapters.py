@@ -52,7 +52,7 @@ def adapt(base: Path, folder: Path, seed: int = 0, named: str | None = None, vis
                 parameter.normal_(std=0.3, generator=generator)
     words = TextTokenizer.from_folder(resolve_model(base).need("tokenizer"))
     eyes = str(resolve_model(base).need("vision")) if vision else None
-    save_model(Parts(model, words, eyes, 4096), folder, recipe(base, folder), step=7)
+    save_model(Parts(model, words, eyes, 4096, "snap"), folder, recipe(base, folder), step=7)
     return model
 
 

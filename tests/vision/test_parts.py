@@ -85,3 +85,15 @@ def test_the_stock_class_is_made_of_the_same_weights(tmp_path):
 def test_widths_that_are_none(changes, words):
     with pytest.raises(ValueError, match=words):
         VisionConfig(**changes)
+
+
+@pytest.mark.long
+def test_codes_of_the_released_widths_at_222_x_296_are_the_stock_class_s():
+    torch.manual_seed(0)
+    stock = Emu3VQVAE(Emu3VQVAEConfig()).eval()
+    pixels = torch.rand(1, 3, 222, 296) * 2 - 1
+    with torch.no_grad():
+        (theirs,) = stock.encode(pixels, image_sizes=[(222, 296)]).image_tokens
+    ours = VisionTokenizer(stock).encode_pixels(pixels)
+    assert ours.shape == (1, 27, 37) and torch.equal(ours[0], theirs)
+    assert len(ours.unique()) > 50, "a collapsed codebook would agree whatever it was given"

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from earl.config.settings import Count, Fraction, Seed, Settings
+from earl.records import SizeRule
 
 Place = Annotated[
     str, BeforeValidator(lambda value: os.fspath(value) if isinstance(value, os.PathLike) else value)
@@ -59,9 +60,7 @@ class PreparationSettings(HoldoutSettings):
     """How rows become tokenised shards."""
 
     area: int = Field(default=256 * 256, ge=64, description="px² that images are brought to")
-    rule: Literal["snap", "release"] = Field(
-        default="snap", description="how sides are rounded, the tokenizer's own"
-    )
+    rule: SizeRule = Field(default="snap", description="how sides are rounded, the tokenizer's own")
     tolerance: int = Field(default=16, ge=0, le=255, description="levels below which pixels are unchanged")
     margin: int = Field(default=1, ge=0, le=8, description="cells around a change that count as changed")
     shard_rows: Count = Field(default=512, description="rows of a shard")

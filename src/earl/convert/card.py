@@ -38,6 +38,7 @@ def model_card(meta: Mapping[str, Any], checks: Mapping[str, float]) -> str:
         ("parameters of the policy", "parameters"),
         ("stored as", "dtype"),
         ("area, px²", "area"),
+        ("size rule", "size"),
     ):
         if key in meta:
             value = f"{meta[key]:,}" if isinstance(meta[key], int) else meta[key]

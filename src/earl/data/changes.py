@@ -34,7 +34,7 @@ def changed_cells(
     differs = (np.abs(next(pair) - next(pair)) > tolerance).any(axis=2)
     cells_HW = differs.reshape(rows, CELL, columns, CELL).any(axis=(1, 3))
     padded = np.pad(cells_HW, dilate)
-    grown = np.zeros_like(cells_HW)
+    grown: NDArray[np.bool_] = np.zeros((rows, columns), np.bool_)
     for down in range(2 * dilate + 1):
         for across in range(2 * dilate + 1):
             grown |= padded[down : down + rows, across : across + columns]

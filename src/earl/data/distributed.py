@@ -19,7 +19,7 @@ from earl.config.data import PreparationSettings
 from earl.data.sources import Read
 from earl.data.tokenise import Made, make_edits
 from earl.errors import ConfigError, DataError, EarlError, MissingExtraError
-from earl.vision.images import SizeRule
+from earl.records import SizeRule
 
 _AHEAD = 3  # blocks for each actor that are on their way or wait to be written
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from earl.errors import DataError
 from earl.files import checksum, new_folder, read_object, write_json
-from earl.records import Box
+from earl.records import Box, SizeRule
 
 FORMAT = 1
 MANIFEST = "shards.json"
@@ -307,6 +307,11 @@ def start_folder(folder: Path, settings: Mapping[str, Any]) -> None:
             )
         return
     write_json(folder / MANIFEST, manifest)
+
+
+def size_of(rule: SizeRule) -> dict[str, str]:
+    """What a manifest says of the size rule; "snap" was there before there was a choice, and is not named."""
+    return {} if rule == "snap" else {"size_rule": rule}
 
 
 def _is_empty(shard: Path) -> bool:

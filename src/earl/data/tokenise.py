@@ -24,10 +24,10 @@ from earl.data.overlap import exact_hash, look_hash
 from earl.data.shards import Edit
 from earl.data.sources import ImageRef, Read, Sample
 from earl.errors import DataError, EarlError
-from earl.records import Box
+from earl.records import Box, SizeRule
 from earl.sequence.reasoning import clean_reasoning, scale_box, scale_boxes
 from earl.vision import open_image, resize_pair, resize_to, target_size
-from earl.vision.images import SizeRule, open_raster
+from earl.vision.images import open_raster
 
 
 class Encoder(Protocol):

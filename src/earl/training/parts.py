@@ -28,10 +28,12 @@ from earl.policy import (
     save_policy,
     warm_start_visual,
 )
+from earl.records import SizeRule
 from earl.sequence import TextTokenizer
 from earl.training.loop import Trainer
 from earl.training.random_streams import derive_seed
 from earl.training.tensors import full
+from earl.vision.loading import read_size_rule
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Parts:
 
     Attributes:
         vision_path: a folder, None where the recipe has none.
+        rule: by which images are resized, None where there is no vision tokenizer.
         temperature: that the start has folded in (`earl convert --temperature`), which training goes on with.
     """
 
@@ -47,6 +50,7 @@ class Parts:
     tokenizer: TextTokenizer
     vision_path: str | None
     area: int | None
+    rule: SizeRule | None = None
     temperature: float = 1.0
 
 
@@ -87,7 +91,8 @@ def assemble_policy(recipe: PolicyRecipe, device: torch.device) -> Parts:
         if recipe.lora is not None:
             policy_of(policy).enable_input_require_grads()
     area = start.get("area") or model.area
-    return Parts(policy, tokenizer, vision_path, area, float(start.get("temperature", 1.0)))
+    rule = read_size_rule(vision_path, start) if vision_path is not None else None
+    return Parts(policy, tokenizer, vision_path, area, rule, float(start.get("temperature", 1.0)))
 
 
 def _tokenizers(model: Model) -> tuple[TextTokenizer, str | None, Mapping[str, Any]]:
@@ -114,17 +119,20 @@ def read_codebook(vision_path: str) -> Tensor:
     return weight.detach().float()
 
 
-def load_sources(data: Data, tokenizer: TextTokenizer) -> dict[str, EditShards]:
+def load_sources(data: Data, tokenizer: TextTokenizer, rule: SizeRule | None = None) -> dict[str, EditShards]:
     """Open every source with a weight.
 
+    Args:
+        rule: the model's size rule; None where it has none.
+
     Raises:
-        DataError: a source is missing, empty, or its codes do not fit the policy's vocabulary.
+        DataError: as `fitting`; or the sources were made by different tokenizers or size rules.
     """
     sources = {}
     for name, source in data.sources.items():
         if source.weight > 0:
             shards = load_shards(source.path).select(group=source.group, families=source.families)
-            sources[name] = fitting(shards, tokenizer)
+            sources[name] = fitting(shards, tokenizer, rule)
     fingerprints = {shards.fingerprint: name for name, shards in sources.items()}
     if len(fingerprints) > 1:
         raise DataError(
@@ -138,8 +146,20 @@ def load_sources(data: Data, tokenizer: TextTokenizer) -> dict[str, EditShards]:
     return sources
 
 
-def fitting(shards: EditShards, tokenizer: TextTokenizer) -> EditShards:
-    """The shards themselves. Raises DataError where their codes do not fit the policy's vocabulary."""
+def fitting(shards: EditShards, tokenizer: TextTokenizer, rule: SizeRule | None = None) -> EditShards:
+    """The shards themselves.
+
+    Args:
+        rule: the model's size rule; None where it has none.
+
+    Raises:
+        DataError: their codes do not fit the policy's vocabulary, or their grids come of another rule.
+    """
+    if rule is not None and shards.size_rule != rule:
+        raise DataError(
+            f"{shards.name}: images were resized by the rule {shards.size_rule!r}, the model's is {rule!r}; "
+            "prepare it with the model's own vision tokenizer"
+        )
     if shards.codebook_size != tokenizer.vocabulary.codebook_size:
         raise DataError(
             f"{shards.name} holds codes of a codebook of {shards.codebook_size}, the policy's vocabulary has "
@@ -188,6 +208,8 @@ def save_model(
     }
     if parts.area is not None:
         meta["area"] = parts.area
+    if parts.rule is not None:
+        meta["size"] = parts.rule
     if parts.temperature != 1:
         meta["temperature"] = parts.temperature
     parts.tokenizer.save(folder)

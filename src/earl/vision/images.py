@@ -13,25 +13,17 @@ import os
 import warnings
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias, get_args
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from earl.errors import ImageError
-from earl.records import Grid
+from earl.records import Grid, SizeRule
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | Array"
 """A path, the bytes of an image file, a PIL image, or an array (see `open_image`)."""
-
-SizeRule: TypeAlias = Literal["snap", "release"]
-"""How a model resizes images; kept in its `earl.json`.
-
-"snap": sides are multiples of 8, so that every pixel belongs to a cell. "release": as EARL's released
-models were trained, an area alone; the encoder drops what is left over of a cell at the right and bottom.
-"""
-SIZE_RULES: tuple[SizeRule, ...] = get_args(SizeRule)
 
 CELL = 8  # pixels per image code, each way
 MAX_ASPECT = 5.0  # longer side over shorter side; the release's own limit

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,7 +24,7 @@ from earl.errors import ConfigError, ModelFormatError, ModelNotFoundError
 from earl.files import new_file, write_text
 from earl.models.resolve import read_json, resolve_model
 from earl.models.tensors import check_tensors, parse_dtype, read_tensors
-from earl.vision.images import SIZE_RULES, SizeRule
+from earl.records import SIZE_RULES, SizeRule
 from earl.vision.parts import VisionConfig, VisionParts
 from earl.vision.tokenizer import DEFAULT_AREA, VisionTokenizer
 
@@ -79,7 +81,7 @@ def load_vision_tokenizer(
     model = _fill(config, _read_weights(folder, released), folder)
     torch.nn.Module.to(model, device=torch.device(device), dtype=wanted)
     area = found.meta.get("area") or _read_area(folder)
-    rule = _check_rule(found.meta.get("size") or _read_rule(folder, released), found.path)
+    rule = read_size_rule(folder, found.meta)
     return VisionTokenizer(model, area=int(area), rule=rule)
 
 
@@ -213,18 +215,25 @@ def _read_area(folder: Path) -> int:
     return area
 
 
-def _read_rule(folder: Path, released: bool) -> Any:
-    """The size rule: the released layout has the release's, ours names its own."""
-    path = folder / "preprocessor_config.json"
-    own = read_json(path).get("size_rule") if path.is_file() else None
-    return own if isinstance(own, str) else "release" if released else "snap"
+def read_size_rule(folder: str | Path, meta: Mapping[str, Any] = MappingProxyType({})) -> SizeRule:
+    """The size rule of the vision tokenizer in `folder`.
 
+    Where neither the model nor the tokenizer names one, the released layout has the release's.
 
-def _check_rule(rule: Any, where: Path) -> SizeRule:
+    Args:
+        meta: `earl.json` of the model that the tokenizer belongs to.
+
+    Raises:
+        ModelFormatError: the rule that is named is none.
+    """
+    path = Path(folder) / "preprocessor_config.json"
+    own = meta.get("size") or (read_json(path).get("size_rule") if path.is_file() else None)
+    if own is None:
+        return "release" if read_json(Path(folder) / "config.json").get("model_type") == RELEASED else "snap"
     for known in SIZE_RULES:
-        if rule == known:
+        if own == known:
             return known
-    raise ModelFormatError(f"{where}: the size rule is {rule!r}, expected one of {', '.join(SIZE_RULES)}")
+    raise ModelFormatError(f"{folder}: the size rule is {own!r}, expected one of {', '.join(SIZE_RULES)}")
 
 
 def _preprocessor(area: int, rule: SizeRule) -> dict[str, Any]:

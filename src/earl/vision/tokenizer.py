@@ -18,7 +18,8 @@ from PIL import Image
 from torch import Tensor
 
 from earl.errors import ImageError, SequenceError
-from earl.vision.images import ImageSource, SizeRule, open_image, resize_to, target_size
+from earl.records import SizeRule
+from earl.vision.images import ImageSource, open_image, resize_to, target_size
 from earl.vision.parts import VisionParts
 from earl.vision.still import decode_still, encode_still, nearest_codes
 

@@ -20,7 +20,7 @@ from earl.errors import ConfigError
 from earl.records import Grid
 from earl.sequence import TextTokenizer, write_prompt
 from earl.training.random_streams import derive_seed
-from earl.vision import resize_to, target_size
+from earl.vision import resize_pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +63,10 @@ class TaskPrompts:
         """The tasks of these numbers, sources encoded together."""
         seeds = [derive_seed(self._seed, "prompts", self._split, number) for number in numbers]
         tasks = [self._tasks.draw(seed) for seed in seeds]
-        sizes = [target_size(*task.source.size, self._vision.area, self._vision.rule) for task in tasks]
-        sources = [resize_to(task.source, size) for task, size in zip(tasks, sizes, strict=True)]
-        targets = [
-            task.target and resize_to(task.target, size) for task, size in zip(tasks, sizes, strict=True)
-        ]
+        area, rule = self._vision.area, self._vision.rule
+        pairs = [resize_pair(task.source, task.target or task.source, area, rule) for task in tasks]
+        sources = [source for source, _ in pairs]
+        targets = [task.target and target for task, (_, target) in zip(tasks, pairs, strict=True)]
         codes = self._vision.encode(sources, resize=False) if sources else []
         rows = zip(numbers, tasks, sources, targets, codes, strict=True)
         return [

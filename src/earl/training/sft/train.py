@@ -34,7 +34,7 @@ def train_sft(recipe: SftRecipe) -> RunResult:
             dropout=recipe.token_dropout,
             smoothing=smooth_gradients(parts, recipe.neighbour_smoothing),
         )
-        sources = load_sources(recipe.data, parts.tokenizer)
+        sources = load_sources(recipe.data, parts.tokenizer, parts.rule)
         tasks = SftTasks(recipe, sources, parts.tokenizer)
         batches = TokenStream(
             tasks.mixture,
@@ -47,7 +47,7 @@ def train_sft(recipe: SftRecipe) -> RunResult:
         )
         validator = None
         if recipe.data.validation is not None:
-            held_back = fitting(load_shards(recipe.data.validation), parts.tokenizer)
+            held_back = fitting(load_shards(recipe.data.validation), parts.tokenizer, parts.rule)
             count = min(recipe.validation.sequences, len(held_back))
             examples = [tasks.held_back(index, held_back[index]) for index in range(count)]
             validator = Validator(examples, objective, run)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from earl.config.sections import Precision
 from earl.config.stages import TokenizerRecipe
+from earl.records import SizeRule
 from earl.training.loop import Losses, RunResult, Trainer
 from earl.training.random_streams import derive_seed
 from earl.training.ranks import autocast
@@ -24,7 +25,6 @@ from earl.training.run import Run, start_run
 from earl.training.tokenizer.images import ImageBatch, ImageStream, load_images, to_pixels
 from earl.training.tokenizer.learning import Reconstruction, TokenizerLearner
 from earl.vision import create_vision_tokenizer, load_vision_tokenizer, save_vision_tokenizer
-from earl.vision.images import SizeRule
 
 _WALL = 12  # images shown
 
