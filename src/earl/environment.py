@@ -1,7 +1,8 @@
-"""Versions of the libraries that compute, and the machine that they run on."""
+"""Libraries that compute: importing torch quickly, their versions, and the machine that they run on."""
 
 from __future__ import annotations
 
+import gc
 import os
 import platform
 from importlib import metadata
@@ -9,6 +10,20 @@ from pathlib import Path
 from typing import Any
 
 LIBRARIES = ("torch", "transformers", "accelerate", "peft", "datasets", "numpy", "vllm")
+
+
+def import_torch() -> None:
+    """Import torch with the garbage collector paused.
+
+    The import makes about a million objects and no garbage: searching them takes a tenth of its time.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        import torch  # noqa: F401
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def versions() -> dict[str, str]:

@@ -42,8 +42,12 @@ class Registry:
         """All registered names, sorted; none is imported."""
         return sorted(self._homes)
 
+    def home(self, name: str) -> str | None:
+        """`module:attribute` of a registered or dotted name; None where there is no such name."""
+        return name if _DOTTED.fullmatch(name) else self.own.get(name) or self._homes.get(name)
+
     def __contains__(self, name: str) -> bool:
-        return name in self.own or name in self._homes or bool(_DOTTED.fullmatch(name))
+        return self.home(name) is not None
 
     def load(self, name: str) -> Any:
         """The factory of a name, imported now.
@@ -54,7 +58,7 @@ class Registry:
         Raises:
             ConfigError: no such name (the nearest is named), or what it names cannot be imported.
         """
-        home = name if _DOTTED.fullmatch(name) else self.own.get(name) or self._homes.get(name)
+        home = self.home(name)
         if home is None:
             near = get_close_matches(name, self.names(), n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(self.names()) or 'none'}"

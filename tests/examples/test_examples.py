@@ -71,6 +71,15 @@ def write_recipe(path: Path, tables: dict[str, Any]) -> str:
     return str(path)
 
 
+def test_data_sources_lists_those_of_other_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "sources"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["pairs", "registered", "earl_pairs:read_pairs"] in lines
+    assert main(["data", "sources", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert listed["pairs"] == {"registered": "earl_pairs:read_pairs"} and "hub" in listed["omniedit"]
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_an_example_is_short_and_does_not_need_the_world(package: str) -> None:
     text = (EXAMPLES / package / f"{package}.py").read_text(encoding="utf-8")

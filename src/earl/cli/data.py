@@ -246,18 +246,23 @@ class SourcesOptions(Settings):
 
 
 def sources(options: SourcesOptions) -> None:
-    """List the data sets and benchmarks that have a name."""
+    """List the data sets and benchmarks that have a name: the built-in ones, and those of other packages."""
     from earl.data.sources import SCHEMAS
+    from earl.registry import SOURCES
 
+    registered = {name: SOURCES.home(name) for name in SOURCES.names() if name not in SCHEMAS}
     if options.as_json:
         names = ("hub", "benchmark", "group", "licence", "columns")
         rows = {name: {key: getattr(row, key) for key in names} for name, row in SCHEMAS.items()}
-        say(json.dumps(rows, indent=2, default=dict))
+        others = {name: {"registered": home} for name, home in registered.items()}
+        say(json.dumps(rows | others, indent=2, default=dict))
         return
-    width = max(map(len, SCHEMAS))
+    width = max(map(len, (*SCHEMAS, *registered)))
     for name, schema in SCHEMAS.items():
         kind = "benchmark" if schema.benchmark else f"training, {schema.group}"
         say(f"{name:<{width}}  {kind:<18}  {schema.hub:<36}  {schema.licence}")
+    for name, home in registered.items():
+        say(f"{name:<{width}}  {'registered':<18}  {home}")
 
 
 class StatsOptions(Settings):

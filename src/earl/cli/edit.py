@@ -48,9 +48,9 @@ def edit(
     best_by: Annotated[VerifierSettings | None, BEST_BY],
 ) -> None:
     """Edit an image, write what comes out, print where it is."""
+    from earl.environment import import_torch
     from earl.files import claim
     from earl.pages.sheets import claim_images, write_image
-    from earl.pipeline import best_of, build_pipeline
     from earl.sequence import check_instruction
     from earl.vision import open_image
 
@@ -64,6 +64,9 @@ def edit(
     source = open_image(options.source)  # before the model: a wrong image costs no waiting
     if verifier is not None:  # it refuses at once what it cannot judge
         asyncio.run(verifier.judge([Attempt(source, options.instruction.strip(), source)]))
+    import_torch()
+    from earl.pipeline import best_of, build_pipeline
+
     pipeline = build_pipeline(model)
     loaded = time.perf_counter() - began
     result = pipeline(

@@ -22,7 +22,6 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from earl.config.options import Group, Option
-from earl.config.recipe import read_recipe_table
 from earl.config.settings import Settings
 from earl.errors import ConfigError
 
@@ -228,6 +227,8 @@ def _build(parameter: Parameter, given: Mapping[str, Any]) -> Settings | None:
     for path, _ in parameter.files.items():
         file = given.get(".".join((parameter.name, *path, "<file>")))
         if file is not None:
+            from earl.config.recipe import read_recipe_table
+
             for key, value in read_recipe_table(file).items():
                 _put(values, (*path, key), tuple(value) if isinstance(value, list) else value)
                 sources[(*path, key)] = str(file)

@@ -33,7 +33,7 @@ class SamplingSettings(DrawSettings):
         "above 1 doubles the work",
     )
     negative_instruction: str | None = Field(
-        default=None, description="what guidance leads away from (default: keep the image as it is)"
+        default=None, description="what guidance leads away from (default: 'keep the picture as it is')"
     )
     reasoning: bool = Field(default=False, description="let the model write a chain of thought first")
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 
-import earl
 from earl.config import EvaluationSettings
+from earl.environment import versions
 from earl.errors import DataError
 from earl.evaluation.folder import EvaluationFolder
 from earl.evaluation.metrics import measure, summarise_metrics
@@ -49,12 +47,6 @@ def compile_results(folder: EvaluationFolder, *, seed: int = 0) -> Results:
         seconds=sum(edit.edit.seconds for edit in edits),
         versions=versions(),
     )
-
-
-def versions() -> dict[str, str]:
-    """What numbers were made with. Reads what is installed, imports nothing."""
-    libraries = {name: version(name) for name in ("torch", "transformers", "numpy")}
-    return {"earl": earl.__version__, "python": platform.python_version(), **libraries}
 
 
 def write_results(folder: EvaluationFolder, settings: EvaluationSettings | None = None) -> Results:

@@ -134,14 +134,14 @@ def estimate(
 
 def lengths_of(recipe: PolicyRecipe) -> Lengths:
     """Long sequences of this recipe: a square image of its area, a long instruction."""
-    picture = image_tokens(recipe.model.area or DEFAULT_AREA)
+    image = image_tokens(recipe.model.area or DEFAULT_AREA)
     if isinstance(recipe, GrpoRecipe):
         reasoning = recipe.rollouts.max_text_tokens if recipe.rollouts.prefill == "reasoning" else 0
-        return Lengths(picture + INSTRUCTION, picture + 1 + reasoning)
+        return Lengths(image + INSTRUCTION, image + 1 + reasoning)
     assert isinstance(recipe, SftRecipe)
     reasoning = REASONING if recipe.data.reasoning else 0
-    completion = picture + 1 + reasoning
-    prompt = min(picture + INSTRUCTION, max(1, recipe.data.max_tokens - completion))
+    completion = image + 1 + reasoning
+    prompt = min(image + INSTRUCTION, max(1, recipe.data.max_tokens - completion))
     return Lengths(prompt, min(completion, recipe.data.max_tokens))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -79,9 +78,7 @@ class CalibrateOptions(Settings):
 
 def calibrate(options: CalibrateOptions) -> None:
     """How the scene verifier scores edits that are known to be good or bad."""
-    import numpy as np
-
-    from earl import __version__
+    from earl.environment import versions
     from earl.files import claim, write_json
     from earl.world.verifier.calibration import calibrate as run
     from earl.world.verifier.calibration import format_report
@@ -103,8 +100,7 @@ def calibrate(options: CalibrateOptions) -> None:
     seconds = time.perf_counter() - began
     if options.json_file is not None:
         settings = {name: getattr(options, name) for name in ("num", "seed", "through")}
-        versions = {"earl": __version__, "python": platform.python_version(), "numpy": np.__version__}
-        more = {"resolution": side, "seconds": round(seconds, 1), "versions": versions}
+        more = {"resolution": side, "seconds": round(seconds, 1), "versions": versions()}
         write_json(options.json_file, report | settings | more)
     passed = f", and again after a pass through {options.through}" if options.through else ""
     say(f"{len(result.cases)} edits of {options.num} tasks, seed {options.seed}, {side} px{passed}\n")

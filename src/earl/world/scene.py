@@ -1,9 +1,8 @@
 """The scene record: what is drawn, exactly, with nothing left to chance.
 
-A scene is a background, a style of the whole image, and up to `MAX_OBJECTS` solids that
-stand in a modest set of places: `COLUMNS` columns by two rows, each place possibly carrying
-one more solid on top. Positions are in unit coordinates of the square image (0 left/top,
-1 right/bottom), so a scene can be drawn at any resolution.
+A scene is a background, a style of the whole image, and a few solids on a grid of `ROWS` by
+`COLUMNS` places, each of which may carry one more solid on top. Positions are in unit coordinates
+of the square image (0 left/top, 1 right/bottom), so a scene can be drawn at any resolution.
 """
 
 from __future__ import annotations
@@ -16,13 +15,11 @@ SHAPES = ("sphere", "cube", "cylinder", "cone", "chest")
 COLORS = ("red", "orange", "yellow", "green", "blue", "purple")
 SIZES = ("large", "small")
 TEXTURES = ("plain", "striped")
-POSES = ("upright", "toppled", "open")
 BACKGROUNDS = ("meadow", "desert", "snow", "studio")
 STYLES = ("day", "night", "sunset", "sepia", "pencil")
 
 COLUMNS = 4
 ROWS = 2  # 0 back, 1 front
-MAX_OBJECTS = 6
 MAX_JITTER = 0.012
 
 FLAT_TOPPED = frozenset({"cube", "cylinder", "chest"})

@@ -1,21 +1,25 @@
-"""What a vision tokenizer keeps of images of the world: decibels, readable scenes, codes in use.
+"""Benchmark of vision tokenizers on images of the world: PSNR, scenes read exactly, codes in use.
 
 Scenes of a split that training never touches are drawn in all styles in turn, encoded and decoded.
-What the tokenizer cannot show, no policy can draw: this is the gate before any training of one.
+A policy cannot draw what its tokenizer cannot show, so the tokenizer is measured before a policy is trained.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from earl.evaluation.intervals import estimate
-from earl.evaluation.results import versions
+from earl.environment import versions
+from earl.evaluation.intervals import estimates
+from earl.evaluation.metrics import pixels, psnr
+from earl.records import Estimate
+from earl.tables import TOTAL, Cell, Column, Row, Table
 from earl.vision.images import CELL
 from earl.world import Scene, render, sample_task
 from earl.world.scene import STYLES
@@ -25,19 +29,7 @@ from earl.world.verifier.perception import perceive
 if TYPE_CHECKING:
     from earl.vision import VisionTokenizer
 
-Pixels = NDArray[np.uint8]
-
-MOST_DECIBELS = 100.0  # what an image that comes back without any error counts
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """One image's way through: its style, PSNR in dB, and whether its scene was read exactly."""
-
-    style: str
-    psnr: float
-    before: bool
-    after: bool
+MEASURES = ("psnr", "exact_before", "exact_after")
 
 
 def draw_scenes(benchmark: TokenizerBenchmark) -> list[Scene]:
@@ -73,22 +65,22 @@ def evaluate_tokenizer(
     began = time.perf_counter()
     side = benchmark.resolution or max(16, round(vision.area**0.5 / CELL) * CELL)
     scenes = draw_scenes(benchmark)
-    kept: list[Kept] = []
+    values: list[tuple[float, ...]] = []
     uses_K = np.zeros(vision.codebook_size, np.int64)
     for start in range(0, len(scenes), benchmark.batch):
         part = scenes[start : start + benchmark.batch]
-        pictures = [render(scene, side) for scene in part]
-        codes, returned = _through(vision, pictures)
-        for scene, picture, after in zip(part, pictures, returned, strict=True):
-            read = [reads_exactly(scene, pixels) for pixels in (picture, after)]
-            kept.append(Kept(scene.style, psnr(picture, after), *read))
+        images = [Image.fromarray(render(scene, side)) for scene in part]
+        codes = vision.encode(images, resize=False)
+        for scene, *pair in zip(part, images, vision.decode(codes), strict=True):
+            read = [float(reads_exactly(scene, np.asarray(image))) for image in pair]
+            values.append((psnr(*map(pixels, pair)), *read))
         for grid in codes:
             uses_K += np.bincount(grid.ravel(), minlength=len(uses_K))
         if on_batch:
-            on_batch(len(kept))
-    styles = [style for style in STYLES if any(k.style == style for k in kept)]
-    return _summary(kept, benchmark.seed) | {
-        "styles": {s: _summary([k for k in kept if k.style == s], benchmark.seed) for s in styles},
+            on_batch(len(values))
+    styled = {name: [v for v, s in zip(values, scenes, strict=True) if s.style == name] for name in STYLES}
+    return _summary(values, benchmark.seed) | {
+        "styles": {name: _summary(of, benchmark.seed) for name, of in styled.items() if of},
         "codebook": {
             "size": vision.codebook_size,
             "used": int((uses_K > 0).sum()),
@@ -104,21 +96,14 @@ def evaluate_tokenizer(
     }
 
 
-def reads_exactly(scene: Scene, pixels: Pixels) -> bool:
+def reads_exactly(scene: Scene, pixels_HWC: NDArray[np.uint8]) -> bool:
     """Whether perception sees just this scene: background, style, every solid's place and kind.
 
     Where a style leaves no hue (sepia, pencil), colours that fit equally well are taken from the
     scene itself, as the verifier takes them from the scene that it expects.
     """
-    seen = perceive(pixels, prior=scene).scene
+    seen = perceive(pixels_HWC, prior=scene).scene
     return _content(seen) == _content(scene)
-
-
-def psnr(picture: Pixels, other: Pixels) -> float:
-    """Peak signal-to-noise ratio of two images of one size, dB; at most `MOST_DECIBELS`."""
-    error = float(np.mean((picture.astype(np.float64) - other) ** 2))
-    least = 255.0**2 / 10 ** (MOST_DECIBELS / 10)
-    return 10 * float(np.log10(255.0**2 / max(error, least)))
 
 
 def perplexity(uses_K: NDArray[np.integer]) -> float:
@@ -129,52 +114,34 @@ def perplexity(uses_K: NDArray[np.integer]) -> float:
 
 def format_tokenizer(report: dict[str, Any]) -> str:
     """The report as a Markdown table, a row a style, and a line on the codebook."""
-    lines = [
-        "| style | images | PSNR, dB | read exactly before | read exactly after |",
-        "| --- | --- | --- | --- | --- |",
+    heads = ("images", "PSNR, dB", "read exactly before", "read exactly after")
+    columns = [Column("style", left=True), *(Column(head) for head in heads)]
+    rows = [
+        Row([name, part["n"], *(_cell(part, measure) for measure in MEASURES)])
+        for name, part in (*report["styles"].items(), (TOTAL, report))
     ]
-    for name, part in [*report["styles"].items(), ("**all**", report)]:
-        cells = [_interval(part, "psnr", "{:.1f}")]
-        cells += [_interval(part, key, "{:.3f}") for key in ("exact_before", "exact_after")]
-        lines.append(f"| {name} | {part['n']} | {' | '.join(cells)} |")
     book = report["codebook"]
-    lines += [
-        "",
+    notes = (
         "brackets: 95% bootstrap intervals over images",
         f"{book['used']} of {book['size']} codes in use, perplexity {book['perplexity']:.0f} "
         f"({book['codes']} codes counted)",
-    ]
-    return "\n".join(lines)
+    )
+    return Table("", columns, rows, notes).markdown()
 
 
-def _through(
-    vision: VisionTokenizer, pictures: Sequence[Pixels]
-) -> tuple[list[NDArray[np.int32]], list[Pixels]]:
-    from PIL import Image
-
-    codes = vision.encode([Image.fromarray(picture) for picture in pictures], resize=False)
-    return list(codes), [np.asarray(image) for image in vision.decode(codes)]
+def _cell(part: dict[str, Any], measure: str) -> Cell:
+    low, high = part[f"{measure}_interval"]
+    return Estimate(part[measure], low, high, part["n"])
 
 
 def _content(scene: Scene) -> tuple[object, ...]:
     return (scene.background, scene.style, *((o.place, o.kind) for o in scene.objects))
 
 
-def _summary(kept: Sequence[Kept], seed: int) -> dict[str, Any]:
-    summary: dict[str, Any] = {"n": len(kept)}
-    columns = {
-        "psnr": [k.psnr for k in kept],
-        "exact_before": [float(k.before) for k in kept],
-        "exact_after": [float(k.after) for k in kept],
-    }
-    for name, values in columns.items():
-        found = estimate(values, seed=seed)
+def _summary(values: Sequence[tuple[float, ...]], seed: int) -> dict[str, Any]:
+    summary: dict[str, Any] = {"n": len(values)}
+    for name, found in zip(MEASURES, estimates(values, seed=seed), strict=True):
         assert found is not None, "a benchmark has images"
         summary[name] = round(found.mean, 4)
         summary[f"{name}_interval"] = [round(found.low, 4), round(found.high, 4)]
     return summary
-
-
-def _interval(part: dict[str, Any], name: str, form: str) -> str:
-    low, high = part[f"{name}_interval"]
-    return f"{form.format(part[name])} [{form.format(low)}, {form.format(high)}]"

@@ -203,23 +203,3 @@ I2EBENCH = Schema(
     draw=1000,
     layout="i2ebench",
 )
-
-TRAINING = (
-    OMNIEDIT,
-    HUMANEDIT,
-    MAGICBRUSH,
-    VISMIN,
-    AURORA_KUBRIC,
-    AURORA_AG,
-    SOMETHING_SOMETHING_V2,
-)
-BENCHMARKS = (
-    OMNIEDIT_DEV,
-    EMU_EDIT,
-    MAGICBRUSH_TEST,
-    AURORA_BENCH,
-    VISMIN_DEV,
-    I2EBENCH,
-)
-SCHEMAS: dict[str, Schema] = {schema.name: schema for schema in (*TRAINING, *BENCHMARKS)}
-"""The built-in sources by name: those to train on, then the benchmarks."""

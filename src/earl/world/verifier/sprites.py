@@ -68,7 +68,6 @@ FORMS: tuple[Form, ...] = tuple(
     for texture in TEXTURES
 )
 FORM_INDEX = {form: i for i, form in enumerate(FORMS)}
-UPRIGHT = tuple(i for i, form in enumerate(FORMS) if form.pose == "upright")
 CARRIERS = tuple(i for i, form in enumerate(FORMS) if form.carries)
 
 
