@@ -48,8 +48,8 @@ def demo(options: DemoOptions, model: ModelSettings) -> None:
     """Edit an example of the test split; before and after side by side in one image."""
     from PIL import Image
 
+    from earl.environment import import_torch
     from earl.pages.sheets import claim_images, side_by_side, write_image
-    from earl.pipeline import build_pipeline
     from earl.sequence import check_instruction
     from earl.world import render, sample_task
 
@@ -57,6 +57,9 @@ def demo(options: DemoOptions, model: ModelSettings) -> None:
     out = claim_images(options.out, 1, force=True)[0]
     task = sample_task(options.task, "test", None if options.instruction else ["color"])
     instruction = check_instruction(options.instruction or task.instruction)
+    import_torch()
+    from earl.pipeline import build_pipeline
+
     pipeline = build_pipeline(model)
     source = Image.fromarray(render(task.source, round(pipeline.vision.area**0.5 / 8) * 8))
     result, verdict, how = _best_effort(pipeline, source, instruction)
