@@ -60,7 +60,8 @@ def convert(
         say(json.dumps({"folder": str(done.folder), "checks": done.checks, "meta": done.meta}))
         return
     at = "" if conversion.temperature == 1 else f" at temperature {conversion.temperature:g}"
-    say(f"{done.folder}: {', '.join(done.meta['parts'])}; the same as {options.source}{at}")
+    same = "the same as" if conversion.quantize is None else f"in {conversion.quantize} from"
+    say(f"{done.folder}: {', '.join(done.meta['parts'])}; {same} {options.source}{at}")
 
 
 class MergeOptions(Settings):

@@ -16,6 +16,9 @@ class ConversionSettings(Settings):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto", description="of the policy's weights; auto: as they are stored"
     )
+    quantize: Literal["int8", "int4"] | None = Field(
+        default=None, description="write the policy's matrices in 8 or 4 bits, to edit with on CPUs"
+    )
     temperature: float = Field(
         default=1.0,
         gt=0,
@@ -35,4 +38,6 @@ class ConversionSettings(Settings):
     def _temperature_needs_the_policy(self) -> ConversionSettings:
         if self.temperature != 1 and "policy" not in self.parts:
             raise ValueError("temperature is folded into the policy, which is not among the parts")
+        if self.quantize is not None and "policy" not in self.parts:
+            raise ValueError("quantize changes the policy's weights, which are not among the parts")
         return self

@@ -51,7 +51,7 @@ class ModelSettings(EngineSettings):
         default="auto", description="of the policy; auto: bfloat16 on CUDA, else as stored"
     )
     quantize: Literal["int8", "int4"] | None = Field(
-        default=None, description="hold the policy's matrices in 8 or 4 bits (earl-edit[quant])"
+        default=None, description="hold the policy's matrices in 8 or 4 bits (on a GPU: earl-edit[quant])"
     )
     device_map: Literal["auto"] | dict[str, str] | None = Field(
         default=None, description="auto: spread the policy's layers over the GPUs; or a device for each block"

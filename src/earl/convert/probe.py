@@ -34,6 +34,14 @@ def probe_logits(policy: Any) -> Tensor:
 
 
 @torch.no_grad()
+def product_error(matrix: Any, other: Any) -> float:
+    """How far two linear layers' products of fixed random inputs lie apart, relative to the first's."""
+    x_2C = torch.randn(2, matrix.weight.shape[1], generator=torch.Generator().manual_seed(0))
+    first, second = matrix(x_2C.to(matrix.weight.dtype)).float(), other(x_2C).float()
+    return float((first - second).norm() / first.norm().clamp_min(1e-12))
+
+
+@torch.no_grad()
 def probe_vision(tokenizer: VisionTokenizer) -> tuple[Tensor, Tensor]:
     """Codes of two fixed images, (2, 8, 8), and the pixels that they decode to, (2, 3, 64, 64)."""
     generator = torch.Generator().manual_seed(1)

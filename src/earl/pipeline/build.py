@@ -83,14 +83,12 @@ def _load_policy(folder: Path, settings: ModelSettings, device: str) -> Any:
 
         on_cuda = names_cuda(settings.device_map)
     dtype = "bfloat16" if settings.dtype == "auto" and on_cuda else settings.dtype
-    if settings.device_map is None and settings.quantize is None:
-        from earl.policy import open_policy  # alone: the other two import transformers
+    if settings.device_map is None:
+        from earl.policy import open_policy  # alone: the other one imports transformers
 
-        return open_policy(folder, dtype=dtype, device=device)
-    from earl.policy import load_policy, quantise
+        return open_policy(folder, dtype=dtype, device=device, quantize=settings.quantize)
+    from earl.policy import load_policy
 
-    if settings.quantize is not None:  # from the CPU, so that matrices move to their device one by one
-        return quantise(load_policy(folder, dtype=dtype), settings.quantize, device)
     return load_policy(folder, dtype=dtype, device_map=settings.device_map, max_memory=settings.max_memory)
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from earl.policy.loading import create_policy, load_policy, warm_start_visual
     from earl.policy.plain import token_scores_plain
     from earl.policy.quantised import quantise
-    from earl.policy.saving import save_policy
+    from earl.policy.saving import save_policy, save_quantised
     from earl.policy.shared import branched_hidden_states, shared_hidden_states
     from earl.policy.stored import open_policy
 
@@ -36,7 +36,7 @@ _HOMES = {
     "loading": "create_policy load_policy warm_start_visual",
     "plain": "token_scores_plain",
     "quantised": "quantise",
-    "saving": "save_policy",
+    "saving": "save_policy save_quantised",
     "shared": "branched_hidden_states shared_hidden_states",
     "stored": "open_policy",
 }
@@ -59,6 +59,7 @@ __all__ = [
     "recompute_activations",
     "save_adapter",
     "save_policy",
+    "save_quantised",
     "scores_from_hidden",
     "shared_hidden_states",
     "token_logprobs",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from earl.errors import ConfigError, ModelFormatError
 from earl.models.resolve import read_json
@@ -99,6 +99,7 @@ _PLAIN_KEYS = (
     "mlp_bias",
     "head_dim",
 )
+QUANT_METHOD = "earl"  # under quantization_config, where other tools look before they read weights
 _MOST = 2**24  # of any width or number of layers
 _NEEDED = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 
@@ -144,11 +145,16 @@ def read_config(folder: Path) -> Emu3TextConfig:
     Only known fields are read; `auto_map` (remote code) is ignored.
 
     Raises:
-        ModelFormatError: not a policy, or a field is missing.
+        ModelFormatError: not a policy, a field is missing, or its weights are quantised.
     """
     from transformers import Emu3TextConfig
 
     raw, fields = read_fields(folder)
+    if bits := stored_bits(raw):
+        raise ModelFormatError(
+            f"{folder} holds {bits} weights, which edit on a CPU with engine = 'earl'; for anything else, as "
+            "training, converting or vLLM, take the model that it was made from"
+        )
     try:
         return Emu3TextConfig(**fields, rope_parameters=rope_of(raw), attention_dropout=0.0)
     except Exception as error:  # the strict config class raises several kinds
@@ -166,7 +172,7 @@ def read_fields(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     raw = read_json(folder / "config.json")
     kind = raw.get("model_type")
     if kind == "emu3":
-        raw = raw.get("text_config") or {}
+        raw = {**(raw.get("text_config") or {}), "quantization_config": raw.get("quantization_config")}
     elif kind not in ("Emu3", "emu3_text_model"):
         raise ModelFormatError(
             f"{folder / 'config.json'} is of type '{kind}', expected Emu3, emu3_text_model or emu3"
@@ -177,8 +183,27 @@ def read_fields(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         if missing:
             raise ModelFormatError(f"{folder / 'config.json'} lacks {', '.join(missing)}")
     _check_fields(fields, folder / "config.json")
-    check_size(folder, PolicyShape.from_config({**fields, "model_type": "Emu3"}).parameters)
+    parameters = PolicyShape.from_config({**fields, "model_type": "Emu3"}).parameters
+    check_size(folder, parameters // 2 if stored_bits(raw) == "int4" else parameters)
     return raw, fields
+
+
+def stored_bits(raw: Mapping[str, Any]) -> Literal["int8", "int4"] | None:
+    """ "int8" or "int4" where `earl convert --quantize` wrote a `config.json`, else None.
+
+    Raises:
+        ModelFormatError: weights that were quantised by something else, which is not read.
+    """
+    noted = raw.get("quantization_config")
+    if not noted:
+        return None
+    how = noted if isinstance(noted, Mapping) else {}
+    if how.get("quant_method") != QUANT_METHOD or how.get("bits") not in ("int8", "int4"):
+        raise ModelFormatError(
+            f"the weights are quantised by {str(how.get('quant_method'))[:40]!r}, which is not read; take "
+            "the model in bfloat16, and quantise it with `earl convert --quantize int8`"
+        )
+    return "int8" if how["bits"] == "int8" else "int4"
 
 
 def _check_fields(fields: Mapping[str, Any], path: Path) -> None:

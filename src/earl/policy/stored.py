@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from earl.config.settings import Count, Settings
 from earl.errors import ConfigError
 from earl.models.tensors import parse_dtype
-from earl.policy.configs import read_fields, rope_of
-from earl.policy.weights import iterate_weights, take_weights
+from earl.policy.configs import read_fields, rope_of, stored_bits
+from earl.policy.quantised import SCALE, Bits, check_bits, quantise, replace_matrices
+from earl.policy.weights import iterate_weights, quantising, take_weights
 
 
 class _Rope(Settings):
@@ -51,6 +52,7 @@ class StoredConfig(Settings):
     mlp_bias: bool = False
     hidden_act: Literal["silu"] = "silu"
     rope: _Rope
+    bits: Literal["int8", "int4"] | None = None
 
     @model_validator(mode="after")
     def _divides(self) -> StoredConfig:
@@ -101,32 +103,57 @@ class Rotary:
 
 
 def open_policy(
-    folder: str | Path, *, dtype: str | torch.dtype = "auto", device: str | torch.device = "cpu"
+    folder: str | Path,
+    *,
+    dtype: str | torch.dtype = "auto",
+    device: str | torch.device = "cpu",
+    quantize: Bits | None = None,
 ) -> Any:
     """A policy to sample from, the fastest way there is.
 
     Args:
         folder: of a policy or of a LoRA adapter, in any layout that `load_policy` reads.
         dtype, device: as there.
+        quantize: hold the layers' matrices in 8 or 4 bits, matrix by matrix as they are read. A folder that
+            holds them so already is mapped as it lies; its pages come into memory as they are used.
 
     Returns:
         a `StoredPolicy`; or what `load_policy` gives for an adapter, for positions that are scaled, and for
         a configuration that is not understood here.
 
     Raises:
-        ModelNotFoundError, ModelFormatError, ConfigError: as `load_policy`.
+        ModelNotFoundError, ModelFormatError, ConfigError: as `load_policy`; ConfigError also where a folder
+            of quantised weights is asked for on a GPU, or in other bits.
     """
     folder = Path(folder)
     config = None if (folder / "adapter_config.json").is_file() else stored_config(folder)
-    if config is None:
+    bits = config.bits if config is not None else None
+    if bits is not None and (torch.device(device).type != "cpu" or quantize not in (None, bits)):
+        raise ConfigError(
+            f"{folder} holds {bits} weights for CPUs, {quantize or bits} on {device} was asked for; take the "
+            "model that it was made from, with --quantize"
+        )
+    if config is None or (quantize is not None and torch.device(device).type != "cpu"):
         from earl.policy.loading import load_policy
 
-        return load_policy(folder, dtype=dtype, device=device)
+        if quantize is None:
+            return load_policy(folder, dtype=dtype, device=device)
+        # from the CPU, so that matrices move to their device one by one
+        return quantise(load_policy(folder, dtype=dtype), quantize, device)
     wanted = parse_dtype(dtype)
+
+    def as_stored(name: str, tensor: Tensor) -> bool:
+        return wanted is None or not tensor.is_floating_point() or name.endswith(SCALE)
+
     with torch.device("meta"):
         policy = StoredPolicy(config)
+        if bits or quantize:
+            replace_matrices(policy, bits or check_bits(str(quantize)))
     stored = iterate_weights(folder, device)
-    take_weights(policy, {name: tensor.to(wanted or tensor.dtype) for name, tensor in stored}, folder)
+    if quantize is not None and bits is None:
+        stored = quantising(stored, check_bits(quantize))
+    weights = {name: tensor if as_stored(name, tensor) else tensor.to(wanted) for name, tensor in stored}
+    take_weights(policy, weights, folder)
     if config.tie_word_embeddings:  # whatever was stored for it, as `tie_weights` has it
         policy.lm_head.weight = policy.model.embed_tokens.weight
     return policy.requires_grad_(False)
@@ -140,7 +167,7 @@ def stored_config(folder: Path) -> StoredConfig | None:
     """
     raw, fields = read_fields(folder)
     try:
-        return StoredConfig(**fields, rope=_Rope(**rope_of(raw)))
+        return StoredConfig(**fields, rope=_Rope(**rope_of(raw)), bits=stored_bits(raw))
     except ConfigError:
         return None
 

@@ -31,12 +31,12 @@ from earl.sampling.completions import by_request, check_vocabulary, checked_gram
 from earl.sampling.native.batch import Batch, BatchOptions, Unit
 from earl.sampling.native.decoder import Decoder
 from earl.sampling.native.session import NativeSession
-from earl.sampling.native.weights import on_cpu
+from earl.sampling.native.weights import has_quantised, on_cpu
 from earl.sampling.protocol import OnCompletion, OnRow, Request
 from earl.sequence import TextTokenizer
 
 # Ids, real and guessed, that cost a step little more than one. Measured on a CPU; an estimate for a GPU.
-_STEP_TOKENS = {"cpu": 24, "cuda": 64}
+_STEP_TOKENS = {"cpu": 24, "cuda": 64, "quantised": 4}  # quantised: on a CPU
 
 
 class NativeEngine:
@@ -88,7 +88,10 @@ class NativeEngine:
         if padded is None:
             padded = head.device.type == "cuda" and len(devices_of(policy)) == 1
         self.padded = padded
-        self.step_tokens = _STEP_TOKENS.get(head.device.type, 0) if step_tokens is None else step_tokens
+        if step_tokens is None:
+            kind = "quantised" if on_cpu(policy) and has_quantised(policy) else head.device.type
+            step_tokens = _STEP_TOKENS.get(kind, 0)
+        self.step_tokens = step_tokens
         self.steps = 0
         self._decoder: Decoder | None = None
 
@@ -176,7 +179,7 @@ class NativeEngine:
 def default_dtype(policy: Any) -> torch.dtype:
     """The model's own dtype; float32 for a half-precision model on a CPU that only emulates it."""
     own: torch.dtype = policy.lm_head.weight.dtype
-    if not on_cpu(policy) or own == torch.float32:
+    if not on_cpu(policy) or own == torch.float32 or has_quantised(policy):
         return own
     native = native_bf16(policy.lm_head.weight.device)
     return torch.bfloat16 if native and own == torch.bfloat16 else torch.float32

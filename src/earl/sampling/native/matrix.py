@@ -1,4 +1,4 @@
-"""Projections of a layer: plain weights, or weights packed for oneDNN.
+"""Projections of a layer: plain weights, weights packed for oneDNN, or quantised layers.
 
 A plain matrix is the policy's own tensor. On a CPU with oneDNN a copy is laid out once in the order that
 its kernels read, and SiLU and the gate's product are done in the same pass. The two agree within
@@ -11,7 +11,7 @@ import functools
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 _FEW_ROWS = 32  # up to here calling oneDNN costs more than its order of the weights saves
 _ROWS_HINT = 64  # tokens that the packed order is tuned for; any number works
@@ -63,6 +63,17 @@ class PackedMatrix:
         product: Tensor = torch.ops.mkldnn._linear_pointwise(
             x_MC.to(self.dtype), self.weight, self.bias, activation, [], ""
         )
+        return product
+
+
+class LayerMatrix(PlainMatrix):
+    """A layer that multiplies by itself, as `earl.policy.quantised.QuantisedLinear` does."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.layer = layer
+
+    def __call__(self, x_MC: Tensor) -> Tensor:
+        product: Tensor = self.layer(x_MC)
         return product
 
 

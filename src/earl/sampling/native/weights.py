@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from earl.policy.devices import devices_of
-from earl.policy.quantised import is_quantised
-from earl.sampling.native.matrix import Matrix, PackedMatrix, PlainMatrix, can_pack
+from earl.policy.quantised import QuantisedLinear, is_quantised
+from earl.sampling.native.matrix import LayerMatrix, Matrix, PackedMatrix, PlainMatrix, can_pack
 
 COPY_BELOW = 400_000_000  # parameters; copies of more would cost memory that matters
 
@@ -58,11 +58,13 @@ def read_weights(policy: Any, dtype: torch.dtype, stream: torch.dtype) -> Weight
         dtype: of the matrices.
         stream: of what flows between them.
     """
-    quantised = is_quantised(policy.model.layers[0].self_attn.q_proj.weight)  # as they lie, or not at all
+    quantised = has_quantised(policy)  # as they lie, or not at all
     small = not quantised and sum(parameter.numel() for parameter in policy.parameters()) < COPY_BELOW
     pack = small and on_cpu(policy) and can_pack(dtype)
 
     def matrix(*linears: Any) -> Matrix:
+        if isinstance(linears[0], QuantisedLinear):
+            return LayerMatrix(linears[0])
         read = [effective_weight(linear, dtype) for linear in linears]
         weight, bias = read[0]
         if len(read) > 1:
@@ -94,6 +96,12 @@ def read_weights(policy: Any, dtype: torch.dtype, stream: torch.dtype) -> Weight
     )
 
 
+def has_quantised(policy: Any) -> bool:
+    """Whether matrices of the layers are quantised; they are in all layers alike."""
+    layer = policy.model.layers[0]
+    return any(hasattr(part, "weight") and is_quantised(part) for part in layer.modules())
+
+
 def on_cpu(policy: Any) -> bool:
     """Whether all of a policy lies on the CPU."""
     return all(device.type == "cpu" for device in devices_of(policy))
@@ -102,7 +110,7 @@ def on_cpu(policy: Any) -> bool:
 def effective_weight(linear: Any, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
     """Weight and bias of a plain linear, or of one with an active LoRA update merged in."""
     base = linear.get_base_layer() if hasattr(linear, "get_base_layer") else linear
-    if is_quantised(base.weight):
+    if is_quantised(base):
         return base.weight, base.bias
     weight = base.weight.detach()
     if base is not linear and not linear.merged and not linear.disable_adapters:
