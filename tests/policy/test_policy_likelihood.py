@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from plain_likelihood import token_scores_plain
 from safetensors.torch import load_file
 
 from earl.policy import (
@@ -14,7 +15,6 @@ from earl.policy import (
     recompute_activations,
     token_logprobs,
     token_scores,
-    token_scores_plain,
 )
 
 SHAPES = [

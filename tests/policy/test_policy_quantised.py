@@ -152,7 +152,8 @@ def test_an_edit_with_a_converted_model_is_the_one_with_quantize(bits, model_fol
 
 @pytest.mark.parametrize("bits", BITS)
 def test_the_engine_reports_the_likelihood_of_the_quantised_policy(bits, model_folder):
-    from earl.policy import token_scores_plain
+    from plain_likelihood import token_scores_plain
+
     from earl.records import Grid
     from earl.sampling import Request
     from earl.sampling.native import NativeEngine

@@ -49,14 +49,6 @@ def read_recipe_table(path: str | Path, overrides: Sequence[str] = ()) -> dict[s
     return table
 
 
-def apply_overrides(table: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """The table with the overrides laid over it; see `read_recipe_table`. Raises ConfigError."""
-    found: dict[str, Any] = json.loads(json.dumps(table, default=str))
-    for override in overrides:
-        _apply_override(found, override)
-    return found
-
-
 def check(schema: type[RecipeT], table: Mapping[str, Any], *, origin: str = "recipe") -> RecipeT:
     """Check a table against a schema.
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
         token_scores,
     )
     from earl.policy.loading import create_policy, load_policy, warm_start_visual
-    from earl.policy.plain import token_scores_plain
     from earl.policy.quantised import quantise
     from earl.policy.saving import save_policy, save_quantised
     from earl.policy.shared import branched_hidden_states, shared_hidden_states
@@ -34,7 +33,6 @@ _HOMES = {
     "likelihood": "NeighbourSmoothing Scoring TokenScores policy_of recompute_activations "
     "scores_from_hidden token_logprobs token_scores",
     "loading": "create_policy load_policy warm_start_visual",
-    "plain": "token_scores_plain",
     "quantised": "quantise",
     "saving": "save_policy save_quantised",
     "shared": "branched_hidden_states shared_hidden_states",
@@ -64,7 +62,6 @@ __all__ = [
     "shared_hidden_states",
     "token_logprobs",
     "token_scores",
-    "token_scores_plain",
     "warm_start_visual",
 ]
 

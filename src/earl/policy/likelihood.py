@@ -4,7 +4,7 @@ Where a visual token is due the softmax runs over the visual columns of the head
 due over the text columns, and where the grammar forces the token its probability is 1: the same
 probability that sampling used. Logits for the whole vocabulary never exist: hidden states of one
 kind meet the columns of that kind, `chunk` positions at a time, and logits are recomputed in the backward
-pass. The full-logits twin is in `plain.py`.
+pass. The tests hold it to a twin with full logits (`tests/support/plain_likelihood.py`).
 
 Axes: B batch, T tokens, N positions of one kind, V columns of one kind, C hidden channels, K codes.
 """

@@ -123,11 +123,6 @@ class Vocabulary:
         """The first id that no text may ever become; ordinary text is [0, first_special)."""
         return min(int(getattr(self, role)) for role in SPECIAL_NAMES)
 
-    @property
-    def special_ids(self) -> frozenset[int]:
-        """The ids of the eight named roles."""
-        return frozenset(getattr(self, role) for role in SPECIAL_NAMES)
-
     def is_visual(self, token_id: int) -> bool:
         """Whether an id is a visual token."""
         return self.first_visual <= token_id < self.first_visual + self.codebook_size

@@ -53,19 +53,6 @@ def sum_and_count(values_BT: Tensor, where_BT: Tensor) -> Tensor:
     return torch.stack([chosen.sum(), chosen.new_tensor(float(chosen.numel()))])
 
 
-class MicroBatch(Protocol):
-    """The input of one forward pass on one rank."""
-
-    @property
-    def active(self) -> int:
-        """Tokens (or images) that the loss is summed over."""
-        ...
-
-    @property
-    def sequences(self) -> int: ...
-    def to(self, device: torch.device) -> Any: ...
-
-
 class BatchStream(Protocol):
     """Endless, resumable: every call gives this rank's micro-batches of one update."""
 

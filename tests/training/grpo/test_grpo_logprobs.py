@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from plain_likelihood import token_scores_plain
 from safetensors.torch import load_file
 
 from earl.config.grpo import LossSettings
@@ -22,7 +23,6 @@ from earl.policy import (
     likelihood,
     load_policy,
     recompute_activations,
-    token_scores_plain,
 )
 from earl.records import Completion, Verdict
 from earl.sequence import Vocabulary

@@ -5,7 +5,7 @@ import pytest
 
 from earl.world import render, sample_scene
 from earl.world.scene import STYLES
-from earl.world.verifier.canvas import Solid, compose_scene, soften
+from earl.world.verifier.canvas import Solid, shared_canvas, soften
 from earl.world.verifier.sprites import FORMS, form_of
 
 
@@ -15,7 +15,9 @@ def test_composed_scene_is_close_to_the_rendered_one(style: str, side: int) -> N
     rng = np.random.default_rng(7)
     for _ in range(3):
         scene = sample_scene(rng, style=style, stacks=0.5, posed=0.5)
-        apart = np.abs(compose_scene(scene, side) - render(scene, side) / 255.0)
+        canvas = shared_canvas(side, scene.background, scene.style)
+        drawn = canvas.compose([Solid.of(obj) for obj in scene.objects]).transpose(1, 2, 0)
+        apart = np.abs(drawn - render(scene, side) / 255.0)
         # positions are rounded to a quarter of a pixel: only silhouettes may differ
         assert apart.mean() < 0.008
         assert (apart > 0.1).mean() < 0.02

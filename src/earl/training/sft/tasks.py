@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, cast
 
-from earl.config.stages import SftRecipe, Tasks
+from earl.config.stages import SftRecipe
 from earl.data.examples import (
     Example,
     Task,
@@ -26,7 +26,6 @@ from earl.sequence import Prefill, TextTokenizer
 from earl.training.random_streams import derive_seed
 from earl.training.sft.wordings import Rewording
 
-TASKS = tuple(Tasks.model_fields)
 ASKED = ("answer", "cover")
 """Tasks that need questions."""
 

@@ -27,24 +27,18 @@ def _empty_views(side: int) -> Array:
     return np.stack([halved(shared_canvas(side, b, s).compose([])) for b, s in BACKDROPS])
 
 
-def read_backdrop(pixels_CHW: Array) -> tuple[str, str, float]:
-    """Background and style of an image, solids or not, and by how much the next likely one is worse.
+def read_backdrop(pixels_CHW: Array) -> tuple[str, str]:
+    """Background and style of an image, with solids or without.
 
     The median over rows and capped differences keep solids from having a say: the sky and the
     gaps between solids decide.
-
-    Returns:
-        background, style, margin (mean capped difference per channel, units of full scale).
     """
     views = _empty_views(pixels_CHW.shape[1])
     apart = np.abs(views - halved(pixels_CHW))
     # a solid covers part of a row; the better half of each row's pixels is background
     per_pixel = np.minimum(apart.mean(1), 0.25)
     rows = np.sort(per_pixel, axis=2)[:, :, : per_pixel.shape[2] // 2].mean(2)
-    scores = rows.mean(1)
-    order = np.argsort(scores)
-    background, style = BACKDROPS[int(order[0])]
-    return background, style, float(scores[order[1]] - scores[order[0]])
+    return BACKDROPS[int(rows.mean(1).argmin())]
 
 
 def window(side: int, row: int, column: int) -> Patch:

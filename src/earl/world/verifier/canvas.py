@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earl.world.rendering import apply_style, ground
-from earl.world.scene import COLORS, Scene, SceneObject
+from earl.world.scene import COLORS, SceneObject
 from earl.world.verifier.sprites import (
     FORMS,
     PALETTE_KC,
@@ -224,12 +224,6 @@ class Canvas:
 def shared_canvas(side: int, background: str, style: str) -> Canvas:
     """The shared canvas of a background and style."""
     return Canvas(side, background, style)
-
-
-def compose_scene(scene: Scene, side: int) -> Array:
-    """A scene as perception would draw it, float32 (side, side, 3); close to `earl.world.render`."""
-    drawn = shared_canvas(side, scene.background, scene.style).compose([Solid.of(o) for o in scene.objects])
-    return drawn.transpose(1, 2, 0)
 
 
 def soften(x: Array) -> Array:

@@ -17,6 +17,7 @@ from earl.world.goals import outcomes
 from earl.world.sampling import choose, sample_object
 from earl.world.scene import COLORS, SHAPES, Scene, SceneObject
 from earl.world.tasks import WorldTask
+from earl.world.verifier.canvas import HUELESS
 
 Pixels = NDArray[np.uint8]
 Maker = Callable[[WorldTask, np.random.Generator, int], "Pixels | None"]
@@ -56,7 +57,7 @@ def _other_color(obj: SceneObject, rng: np.random.Generator) -> SceneObject:
 def wrong_color(task: WorldTask, rng: np.random.Generator, side: int) -> Pixels | None:
     """What was added or changed has another colour than it should."""
     changed = _changed(task)
-    if not changed or task.target.style in ("sepia", "pencil"):
+    if not changed or task.target.style in HUELESS:
         return None
     obj = choose(rng, changed)
     return _drawn(task, task.target.swapped_for(obj, _other_color(obj, rng)), side)
@@ -91,7 +92,7 @@ def extra_damage(task: WorldTask, rng: np.random.Generator, side: int) -> Pixels
     if not kept:
         return None
     obj, turn = choose(rng, kept), int(rng.integers(4))
-    if turn == 0 and task.target.style not in ("sepia", "pencil"):
+    if turn == 0 and task.target.style not in HUELESS:
         return _drawn(task, task.target.swapped_for(obj, _other_color(obj, rng)), side)
     if turn == 1:
         new = replace(obj, size="small" if obj.size == "large" else "large")

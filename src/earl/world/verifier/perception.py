@@ -53,16 +53,13 @@ class Perception:
     Attributes:
         scene: the scene, positions included.
         residual: float32 (S, S, 3), pixels minus the scene drawn again, at the working side.
-        confidence: by place (row, column, level), 0-1: how much worse the next kind would be.
-        wear: by place, how much of a solid is missing, 0 (whole) to 1 (gone), in its worst half.
-        backdrop_margin: how much worse the next background or style would be, full scale 1.
+        wear: by place (row, column, level), how much of a solid is missing, 0 (whole) to 1 (gone), in its
+            worst half.
     """
 
     scene: Scene
     residual: Array
-    confidence: dict[Place, float] = field(default_factory=dict)
     wear: dict[Place, float] = field(default_factory=dict)
-    backdrop_margin: float = 0.0
 
 
 def working_side(side: int) -> int:
@@ -104,14 +101,14 @@ def perceive(pixels: NDArray[np.uint8], *, prior: Scene | None = None) -> Percep
         ImageError: pixels of another form.
     """
     pixels_CHW = to_working(pixels)
-    background, style, margin = read_backdrop(pixels_CHW)
+    background, style = read_backdrop(pixels_CHW)
     search = _Search(pixels_CHW, shared_canvas(pixels_CHW.shape[1], background, style))
     search.run()
     if prior is not None:
         search.borrow(prior)
     residual = (pixels_CHW - search.canvas.compose(search.solids)).transpose(1, 2, 0)
     scene = Scene(background, style, tuple(s.to_object() for s in search.solids))
-    return Perception(scene, residual, dict(search.confidence), search.wear(), margin)
+    return Perception(scene, residual, search.wear())
 
 
 class _Search:
@@ -123,7 +120,6 @@ class _Search:
         self.view = canvas.view(image_CHW)
         self.seen = soften(self.view)
         self.solids: list[Solid] = []
-        self.confidence: dict[Place, float] = {}
         self.shortlist: dict[tuple[int, int], list[Kind]] = {}
         self._settled: dict[Place, tuple[Solid, ...]] = {}
 
@@ -148,8 +144,6 @@ class _Search:
                     self._settle(solid, self._neighbours(solid))
             if not changed:
                 break
-        places = {s.place for s in self.solids}
-        self.confidence = {p: c for p, c in self.confidence.items() if p in places}
 
     def at(self, row: int, column: int, level: int) -> Solid | None:
         """The solid found at a place."""
@@ -233,14 +227,13 @@ class _Search:
         kinds = list(dict.fromkeys([*kinds, *self._neighbours(best)]))
         kinds = [k for k in kinds if not loaded or FORMS[k[0]].carries]
         energy = self._energies([best._replace(form=f, color=c) for f, c in kinds], patch)
-        order = np.argsort(energy)
-        best = best._replace(form=kinds[order[0]][0], color=kinds[order[0]][1])
-        if not loaded and self._energy_without(best.place, patch) < energy[order[0]] + PRICE:
+        form, color = kinds[int(energy.argmin())]
+        best = best._replace(form=form, color=color)
+        if not loaded and self._energy_without(best.place, patch) < energy.min() + PRICE:
             self._set(None, best.place)
             return
         self._set(best, best.place)
         self._settled[best.place] = self._around(best.place)
-        self.confidence[best.place] = 1 - float(np.exp((energy[order[0]] - energy[order[1]]) / PRICE))
 
     def _position(self, solid: Solid, kinds: Sequence[Kind], patch: Patch) -> Solid:
         """The best of a few kinds in the best position, coarse to fine."""

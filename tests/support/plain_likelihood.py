@@ -1,7 +1,4 @@
-"""The plain twin of `likelihood.token_scores`: full logits, masked columns, one softmax.
-
-Slow and large; it is what the fast one is tested against.
-"""
+"""The plain twin of `earl.policy.token_scores`: full logits, masked columns, one softmax."""
 
 from __future__ import annotations
 
