@@ -26,11 +26,12 @@ from earl.sampling.native import NativeEngine
 from earl.sequence import completion_kinds, write_completion, write_prompt
 from earl.training.grpo.batches import make_batch
 from earl.training.grpo.judging import Judge
-from earl.training.grpo.logprobs import GrpoObjective, Reference
+from earl.training.grpo.logprobs import GrpoObjective
 from earl.training.grpo.prompts import Prompt
 from earl.training.grpo.rollouts import Sampler
 from earl.training.grpo.trainer import advantages_of
 from earl.training.optimisers import create_optimisers
+from earl.training.reference import Reference
 from earl.training.sft.objective import SftObjective
 
 RECIPES = Path(__file__).parents[2] / "recipes" / "emu3"

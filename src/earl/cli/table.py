@@ -85,6 +85,7 @@ COMMANDS = tuple(
         "train": (
             ("train tokenizer", "earl.cli.train:tokenizer", "train a vision tokenizer"),
             ("train sft", "earl.cli.train:sft", "fine-tune a policy on example edits"),
+            ("train dpo", "earl.cli.train:dpo", "tune a policy to preferred edits, by pairs (DPO)"),
             ("train grpo", "earl.cli.train:grpo", "train a policy by reinforcement, on a verifier's scores"),
             ("report", "earl.cli.evaluate:report", "write a training run or an evaluation as one HTML page"),
         ),

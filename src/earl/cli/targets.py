@@ -57,8 +57,9 @@ def prepare_edits(
             on_progress=lambda now: show(opened.name, now.rows, total, f"{now.rejected} refused"),
         )
     refused = f"{counts.rejected} refused ({options.out}/rejected.jsonl)"
+    kind, kept = ("edits", "best") if targets.pair_gap is None else ("pairs", "best and the worst")
     say(
-        f"{counts.edits} edits in {options.out}, each the best of {targets.best_of} by "
+        f"{counts.edits} {kind} in {options.out}, each the {kept} of {targets.best_of} by "
         f"{verifier.kind}; {refused}, {time.perf_counter() - began:.0f} s"
     )
 

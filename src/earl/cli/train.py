@@ -51,6 +51,15 @@ def sft(options: TrainOptions, dry: Dry) -> None:
         _end(recipe, train_sft(recipe))
 
 
+def dpo(options: TrainOptions, dry: Dry) -> None:
+    """Tune a policy to preferred edits."""
+    recipe = _recipe(options, dry, "dpo")
+    if recipe is not None:
+        from earl.training.dpo.train import train_dpo
+
+        _end(recipe, train_dpo(recipe))
+
+
 def grpo(options: TrainOptions, dry: Dry) -> None:
     """Train a policy by reinforcement."""
     recipe = _recipe(options, dry, "grpo")

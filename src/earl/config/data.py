@@ -78,3 +78,10 @@ class TargetSettings(Settings):
     )
     least: float = Field(default=6.0, ge=0, le=10, description="overall score below which a row is refused")
     at_once: int = Field(default=8, ge=1, le=256, description="rows that are drawn together")
+    pair_gap: float | None = Field(
+        default=None,
+        gt=0,
+        le=10,
+        description="also keep each row's worst edit, for `earl train dpo`; a row is refused where it scores "
+        "less than so many points below the best",
+    )

@@ -236,23 +236,28 @@ class Source(Settings):
     families: tuple[str, ...] = Field(default=(), description="only these edit families; none given: all")
 
 
-class Data(Settings):
-    """What is trained on. An epoch draws every source `weight` times over."""
+class Sources(Settings):
+    """Shards that are trained on. An epoch draws every source `weight` times over."""
 
     sources: dict[str, Source] = Field(description="by name")
     validation: str | None = Field(default=None, description="folder of shards of the validation split")
+    max_tokens: int = Field(default=4096, ge=8, description="tokens; longer sequences are left out")
+
+    @model_validator(mode="after")
+    def _something_weighs(self) -> Sources:
+        if not any(source.weight > 0 for source in self.sources.values()):
+            raise ValueError("data.sources is empty or every data.sources.*.weight is 0")
+        return self
+
+
+class Data(Sources):
+    """What supervised fine-tuning is trained on."""
+
     stitch: bool = Field(
         default=False, description="outside the changed cells a target's codes are the source's own"
     )
-    max_tokens: int = Field(default=4096, ge=8, description="tokens; longer sequences are left out")
     reasoning: bool = Field(default=False, description="the completion begins with the reasoning text")
     wordings: str | None = Field(
         default=None,
         description="words instructions anew each time: 'world', or module:function (request, rng) -> str",
     )
-
-    @model_validator(mode="after")
-    def _something_weighs(self) -> Data:
-        if not any(source.weight > 0 for source in self.sources.values()):
-            raise ValueError("data.sources is empty or every data.sources.*.weight is 0")
-        return self

@@ -1,4 +1,4 @@
-"""The recipe of each stage: tokenizer, sft, grpo. `load_stage` picks the schema by `stage`."""
+"""The recipe of each stage: tokenizer, sft, dpo, grpo. `load_stage` picks the schema by `stage`."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from earl.config.sections import (
     Run,
     Schedule,
     SmoothingSettings,
+    Sources,
     TokenDropout,
     Validation,
 )
@@ -151,6 +152,35 @@ class SftRecipe(PolicyRecipe):
 
     @model_validator(mode="after")
     def _early_stop_has_data(self) -> SftRecipe:
+        if self.validation.patience is not None and self.data.validation is None:
+            raise ValueError("validation.patience needs data.validation: there is no loss to watch")
+        return self
+
+
+class Dpo(Settings):
+    """The loss of preference tuning."""
+
+    beta: float = Field(
+        default=0.1, gt=0, le=10, description="of the log-ratios to the start: how far a pair's gap is pushed"
+    )
+    likelihood: float = Field(
+        default=0.0, ge=0, description="weight of the preferred edit's own loss, nats a token, beside it"
+    )
+
+
+class DpoRecipe(PolicyRecipe):
+    """Preference tuning on pairs of edits (DPO). `batch` counts pairs."""
+
+    stage: Literal["dpo"]
+    data: Sources
+    dpo: Dpo = Dpo()
+
+    @model_validator(mode="after")
+    def _starts_somewhere(self) -> DpoRecipe:
+        if self.model.start is None:
+            raise ValueError("model.start is missing: preferences tune a policy that edits already")
+        if self.batch.share > 1:
+            raise ValueError("batch.share is for SFT; the two edits of a pair always share their prompt")
         if self.validation.patience is not None and self.data.validation is None:
             raise ValueError("validation.patience needs data.validation: there is no loss to watch")
         return self
@@ -320,6 +350,7 @@ class DryRunSettings(Settings):
 STAGES: dict[str, type[TrainingRecipe]] = {
     "tokenizer": TokenizerRecipe,
     "sft": SftRecipe,
+    "dpo": DpoRecipe,
     "grpo": GrpoRecipe,
 }
 

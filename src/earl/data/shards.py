@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,8 @@ QUESTIONS = Features({"questions": Repeated(Value("string")), "answers": Repeate
 """Columns of shards with questions about the source image."""
 REQUEST = Features({"request": Value("string")})
 """Column of shards whose instructions can be worded anew: what the edit asks for, as JSON."""
+PAIR = Features({"other_codes": Repeated(Value("int32"))})
+"""Column of shards of pairs: the image codes of the edit that was not preferred."""
 PART = "part.json"
 """In a shard of a source: which rows it holds."""
 SUMS = "checksums.json"
@@ -69,7 +71,8 @@ class Edit:
     `target_codes` is (0, 0). Boxes are in pixels of the resized source; hashes are those of
     `earl.data.overlap`, of the images as they came; `split` is empty where the folder's holds.
     Questions are about the source image, each with its answer. `request` says what is asked for, as JSON
-    that a `data.wordings` function understands; it may be empty."""
+    that a `data.wordings` function understands; it may be empty. `other_codes` are of an edit that is worse
+    than the target, of its shape; (0, 0) where there is none."""
 
     id: str
     source: str
@@ -92,6 +95,7 @@ class Edit:
     questions: tuple[str, ...] = ()
     answers: tuple[str, ...] = ()
     request: str = ""
+    other_codes: NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, 0), np.int32))
 
     @property
     def has_target(self) -> bool:
@@ -137,6 +141,7 @@ class EditShards:
         row = self.dataset[int(index)]
         shape = int(row["height"]), int(row["width"])
         target = np.asarray(row["target_codes"], np.int32)
+        other = np.asarray(_listed(row, "other_codes"), np.int32)
         sides = np.asarray(row.get("boxes", ()), np.float64).reshape(-1, 4).tolist()
         extras = {name: str(row.get(name, "")) for name in EXTRAS if name != "boxes"}
         return Edit(
@@ -156,6 +161,7 @@ class EditShards:
             questions=tuple(map(str, _listed(row, "questions"))),
             answers=tuple(map(str, _listed(row, "answers"))),
             request=str(row.get("request", "")),
+            other_codes=other.reshape(shape if other.size else (0, 0)),
             **extras,
         )
 
@@ -184,9 +190,16 @@ class EditShards:
 
     def without_target(self) -> int:
         """How many edits have no target image."""
-        columns = self.dataset.select_columns(["target_codes"]).with_format("arrow").iter(4096)
-        chunks = (chunk for table in columns for chunk in table["target_codes"].chunks)
-        return sum(chunk.value_lengths().to_pylist().count(0) for chunk in chunks)
+        return self._without("target_codes")
+
+    def without_pair(self) -> int:
+        """How many edits have no other image to prefer their target to."""
+        return self._without("other_codes") if "other_codes" in self.dataset.column_names else len(self)
+
+    def _without(self, column: str) -> int:
+        tables = self.dataset.select_columns([column]).with_format("arrow").iter(4096)
+        chunks = (chunk for table in tables for chunk in table[column].chunks)
+        return sum(not length for chunk in chunks for length in chunk.value_lengths().to_pylist())
 
     def select(self, *, group: str = "all", families: Sequence[str] = ()) -> EditShards:
         """The edits of a group ("simple", "complex", "all") and of some families (none given: all).
@@ -365,6 +378,7 @@ def write_shard(
             "questions": list(edit.questions),
             "answers": list(edit.answers),
             "request": edit.request,
+            "other_codes": edit.other_codes.ravel(),
             **{name: getattr(edit, name) for name in EXTRAS if name != "boxes"},
         }
         for edit in edits
@@ -374,6 +388,8 @@ def write_shard(
         features = Features({**features, **QUESTIONS})
     if any(edit.request for edit in edits):
         features = Features({**features, **REQUEST})
+    if any(edit.other_codes.size for edit in edits):
+        features = Features({**features, **PAIR})
     columns = {name: [row[name] for row in rows] for name in features}
     disable_progress_bars()
     assert replacing or not final.exists()

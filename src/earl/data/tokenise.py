@@ -44,6 +44,7 @@ class Encoder(Protocol):
 HELD = ("validation", "test")
 """The splits that the holdouts give their images to."""
 _LEAST_SIDE = 8  # px
+_NONE = b""  # the key of an image that there is not
 _MOST_STRETCH = 1.5  # a target of another aspect than this times the source's is another image
 
 
@@ -65,6 +66,7 @@ class _Images:
     sample: Sample
     source: Image.Image
     target: Image.Image | None
+    other: Image.Image | None
     size: tuple[int, int]
     boxes: tuple[Box, ...]
     hashes: dict[str, Any] = field(default_factory=dict)
@@ -128,6 +130,13 @@ def _open(read: Read, settings: PreparationSettings) -> _Images | str:
             part = "the target image"
             target = open_image(sample.target)
             _check_pair(source, target)
+        other = None
+        if sample.other is not None:
+            part = "the other image"
+            if target is None:
+                return "there is another image, and no target that is better"
+            other = open_image(sample.other)
+            _check_pair(source, other)
         part = "the source image"
         if min(source.size) < _LEAST_SIDE:
             return (
@@ -142,8 +151,11 @@ def _open(read: Read, settings: PreparationSettings) -> _Images | str:
             source = resize_to(source, target_size(*size, settings.area, settings.rule))
         else:
             hashes |= {"target_hash": exact_hash(target), "target_look": look_hash(target)}
-            source, target = resize_pair(source, target, settings.area, settings.rule)
-        return _Images(sample, source, target, size, boxes, hashes)
+            original = source
+            source, target = resize_pair(original, target, settings.area, settings.rule)
+            if other is not None:
+                other = resize_pair(original, other, settings.area, settings.rule)[1]
+        return _Images(sample, source, target, other, size, boxes, hashes)
     except EarlError as error:
         return f"{part}: {error}"
 
@@ -160,15 +172,16 @@ def _check_pair(source: Image.Image, target: Image.Image) -> None:
 def _encode(pictures: Sequence[_Images], encoder: Encoder, settings: PreparationSettings) -> Iterator[Edit]:
     """Codes of all images of a batch in one call; equal images are encoded once."""
     images: dict[bytes, Image.Image] = {}
-    keys: list[tuple[bytes, bytes | None]] = []
+    keys: list[tuple[bytes, bytes, bytes]] = []
     for item in pictures:
-        pair = _key(item.source), _key(item.target) if item.target is not None else None
-        images.setdefault(pair[0], item.source)
-        if pair[1] is not None and item.target is not None:
-            images.setdefault(pair[1], item.target)
-        keys.append(pair)
+        key, target_key, other_key = map(_key, (item.source, item.target, item.other))
+        keys.append((key, target_key, other_key))
+        for name, image in zip(keys[-1], (item.source, item.target, item.other), strict=True):
+            if image is not None:
+                images.setdefault(name, image)
     codes = dict(zip(images, encoder.encode(list(images.values()), resize=False), strict=True))
-    for item, (source_key, target_key) in zip(pictures, keys, strict=True):
+    codes[_NONE] = np.zeros((0, 0), np.int32)
+    for item, (source_key, target_key, other_key) in zip(pictures, keys, strict=True):
         sample, source_codes = item.sample, codes[source_key]
         changed = np.zeros(source_codes.shape, bool)
         if item.target is not None:
@@ -178,7 +191,8 @@ def _encode(pictures: Sequence[_Images], encoder: Encoder, settings: Preparation
             id=sample.id,
             source=source_key.hex(),
             source_codes=source_codes,
-            target_codes=codes[target_key] if target_key is not None else np.zeros((0, 0), np.int32),
+            target_codes=codes[target_key],
+            other_codes=codes[other_key],
             changed=changed,
             instruction=sample.instruction,
             reasoning=scale_boxes(clean_reasoning(sample.reasoning), item.size, item.source.size),
@@ -229,5 +243,7 @@ def _in_pixels(box: Box, size: tuple[int, int]) -> Box:
     return Box(box.left * size[0], box.top * size[1], box.right * size[0], box.bottom * size[1])
 
 
-def _key(image: Image.Image) -> bytes:
+def _key(image: Image.Image | None) -> bytes:
+    if image is None:
+        return _NONE
     return hashlib.blake2b(f"{image.size}".encode() + image.tobytes(), digest_size=8).digest()

@@ -91,3 +91,9 @@ def best_index(images: Sequence[Image.Image | None], verdicts: Sequence[Verdict]
         return overall if overall is not None else (-2.0 if images[place] is None else -1.0)
 
     return max(range(len(images)), key=rank)
+
+
+def worst_index(verdicts: Sequence[Verdict]) -> int:
+    """Place of the lowest overall score, the first of equals. At least one verdict has a score."""
+    scores = {place: v.overall for place, v in enumerate(verdicts) if v.overall is not None}
+    return min(scores, key=lambda place: scores[place])

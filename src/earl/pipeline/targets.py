@@ -17,7 +17,7 @@ from earl.config.data import TargetSettings
 from earl.data.sources import OpenedSource, Read
 from earl.errors import EarlError
 from earl.pipeline.edit import EditPipeline
-from earl.pipeline.result import EditResult, best_index
+from earl.pipeline.result import EditResult, best_index, worst_index
 from earl.records import Verdict
 from earl.verifiers.factory import make_verifier
 
@@ -27,7 +27,8 @@ class DrawnTargets:
 
     The edits of row number i are drawn with the seeds `sampling.seed + 1000 i` and following, so that
     what becomes of a row does not depend on where a run began. A row whose best edit scores below
-    `settings.least`, or none of whose edits can be judged, is refused with the reason.
+    `settings.least`, or none of whose edits can be judged, is refused with the reason. With
+    `settings.pair_gap` the worst of the judged edits is the sample's `other`.
 
     Args:
         source: gives images and instructions; its own target is what a reference verifier compares with.
@@ -54,14 +55,15 @@ class DrawnTargets:
     def describe(self) -> dict[str, Any]:
         drawn = {
             "model": self.pipeline.name,
-            **self.settings.model_dump(mode="json", exclude={"at_once"}),
+            **self.settings.model_dump(mode="json", exclude={"at_once"}, exclude_none=True),
             "sampling": self.sampling.model_dump(mode="json"),
             "verifier": self.judge.model_dump(mode="json", exclude_defaults=True),
         }
         return {**self.source.describe(), "targets": drawn}
 
     def origin(self) -> dict[str, Any]:
-        drawn = f"best of {self.settings.best_of} edits of {self.pipeline.name}"
+        kept = "best" if self.settings.pair_gap is None else "best and worst"
+        drawn = f"{kept} of {self.settings.best_of} edits of {self.pipeline.name}"
         return {**self.source.origin(), "targets": drawn}
 
     def read(self, start: int = 0) -> Iterator[Read]:
@@ -117,4 +119,16 @@ class DrawnTargets:
                 f"the best of {len(verdicts)} edits has {overall:.1f} of 10, below {self.settings.least:g}"
             )
             return replace(read, sample=None, problem=problem)
-        return replace(read, sample=replace(read.sample, source=result.source, target=image))
+        other = None
+        if self.settings.pair_gap is not None:
+            worst = worst_index(verdicts)
+            gap = overall - (verdicts[worst].overall or 0.0)
+            if gap < self.settings.pair_gap:
+                problem = (
+                    f"best and worst of {len(verdicts)} edits lie {gap:.1f} points apart, less than "
+                    f"{self.settings.pair_gap:g}"
+                )
+                return replace(read, sample=None, problem=problem)
+            other = result.images[worst]
+        drawn = replace(read.sample, source=result.source, target=image, other=other)
+        return replace(read, sample=drawn)

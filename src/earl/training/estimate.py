@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from earl.config.stages import GrpoRecipe, PolicyRecipe, SftRecipe
+from earl.config.stages import DpoRecipe, GrpoRecipe, PolicyRecipe, SftRecipe
 from earl.errors import ConfigError
 from earl.models.shapes import EMU3_VISION_PARAMETERS, GIB, PolicyShape, image_tokens
 from earl.training.head_blocks import positions_of_block
@@ -124,9 +124,11 @@ def estimate(
     if isinstance(recipe, GrpoRecipe):
         found.always["vision tokenizer"] = vision_parameters * 4
         count.add_rollouts(found, recipe)
+    if lora is None and _refers(recipe):
+        count.add_reference(found)
     if sharded:  # each rank reads all weights before they are sharded
         found.phases["loading"] = {"weights before they are sharded": weights}
-        if isinstance(recipe, GrpoRecipe) and lora is None and _refers(recipe):
+        if lora is None and _refers(recipe):
             found.phases["loading"]["reference policy, copied"] = weights
     found.flops = count.flops()
     return found
@@ -137,11 +139,19 @@ def lengths_of(recipe: PolicyRecipe) -> Lengths:
     image = image_tokens(recipe.model.area or DEFAULT_AREA)
     if isinstance(recipe, GrpoRecipe):
         reasoning = recipe.rollouts.max_text_tokens if recipe.rollouts.prefill == "reasoning" else 0
+<<<<<<< HEAD
         return Lengths(image + INSTRUCTION, image + 1 + reasoning)
     assert isinstance(recipe, SftRecipe)
     reasoning = REASONING if recipe.data.reasoning else 0
     completion = image + 1 + reasoning
     prompt = min(image + INSTRUCTION, max(1, recipe.data.max_tokens - completion))
+=======
+        return Lengths(picture + INSTRUCTION, picture + 1 + reasoning)
+    assert isinstance(recipe, (SftRecipe, DpoRecipe))
+    reasoning = REASONING if isinstance(recipe, SftRecipe) and recipe.data.reasoning else 0
+    completion = picture + 1 + reasoning
+    prompt = min(picture + INSTRUCTION, max(1, recipe.data.max_tokens - completion))
+>>>>>>> e459f1a (Preference tuning on pairs of edits: earl train dpo)
     return Lengths(prompt, min(completion, recipe.data.max_tokens))
 
 
@@ -185,10 +195,10 @@ class _Counter:
             kept = shape.layers * inner + tokens * shape.hidden * stream
         rows: dict[str, float] = {"activations (estimate)": kept}
         one_row = recipe.precision.gradient_checkpointing or recipe.ranks.sharding != "none"
-        if isinstance(recipe, GrpoRecipe) and one_row:
-            per_group = recipe.batch.micro_size // recipe.rollouts.group
-            rows["attention mask"] = per_group * widest**2 * width
-        positions = min(positions, max(1, recipe.batch.micro_size * lengths.completion))
+        prompts, sequences = _counts(recipe, recipe.batch.micro_size)
+        if not isinstance(recipe, SftRecipe) and one_row:
+            rows["attention mask"] = prompts * widest**2 * width
+        positions = min(positions, max(1, sequences * lengths.completion))
         held = (
             5 if isinstance(recipe, GrpoRecipe) else 2
         )  # float32 at once; the entropy's gradient wants more
@@ -204,14 +214,10 @@ class _Counter:
 
     def _micro_tokens(self) -> tuple[int, int]:
         """Tokens of a forward pass on one device, and of its longest row."""
-        recipe, lengths, micro = self.recipe, self.lengths, self.recipe.batch.micro_size
-        if isinstance(recipe, GrpoRecipe):
-            group = recipe.rollouts.group
-            row = lengths.prompt + group * lengths.completion
-            return micro // group * row, row
-        row = lengths.prompt + lengths.completion
-        shared = micro // recipe.batch.share
-        return shared * lengths.prompt + micro * lengths.completion, row
+        lengths, share = self.lengths, self.recipe.batch.share
+        prompts, sequences = _counts(self.recipe, self.recipe.batch.micro_size)
+        row = lengths.prompt + sequences // prompts * lengths.completion
+        return prompts // share * lengths.prompt + sequences * lengths.completion, row
 
     def add_rollouts(self, found: Estimate, recipe: GrpoRecipe) -> None:
         """The phases that only reinforcement has: sampling, and the reference where it is a copy."""
@@ -245,28 +251,31 @@ class _Counter:
         if sharded:
             sampling["unsharded weights"] = shape.parameters * width
         found.phases["sampling"] = sampling
-        if recipe.lora is None and _refers(recipe):
-            copy = shape.parameters * (2 if sharded and half else 4)
-            if recipe.grpo.reference_device == "same":
-                found.always["reference policy"] = copy
-            tokens, _ = self._micro_tokens()
-            inner = tokens * width * (6 * shape.hidden + 4 * shape.ffn)
-            found.phases["reference"] = {"activations (estimate)": inner}
-            if recipe.grpo.reference_device == "cpu":
-                found.phases["reference"]["reference policy, moved here"] = copy
-            if sharded:  # held-out prompts are scored by both
-                found.phases["reference"]["unsharded weights"] = shape.parameters * width
+
+    def add_reference(self, found: Estimate) -> None:
+        """The reference policy, a copy, and the phase that scores by it."""
+        shape, width = self.shape, 2 if self.half else 4
+        copy = shape.parameters * (2 if self.sharded and self.half else 4)
+        tokens, _ = self._micro_tokens()
+        phase: dict[str, float] = {
+            "activations (estimate)": tokens * width * (6 * shape.hidden + 4 * shape.ffn)
+        }
+        if isinstance(self.recipe, GrpoRecipe) and self.recipe.grpo.reference_device == "cpu":
+            phase["reference policy, moved here"] = copy
+        else:
+            found.always["reference policy"] = copy
+        if self.sharded:  # held-out prompts are scored by both
+            phase["unsharded weights"] = shape.parameters * width
+        found.phases["reference"] = phase
 
     def flops(self) -> dict[str, float]:
         """By phase: matrices, attention, and the head's visual columns."""
         recipe, shape = self.recipe, self.shape
-        sequences, prompt = recipe.batch.global_size, self.lengths.prompt
+        groups, sequences = _counts(recipe, recipe.batch.global_size)
+        prompt = self.lengths.prompt
         completion, codebook = self.lengths.completion, self.codebook
         matrices = shape.layers * shape.layer_matrices
         width = shape.heads * shape.head_width
-        groups = sequences
-        if isinstance(recipe, GrpoRecipe):
-            groups = sequences // recipe.rollouts.group
         shared = groups // recipe.batch.share
 
         def forward(prompts: int) -> float:
@@ -281,16 +290,26 @@ class _Counter:
         backward = 1 if recipe.lora is not None else 2
         again = 1 if recipe.precision.gradient_checkpointing else 0
         training = forward(shared) * (1 + backward + again) + head * (2 + backward)
-        if not isinstance(recipe, GrpoRecipe):
-            return {"training": training}
-        found = {"sampling": forward(groups) + head}
+        found = {"sampling": forward(groups) + head} if isinstance(recipe, GrpoRecipe) else {}
         if _refers(recipe):
             found["reference"] = forward(shared) + head
+        if not isinstance(recipe, GrpoRecipe):
+            return {**found, "training": training}
         if recipe.grpo.updates > 1:
             found["old log-probabilities"] = forward(shared) + head
         found["training"] = training * recipe.grpo.updates
         return found
 
 
-def _refers(recipe: GrpoRecipe) -> bool:
+def _counts(recipe: PolicyRecipe, size: int) -> tuple[int, int]:
+    """(prompts, sequences) of so many as `batch` counts: sequences, or pairs."""
+    if isinstance(recipe, GrpoRecipe):
+        return size // recipe.rollouts.group, size
+    return size, size * 2 if isinstance(recipe, DpoRecipe) else size
+
+
+def _refers(recipe: PolicyRecipe) -> bool:
+    """There is a reference policy."""
+    if not isinstance(recipe, GrpoRecipe):
+        return isinstance(recipe, DpoRecipe)
     return recipe.grpo.kl_coefficient > 0 or recipe.early_stopping.max_kl is not None

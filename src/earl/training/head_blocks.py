@@ -17,7 +17,7 @@ def positions_of_block(stage: str, device: str) -> int:
     """Positions of one block of logits.
 
     Args:
-        stage: of the recipe: "sft" or "grpo".
+        stage: of the recipe: "sft", "dpo" or "grpo".
         device: "cpu", or a kind of accelerator, as `torch.device.type` names it.
     """
     return POSITIONS_ON_CPU if stage == "grpo" and device == "cpu" else POSITIONS

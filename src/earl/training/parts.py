@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from earl import __version__
-from earl.config.sections import Data, Model
+from earl.config.sections import Model, Sources
 from earl.config.stages import PolicyRecipe, TrainingRecipe
 from earl.data.shards import EditShards, load_shards
 from earl.errors import ConfigError, DataError
@@ -119,7 +119,11 @@ def read_codebook(vision_path: str) -> Tensor:
     return weight.detach().float()
 
 
+<<<<<<< HEAD
 def load_sources(data: Data, tokenizer: TextTokenizer, rule: SizeRule | None = None) -> dict[str, EditShards]:
+=======
+def load_sources(data: Sources, tokenizer: TextTokenizer) -> dict[str, EditShards]:
+>>>>>>> e459f1a (Preference tuning on pairs of edits: earl train dpo)
     """Open every source with a weight.
 
     Args:
@@ -146,6 +150,7 @@ def load_sources(data: Data, tokenizer: TextTokenizer, rule: SizeRule | None = N
     return sources
 
 
+<<<<<<< HEAD
 def fitting(shards: EditShards, tokenizer: TextTokenizer, rule: SizeRule | None = None) -> EditShards:
     """The shards themselves.
 
@@ -160,6 +165,33 @@ def fitting(shards: EditShards, tokenizer: TextTokenizer, rule: SizeRule | None 
             f"{shards.name}: images were resized by the rule {shards.size_rule!r}, the model's is {rule!r}; "
             "prepare it with the model's own vision tokenizer"
         )
+=======
+def count_steps(recipe: PolicyRecipe, epoch_size: float) -> int:
+    """Updates of the whole run: the recipe's steps, or its epochs, whichever is less.
+
+    Args:
+        epoch_size: bundles of an epoch (`Mixture.epoch_size`).
+    """
+    limits = []
+    if recipe.length.max_steps is not None:
+        limits.append(recipe.length.max_steps)
+    if recipe.length.max_epochs is not None:
+        bundles = recipe.batch.global_size / recipe.batch.share
+        limits.append(max(1, round(recipe.length.max_epochs * epoch_size / bundles)))
+    return min(limits)
+
+
+def composition(sources: Mapping[str, EditShards], data: Sources) -> Iterator[str]:
+    """What is trained on, in words: the edits of every source by group, and how often each is drawn."""
+    for name, shards in sources.items():
+        groups = ", ".join(f"{count:,} {group}" for group, count in sorted(shards.groups().items()))
+        weight = data.sources[name].weight
+        yield f"data source {name}: {groups} edits" + ("" if weight == 1 else f", weight {weight:g}")
+
+
+def fitting(shards: EditShards, tokenizer: TextTokenizer) -> EditShards:
+    """The shards themselves. Raises DataError where their codes do not fit the policy's vocabulary."""
+>>>>>>> e459f1a (Preference tuning on pairs of edits: earl train dpo)
     if shards.codebook_size != tokenizer.vocabulary.codebook_size:
         raise DataError(
             f"{shards.name} holds codes of a codebook of {shards.codebook_size}, the policy's vocabulary has "

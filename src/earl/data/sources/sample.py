@@ -23,7 +23,8 @@ class Sample:
 
     `boxes` are in pixels of the upright source image, or in shares of its sides where none is over
     1; a `mask` marks the edited region where there are no boxes. `target` is missing in data that
-    only reinforcement learning or evaluation can use. Empty texts mean that there is none.
+    only reinforcement learning or evaluation can use. `other` is a worse edit than the target, for
+    preference tuning. Empty texts mean that there is none.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Sample:
     target_caption: str = ""
     licence: str = ""
     split: str = ""
+    other: ImageRef | None = None
 
 
 @dataclass(frozen=True, slots=True)

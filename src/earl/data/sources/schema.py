@@ -17,6 +17,7 @@ FIELDS = (
     "id",
     "source",
     "target",
+    "other",
     "instruction",
     "family",
     "group",
@@ -118,6 +119,7 @@ class Schema:
             target_caption=self.text("target_caption", row),
             licence=self.text("licence", row) or self.licence,
             split=plain_split(self.text("split", row)) or self.split,
+            other=image_of(self.value("other", row), folder),
         )
 
     def _group(self, row: Mapping[str, Any], family: str) -> Group:

@@ -14,12 +14,13 @@ import torch
 from earl.records import SCORE_PARTS, Verdict
 from earl.training.grpo.batches import Group, make_batch
 from earl.training.grpo.judging import shares_of_results
-from earl.training.grpo.logprobs import GrpoObjective, Reference
+from earl.training.grpo.logprobs import GrpoObjective
 from earl.training.grpo.prompts import PromptSource
 from earl.training.grpo.rollouts import Sampler
 from earl.training.grpo.strips import Shown, StripWriter, sheet
 from earl.training.log import Log
 from earl.training.ranks import gather_objects
+from earl.training.reference import Reference
 from earl.training.run import Run
 from earl.verifiers.combined import scores_by_member
 from earl.verifiers.protocol import Verifier

@@ -18,7 +18,7 @@ from earl.policy.devices import native_bf16
 from earl.sequence import TextTokenizer
 from earl.training.grpo.heldout import HeldOut
 from earl.training.grpo.judging import Judge
-from earl.training.grpo.logprobs import GrpoObjective, Reference
+from earl.training.grpo.logprobs import GrpoObjective
 from earl.training.grpo.prompts import PromptSource, ShardPrompts, TaskPrompts
 from earl.training.grpo.rollouts import Sampler
 from earl.training.grpo.trainer import GrpoTrainer
@@ -26,6 +26,7 @@ from earl.training.loop import RunResult
 from earl.training.neighbour_smoothing import smooth_gradients
 from earl.training.parts import Parts, assemble_policy, fitting, publish_policy
 from earl.training.ranks import computes_in_bf16
+from earl.training.reference import Reference
 from earl.training.run import Run, start_run
 from earl.training.sharding import unsharded_dtype
 from earl.verifiers.factory import make_verifier

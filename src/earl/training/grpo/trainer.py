@@ -20,13 +20,14 @@ from earl.training.grpo.advantages import group_advantages
 from earl.training.grpo.batches import Group, RolloutBatch, make_batch, without_weight
 from earl.training.grpo.heldout import HeldOut
 from earl.training.grpo.judging import shares_of_results
-from earl.training.grpo.logprobs import GrpoObjective, Reference
+from earl.training.grpo.logprobs import GrpoObjective
 from earl.training.grpo.prompt_stream import PromptStream
 from earl.training.grpo.prompts import PromptSource
 from earl.training.grpo.rollouts import Sampler, failed, may_help
 from earl.training.grpo.strips import Shown, StripWriter
 from earl.training.loop import Trainer
 from earl.training.ranks import gather_objects
+from earl.training.reference import Reference
 from earl.training.run import Run
 from earl.training.sharding import unsharded
 from earl.verifiers.combined import scores_by_member

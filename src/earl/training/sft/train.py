@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-
-from earl.config.sections import Data
 from earl.config.stages import SftRecipe
-from earl.data.shards import EditShards, load_shards
+from earl.data.shards import load_shards
 from earl.data.stream import TokenStream
 from earl.training.loop import RunResult, Trainer
 from earl.training.neighbour_smoothing import smooth_gradients
-from earl.training.parts import assemble_policy, fitting, load_sources, publish_policy
+from earl.training.parts import (
+    assemble_policy,
+    composition,
+    count_steps,
+    fitting,
+    load_sources,
+    publish_policy,
+)
 from earl.training.random_streams import derive_seed
 from earl.training.run import start_run
 from earl.training.sft.objective import SftObjective
@@ -58,26 +62,3 @@ def train_sft(recipe: SftRecipe) -> RunResult:
         result = trainer.train()
         publish_policy(trainer, parts)
     return result
-
-
-def count_steps(recipe: SftRecipe, epoch_size: float) -> int:
-    """Updates of the whole run: the recipe's steps, or its epochs, whichever is less.
-
-    Args:
-        epoch_size: bundles of an epoch (`Mixture.epoch_size`).
-    """
-    limits = []
-    if recipe.length.max_steps is not None:
-        limits.append(recipe.length.max_steps)
-    if recipe.length.max_epochs is not None:
-        bundles = recipe.batch.global_size / recipe.batch.share
-        limits.append(max(1, round(recipe.length.max_epochs * epoch_size / bundles)))
-    return min(limits)
-
-
-def composition(sources: Mapping[str, EditShards], data: Data) -> Iterator[str]:
-    """What is trained on, in words: the edits of every source by group, and how often each is drawn."""
-    for name, shards in sources.items():
-        groups = ", ".join(f"{count:,} {group}" for group, count in sorted(shards.groups().items()))
-        weight = data.sources[name].weight
-        yield f"data source {name}: {groups} edits" + ("" if weight == 1 else f", weight {weight:g}")
