@@ -95,3 +95,28 @@ def test_command_with_the_scene_verifier(
     card = json.loads((out / "card.json").read_text())
     assert card["source"]["targets"] == "best of 2 edits of world"
     assert all(edit.has_target for edit in load_shards(out))
+
+
+def test_pairs_hold_the_codes_that_the_model_wrote(folder: Path, world: EditPipeline, tmp_path: Path) -> None:
+    """Best and worst by darkness, with their own codes: encoding the images again gives others."""
+    settings = PreparationSettings(area=world.vision.area, shard_rows=2, max_rejected=0.9)
+    source = drawn(folder, world, least=0, pair_gap=0.01)
+    prepare_source(source, tmp_path / "pairs", world.vision, settings)
+    pairs = load_shards(tmp_path / "pairs")
+    assert 1 <= len(pairs) <= 4 and pairs.without_pair() == 0
+    for edit in pairs:
+        number = int(edit.id.removeprefix("r"))
+        (plain, *_) = open_source(str(folder), SourceSettings()).read(number)
+        ask = [(plain.sample.source, plain.sample.instruction)]
+        images = world.edit_many(ask, SAMPLING, seeds=[5 + 1000 * number], num_images=3)[0].images
+        images = sorted(images, key=lambda image: np.asarray(image).mean())
+        shown = world.vision.decode([edit.target_codes, edit.other_codes])
+        for one, other in zip(shown, (images[0], images[-1]), strict=True):
+            assert np.array_equal(np.asarray(one), np.asarray(other))
+        assert np.array_equal(edit.changed, edit.target_codes != edit.source_codes)
+        assert np.array_equal(edit.other_changed, edit.other_codes != edit.source_codes)
+
+
+def test_rows_whose_edits_are_alike_give_no_pair(folder: Path, world: EditPipeline) -> None:
+    problems = [read.problem for read in drawn(folder, world, least=0, pair_gap=9.9).read()]
+    assert sum("points apart, less than 9.9" in problem for problem in problems) == 4

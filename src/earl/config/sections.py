@@ -241,6 +241,9 @@ class Sources(Settings):
 
     sources: dict[str, Source] = Field(description="by name")
     validation: str | None = Field(default=None, description="folder of shards of the validation split")
+    stitch: bool = Field(
+        default=False, description="outside the changed cells a target's codes are the source's own"
+    )
     max_tokens: int = Field(default=4096, ge=8, description="tokens; longer sequences are left out")
 
     @model_validator(mode="after")
@@ -253,9 +256,6 @@ class Sources(Settings):
 class Data(Sources):
     """What supervised fine-tuning is trained on."""
 
-    stitch: bool = Field(
-        default=False, description="outside the changed cells a target's codes are the source's own"
-    )
     reasoning: bool = Field(default=False, description="the completion begins with the reasoning text")
     wordings: str | None = Field(
         default=None,

@@ -56,8 +56,9 @@ QUESTIONS = Features({"questions": Repeated(Value("string")), "answers": Repeate
 """Columns of shards with questions about the source image."""
 REQUEST = Features({"request": Value("string")})
 """Column of shards whose instructions can be worded anew: what the edit asks for, as JSON."""
-PAIR = Features({"other_codes": Repeated(Value("int32"))})
-"""Column of shards of pairs: the image codes of the edit that was not preferred."""
+PAIR = Features({"other_codes": Repeated(Value("int32")), "other_changed": Repeated(Value("bool"))})
+"""Columns of shards of pairs: the edit that was not preferred, and the cells that it changes."""
+GRIDS = ("source_codes", "target_codes", "changed", *PAIR)
 PART = "part.json"
 """In a shard of a source: which rows it holds."""
 SUMS = "checksums.json"
@@ -72,7 +73,7 @@ class Edit:
     `earl.data.overlap`, of the images as they came; `split` is empty where the folder's holds.
     Questions are about the source image, each with its answer. `request` says what is asked for, as JSON
     that a `data.wordings` function understands; it may be empty. `other_codes` are of an edit that is worse
-    than the target, of its shape; (0, 0) where there is none."""
+    than the target, with the cells that it changes; (0, 0) where there is none."""
 
     id: str
     source: str
@@ -96,6 +97,7 @@ class Edit:
     answers: tuple[str, ...] = ()
     request: str = ""
     other_codes: NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, 0), np.int32))
+    other_changed: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0), bool))
 
     @property
     def has_target(self) -> bool:
@@ -140,15 +142,13 @@ class EditShards:
     def __getitem__(self, index: int) -> Edit:
         row = self.dataset[int(index)]
         shape = int(row["height"]), int(row["width"])
-        target = np.asarray(row["target_codes"], np.int32)
-        other = np.asarray(_listed(row, "other_codes"), np.int32)
         sides = np.asarray(row.get("boxes", ()), np.float64).reshape(-1, 4).tolist()
         extras = {name: str(row.get(name, "")) for name in EXTRAS if name != "boxes"}
         return Edit(
             id=str(row["id"]),
             source=str(row["source"]),
             source_codes=np.asarray(row["source_codes"], np.int32).reshape(shape),
-            target_codes=target.reshape(shape if target.size else (0, 0)),
+            target_codes=_grid(row, "target_codes", shape, np.int32),
             changed=np.asarray(row["changed"], bool).reshape(shape),
             instruction=str(row["instruction"]),
             reasoning=str(row["reasoning"]),
@@ -161,7 +161,8 @@ class EditShards:
             questions=tuple(map(str, _listed(row, "questions"))),
             answers=tuple(map(str, _listed(row, "answers"))),
             request=str(row.get("request", "")),
-            other_codes=other.reshape(shape if other.size else (0, 0)),
+            other_codes=_grid(row, "other_codes", shape, np.int32),
+            other_changed=_grid(row, "other_changed", shape, np.bool_),
             **extras,
         )
 
@@ -258,6 +259,12 @@ def open_shard(shard: Path, manifest: Mapping[str, Any]) -> EditShards:
 def _listed(row: Mapping[str, Any], name: str) -> Sequence[Any]:
     found = row.get(name)
     return () if found is None else found
+
+
+def _grid(row: Mapping[str, Any], name: str, shape: tuple[int, int], kind: type[Any]) -> NDArray[Any]:
+    """A column's values, one a cell; (0, 0) where there are none."""
+    values = np.asarray(_listed(row, name), kind)
+    return values.reshape(shape if values.size else (0, 0))
 
 
 def _open(shards: Sequence[Path], manifest: Mapping[str, Any], name: Path) -> EditShards:
@@ -360,36 +367,21 @@ def write_shard(
     final = shard_path(folder, index)
     rows = [
         {
-            "id": edit.id,
-            "source": edit.source,
-            "source_codes": edit.source_codes.ravel(),
-            "target_codes": edit.target_codes.ravel(),
+            **{name: getattr(edit, name) for name in (*COLUMNS, *EXTRAS, *REQUEST) if hasattr(edit, name)},
+            **{name: getattr(edit, name).ravel() for name in GRIDS},
             "height": edit.source_codes.shape[0],
             "width": edit.source_codes.shape[1],
-            "instruction": edit.instruction,
-            "reasoning": edit.reasoning,
-            "family": edit.family,
-            "group": edit.group,
             "split": edit.split or split,
-            "changed": edit.changed.ravel(),
-            "source_caption": edit.source_caption,
-            "target_caption": edit.target_caption,
             "boxes": [side for box in edit.boxes for side in (box.left, box.top, box.right, box.bottom)],
             "questions": list(edit.questions),
             "answers": list(edit.answers),
-            "request": edit.request,
-            "other_codes": edit.other_codes.ravel(),
-            **{name: getattr(edit, name) for name in EXTRAS if name != "boxes"},
         }
         for edit in edits
     ]
     features = COLUMNS if attached is None else Features({**COLUMNS, **EXTRAS})
-    if any(edit.questions for edit in edits):
-        features = Features({**features, **QUESTIONS})
-    if any(edit.request for edit in edits):
-        features = Features({**features, **REQUEST})
-    if any(edit.other_codes.size for edit in edits):
-        features = Features({**features, **PAIR})
+    for more in (QUESTIONS, REQUEST, PAIR):
+        if any(len(row[next(iter(more))]) for row in rows):
+            features = Features({**features, **more})
     columns = {name: [row[name] for row in rows] for name in features}
     disable_progress_bars()
     assert replacing or not final.exists()

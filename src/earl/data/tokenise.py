@@ -183,16 +183,22 @@ def _encode(pictures: Sequence[_Images], encoder: Encoder, settings: Preparation
     codes[_NONE] = np.zeros((0, 0), np.int32)
     for item, (source_key, target_key, other_key) in zip(pictures, keys, strict=True):
         sample, source_codes = item.sample, codes[source_key]
-        changed = np.zeros(source_codes.shape, bool)
-        if item.target is not None:
-            pair_of_pixels = np.asarray(item.source), np.asarray(resize_to(item.target, item.source.size))
-            changed = changed_cells(*pair_of_pixels, tolerance=settings.tolerance, dilate=settings.margin)
+        target_codes, other_codes = codes[target_key], codes[other_key]
+        changed, other_changed = (_changed(item.source, one, settings) for one in (item.target, item.other))
+        drawn = [one for one in sample.codes if one.shape == source_codes.shape]
+        if drawn and len(drawn) == len(sample.codes):  # what a model copied is the source's code
+            target_codes, changed = drawn[0], drawn[0] != source_codes
+            if len(drawn) > 1:
+                other_codes, other_changed = drawn[1], drawn[1] != source_codes
+        if item.target is None:
+            changed = np.zeros(source_codes.shape, bool)
         yield Edit(
             id=sample.id,
             source=source_key.hex(),
             source_codes=source_codes,
-            target_codes=codes[target_key],
-            other_codes=codes[other_key],
+            target_codes=target_codes,
+            other_codes=other_codes,
+            other_changed=other_changed,
             changed=changed,
             instruction=sample.instruction,
             reasoning=scale_boxes(clean_reasoning(sample.reasoning), item.size, item.source.size),
@@ -205,6 +211,16 @@ def _encode(pictures: Sequence[_Images], encoder: Encoder, settings: Preparation
             split=sample.split,
             **item.hashes,
         )
+
+
+def _changed(
+    source: Image.Image, edited: Image.Image | None, settings: PreparationSettings
+) -> NDArray[np.bool_]:
+    """The cells that an edit changes, by its pixels; (0, 0) without one."""
+    if edited is None:
+        return np.zeros((0, 0), bool)
+    pixels = np.asarray(source), np.asarray(resize_to(edited, source.size))
+    return changed_cells(*pixels, tolerance=settings.tolerance, dilate=settings.margin)
 
 
 def mask_box(mask: ImageRef, size: tuple[int, int]) -> tuple[Box, ...]:

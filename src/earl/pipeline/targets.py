@@ -12,6 +12,9 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from earl.config import SamplingSettings, VerifierSettings
 from earl.config.data import TargetSettings
 from earl.data.sources import OpenedSource, Read
@@ -19,6 +22,7 @@ from earl.errors import EarlError
 from earl.pipeline.edit import EditPipeline
 from earl.pipeline.result import EditResult, best_index, worst_index
 from earl.records import Verdict
+from earl.sequence import parse_completion
 from earl.verifiers.factory import make_verifier
 
 
@@ -119,7 +123,7 @@ class DrawnTargets:
                 f"the best of {len(verdicts)} edits has {overall:.1f} of 10, below {self.settings.least:g}"
             )
             return replace(read, sample=None, problem=problem)
-        other = None
+        other, kept = None, [best]
         if self.settings.pair_gap is not None:
             worst = worst_index(verdicts)
             gap = overall - (verdicts[worst].overall or 0.0)
@@ -130,5 +134,13 @@ class DrawnTargets:
                 )
                 return replace(read, sample=None, problem=problem)
             other = result.images[worst]
-        drawn = replace(read.sample, source=result.source, target=image, other=other)
+            kept.append(worst)
+        codes = tuple(self._codes(result, place) for place in kept)
+        drawn = replace(read.sample, source=result.source, target=image, other=other, codes=codes)
         return replace(read, sample=drawn)
+
+    def _codes(self, result: EditResult, place: int) -> NDArray[np.int32]:
+        """The image codes that the model wrote."""
+        codes = parse_completion(result.completions[place].ids, self.pipeline.tokenizer).codes
+        assert codes is not None, "there is an image"
+        return codes.astype(np.int32)

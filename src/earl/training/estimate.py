@@ -139,19 +139,11 @@ def lengths_of(recipe: PolicyRecipe) -> Lengths:
     image = image_tokens(recipe.model.area or DEFAULT_AREA)
     if isinstance(recipe, GrpoRecipe):
         reasoning = recipe.rollouts.max_text_tokens if recipe.rollouts.prefill == "reasoning" else 0
-<<<<<<< HEAD
         return Lengths(image + INSTRUCTION, image + 1 + reasoning)
-    assert isinstance(recipe, SftRecipe)
-    reasoning = REASONING if recipe.data.reasoning else 0
-    completion = image + 1 + reasoning
-    prompt = min(image + INSTRUCTION, max(1, recipe.data.max_tokens - completion))
-=======
-        return Lengths(picture + INSTRUCTION, picture + 1 + reasoning)
     assert isinstance(recipe, (SftRecipe, DpoRecipe))
     reasoning = REASONING if isinstance(recipe, SftRecipe) and recipe.data.reasoning else 0
-    completion = picture + 1 + reasoning
-    prompt = min(picture + INSTRUCTION, max(1, recipe.data.max_tokens - completion))
->>>>>>> e459f1a (Preference tuning on pairs of edits: earl train dpo)
+    completion = image + 1 + reasoning
+    prompt = min(image + INSTRUCTION, max(1, recipe.data.max_tokens - completion))
     return Lengths(prompt, min(completion, recipe.data.max_tokens))
 
 

@@ -119,11 +119,9 @@ def read_codebook(vision_path: str) -> Tensor:
     return weight.detach().float()
 
 
-<<<<<<< HEAD
-def load_sources(data: Data, tokenizer: TextTokenizer, rule: SizeRule | None = None) -> dict[str, EditShards]:
-=======
-def load_sources(data: Sources, tokenizer: TextTokenizer) -> dict[str, EditShards]:
->>>>>>> e459f1a (Preference tuning on pairs of edits: earl train dpo)
+def load_sources(
+    data: Sources, tokenizer: TextTokenizer, rule: SizeRule | None = None
+) -> dict[str, EditShards]:
     """Open every source with a weight.
 
     Args:
@@ -150,22 +148,6 @@ def load_sources(data: Sources, tokenizer: TextTokenizer) -> dict[str, EditShard
     return sources
 
 
-<<<<<<< HEAD
-def fitting(shards: EditShards, tokenizer: TextTokenizer, rule: SizeRule | None = None) -> EditShards:
-    """The shards themselves.
-
-    Args:
-        rule: the model's size rule; None where it has none.
-
-    Raises:
-        DataError: their codes do not fit the policy's vocabulary, or their grids come of another rule.
-    """
-    if rule is not None and shards.size_rule != rule:
-        raise DataError(
-            f"{shards.name}: images were resized by the rule {shards.size_rule!r}, the model's is {rule!r}; "
-            "prepare it with the model's own vision tokenizer"
-        )
-=======
 def count_steps(recipe: PolicyRecipe, epoch_size: float) -> int:
     """Updates of the whole run: the recipe's steps, or its epochs, whichever is less.
 
@@ -189,9 +171,20 @@ def composition(sources: Mapping[str, EditShards], data: Sources) -> Iterator[st
         yield f"data source {name}: {groups} edits" + ("" if weight == 1 else f", weight {weight:g}")
 
 
-def fitting(shards: EditShards, tokenizer: TextTokenizer) -> EditShards:
-    """The shards themselves. Raises DataError where their codes do not fit the policy's vocabulary."""
->>>>>>> e459f1a (Preference tuning on pairs of edits: earl train dpo)
+def fitting(shards: EditShards, tokenizer: TextTokenizer, rule: SizeRule | None = None) -> EditShards:
+    """The shards themselves.
+
+    Args:
+        rule: the model's size rule; None where it has none.
+
+    Raises:
+        DataError: their codes do not fit the policy's vocabulary, or their grids come of another rule.
+    """
+    if rule is not None and shards.size_rule != rule:
+        raise DataError(
+            f"{shards.name}: images were resized by the rule {shards.size_rule!r}, the model's is {rule!r}; "
+            "prepare it with the model's own vision tokenizer"
+        )
     if shards.codebook_size != tokenizer.vocabulary.codebook_size:
         raise DataError(
             f"{shards.name} holds codes of a codebook of {shards.codebook_size}, the policy's vocabulary has "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from earl.data.sources import open_source
 from earl.errors import ConfigError, DataError
 from earl.models.shapes import EMU3
 from earl.policy import create_policy, save_policy
-from earl.sequence import TextTokenizer, train_text_tokenizer
+from earl.sequence import Kind, TextTokenizer, train_text_tokenizer
 from earl.training.dpo.objective import DpoObjective, completion_sums, with_reference
 from earl.training.dpo.pairs import pair_batch, pair_examples
 from earl.training.dpo.train import train_dpo
@@ -223,3 +224,19 @@ def test_the_two_sequences_of_a_pair_share_all_but_the_completion(room: Path) ->
     assert first.prefix == second.prefix and np.array_equal(first.ids[:prompt], second.ids[:prompt])
     assert (first.kinds[:prompt] == 0).all() and not np.array_equal(first.ids, second.ids)
     assert len(first) == len(second)
+
+
+def test_stitched_edits_repeat_the_source_where_they_change_nothing(room: Path) -> None:
+    tokenizer = TextTokenizer.from_folder(room / "model")
+    edit = load_shards(room / "pairs")[0]
+    changed = np.zeros((4, 4), bool)
+    changed[0, 0] = True
+    edit = replace(edit, changed=changed, other_changed=changed)
+    for example, codes in zip(
+        pair_examples(edit, tokenizer, stitched=True), (edit.target_codes, edit.other_codes), strict=True
+    ):
+        written = (example.ids[example.kinds == Kind.VISUAL] - tokenizer.vocabulary.first_visual).reshape(
+            4, 4
+        )
+        assert written[0, 0] == codes[0, 0]
+        assert np.array_equal(written[~changed], edit.source_codes[~changed])

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from earl.records import Box
 
 if TYPE_CHECKING:
@@ -24,7 +27,8 @@ class Sample:
     `boxes` are in pixels of the upright source image, or in shares of its sides where none is over
     1; a `mask` marks the edited region where there are no boxes. `target` is missing in data that
     only reinforcement learning or evaluation can use. `other` is a worse edit than the target, for
-    preference tuning. Empty texts mean that there is none.
+    preference tuning. `codes` are the image codes of target and other where a model of the same vision
+    tokenizer drew them: encoding its images again would give others. Empty texts mean that there is none.
     """
 
     id: str
@@ -41,6 +45,7 @@ class Sample:
     licence: str = ""
     split: str = ""
     other: ImageRef | None = None
+    codes: tuple[NDArray[np.int32], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

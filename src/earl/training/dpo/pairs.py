@@ -5,7 +5,7 @@ Axes: P pairs, B = 2 P sequences, T tokens.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -25,13 +25,18 @@ class PairBatch(Batch):
     reference_P2: Tensor | None = None  # log-probabilities of the completions under the reference
 
 
-def pair_examples(edit: Edit, tokenizer: TextTokenizer) -> Bundle:
+def pair_examples(edit: Edit, tokenizer: TextTokenizer, *, stitched: bool = False) -> Bundle:
     """The two sequences of a pair. All of the prompt but its last id is shared, whose state predicts the
-    first id of either completion. The size is forced, as it is in sampling: both have the same."""
+    first id of either completion. The size is forced, as it is in sampling: both have the same.
+
+    Args:
+        stitched: outside the cells that an edit changes its codes are the source's own.
+    """
     prompt = write_prompt(edit.source_codes, edit.instruction, tokenizer)
-    other = replace(edit, target_codes=edit.other_codes)
+    other = replace(edit, target_codes=edit.other_codes, changed=edit.other_changed)
     return [
-        replace(edit_example(one, tokenizer, prefill="size"), prefix=len(prompt) - 1) for one in (edit, other)
+        replace(edit_example(one, tokenizer, prefill="size", stitched=stitched), prefix=len(prompt) - 1)
+        for one in (edit, other)
     ]
 
 
@@ -49,8 +54,3 @@ def check_pairs(sources: Mapping[str, EditShards]) -> None:
                 "is missing. Make pairs by `earl prepare edits --pair-gap 1`, or by `earl prepare` from rows "
                 "with source, instruction, preferred and other"
             )
-
-
-def held_back_pairs(shards: EditShards, count: int, tokenizer: TextTokenizer) -> Sequence[Bundle]:
-    """The first pairs of shards, at most `count`."""
-    return [pair_examples(shards[row], tokenizer) for row in range(min(count, len(shards)))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from earl.data.mixture import Mixture
 from earl.data.shards import load_shards
 from earl.data.stream import TokenStream
 from earl.training.dpo.objective import DpoObjective, with_reference
-from earl.training.dpo.pairs import check_pairs, held_back_pairs, pair_batch, pair_examples
+from earl.training.dpo.pairs import check_pairs, pair_batch, pair_examples
 from earl.training.loop import RunResult, Trainer
 from earl.training.neighbour_smoothing import smooth_gradients
 from earl.training.parts import (
@@ -41,7 +42,8 @@ def train_dpo(recipe: DpoRecipe) -> RunResult:
     with start_run(recipe) as run:
         parts = assemble_policy(recipe, run.device)
         tokenizer = parts.tokenizer
-        sources = load_sources(recipe.data, tokenizer)
+        sources = load_sources(recipe.data, tokenizer, parts.rule)
+        encode = partial(pair_examples, tokenizer=tokenizer, stitched=recipe.data.stitch)
         check_pairs(sources)
         # Activations that are recomputed leave no cache to share, and sharded weights want one pass.
         one_pass = recipe.precision.gradient_checkpointing or recipe.ranks.sharding != "none"
@@ -61,7 +63,7 @@ def train_dpo(recipe: DpoRecipe) -> RunResult:
         )
         pairs = TokenStream(
             mixture,
-            lambda name, row: pair_examples(sources[name][row], tokenizer),
+            lambda name, row: encode(sources[name][row]),
             recipe.batch,
             pad=tokenizer.vocabulary.pad,
             max_tokens=recipe.data.max_tokens,
@@ -70,9 +72,10 @@ def train_dpo(recipe: DpoRecipe) -> RunResult:
         )
         validator = None
         if recipe.data.validation is not None:
-            held_back = fitting(load_shards(recipe.data.validation), tokenizer)
+            held_back = fitting(load_shards(recipe.data.validation), tokenizer, parts.rule)
             check_pairs({"data.validation": held_back})
-            bundles = held_back_pairs(held_back, recipe.validation.sequences, tokenizer)
+            count = min(recipe.validation.sequences, len(held_back))
+            bundles = [encode(held_back[row]) for row in range(count)]
             validator = Validator(bundles, objective, reference, run)
         steps = count_steps(recipe, mixture.epoch_size)
         trainer = DpoTrainer(run, objective, pairs, total_steps=steps, validate=validator)
