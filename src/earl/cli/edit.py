@@ -1,44 +1,76 @@
-"""`earl edit`: one image, one instruction, one or several edited images."""
+"""`earl edit`: one image and a chain of instructions, or many from a folder or a list of jobs."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, model_validator
 
 from earl.config import ModelSettings, SamplingSettings, Settings, VerifierSettings
-from earl.config.options import BEST_BY, JSON, OUT, POSITIONAL
+from earl.config.options import BEST_BY, JSON, OUT, POSITIONAL, Option
 from earl.errors import ConfigError
-from earl.progress import say
+from earl.progress import Progress, say
 from earl.records import SCORES, Attempt
 
 if TYPE_CHECKING:
-    from earl.pipeline import EditResult
+    from PIL.Image import Image
+
+    from earl.pipeline import EditPipeline, EditResult
+    from earl.sampling import OnRow
     from earl.verifiers.protocol import Verifier
+
+STREAM = Path("-")
+RESULTS = "results.jsonl"
 
 
 class EditOptions(Settings):
-    source: Annotated[Path, POSITIONAL] = Field(description="the image to edit")
-    instruction: Annotated[str, POSITIONAL] = Field(description="what to change, as 'make the red cube blue'")
+    source: Annotated[Path, POSITIONAL] = Field(
+        description="the image to edit; - for standard input; a folder of images, or a .jsonl file of jobs"
+    )
+    instructions: Annotated[tuple[str, ...], Option(positional=True, metavar="INSTRUCTION")] = Field(
+        default=(),
+        description="what to change, as 'make the red cube blue'; of several, each edits the last result",
+    )
     out: Annotated[Path | None, OUT] = Field(
-        default=None, description="where to write (default: SOURCE-edited.png in this folder)"
+        default=None,
+        description="where to write (default: SOURCE-edited.png in this folder); - for standard output, a "
+        "folder for several images",
     )
     force: bool = Field(default=False, description="overwrite files that exist")
     num_images: int = Field(default=1, ge=1, le=64, description="images to make, of the seeds S, S + 1, …")
     best_of: int = Field(default=1, ge=1, le=64, description="images to draw; the best is kept")
     area: int | None = Field(default=None, ge=64, description="px² to work at (default: the model's)")
     source_size: bool = Field(default=False, description="scale the result to the source's size")
+    keep_outside: bool = Field(
+        default=False, description="the source's own pixels, at its size, where the edit changed nothing"
+    )
+    before_after: bool = Field(default=False, description="also write source and result side by side")
     as_json: Annotated[bool, JSON] = Field(default=False, description="print JSON")
 
     @model_validator(mode="after")
     def _one_of_several(self) -> EditOptions:
         if self.best_of > 1 and self.num_images > 1:
             raise ValueError("best_of keeps one of several images: leave out num_images")
+        if self.keep_outside and self.source_size:
+            raise ValueError("keep_outside gives the source's size: leave out source_size")
+        if self.out == STREAM and (self.num_images > 1 or self.before_after or self.many):
+            raise ValueError(
+                "standard output takes one image: leave out num_images, before_after and folders"
+            )
         return self
+
+    @property
+    def many(self) -> bool:
+        """The source is not an image but a list of jobs."""
+        return self.source.suffix == ".jsonl" or self.source.is_dir()
 
 
 def edit(
@@ -46,63 +78,195 @@ def edit(
     model: ModelSettings,
     sampling: SamplingSettings,
     best_by: Annotated[VerifierSettings | None, BEST_BY],
-) -> None:
-    """Edit an image, write what comes out, print where it is."""
-    from earl.environment import import_torch
-    from earl.files import claim
-    from earl.pages.sheets import claim_images, write_image
+) -> int:
+    """Edit an image, or many, as instructions say; write what comes out, print where it is."""
     from earl.sequence import check_instruction
-    from earl.vision import open_image
 
     verifier = _picker(options, best_by)
-    check_instruction(options.instruction)
-    out = options.out or Path(f"{options.source.stem}-edited.png")
-    paths = claim_images(out, options.num_images, force=options.force)
+    if options.many:
+        return _edit_many(options, model, sampling, verifier)
+    if not options.instructions:
+        raise ConfigError("no instruction was given; say what to change: earl edit photo.png 'make it night'")
+    for instruction in options.instructions:
+        check_instruction(instruction)
+    _edit_one(options, model, sampling, verifier)
+    return 0
+
+
+def _edit_one(
+    options: EditOptions, model: ModelSettings, sampling: SamplingSettings, verifier: Verifier | None
+) -> None:
+    from earl.environment import import_torch
+    from earl.files import claim
+    from earl.pages.sheets import claim_images, side_by_side, write_image
+    from earl.vision import open_image
+
+    stream = options.out == STREAM
+    name = "image" if options.source == STREAM else options.source.stem
+    out = Path(f"{name}.png") if stream else options.out or Path(f"{name}-edited.png")
+    last = len(options.instructions)
+    paths = [] if stream else claim_images(out, options.num_images, force=options.force)
+    steps = (
+        []
+        if stream
+        else claim([out.with_stem(f"{out.stem}-step-{n}") for n in range(1, last)], force=options.force)
+    )
     boxed = [path.with_stem(f"{path.stem}-boxes") for path in paths] if sampling.reasoning else []
-    claim(boxed, force=options.force)
+    pairs = [path.with_stem(f"{path.stem}-before-after") for path in paths] if options.before_after else []
+    claim([*boxed, *pairs], force=options.force)
     began = time.perf_counter()
-    source = open_image(options.source)  # before the model: a wrong image costs no waiting
+    # before the model: a wrong image costs no waiting
+    source = open_image(sys.stdin.buffer.read() if options.source == STREAM else options.source)
     if verifier is not None:  # it refuses at once what it cannot judge
-        asyncio.run(verifier.judge([Attempt(source, options.instruction.strip(), source)]))
+        asyncio.run(verifier.judge([Attempt(source, options.instructions[0].strip(), source)]))
     import_torch()
-    from earl.pipeline import best_of, build_pipeline
+    from earl.pipeline import build_pipeline
 
     pipeline = build_pipeline(model)
     loaded = time.perf_counter() - began
-    result = pipeline(
-        source,
-        options.instruction,
-        sampling,
-        num_images=max(options.num_images, options.best_of),
-        area=options.area,
-        restore_size=options.source_size,
-    )
-    verdict = None
-    if verifier is not None:
-        result, verdict = best_of(result, verifier)
+    result, seconds, scores = _drawn(pipeline, source, options, sampling, verifier, steps)
+    marked = _draw_boxes(result, boxed)
+    _ = result.image  # raises where the model wrote none
+    if stream:
+        result.image.save(sys.stdout.buffer, "PNG")
+        return
     written = []
-    for path, image in zip(paths, result.images, strict=True):
+    for number, (path, image) in enumerate(zip(paths, result.images, strict=True)):
         if image is not None:
             write_image(image, path)
             written.append(path)
-    marked = _draw_boxes(result, boxed)
-    _ = result.image  # raises where the model wrote none
+            if pairs:
+                title = ", then ".join(options.instructions)
+                write_image(side_by_side(title, (source, image), ("before", "after")), pairs[number])
     record = {
         "source": str(options.source),
         "instruction": result.instruction,
         "images": [str(path) for path in written],
+        "size": list(result.image.size),
         "seeds": list(result.seeds),
         "finish_reasons": [completion.finish_reason for completion in result.completions],
         "problems": list(result.problems),
         "reasoning": list(result.reasoning),
         "boxes": [path and str(path) for path in marked],
-        "seconds": round(result.seconds, 4),
+        "seconds": round(seconds, 4),
         "load_seconds": round(loaded, 4),
         "model": model.model,
     }
-    if verdict is not None:
-        record["scores"] = {name: verdict.score(name) for name in SCORES}
+    if last > 1:
+        record |= {"instructions": list(options.instructions), "steps": [str(path) for path in steps]}
+    if scores:
+        record["scores"] = scores
     say(json.dumps(record) if options.as_json else _lines(record, options.best_of))
+
+
+def _drawn(
+    pipeline: EditPipeline,
+    source: Image,
+    options: EditOptions,
+    sampling: SamplingSettings,
+    verifier: Verifier | None,
+    steps: list[Path],
+) -> tuple[EditResult, float, dict[str, float | None]]:
+    """The last edit of the chain, the seconds of all, and scores where a verifier chose; earlier results go
+    to the files `steps`."""
+    from earl.pages.sheets import write_image
+    from earl.pipeline import best_of
+
+    seconds, scores, last = 0.0, {}, len(options.instructions)
+    for step, instruction in enumerate(options.instructions, 1):
+        draws = options.best_of if step < last else max(options.num_images, options.best_of)
+        with _rows(pipeline, source, draws, options.area) as on_row:
+            result = pipeline(
+                source,
+                instruction,
+                sampling,
+                num_images=draws,
+                area=options.area,
+                restore_size=options.source_size,
+                on_row=on_row,
+            )
+        seconds += result.seconds
+        if verifier is not None:
+            result, verdict = best_of(result, verifier)
+            scores = {name: verdict.score(name) for name in SCORES}
+        if options.keep_outside:
+            kept = [image and pipeline.keep_outside(source, image, result) for image in result.images]
+            result = replace(result, images=tuple(kept))
+        if step < last:
+            source = result.image
+            if steps:
+                write_image(source, steps[step - 1])
+    return result, seconds, scores
+
+
+@contextmanager
+def _rows(pipeline: EditPipeline, source: Image, draws: int, area: int | None) -> Iterator[OnRow]:
+    """A bar of the rows of image codes that are drawn."""
+    from earl.vision import target_size
+    from earl.vision.images import grid_of
+
+    vision = pipeline.vision
+    total = draws * grid_of(target_size(*source.size, area or vision.area, vision.rule)).height
+    done = 0
+    with Progress() as show:
+
+        def on_row(*_: object) -> None:
+            nonlocal done
+            done += 1
+            show("rows", done, total)
+
+        yield on_row
+
+
+def _edit_many(
+    options: EditOptions, model: ModelSettings, sampling: SamplingSettings, verifier: Verifier | None
+) -> int:
+    """Jobs of a folder or a JSON Lines file; 1 where one of them failed."""
+    from earl.files import only_one
+    from earl.jobs import Chain, JobFolder, chains_of, read_jobs, run_chains
+    from earl.pipeline import build_pipeline
+
+    if options.before_after:
+        raise ConfigError(
+            "the contact sheet shows before and after of several images: leave out --before-after"
+        )
+    jobs = read_jobs(options.source, options.instructions, seed=sampling.seed, count=options.num_images)
+    folder = JobFolder(options.out or Path(f"{options.source.stem}-edited"))
+    chains = chains_of(jobs)
+    left = folder.left(chains)
+    began, done = time.perf_counter(), len(chains) - len(left)
+    if done:
+        say(f"{done} of {len(chains)} are in {folder.path} already")
+    failed: list[Chain] = []
+    with only_one(folder.path), Progress() as show:
+
+        def finish(chain: Chain) -> None:
+            nonlocal done
+            folder.finish(chain)
+            done += not chain.problem
+            failed.extend([chain] if chain.problem else [])
+            show("images", done + len(failed), len(chains), f"{len(failed)} failed")
+
+        if left:
+            run_chains(
+                build_pipeline(model),
+                left,
+                sampling,
+                finish,
+                draws=options.best_of,
+                verifier=verifier,
+                area=options.area,
+                restore_size=options.source_size,
+                keep_outside=options.keep_outside,
+            )
+        sheet = folder.write_sheet(chains)
+    for chain in failed:
+        say(f"failed: {chain.problem}")
+    say(
+        f"{done} of {len(chains)} images in {folder.path} ({RESULTS}{', sheet.png' if sheet else ''}), "
+        f"{time.perf_counter() - began:.1f} s"
+    )
+    return 1 if failed else 0
 
 
 def _picker(options: EditOptions, best_by: VerifierSettings | None) -> Verifier | None:
@@ -132,7 +296,12 @@ def _draw_boxes(result: EditResult, paths: list[Path]) -> list[Path | None]:
 
 
 def _lines(record: dict[str, Any], best_of: int) -> str:
-    lines = [f"{path} (seed {seed})" for path, seed in zip(record["images"], record["seeds"], strict=False)]
+    width, height = record["size"]
+    lines = [f"{path}" for path in record.get("steps", ())]
+    lines += [
+        f"{path} ({width}x{height}, seed {seed})"
+        for path, seed in zip(record["images"], record["seeds"], strict=False)
+    ]
     for boxed, text in zip(record["boxes"], record["reasoning"], strict=False):
         lines.append(f"reasoning: {text or '(none)'}")
         lines += [f"its boxes on the source: {boxed}"] if boxed else []

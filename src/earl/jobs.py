@@ -1,0 +1,228 @@
+"""Many edits in one go: jobs read from a file or a folder, drawn together, resumable.
+
+A job is an image and a chain of instructions, each applied to the last result. Several variations of a job
+are chains of their own. Results are lines of `results.jsonl` in the output folder, each written when its
+images are on disk, so a run that was cut short goes on with the jobs that have no line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from earl.config import SamplingSettings
+from earl.errors import DataError, EarlError
+from earl.files import read_lines
+from earl.pages.sheets import TYPES, Row, contact_sheet, write_image
+from earl.pipeline.edit import EditPipeline
+from earl.pipeline.result import best_of
+from earl.sequence import check_instruction
+from earl.store import JsonLinesStore
+from earl.verifiers.protocol import Verifier
+from earl.vision import open_image
+from earl.vision.images import ImageSource
+
+RESULTS, SHEET = "results.jsonl", "sheet.png"
+AT_ONCE = 16  # chains that are drawn together
+SHOWN = 40  # chains on the contact sheet
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One image and what is done to it, one instruction after the other, `count` times."""
+
+    image: ImageSource
+    name: str
+    instructions: tuple[str, ...]
+    seed: int = 0
+    count: int = 1
+
+
+@dataclass(slots=True)
+class Chain:
+    """One variation of a job: the images so far, the first one its source; or why it ended."""
+
+    job: Job
+    seed: int
+    key: str
+    images: list[Image.Image] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    problem: str = ""
+
+
+def read_jobs(path: Path, instructions: Sequence[str], *, seed: int = 0, count: int = 1) -> list[Job]:
+    """The jobs of a JSON Lines file, or one job for each image of a folder.
+
+    Lines have `image` (a path beside the file) and `instruction` (a text, or a list of them for a chain), and
+    may have `seed` and `n`. Where a line has no instruction, or for a folder, `instructions` are taken.
+
+    Raises:
+        DataError: a line that is no job, naming it; no job at all.
+        InstructionError: an instruction that cannot be.
+    """
+    if path.is_dir():
+        files = [p for p in sorted(path.iterdir()) if p.suffix.lower() in TYPES and p.name[0] != "."]
+        jobs = [Job(file, file.stem, tuple(instructions), seed, count) for file in files]
+    else:
+        jobs = [_job(path, number, line, instructions, seed, count) for number, line in read_lines(path)]
+    if not jobs:
+        raise DataError(f"{path} holds no {'images' if path.is_dir() else 'jobs'}")
+    for job in jobs:
+        if not job.instructions:
+            raise DataError(f"no instruction for {job.name}; give one on the command line or in its line")
+        for text in job.instructions:
+            check_instruction(text)
+    return jobs
+
+
+def _job(path: Path, number: int, line: Any, instructions: Sequence[str], seed: int, count: int) -> Job:
+    where = f"{path}, line {number}"
+    if not isinstance(line, dict) or not isinstance(line.get("image"), str):
+        raise DataError(f'{where}: expected {{"image": "photo.png", "instruction": "make it night"}}')
+    asked = line.get("instruction", list(instructions))
+    texts = [asked] if isinstance(asked, str) else asked
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise DataError(f"{where}: instruction is {asked!r}, expected a text or a list of texts")
+    numbers = {"seed": line.get("seed", seed), "n": line.get("n", count)}
+    for name, value in numbers.items():
+        if not isinstance(value, int) or isinstance(value, bool) or not (name == "seed" or 1 <= value <= 64):
+            raise DataError(f"{where}: {name} is {value!r}, expected a whole number, n from 1 to 64")
+    file = Path(line["image"])
+    return Job(path.parent / file, file.stem, tuple(texts), numbers["seed"], numbers["n"])
+
+
+def chains_of(jobs: Sequence[Job]) -> list[Chain]:
+    """A chain for each variation of each job; its key says what it is made from."""
+    chains, taken = [], set()
+    for job in jobs:
+        for number in range(job.count):
+            seed = job.seed + number
+            made = json.dumps([str(job.image), job.instructions, seed])
+            digest = hashlib.blake2b(made.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
+            key = f"{job.name}-{digest}"
+            if key not in taken:  # the same job twice gives the same image
+                taken.add(key)
+                chains.append(Chain(job, seed, key))
+    return chains
+
+
+def run_chains(
+    pipeline: EditPipeline,
+    chains: Sequence[Chain],
+    sampling: SamplingSettings,
+    finish: Callable[[Chain], None],
+    *,
+    draws: int = 1,
+    verifier: Verifier | None = None,
+    on_row: Callable[[], None] = lambda: None,
+    **options: Any,
+) -> None:
+    """Edit, step by step, as many chains at once as fit; `finish` is called with each when it has ended.
+
+    A chain whose image cannot be read, or whose model wrote no image, ends with a `problem`.
+
+    Args:
+        draws: images drawn at each step, of which the `verifier` keeps the best.
+        options: of `EditPipeline.edit_many`.
+    """
+    waiting = iter(chains)
+    while block := list(islice(waiting, max(1, AT_ONCE // draws))):
+        for chain in block:
+            try:
+                chain.images.append(open_image(chain.job.image))
+            except EarlError as error:
+                chain.problem = str(error)
+        for step in range(max(len(chain.job.instructions) for chain in block)):
+            going = [c for c in block if not c.problem and step < len(c.job.instructions)]
+            if going:
+                _step(pipeline, going, step, sampling, draws, verifier, on_row, options)
+        for chain in block:
+            finish(chain)
+
+
+def _step(
+    pipeline: EditPipeline,
+    chains: Sequence[Chain],
+    step: int,
+    sampling: SamplingSettings,
+    draws: int,
+    verifier: Verifier | None,
+    on_row: Callable[[], None],
+    options: dict[str, Any],
+) -> None:
+    pairs: list[tuple[ImageSource, str]] = [(c.images[-1], c.job.instructions[step]) for c in chains]
+    seeds = [chain.seed * draws for chain in chains]
+    keep = options.get("keep_outside", False)
+    rest = {name: value for name, value in options.items() if name != "keep_outside"}
+    results = pipeline.edit_many(
+        pairs, sampling, seeds=seeds, num_images=draws, on_row=lambda *_: on_row(), **rest
+    )
+    for chain, result in zip(chains, results, strict=True):
+        try:
+            if verifier is not None:
+                result, verdict = best_of(result, verifier)
+                chain.scores.append(verdict.overall or 0.0)
+            image = result.image
+            chain.images.append(pipeline.keep_outside(chain.images[-1], image, result) if keep else image)
+        except EarlError as error:
+            chain.problem = f"{chain.job.instructions[step]!r}: {error}"
+
+
+class JobFolder:
+    """The folder of a run: images, `results.jsonl`, a contact sheet.
+
+    Raises:
+        DataError: a damaged line in the results that are there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.mkdir(parents=True, exist_ok=True)
+        self.results = JsonLinesStore(path / RESULTS)
+
+    def left(self, chains: Sequence[Chain]) -> list[Chain]:
+        """The chains without a result; those that failed are tried again."""
+        return [chain for chain in chains if chain.key not in self.results]
+
+    def finish(self, chain: Chain) -> None:
+        """Write a chain's images, then its line; one that failed is not recorded."""
+        if chain.problem:
+            return
+        names = []
+        for number, image in enumerate(chain.images[1:], 1):
+            last = number == len(chain.job.instructions)
+            names.append(f"{chain.key}.png" if last else f"{chain.key}-step-{number}.png")
+            write_image(image, self.path / names[-1])
+        self.results.append(
+            {
+                "key": chain.key,
+                "source": str(chain.job.image),
+                "instructions": list(chain.job.instructions),
+                "seed": chain.seed,
+                "images": names,
+                **({"scores": chain.scores} if chain.scores else {}),
+            }
+        )
+
+    def write_sheet(self, chains: Sequence[Chain]) -> Path | None:
+        """The first chains as one image: source and results side by side."""
+        rows = list(islice(self._rows(chains), SHOWN))
+        if not rows:
+            return None
+        write_image(contact_sheet(rows), self.path / SHEET)
+        return self.path / SHEET
+
+    def _rows(self, chains: Sequence[Chain]) -> Iterator[Row]:
+        for chain in chains:
+            record = self.results.get(chain.key)
+            if record is not None:
+                images = [open_image(chain.job.image)]
+                images += [open_image(self.path / name) for name in record["images"]]
+                yield ", then ".join(record["instructions"]), images

@@ -1,0 +1,123 @@
+"""`earl edit` with chains, lists of jobs and folders: resumable, the same images as one by one."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from earl.cli import main
+from earl.jobs import RESULTS, chains_of, read_jobs
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch, model_folder) -> list[str]:
+    """A folder with three images; the words that choose the small untrained model."""
+    monkeypatch.chdir(tmp_path)
+    for number in range(3):
+        small = np.random.default_rng(number).integers(0, 256, (4, 4, 3), np.uint8)
+        Image.fromarray(small).resize((64, 64), Image.Resampling.BICUBIC).save(f"{number}.png")
+    return ["--model", str(model_folder), "--device", "cpu"]
+
+
+def pixels(path: str | Path) -> np.ndarray:
+    return np.asarray(Image.open(path))
+
+
+def edit(*words: str) -> int:
+    return main(["edit", *words])
+
+
+def write_jobs(*jobs: dict) -> None:
+    Path("jobs.jsonl").write_text("\n".join(map(json.dumps, jobs)))
+
+
+def test_a_chain_edits_the_last_result(place):
+    assert edit("0.png", "paint it", "move it", "-o", "both.png", "--before-after", *place) == 0
+    assert edit("0.png", "paint it", "-o", "first.png", *place) == 0
+    assert edit("first.png", "move it", "-o", "second.png", *place) == 0
+    assert np.array_equal(pixels("both-step-1.png"), pixels("first.png"))
+    assert np.array_equal(pixels("both.png"), pixels("second.png"))
+    assert Image.open("both-before-after.png").width > 500
+
+
+def test_jobs_are_the_edits_one_by_one_and_go_on_where_they_stopped(place, capsys):
+    jobs = [
+        {"image": "0.png", "instruction": ["paint it", "move it"]},
+        {"image": "1.png", "instruction": "paint it", "seed": 7, "n": 2},
+        {"image": "gone.png", "instruction": "paint it"},
+    ]
+    write_jobs(*jobs[:1])
+    assert edit("jobs.jsonl", "-o", "out", *place) == 0
+    before = {path: path.stat().st_mtime_ns for path in Path("out").glob("0-*.png")}
+    write_jobs(*jobs)
+    assert edit("jobs.jsonl", "-o", "out", *place) == 1, "one of them failed"
+    said = capsys.readouterr().out
+    assert "1 of 4 are in out already" in said and "3 of 4 images" in said and "gone.png" in said
+    assert len(before) == 2 and all(path.stat().st_mtime_ns == then for path, then in before.items())
+    records = [json.loads(line) for line in (Path("out") / RESULTS).read_text().splitlines()]
+    assert [(record["source"], record["seed"]) for record in records] == [
+        ("0.png", 0),
+        ("1.png", 7),
+        ("1.png", 8),
+    ]
+    assert edit("1.png", "paint it", "--seed", "8", "-o", "alone.png", *place) == 0
+    together = pixels(Path("out") / records[2]["images"][0])
+    assert np.abs(together.astype(int) - pixels("alone.png")).max() <= 1  # a decoded batch rounds otherwise
+    assert Image.open("out/sheet.png").size == (
+        1824,
+        680,
+    )  # two rows of two chains, the longest of three images
+
+
+def test_a_folder_of_images_and_one_instruction(place):
+    assert edit(".", "paint it", "-o", "out", "--keep-outside", *place) == 0
+    records = [json.loads(line) for line in Path("out", RESULTS).read_text().splitlines()]
+    assert [record["source"] for record in records] == ["0.png", "1.png", "2.png"]
+
+
+def test_standard_input_and_output(place, monkeypatch):
+    out = SimpleNamespace(buffer=io.BytesIO(), write=lambda text: len(text), flush=lambda: None)
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(Path("0.png").read_bytes())))
+    monkeypatch.setattr("sys.stdout", out)
+    assert edit("-", "paint it", "-o", "-", *place) == 0
+    monkeypatch.undo()
+    assert Image.open(io.BytesIO(out.buffer.getvalue())).size == (64, 64)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"instruction": "x"}', "line 1: expected"),
+        ('{"image": "0.png", "instruction": 3}', "instruction is 3"),
+        ('{"image": "0.png", "instruction": ["a", 3]}', "expected a text or a list of texts"),
+        ('{"image": "0.png", "instruction": "x", "n": 0}', "n is 0"),
+        ('{"image": "0.png", "instruction": "x", "seed": "a"}', "seed is 'a'"),
+        ('{"image": "0.png"}', "no instruction for 0"),
+        ("{", "jobs.jsonl"),
+        ("", "holds no jobs"),
+    ],
+)
+def test_a_list_that_is_none_is_refused_in_one_sentence(place, capsys, line, said):
+    Path("jobs.jsonl").write_text(line)
+    assert edit("jobs.jsonl", *place) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1 and not Path("jobs-edited").exists()
+
+
+def test_keys_tell_jobs_apart_and_equal_jobs_are_one(tmp_path):
+    lines = [
+        {"image": "a.png", "instruction": "x"},
+        {"image": "a.png", "instruction": "x"},
+        {"image": "a.png", "instruction": "y"},
+        {"image": "b/a.png", "instruction": "x"},
+    ]
+    path = tmp_path / "jobs.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    keys = [chain.key for chain in chains_of(read_jobs(path, ()))]
+    assert len(keys) == len(set(keys)) == 3
