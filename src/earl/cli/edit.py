@@ -224,8 +224,11 @@ def _edit_many(
     """Jobs of a folder or a JSON Lines file; 1 where one of them failed."""
     from earl.files import only_one
     from earl.jobs import Chain, JobFolder, chains_of, read_jobs, run_chains
+    from earl.pages.sheets import TYPES
     from earl.pipeline import build_pipeline
 
+    if options.out is not None and options.out.suffix.lower() in TYPES:
+        raise ConfigError(f"{options.source} gives several images: --out names a folder, not {options.out}")
     if options.before_after:
         raise ConfigError(
             "the contact sheet shows before and after of several images: leave out --before-after"
