@@ -62,7 +62,7 @@ def changed_boxes(
     """Boxes around the regions in which two images differ, the largest first.
 
     Args:
-        changed_HW: `changed_cells` of the pictures.
+        changed_HW: `changed_cells` of the images.
         differs: bool (8H, 8W), the pixels that differ; with them boxes are tight, without them they
             are whole cells.
         dilated: cells by which `changed_HW` was grown, and which are taken off again.

@@ -1,6 +1,6 @@
 """Sequences of different lengths to one padded batch, plain or with shared sources.
 
-Edits of one source image all begin with the same ids: BOS and that picture. Where a bundle
+Edits of one source image all begin with the same ids: BOS and that image. Where a bundle
 holds several of them, the prefix is laid down once (`prefix_PL`) and `owner_B` says which
 prefix each sequence continues.
 

@@ -140,7 +140,7 @@ def answer_example(edit: Edit, number: int, tokenizer: TextTokenizer) -> Example
 
 
 def cover_example(edit: Edit, number: int, tokenizer: TextTokenizer) -> Example:
-    """A question that names solids, answered by a picture: the source, with `COVER` in their cells.
+    """A question that names solids, answered by an image: the source, with `COVER` in their cells.
 
     Laid out as the edit of the same image is, with the loss on the completion, but nothing in it is
     a matter of chance, and each cell depends on what the words name.

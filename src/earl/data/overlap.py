@@ -126,18 +126,18 @@ def find_overlap(
         bits: differing bits, 0-64, up to which two images look the same.
     """
     by_pixels: dict[str, Fingerprint] = {}
-    for picture in train:
-        by_pixels.setdefault(picture.exact, picture)
-    seen = [picture for picture in train if picture.look]
-    looks_T = np.array([int(picture.look, 16) for picture in seen], np.uint64)
+    for image in train:
+        by_pixels.setdefault(image.exact, image)
+    seen = [image for image in train if image.look]
+    looks_T = np.array([int(image.look, 16) for image in seen], np.uint64)
     matches = []
-    for picture in evaluation:
-        if same := by_pixels.get(picture.exact):
-            matches.append(Match(same, picture, "exact", 0))
-        elif picture.look and len(seen):
-            place, distance = _nearest(looks_T, int(picture.look, 16))
+    for image in evaluation:
+        if same := by_pixels.get(image.exact):
+            matches.append(Match(same, image, "exact", 0))
+        elif image.look and len(seen):
+            place, distance = _nearest(looks_T, int(image.look, 16))
             if distance <= bits:
-                matches.append(Match(seen[place], picture, "near", distance))
+                matches.append(Match(seen[place], image, "near", distance))
     return matches
 
 

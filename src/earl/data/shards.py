@@ -68,7 +68,7 @@ SUMS = "checksums.json"
 @dataclass(frozen=True, slots=True)
 class Edit:
     """One tokenised edit. Codes and `changed` are (H, W); captions and reasoning may be empty;
-    edits with the same `source` have the same source picture. Without a target image
+    edits with the same `source` have the same source image. Without a target image
     `target_codes` is (0, 0). Boxes are in pixels of the resized source; hashes are those of
     `earl.data.overlap`, of the images as they came; `split` is empty where the folder's holds.
     Questions are about the source image, each with its answer. `request` says what is asked for, as JSON

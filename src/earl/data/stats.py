@@ -107,7 +107,7 @@ def shard_stats(shards: EditShards, tokenizer: TextTokenizer | None = None) -> S
     counts: dict[str, Counter[str]] = {
         name: Counter() for name in ("family", "group", "split", "licence", "grid")
     }
-    seen, pictures, doubled = set[bytes](), set[bytes](), 0
+    seen, sources, doubled = set[bytes](), set[bytes](), 0
     lacking = boxed = cells = cells_changed = 0
     lengths: dict[str, list[int]] = {"instruction": [], "reasoning": [], "sequence": []}
     used = np.zeros(shards.codebook_size, bool)
@@ -116,7 +116,7 @@ def shard_stats(shards: EditShards, tokenizer: TextTokenizer | None = None) -> S
             mark = _mark(str(name))
             doubled += mark in seen
             seen.add(mark)
-            pictures.add(_mark(str(batch["source"][place])))
+            sources.add(_mark(str(batch["source"][place])))
             height, width = int(batch["height"][place]), int(batch["width"][place])
             row = {key: str(batch[key][place]) for key in ("family", "group", "split")}
             row["licence"] = str(batch["licence"][place]) if "licence" in batch else ""
@@ -135,7 +135,7 @@ def shard_stats(shards: EditShards, tokenizer: TextTokenizer | None = None) -> S
             _measure(lengths, texts, (height, width), has_target, tokenizer)
     return Stats(
         edits=len(shards),
-        sources=len(pictures),
+        sources=len(sources),
         without_target=lacking,
         doubled=doubled,
         families=dict(counts["family"].most_common()),

@@ -126,7 +126,7 @@ def image_tokens(area: int) -> int:
 
 
 def edit_bytes(shape: PolicyShape, vision_parameters: int, area: int, dtype: str) -> float:
-    """Bytes to edit one picture: weights, the vision tokenizer in float32, one cache.
+    """Bytes to edit one image: weights, the vision tokenizer in float32, one cache.
 
     Left out: the CUDA context and libraries, the vision tokenizer's activations (about 1 GiB at 256 px).
     """
