@@ -1,4 +1,4 @@
-"""Any layout of an Emu3 model to one clean folder of ours, checked against what it came from; and sums."""
+"""Conversion of any Emu3 layout to one checked folder of ours, and weighted sums of policies."""
 
 from earl.convert.folder import Conversion, convert_model
 from earl.convert.merge import merge_policies

@@ -1,4 +1,4 @@
-"""The README.md of a converted folder: what it is, where it came from, how to use it, what was checked."""
+"""Model card of a converted folder: origin, contents, use, and the checks that it passed."""
 
 from __future__ import annotations
 

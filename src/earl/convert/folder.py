@@ -1,4 +1,4 @@
-"""One clean folder out of any layout: policy, tokenizer.json, vision tokenizer, earl.json, README.md.
+"""Conversion to one folder: policy, tokenizer.json, vision tokenizer, earl.json, README.md.
 
 The new folder is written beside its place, loaded again, and asked the same questions as the source
 (`probe`); only when the answers agree does it take its place. Parts are held in memory one at a time.

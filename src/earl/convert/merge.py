@@ -1,4 +1,4 @@
-"""A weighted sum of policies of one shape, as one clean folder.
+"""Weighted sum of policies of one shape, as one folder.
 
 With weights that add up to 1 this is an average (model soups, Wortsman et al. 2022, arXiv 2203.05482)
 or, with negative ones among them, what one training changed added to another (task arithmetic, Ilharco

@@ -1,4 +1,4 @@
-"""Pickled weights (`pytorch_model.bin`, one file or shards with an index) to safetensors beside a copy.
+"""Conversion of pickled weights (`pytorch_model.bin`, one file or shards) to safetensors.
 
 Only tensors are read: `torch.load(weights_only=True)` refuses everything else. It is asked for by a
 flag all the same, because a pickle is a program and that guard is all there is between it and us.

@@ -1,4 +1,4 @@
-"""What a model answers to fixed questions, so that two folders can be compared: logits, codes, pixels, ids.
+"""Probes for comparing two model folders: logits, codes, pixels and ids of fixed inputs.
 
 Axes: T tokens, V vocabulary.
 """

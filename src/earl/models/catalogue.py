@@ -1,4 +1,4 @@
-"""The models that have a name: what they are, and where their parts lie.
+"""Catalogue of the models that have a name: layout, revision, scores, and where their parts lie.
 
 The released policies come without tokenizers: their text tokenizer lies with the base model that they
 grew from, their vision tokenizer in a repository of its own. `earl.models.resolve` looks here, so that

@@ -1,4 +1,4 @@
-"""The models that have a name, as rows of `earl models`."""
+"""Rows of `earl models`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the parts of a model lie: policy, text tokenizer, vision tokenizer.
+"""Resolution of a model's name to the folders of its policy, text tokenizer and vision tokenizer.
 
 A model is named by the word "world" (shipped in the package), by a folder, or by a hub id
 "owner/name" or "owner/name@revision". This page only finds folders and looks at their `config.json`;

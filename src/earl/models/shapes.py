@@ -1,4 +1,4 @@
-"""How many numbers a policy of a given shape holds, and the bytes that follow: arithmetic, no torch.
+"""Parameter counts of a policy shape, and the memory that they take: arithmetic, no torch.
 
 Tests hold it against the real modules at small sizes; the 8.5 B model is never built for it.
 

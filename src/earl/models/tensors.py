@@ -1,4 +1,4 @@
-"""Tensors of a model's weight files, read one by one and checked against the layers that take them.
+"""Tensors of weight files, read one by one and checked against the layers that take them.
 
 safetensors only: nothing that could run code is opened.
 """

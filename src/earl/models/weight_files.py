@@ -1,4 +1,4 @@
-"""Which files hold a model's weights: one safetensors file, or shards with an index.
+"""Weight files of a model folder: one safetensors file, or shards with an index.
 
 Pickled weights (`*.bin`, `*.pt`) are refused, never opened: loading them can run code. Reading the
 files belongs to `earl.policy` and `earl.vision`.

@@ -1,4 +1,4 @@
-"""A chain of thought read out of an answer, checked, and written as reasoning text.
+"""Chains of thought: read out of an answer, checked, and written as reasoning text.
 
 Five steps: the source described, the object named, the region with its boxes, the exact change, the
 expected result (EARL, arXiv 2508.01119). An answer that lacks one, or whose boxes lie outside the

@@ -1,4 +1,4 @@
-"""The two images of a prepared edit, to be shown to a model: decoded from codes, or from the source.
+"""The two images of a prepared edit, as a model is shown them: decoded from codes, or the source's own.
 
 Prepared shards hold codes. Decoded images need nothing else; the source's own images are
 sharper, and are found again by going through the source in the order in which it was prepared.

@@ -1,4 +1,4 @@
-"""Instructions for pairs of captions, asked of a model: VisMin has captions and no instructions.
+"""Instructions written by a model from pairs of captions, for sources without any (VisMin).
 
 Raw answers are kept in a file beside the shards, by the pair and the wording of the question. The
 same pairs are never asked about twice, whichever split or run needs them.

@@ -1,4 +1,4 @@
-"""The questions: versioned template files, or a folder of one's own.
+"""Question templates: versioned files, or a folder of one's own.
 
 `reasoning.txt` and `instruction.txt` are the questions, `reasoning-examples.txt` and
 `instruction-examples.txt` the worked examples that go where a question says `<examples>`.

@@ -1,4 +1,4 @@
-"""A session over an engine that completes closed lists: what waits is completed together, in one step."""
+"""Session over an engine without continuous batching: what waits is completed together, in one step."""
 
 from __future__ import annotations
 

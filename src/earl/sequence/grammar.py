@@ -1,4 +1,4 @@
-"""What may come next while a completion is written: an automaton with four answers.
+"""The completion grammar: an automaton that says which ids may come next.
 
 At each position a state allows *text* (any id below first_visual), a *visual* token, one
 *forced* id, or nothing more (*done*). How a completion begins is its prefill:

@@ -1,4 +1,4 @@
-"""The words of an edit as a person gives them, checked before they become ids."""
+"""Checks of an instruction before it becomes ids."""
 
 from __future__ import annotations
 

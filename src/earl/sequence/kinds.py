@@ -1,4 +1,4 @@
-"""The kind of every id of a completion: chosen among text, chosen among visual tokens, or forced.
+"""Kinds of a completion's ids: text, visual token, or forced.
 
 The likelihood of a completion is the one that sampling used: softmax over the text columns at
 TEXT, over the visual columns at VISUAL, probability 1 at FORCED.

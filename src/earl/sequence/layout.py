@@ -1,4 +1,4 @@
-"""How an image, a prompt and a completion are written as ids, and read back. The one such place.
+"""Images, prompts and completions as ids: writing them and reading them back.
 
     image       BOI "H*W" IMG, then H times (W visual tokens EOL), then EOF EOI
     prompt      BOS image instruction

@@ -1,4 +1,4 @@
-"""Text <-> ids, for every size of model, with one guarantee: text is only ever text.
+"""Text to ids and back, for every size of model; text never becomes a special id.
 
 `TextTokenizer` wraps a `tokenizers.Tokenizer` that knows ordinary text ids alone. Special and
 visual tokens are not in it, so `<|image start|>` typed by a user comes out as plain pieces of

@@ -1,4 +1,4 @@
-"""The ids of a model: where its text, its structure ids and its visual tokens lie.
+"""Vocabulary of a model: the id ranges of text, special tokens and visual tokens.
 
 Ids come in this order: ordinary text in [0, first_special), then the special ids, then the
 visual tokens in [first_visual, first_visual + codebook_size). "Text columns" of a model's

@@ -1,4 +1,4 @@
-"""Early stopping on a number that no longer gets better."""
+"""Early stopping on a validation metric."""
 
 from __future__ import annotations
 

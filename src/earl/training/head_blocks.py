@@ -1,4 +1,4 @@
-"""How many positions meet the head at a time, for stages and dry runs.
+"""Size of the blocks of positions in which logits are computed, for stages and dry runs.
 
 Logits exist for a block of positions only (`earl.policy.likelihood`). A backward pass holds several
 blocks at once, positions x visual columns of float32, which on a CPU is most of what an update of a

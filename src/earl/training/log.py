@@ -1,4 +1,4 @@
-"""Numbers and images of a run: `log.jsonl`, TensorBoard, and a progress line."""
+"""Run log: `log.jsonl`, TensorBoard, and a progress line."""
 
 from __future__ import annotations
 

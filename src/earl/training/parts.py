@@ -1,4 +1,4 @@
-"""From a recipe to the policy, tokenizers and shards that it names; from a policy to a model folder."""
+"""Assembly of the policy, tokenizers and shards that a recipe names; the trained model's folder."""
 
 from __future__ import annotations
 

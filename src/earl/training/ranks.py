@@ -1,4 +1,4 @@
-"""Ranks, devices and numbers: the accelerator of a run, threads, and autocast."""
+"""Accelerator, threads and precision of a run's processes."""
 
 from __future__ import annotations
 

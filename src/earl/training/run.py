@@ -1,4 +1,4 @@
-"""One run of training: its processes, its random streams, and its folder.
+"""A training run: its processes, random streams and folder.
 
 One process at a time works in a folder, on one run, with the settings that it was begun with.
 """

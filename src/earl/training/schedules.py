@@ -1,4 +1,4 @@
-"""The learning rate as a pure function of the step, so that nothing about it needs saving."""
+"""Learning-rate schedule, as a pure function of the step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights and optimiser state to flat named tensors and back, so that safetensors can hold them.
+"""Weights and optimiser state as flat named tensors, so that safetensors can hold them.
 
 Sharded parameters (FSDP2's DTensor) are made full on saving and sharded again on loading; both are
 then collective: every rank calls them.

@@ -1,4 +1,4 @@
-"""The source's own pixels outside an edit, at the source's full size.
+"""Compositing: the source's own pixels outside an edit, at the source's full size.
 
 A tokenizer costs detail everywhere, also where nothing was asked for, and about a third of the codes outside
 an edit differ by chance. What changed is therefore found in pixels: the edited image is compared, cell by

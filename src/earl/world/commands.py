@@ -1,4 +1,4 @@
-"""The world's commands that make and show: a demo edit, example tasks, tokenised edits, one verdict."""
+"""The world's commands that draw and show: a demo edit, example tasks, tokenised edits, one verdict."""
 
 from __future__ import annotations
 

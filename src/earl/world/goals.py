@@ -1,4 +1,4 @@
-"""What counts as a right outcome of a request, decided on scenes (what was seen), not on pixels.
+"""Valid outcomes of a request, and the comparison of an edited scene with them.
 
 `outcomes` lists every scene that fulfils a request (an added solid may stand in any free
 place); `check` holds what was seen after the edit against the nearest of them.

@@ -1,4 +1,4 @@
-"""The world's commands that measure: a model on unseen scenes, a vision tokenizer, the scene verifier."""
+"""The world's commands that measure: a vision tokenizer, the scene verifier."""
 
 from __future__ import annotations
 

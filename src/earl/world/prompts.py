@@ -1,4 +1,4 @@
-"""The world's tasks by seed, for prompts and for the images of a vision tokenizer."""
+"""The world's prompt source: tasks by seed, also for the images of a vision tokenizer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Proposals: a request of a scene with its target scene, and what the proposers of all families share."""
+"""Proposals: a request with its target scene, and helpers that the proposers of all families share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Edits of a solid that only its relation to another one names."""
+"""Relational edits: a solid that only its relation to another one names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random scenes: which solids are likely, where they may stand, and what the splits keep apart.
+"""Random scenes: distributions of solids, places and styles.
 
 Everything is drawn from a `numpy.random.Generator` that the caller seeds. `kinds="few"` keeps
 to plain large solids of four shapes and colours, for the first part of a curriculum.

@@ -1,4 +1,4 @@
-"""The scene record: what is drawn, exactly, with nothing left to chance.
+"""The scene record: the exact content of an image.
 
 A scene is a background, a style of the whole image, and a few solids on a grid of `ROWS` by
 `COLUMNS` places, each of which may carry one more solid on top. Positions are in unit coordinates

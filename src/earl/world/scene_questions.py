@@ -1,4 +1,4 @@
-"""Questions about an image with answers cell by cell: what a policy must see before it can edit.
+"""Visual questions about a scene, answered cell by cell: a perception task for policies.
 
 An answer has one word for each latent cell, row by row: the colour, shape, size or texture of the
 solid that covers most of it, or "background". A question that names a solid ("find the red cube")

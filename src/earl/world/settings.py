@@ -1,4 +1,4 @@
-"""What of the world is drawn: for training data, and for the benchmark of vision tokenizers."""
+"""Settings of the world's training data and of its benchmark of vision tokenizers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The world's tasks as tokenised shards: rendered, encoded in batches, written as they come.
+"""Tokenised shards of the world's tasks: rendered, encoded in batches, written as they come.
 
 Edits that share a source share its image and its codes. Shards that are already there are left
 alone, so a run that was cut short continues where it stopped.

@@ -1,4 +1,4 @@
-"""Tasks asked in other words: by the language of training, by held-out language, or for nothing at all."""
+"""Rewording of tasks: in the language of training, in held-out language, or as a request for nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Judged groups to padded batches: each prompt once, its rollouts beside each other.
+"""Padded batches of judged groups: each prompt once, its rollouts beside each other.
 
 Axes: P prompts, G rollouts, B rollouts of a batch, T tokens after the prefix.
 """

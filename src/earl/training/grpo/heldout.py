@@ -1,4 +1,4 @@
-"""Validation of reinforcement learning: prompts that are never trained on.
+"""Held-out validation of reinforcement learning, on prompts that are never trained on.
 
 Two verifiers score them, and the drift from the reference is measured. A policy that learns to please
 its own verifier rises with the first and not with the second.

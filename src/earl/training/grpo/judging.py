@@ -1,4 +1,4 @@
-"""The verifier, asked from an event loop of its own while sampling goes on."""
+"""Verifier calls on an event loop of their own, while sampling goes on."""
 
 from __future__ import annotations
 

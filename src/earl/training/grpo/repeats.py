@@ -1,4 +1,4 @@
-"""Equal rollouts of a step: their codes are decoded once, their attempt is judged once.
+"""Deduplication of a step's equal rollouts: decoded once, judged once.
 
 A policy that copies its source, or has little entropy left, writes the same image several times in
 a group. The results are those of the plain way, rollout by rollout (a test compares them).

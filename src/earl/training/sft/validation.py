@@ -1,4 +1,4 @@
-"""Validation without sampling: losses, and what greedy sampling would get right.
+"""Validation without sampling: losses, and the accuracy of greedy choices.
 
 Axes: B sequences, T tokens.
 """

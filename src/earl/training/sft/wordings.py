@@ -1,4 +1,4 @@
-"""Instructions worded anew each time an edit is drawn, by a function that the recipe names."""
+"""Rewording of instructions each time an edit is drawn, by a function that the recipe names."""
 
 from __future__ import annotations
 

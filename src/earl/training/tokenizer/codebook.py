@@ -1,4 +1,4 @@
-"""The codebook while it is learnt: moving averages of the latents that chose each code.
+"""Codebook in training: moving averages of the latents that chose each code.
 
 Starts from k-means over recent latents, follows them by an exponential moving average, and
 moves codes that nothing chooses onto latents that occur (VQ-VAE, arXiv 1711.00937, appendix

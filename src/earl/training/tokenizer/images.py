@@ -1,4 +1,4 @@
-"""Images that a vision tokenizer learns from: drawn once into a file, then batches and crops.
+"""Training images of a vision tokenizer: drawn once into a file, then batches and crops.
 
 Axes: B images, C channels, H W pixels.
 """

@@ -1,4 +1,4 @@
-"""What can be told before any fine looking: background, style, and rough candidates for each place.
+"""First pass of perception: background, style, and rough candidates for each place.
 
 Images are compared at half the working side, where a little blur or a shift by a pixel does
 not matter. Axis letters: K kinds (form x colour), D pixels of a place's window.

@@ -1,4 +1,4 @@
-"""How far the scene verifier can be trusted: scores of edits known to be good and known to be bad.
+"""Calibration of the scene verifier: its scores of edits known to be good or bad.
 
 `calibrate` makes true targets and every kind of mistake (`damage`) for tasks of all families in
 turn, and judges them: as they are, and after a pass of the edited images through something

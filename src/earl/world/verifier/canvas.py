@@ -1,4 +1,4 @@
-"""One background in one style, on which many candidate solids are drawn and compared at once.
+"""Canvas of one background in one style: many candidate solids drawn and compared at once.
 
 Leaves the sprites to `sprites` and the search to `perception`. Axis letters: N candidates,
 C channels (1 in the styles without hue, whose images are compared as gray, else 3), H W pixels

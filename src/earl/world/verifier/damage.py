@@ -1,4 +1,4 @@
-"""Edits that went wrong, made on purpose: what a verifier must not reward.
+"""Wrong edits made on purpose, for calibration: what a verifier must not reward.
 
 Each maker takes a task and a random generator and returns pixels (side, side, 3) uint8, or None
 where the task does not allow that mistake. Used by `calibration` and by tests.

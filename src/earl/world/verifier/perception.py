@@ -1,4 +1,4 @@
-"""From pixels to a scene: analysis by synthesis.
+"""Perception: from pixels to a scene, by analysis through synthesis.
 
 Background and style come first, then solids: rough candidates at every place, the best of them
 looked at closely with everything else in the image drawn around them, until nothing changes.

@@ -1,4 +1,4 @@
-"""The scene verifier: it looks at source and edited pixels, reads the instruction, and scores the edit.
+"""The scene verifier: scores of an edit from the pixels of both images and the instruction.
 
 What was asked and what counts as done is `earl.world`'s (`language`, `goals`); what the images
 show is `perception`'s. Here both meet, and what the edited image holds beyond the scene that it

@@ -1,4 +1,4 @@
-"""Images of single solids, ready to be put together quickly: what perception compares pixels with.
+"""Sprites of single solids, from which perception composes candidate images quickly.
 
 The renderer's shading is affine in a solid's colour, so one sprite per shape, pose, size, texture
 and sub-pixel position serves all colours:
