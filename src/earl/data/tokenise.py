@@ -83,7 +83,7 @@ def make_edits(
 
     Args:
         split: that the folder is made for; a holdout leaves the rows of other splits out.
-        pool: threads that open pictures.
+        pool: threads that open images.
     """
     ours = [read for read in block if on_side(read, settings, split)]
     opened = list((pool.map if pool else map)(partial(_open, settings=settings), ours))
@@ -169,11 +169,11 @@ def _check_pair(source: Image.Image, target: Image.Image) -> None:
         )
 
 
-def _encode(pictures: Sequence[_Images], encoder: Encoder, settings: PreparationSettings) -> Iterator[Edit]:
+def _encode(pairs: Sequence[_Images], encoder: Encoder, settings: PreparationSettings) -> Iterator[Edit]:
     """Codes of all images of a batch in one call; equal images are encoded once."""
     images: dict[bytes, Image.Image] = {}
     keys: list[tuple[bytes, bytes, bytes]] = []
-    for item in pictures:
+    for item in pairs:
         key, target_key, other_key = map(_key, (item.source, item.target, item.other))
         keys.append((key, target_key, other_key))
         for name, image in zip(keys[-1], (item.source, item.target, item.other), strict=True):
@@ -181,7 +181,7 @@ def _encode(pictures: Sequence[_Images], encoder: Encoder, settings: Preparation
                 images.setdefault(name, image)
     codes = dict(zip(images, encoder.encode(list(images.values()), resize=False), strict=True))
     codes[_NONE] = np.zeros((0, 0), np.int32)
-    for item, (source_key, target_key, other_key) in zip(pictures, keys, strict=True):
+    for item, (source_key, target_key, other_key) in zip(pairs, keys, strict=True):
         sample, source_codes = item.sample, codes[source_key]
         target_codes, other_codes = codes[target_key], codes[other_key]
         changed, other_changed = (_changed(item.source, one, settings) for one in (item.target, item.other))
