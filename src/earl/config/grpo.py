@@ -29,10 +29,11 @@ class Rollouts(EngineSettings, DrawSettings):
 
     @model_validator(mode="after")
     def _weights_reach_the_server(self) -> Rollouts:
-        if (self.server is None) != (self.server_weights is None):
+        if (self.server is None and not self.servers) != (self.server_weights is None):
             raise ValueError(
-                f"rollouts.server = {self.server!r} and rollouts.server_weights = {self.server_weights!r} "
-                "disagree: training needs both, so that the server samples from each step's weights"
+                f"rollouts.server = {self.server!r}, rollouts.servers = {list(self.servers)} and "
+                f"rollouts.server_weights = {self.server_weights!r} disagree: training needs a folder for "
+                "the weights beside the servers, so that they sample from each step's weights"
             )
         return self
 

@@ -22,6 +22,9 @@ class EngineSettings(Settings):
     memory: float = Field(default=0.4, gt=0, lt=1, description="share of the GPU for engine = 'vllm'")
     sleep: bool = Field(default=False, description="engine = 'vllm' frees its GPU memory between calls")
     server: str | None = Field(default=None, description="http://host:8000, for engine = 'vllm-server'")
+    servers: tuple[str, ...] = Field(
+        default=(), description="several of them, which share the completions, in place of server"
+    )
     server_weights: str | None = Field(
         default=None, description="folder that server and this process both see, for weights that change"
     )
@@ -29,11 +32,15 @@ class EngineSettings(Settings):
     @model_validator(mode="after")
     def _server(self) -> EngineSettings:
         remote = self.engine == "vllm-server"
-        if remote != (self.server is not None) or (self.server_weights is not None and not remote):
+        given = (self.server is not None) + bool(self.servers)
+        if given != remote or (self.server_weights is not None and not remote):
             raise ValueError(
-                f"engine = {self.engine!r}, server = {self.server!r} and server_weights = "
-                f"{self.server_weights!r} disagree: a server is for engine = 'vllm-server', which needs one"
+                f"engine = {self.engine!r}, server = {self.server!r}, servers = {list(self.servers)} and "
+                f"server_weights = {self.server_weights!r} disagree: a server is for engine = 'vllm-server', "
+                "which needs server or servers, not both"
             )
+        if len(set(self.servers)) < len(self.servers):
+            raise ValueError(f"servers = {list(self.servers)} names one twice")
         return self
 
 

@@ -59,6 +59,16 @@ def create_engine(
         )
     from earl.sampling.vllm.server import VllmServer
 
+    if settings.servers:
+        from earl.sampling.vllm.servers import VllmServers
+
+        return VllmServers(
+            settings.servers,
+            policy,
+            tokenizer,
+            weights=settings.server_weights,
+            max_batch=settings.max_batch,
+        )
     assert settings.server is not None, "the settings' check guarantees it"
     return VllmServer(
         settings.server, policy, tokenizer, weights=settings.server_weights, max_batch=settings.max_batch

@@ -43,6 +43,7 @@ MAY_CHANGE = [
     "rollouts.memory",
     "rollouts.sleep",
     "rollouts.server",
+    "rollouts.servers",
     "rollouts.server_weights",
     "grpo.reference_device",
     "images.cache",

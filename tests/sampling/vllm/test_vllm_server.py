@@ -1,9 +1,5 @@
 """The client of a vLLM server, against an HTTP server that answers in vLLM's form."""
 
-import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
 import pytest
 import torch
 
@@ -16,6 +12,7 @@ from earl.sampling.native import NativeEngine
 from earl.sampling.vllm import VllmServer
 
 from .same import SIZE, assert_same
+from .stand_in import StandIn
 
 
 @pytest.fixture
@@ -25,49 +22,9 @@ def policy(tokenizer):
 
 @pytest.fixture
 def server(policy, tokenizer):
-    """Answers with what our engine samples; `seen` holds (path, body) of each question."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.answer(None)
-
-        def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"null")
-            house.seen.append((self.path, body, self.headers.get("Authorization")))
-            if self.path in house.broken:
-                return self.answer({"error": "no"}, house.broken[self.path])
-            if self.path == "/reset_prefix_cache":
-                return self.answer({"success": house.forgets})
-            if self.path != "/inference/v1/generate":
-                return self.answer({"results": [None]})
-            given = body["sampling_params"]
-            height, width = map(int, given["extra_args"]["earl_grid"].split("*"))
-            request = Request(tuple(body["token_ids"]), (given["seed"],), Grid(height, width))
-            with house.lock:
-                ((done,),) = NativeEngine(policy, tokenizer).generate([request], SamplingSettings())
-            content = [{"logprob": value} for value in done.logprobs]
-            choice = {"token_ids": list(done.ids), "logprobs": {"content": content}}
-            self.answer({"choices": [choice] if house.whole else []})
-
-        def answer(self, content, status=200):
-            text = b"" if content is None else json.dumps(content).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(text)))
-            self.end_headers()
-            self.wfile.write(text)
-
-        def log_message(self, *_):
-            pass
-
-    house = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    house.seen, house.broken, house.forgets, house.whole = [], {}, True, True
-    house.lock = threading.Lock()
-    house.url = f"http://127.0.0.1:{house.server_address[1]}"
-    thread = threading.Thread(target=house.serve_forever, daemon=True)
-    thread.start()
+    house = StandIn(policy, tokenizer)
     yield house
-    house.shutdown()
-    house.server_close()
+    house.close()
 
 
 REQUESTS = [Request((1, 2), (3, 4), Grid(2, 2)), Request((5,), (6,), Grid(1, 3))]

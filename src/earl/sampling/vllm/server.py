@@ -39,6 +39,7 @@ class VllmServer(VllmBase):
         max_batch: most samples asked for at once.
         timeout: seconds for one answer.
         key_env: environment variable with the server's key; none is sent without it.
+        check: ask at once whether it is there.
 
     Raises:
         EngineError: the server cannot be reached.
@@ -54,11 +55,17 @@ class VllmServer(VllmBase):
         max_batch: int = 128,
         timeout: float = 600.0,
         key_env: str | None = None,
+        check: bool = True,
     ) -> None:
         super().__init__(policy_of(policy).config, tokenizer, max_batch)
         self.url, self._policy = url.rstrip("/").removesuffix("/v1"), policy
         self.weights = Path(weights).absolute() if weights is not None else None
         self.timeout, self.key_env = timeout, key_env
+        if check:
+            self.check()
+
+    def check(self) -> None:
+        """Raises EngineError: the server is not there."""
         self._ask("/health")
 
     def refresh(self) -> None:
@@ -70,6 +77,10 @@ class VllmServer(VllmBase):
         if self.weights is None:
             return
         write_checkpoint(self._policy, self.weights)
+        self.take_weights()
+
+    def take_weights(self) -> None:
+        """Let the server read what lies in the folder. Raises EngineError: it did not."""
         self._ask(
             "/collective_rpc",
             {"method": "reload_weights", "kwargs": {"weights_path": str(self.weights)}},
@@ -82,7 +93,7 @@ class VllmServer(VllmBase):
         self, samples: Sequence[VllmSample], sampling: SamplingSettings
     ) -> Generator[VllmSample, None, None]:
         with ThreadPoolExecutor(min(self.max_batch, max(1, len(samples)))) as pool:
-            asked = {pool.submit(self._complete, sample, sampling): sample for sample in samples}
+            asked = {pool.submit(self.complete, sample, sampling): sample for sample in samples}
             try:
                 for answer in as_completed(asked):
                     asked[answer].take(*answer.result())
@@ -91,7 +102,8 @@ class VllmServer(VllmBase):
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
-    def _complete(self, sample: VllmSample, sampling: SamplingSettings) -> tuple[list[int], list[float]]:
+    def complete(self, sample: VllmSample, sampling: SamplingSettings) -> tuple[list[int], list[float]]:
+        """Ids and log-probabilities of one completion. Raises EngineError."""
         parameters = sample.parameters(sampling, self.max_positions)
         body = {"token_ids": list(sample.request.prompt), "sampling_params": parameters}
         answer = self._ask("/inference/v1/generate", body)

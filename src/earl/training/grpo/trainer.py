@@ -16,6 +16,7 @@ import torch
 
 from earl.errors import Interrupted, RewardError, TrainingError
 from earl.records import SCORE_PARTS
+from earl.sampling.vllm.servers import VllmServers
 from earl.training.grpo.advantages import group_advantages
 from earl.training.grpo.batches import Group, RolloutBatch, make_batch, without_weight
 from earl.training.grpo.heldout import HeldOut
@@ -121,6 +122,10 @@ class GrpoTrainer(Trainer):
         (rank, ranks), judging = self.run.rank, self.rl.judging
         with unsharded(self.objective):
             mine = self.sampler.collect(self.prompts.make(numbers[rank::ranks]))
+        if isinstance(engine := self.sampler.engine, VllmServers):
+            self.note("servers_out", len(engine.out))
+            for url, why in engine.out.items():
+                self.log.line(f"step {self.step}: without {url}, or without part of its share: {why}")
         waited = 0.0
         for turn in range(judging.retries + 1):
             groups: list[Group] = [None] * len(numbers)  # type: ignore[list-item]

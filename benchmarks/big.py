@@ -1,0 +1,254 @@
+"""The policy of 8.5 billion parameters on a CPU: bfloat16, int8 and int4 weights, random, at full width.
+
+    python -m benchmarks.big                       # 4 layers: all kinds beside each other, alternately
+    python -m benchmarks.big --layers 32 --kinds int8 int4      # full size, one kind after another
+    python -m benchmarks.big --quality 48          # KL of int8 and int4 on edits of the shipped model
+
+Weights are written to `--folder` in the released layout, layer by layer (17 GB for 32 layers), quantised as
+`earl convert --quantize` does, and removed afterwards. A step feeds one sample its last id and n - 1 guesses
+behind a prompt of 128 ids, and makes the logits of the visual columns. A process of its own measures each
+kind at full size: the median step, and the memory that it held at most, anonymous and mapped.
+`--quality` scores the world's test edits under the shipped model, plain and quantised (nats a visual
+token, teacher-forced), and counts the steps of sampling with drafts of several lengths.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from earl.convert.probe import product_error
+from earl.models.shapes import EMU3
+from earl.pipeline import EditPipeline
+from earl.policy import load_policy, open_policy, quantise, save_quantised
+from earl.policy.quantised import QuantisedLinear, check_bits
+from earl.records import Grid
+from earl.sampling import Request
+from earl.sampling.native import NativeEngine
+from earl.sampling.native.decoder import Decoder
+from earl.sampling.native.slots import Slots
+from earl.sequence import write_completion, write_prompt
+from earl.world import render
+from earl.world.benchmark import WorldBenchmark, draw_tasks
+
+KINDS = ("bfloat16", "int8", "int4")
+PROMPT, VISUAL = 128, 32_768  # ids of a prompt; columns of the head that a step needs
+GB = 1e9
+
+
+def write_weights(folder: Path, layers: int) -> None:
+    """Normal random weights of the released width; values repeat, which changes no time and no size."""
+    pool = torch.randn(2**24, generator=torch.Generator().manual_seed(0)).mul_(0.02).bfloat16()
+    offset = 0
+
+    def drawn(*shape: int) -> torch.Tensor:
+        nonlocal offset
+        offset = (offset + 7_919_011) % len(pool)
+        count = shape[0] * shape[1]
+        return pool.roll(offset).repeat(-(-count // len(pool)))[:count].view(shape)
+
+    ones = torch.ones(EMU3.hidden, dtype=torch.bfloat16)
+    _save(folder, {"model.embed_tokens.weight": drawn(EMU3.vocabulary, EMU3.hidden)}, "embedding")
+    for index in range(layers):
+        above = f"model.layers.{index}"
+        shard = {
+            f"{above}.input_layernorm.weight": ones,
+            f"{above}.post_attention_layernorm.weight": ones + 0,
+        }
+        for name, (inputs, outputs) in EMU3.projections.items():
+            home = "self_attn" if name[0] in "qkvo" else "mlp"
+            shard[f"{above}.{home}.{name}.weight"] = drawn(outputs, inputs)
+        _save(folder, shard, f"layer{index:02}")
+    _save(folder, {"lm_head.weight": drawn(EMU3.vocabulary, EMU3.hidden), "model.norm.weight": ones}, "head")
+    files = sorted(folder.glob("*.safetensors"))
+    homes = {name: file.name for file in files for name in json.loads(file.with_suffix(".names").read_text())}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": homes}))
+    config = {
+        "model_type": "Emu3",
+        "vocab_size": EMU3.vocabulary,
+        "hidden_size": EMU3.hidden,
+        "intermediate_size": EMU3.ffn,
+        "num_hidden_layers": layers,
+        "num_attention_heads": EMU3.heads,
+        "num_key_value_heads": EMU3.kv_heads,
+        "max_position_embeddings": 9216,
+        "rope_theta": 1_000_000.0,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def _save(folder: Path, shard: dict[str, torch.Tensor], name: str) -> None:
+    save_file(shard, folder / f"{name}.safetensors")
+    (folder / f"{name}.names").write_text(json.dumps(list(shard)))
+
+
+class Steps:
+    """One sample of a stored policy, fed n ids at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.policy = open_policy(folder)
+        self.decoder = Decoder(self.policy, torch.bfloat16)
+        self.columns = self.decoder.weights.head[-VISUAL:]
+        began = time.perf_counter()
+        cache, _ = self.decoder.prefill([[7] * PROMPT])
+        self.prefill = time.perf_counter() - began
+        self.slots = Slots(self.decoder, cache, 1, 64)
+
+    @torch.inference_mode()
+    def seconds(self, ids: int) -> float:
+        began = time.perf_counter()
+        hidden, _ = self.slots.feed([[9] * ids], [8])
+        (hidden.bfloat16() @ self.columns.T).float().argmax(-1)
+        return time.perf_counter() - began
+
+
+def memory() -> dict[str, float]:
+    """GB of this process: held at most, and now, by what it is."""
+    status = Path("/proc/self/status").read_text()
+    names = {"peak": "VmHWM", "anonymous": "RssAnon", "mapped": "RssFile"}
+    found = {key: re.search(rf"{name}:\s+(\d+) kB", status) for key, name in names.items()}
+    return {key: int(match[1]) * 1024 / GB for key, match in found.items() if match}
+
+
+def measure(folder: Path, widths: list[int], repeats: int) -> dict[str, object]:
+    """The second pass over the weights is timed: in the first they come from the disk."""
+    steps = Steps(folder)
+    steps.seconds(1)
+    medians = {n: statistics.median(steps.seconds(n) for _ in range(repeats)) for n in widths}
+    return {"steps": medians, "prefill": steps.prefill, **memory()}
+
+
+def alternate(folders: dict[str, Path], widths: list[int], repeats: int) -> None:
+    """All kinds in one process, one step of each in turn; ratios are of medians."""
+    kinds = {kind: Steps(folder) for kind, folder in folders.items()}
+    for n in widths:
+        times: dict[str, list[float]] = {kind: [] for kind in kinds}
+        for _ in range(repeats + 1):
+            for kind, steps in kinds.items():
+                times[kind].append(steps.seconds(n))
+        medians = {kind: statistics.median(values[1:]) for kind, values in times.items()}
+        base = medians["bfloat16"]
+        row = ", ".join(f"{kind} {1000 * s:.0f} ms ({s / base:.2f})" for kind, s in medians.items())
+        print(f"  a step of {n:2} ids: {row}", flush=True)
+    print("  a prompt of 128 ids:", ", ".join(f"{kind} {s.prefill:.1f} s" for kind, s in kinds.items()))
+    plain = kinds["bfloat16"].policy
+    for kind, steps in kinds.items():
+        matrices = [(n, m) for n, m in steps.policy.named_modules() if isinstance(m, QuantisedLinear)]
+        by_layer: dict[str, list[float]] = {}
+        for name, layer in matrices:
+            found = product_error(plain.get_submodule(name), layer)
+            by_layer.setdefault(name.split(".")[2], []).append(found)
+        if by_layer:
+            said = ", ".join(f"{sum(e) / len(e):.2%}" for e in by_layer.values())
+            print(f"  {kind}: relative error of a matrix's product, mean by layer: {said}", flush=True)
+
+
+def quality(edits: int) -> None:
+    """KL of quantised weights on edits of the shipped model, and steps with drafts of several lengths."""
+    pipeline = EditPipeline.from_pretrained("world", dtype="float32", device="cpu")
+    tokenizer, side = pipeline.tokenizer, round(pipeline.vision.area**0.5)
+    first = tokenizer.vocabulary.first_visual
+    rows, requests = [], []
+    for seed, task in enumerate(draw_tasks(WorldBenchmark(num=edits, seed=0))):
+        scenes = [Image.fromarray(render(scene, side)) for scene in (task.source, task.target)]
+        source, target = pipeline.vision.encode(scenes)
+        prompt = write_prompt(source, task.instruction, tokenizer)
+        rows.append((len(prompt), [*prompt, *write_completion(target, tokenizer)]))
+        draft = tuple(source.ravel().tolist())
+        requests.append(Request(tuple(prompt), (seed,), Grid(*map(int, source.shape)), draft=draft))
+
+    @torch.no_grad()
+    def scores(policy: torch.nn.Module) -> list[torch.Tensor]:
+        found = []
+        for start, ids in rows:
+            logits = policy(input_ids=torch.tensor([ids])).logits[0, start - 1 : -1].float()
+            visual = torch.tensor(ids[start:]) >= first
+            found.append(logits[visual][:, first:].log_softmax(-1))
+        return found
+
+    plain = scores(load_policy("world", dtype="float32"))
+    print(f"shipped model, {edits} edits of the world's test split, at temperature 1:")
+    small = load_policy("world", dtype="float32").bfloat16()
+    for kind in KINDS:
+        policy = (
+            small if kind == "bfloat16" else quantise(load_policy("world", dtype="float32"), check_bits(kind))
+        )
+        pairs = list(zip(plain, scores(policy), strict=True))
+        kl = torch.cat([(a.exp() * (a - b)).sum(-1) for a, b in pairs])
+        same = torch.cat([a.argmax(-1) == b.argmax(-1) for a, b in pairs]).double().mean()
+        print(
+            f"  {kind:9} KL {kl.mean():.4f} nats a visual token, same likeliest code {same:.2%}", flush=True
+        )
+    model = load_policy("world", dtype="float32")
+    for width in (0, 4, 8, 16, 24):
+        engine = NativeEngine(model, tokenizer, frozen=True, step_tokens=width)
+        for request in requests:
+            engine.generate([request])
+        print(
+            f"  steps of at most {width or 1:2} ids: {engine.steps / len(requests):.1f} an edit", flush=True
+        )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--layers", type=int, default=4, help="of 32")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--ids", type=int, nargs="+", default=[1, 2, 4, 8, 16], help="fed in a step")
+    parser.add_argument("--repeats", type=int, default=9, help="steps that are timed")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--folder", type=Path, help="for the weights (default: the temporary folder)")
+    parser.add_argument("--quality", type=int, default=0, metavar="EDITS", help="KL on the shipped model")
+    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)  # what the processes are told
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    if options.quality:
+        return quality(options.quality)
+    if options.measure:
+        return print(json.dumps(measure(options.measure, options.ids, options.repeats)))
+    room = Path(tempfile.mkdtemp(prefix="earl-big-", dir=options.folder))
+    try:
+        plain = room / "bfloat16"
+        plain.mkdir()
+        began = time.perf_counter()
+        write_weights(plain, options.layers)
+        folders = {"bfloat16": plain}
+        print(f"{options.layers} layers written in {time.perf_counter() - began:.0f} s", flush=True)
+        for kind in options.kinds:
+            if kind != "bfloat16":
+                began, folders[kind] = time.perf_counter(), room / kind
+                save_quantised(load_policy(plain), folders[kind], check_bits(kind))
+                size = sum(file.stat().st_size for file in folders[kind].iterdir()) / GB
+                took = time.perf_counter() - began
+                print(f"{kind}: {size:.2f} GB on disk, quantised in {took:.0f} s", flush=True)
+        if options.layers < EMU3.layers:
+            return alternate(folders, options.ids, options.repeats)
+        for kind in options.kinds:
+            words = ["--measure", folders[kind], "--repeats", options.repeats, "--threads", options.threads]
+            command = [sys.executable, "-m", "benchmarks.big", *map(str, [*words, "--ids", *options.ids])]
+            found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            steps = ", ".join(f"{n}: {s:.2f} s" for n, s in found["steps"].items())
+            print(
+                f"{kind}: steps by ids {steps}; a prompt of 128 ids {found['prefill']:.0f} s (from the disk)"
+            )
+            held = ", ".join(f"{key} {found[key]:.1f} GB" for key in ("peak", "anonymous", "mapped"))
+            print(f"  memory: {held}", flush=True)
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""An HTTP server that answers in vLLM's form with what the native engine samples."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from earl.config import SamplingSettings
+from earl.records import Grid
+from earl.sampling import Request
+from earl.sampling.native import NativeEngine
+
+
+class StandIn(ThreadingHTTPServer):
+    """A server of this process.
+
+    Attributes:
+        seen: (path, body, Authorization) of each question.
+        broken: HTTP status by path, given in place of an answer.
+        forgets: whether the prefix cache is reset; whole: whether answers have a completion.
+        dies_at: number of the completion in the midst of which it dies: no answer, no server any more.
+        wait: seconds before each completion is answered.
+    """
+
+    def __init__(self, policy, tokenizer):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.policy, self.tokenizer = policy, tokenizer
+        self.seen, self.broken, self.forgets, self.whole = [], {}, True, True
+        self.dies_at, self.wait, self.lock = None, 0.0, threading.Lock()
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self.thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
+        self.thread.start()
+
+    @property
+    def completions(self):
+        return [body for path, body, _ in self.seen if path == "/inference/v1/generate"]
+
+    def close(self):
+        self.shutdown()
+        self.server_close()
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: StandIn
+
+    def do_GET(self):
+        self.answer(None)
+
+    def do_POST(self):
+        house = self.server
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"null")
+        house.seen.append((self.path, body, self.headers.get("Authorization")))
+        if self.path in house.broken:
+            return self.answer({"error": "no"}, house.broken[self.path])
+        if self.path == "/reset_prefix_cache":
+            return self.answer({"success": house.forgets})
+        if self.path != "/inference/v1/generate":
+            return self.answer({"results": [None]})
+        if house.dies_at is not None and len(house.completions) >= house.dies_at:
+            house.close()
+            self.connection.close()
+            return None
+        given = body["sampling_params"]
+        height, width = map(int, given["extra_args"]["earl_grid"].split("*"))
+        request = Request(tuple(body["token_ids"]), (given["seed"],), Grid(height, width))
+        time.sleep(house.wait)
+        with house.lock:
+            engine = NativeEngine(house.policy, house.tokenizer)
+            ((done,),) = engine.generate([request], SamplingSettings())
+        content = [{"logprob": value} for value in done.logprobs]
+        choice = {"token_ids": list(done.ids), "logprobs": {"content": content}}
+        self.answer({"choices": [choice] if house.whole else []})
+
+    def answer(self, content, status=200):
+        text = b"" if content is None else json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *_):
+        pass
