@@ -151,3 +151,9 @@ def test_an_edit_that_the_verifier_refuses_does_not_cost_the_others_theirs(pipel
 def test_failed_verdicts_are_counted_and_never_0(pipeline):
     results = evaluated(pipeline, WorldBenchmark(num=2), Judge("unusable"))
     assert results.all.left_out == {"unusable": 2} and results.all.overall is None
+
+
+def test_what_fixes_the_tasks_has_no_division_of_the_benchmarks_own():
+    described = WorldBenchmark(num=3, kinds="few", wordings="mixed").describe()
+    assert described["options"] == {"wordings": "mixed", "kinds": "few"}
+    assert "kinds" not in described, "the key of a benchmark's own division: every family would lack one"

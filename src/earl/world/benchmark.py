@@ -82,8 +82,9 @@ class WorldBenchmark:
             yield Task(key, id, number, *words, source=source, target=target)
 
     def describe(self) -> dict[str, Any]:
-        named = {name: getattr(self, name) for name in ("name", "title", "num", "seed", "split", *OPTIONS)}
-        return {**named, "families": list(self.families), "resolution": self.side}
+        named = {name: getattr(self, name) for name in ("name", "title", "num", "seed", "split")}
+        options = {name: getattr(self, name) for name in OPTIONS}
+        return {**named, "options": options, "families": list(self.families), "resolution": self.side}
 
 
 def open_world(settings: BenchmarkSettings, *, area: int | None = None, seed: int = 0) -> WorldBenchmark:
