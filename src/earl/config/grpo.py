@@ -93,9 +93,17 @@ class LossSettings(Settings):
         return self
 
 
+RewardDesign = Literal["overall", "modulated", "mean", "win_rate"]
+
+
 class Grpo(LossSettings):
     """The algorithm. Defaults are EARL's: fully online, one update a step."""
 
+    reward: RewardDesign = Field(
+        default="overall",
+        description="from a verdict: overall (root of minima), modulated (success weighed by over-editing), "
+        "mean (of the four scores), win_rate (share of its group whose mean an edit beats)",
+    )
     updates: Count = Field(default=1, description="mu, updates of the weights on the rollouts of a step")
     divide_by_std: bool = Field(default=True, description="false: Dr. GRPO's advantage, r - mean")
     advantage_eps: float = Field(default=1e-4, gt=0, le=1, description="reward points, added to the std")

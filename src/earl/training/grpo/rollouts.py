@@ -27,6 +27,7 @@ from earl.training.grpo.batches import Group, Rollout
 from earl.training.grpo.judging import RETRIED, Judge
 from earl.training.grpo.prompts import Prompt
 from earl.training.grpo.repeats import DecodedImages, once_each
+from earl.training.grpo.rewards import group_rewards
 from earl.training.random_streams import derive_seed
 from earl.verifiers.protocol import Verifier
 
@@ -113,7 +114,9 @@ class Sampler:
             rollouts = list(group.rollouts)
             again, future = asked[group.key]
             for index, verdict in zip(again, self.judge.wait(future), strict=True):
-                rollouts[index] = replace(rollouts[index], verdict=verdict, reward=self.reward(verdict))
+                rollouts[index] = replace(rollouts[index], verdict=verdict)
+            rewards = self.rewards([rollout.verdict for rollout in rollouts])
+            rollouts = [replace(r, reward=reward) for r, reward in zip(rollouts, rewards, strict=True)]
             result.append(replace(group, rollouts=tuple(rollouts)))
         self.seconds["judging"] += time.monotonic() - began
         return result
@@ -122,11 +125,15 @@ class Sampler:
         settings = self.settings
         return SamplingSettings(**{name: getattr(settings, name) for name in DrawSettings.model_fields})
 
-    def reward(self, verdict: Verdict) -> float | None:
-        """The overall score; None where there is none: a failure is never turned into a number."""
-        if verdict.status in ("undecodable", "unfinished"):
-            return self.recipe.judging.undecodable_reward
-        return verdict.overall if verdict.ok else None
+    def rewards(self, verdicts: Sequence[Verdict]) -> list[float | None]:
+        """Of a group, by the recipe's design; an edit without an image has what the recipe says."""
+        found = group_rewards(verdicts, self.recipe.grpo.reward)
+        return [
+            self.recipe.judging.undecodable_reward
+            if verdict.status in ("undecodable", "unfinished")
+            else reward
+            for verdict, reward in zip(verdicts, found, strict=True)
+        ]
 
     def _request(self, prompt: Prompt, size: int) -> Request:
         seeds = [
@@ -156,8 +163,8 @@ class Sampler:
 
     def _group(self, prompt: Prompt, completions: Sequence[Completion], verdicts: Sequence[Verdict]) -> Group:
         rollouts = [
-            Rollout(completion, self._kinds(completion), verdict, self.reward(verdict))
-            for completion, verdict in zip(completions, verdicts, strict=True)
+            Rollout(completion, self._kinds(completion), verdict, reward)
+            for completion, verdict, reward in zip(completions, verdicts, self.rewards(verdicts), strict=True)
         ]
         return Group(prompt.key, prompt.instruction, prompt.family, prompt.kind, prompt.ids, tuple(rollouts))
 
