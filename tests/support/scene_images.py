@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 
-def picture(pixels: np.ndarray) -> Image.Image:
+def as_image(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels)
 
 

@@ -74,6 +74,11 @@ class Scene:
         if len(set(places)) != len(places):
             raise ValueError("two solids of a scene share a place")
 
+    @property
+    def content(self) -> tuple[object, ...]:
+        """Equal for scenes that differ in jitter only."""
+        return (self.background, self.style, *((o.place, o.kind) for o in self.objects))
+
     def at(self, row: int, column: int, level: int = 0) -> SceneObject | None:
         """The solid at a place, or None."""
         return next((o for o in self.objects if o.place == (row, column, level)), None)
@@ -113,6 +118,11 @@ class Scene:
         return cls(data["background"], data["style"], tuple(SceneObject(**o) for o in data["objects"]))
 
 
+def ground_point(row: int, column: int, dx: float = 0.0, dy: float = 0.0) -> tuple[float, float]:
+    """The middle of a ground place, moved by (dx, dy): (x, y), unit coordinates."""
+    return 0.125 + 0.25 * column + dx, 0.53 + 0.375 * row + dy
+
+
 def anchor(obj: SceneObject) -> tuple[float, float]:
     """Where a solid's foot is on the image's ground, before any stacking: (x, y), unit coordinates."""
-    return 0.125 + 0.25 * obj.column + obj.dx, 0.53 + 0.375 * obj.row + obj.dy
+    return ground_point(obj.row, obj.column, obj.dx, obj.dy)

@@ -103,7 +103,7 @@ def reads_exactly(scene: Scene, pixels_HWC: NDArray[np.uint8]) -> bool:
     scene itself, as the verifier takes them from the scene that it expects.
     """
     seen = perceive(pixels_HWC, prior=scene).scene
-    return _content(seen) == _content(scene)
+    return seen.content == scene.content
 
 
 def perplexity(uses_K: NDArray[np.integer]) -> float:
@@ -132,10 +132,6 @@ def format_tokenizer(report: dict[str, Any]) -> str:
 def _cell(part: dict[str, Any], measure: str) -> Cell:
     low, high = part[f"{measure}_interval"]
     return Estimate(part[measure], low, high, part["n"])
-
-
-def _content(scene: Scene) -> tuple[object, ...]:
-    return (scene.background, scene.style, *((o.place, o.kind) for o in scene.objects))
 
 
 def _summary(values: Sequence[tuple[float, ...]], seed: int) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from scene_images import like_a_tokenizer, picture
+from scene_images import as_image, like_a_tokenizer
 
 from earl.errors import ConfigError, DataError
 from earl.records import Verdict
@@ -43,7 +43,7 @@ def test_images_go_through_a_pass_and_the_source_does_not() -> None:
 
     def through(images):
         passed.extend(images)
-        return [picture(like_a_tokenizer(np.asarray(i), rng)) for i in images]
+        return [as_image(like_a_tokenizer(np.asarray(i), rng)) for i in images]
 
     result = calibrate(2, seed=6, through=through, families=FEW)
     assert len(passed) == len(result.cases) and all(c.after is not None for c in result.cases)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scene_images import like_a_tokenizer, picture
+from scene_images import as_image, like_a_tokenizer
 
 from earl.records import Attempt
 from earl.world import render
@@ -17,7 +17,7 @@ RECOLOR = "make the red cube green"
 
 def judge(source: Scene, instruction: str, edited: Scene | np.ndarray):
     pixels = render(edited, 64) if isinstance(edited, Scene) else edited
-    attempt = Attempt(picture(render(source, 64)), instruction, picture(pixels))
+    attempt = Attempt(as_image(render(source, 64)), instruction, as_image(pixels))
     return SceneVerifier().judge_now([attempt])[0]
 
 
@@ -34,6 +34,17 @@ def test_right_and_wrong_recolouring(yard: Scene) -> None:
         verdict = judge(yard, RECOLOR, wrong)
         assert verdict.outcome == result
         assert verdict.ok and verdict.overall <= 3.0 and verdict.exact is False
+
+
+def test_a_source_of_the_same_bytes_in_another_shape_is_another_source(yard: Scene) -> None:
+    pixels = render(yard, 64)
+    edited = as_image(render(recolored(yard), 64))
+    square, flat = (
+        Attempt(as_image(shaped), RECOLOR, edited) for shaped in (pixels, pixels.reshape(32, 128, 3))
+    )
+    verdicts = SceneVerifier().judge_now([square, flat])
+    assert verdicts[0].exact is True
+    assert verdicts[1].status == "unusable" and "128x32" in verdicts[1].why
 
 
 def test_any_free_place_counts_for_an_addition(yard: Scene) -> None:
@@ -53,7 +64,7 @@ def test_style_and_background(yard: Scene) -> None:
 
 
 def test_statuses() -> None:
-    source = picture(render(Scene("snow", "day", (SceneObject("cube", "red", 1, 1),)), 64))
+    source = as_image(render(Scene("snow", "day", (SceneObject("cube", "red", 1, 1),)), 64))
     attempts = [Attempt(source, RECOLOR, None, finish_reason=r) for r in ("length", "stop")]
     verdicts = asyncio.run(SceneVerifier().judge(attempts))
     assert [v.status for v in verdicts] == ["unfinished", "undecodable"]
@@ -61,7 +72,7 @@ def test_statuses() -> None:
 
 
 def test_unfit_edited_image_scores_nothing_and_unfit_source_is_refused(yard: Scene) -> None:
-    source, oblong = picture(render(yard, 64)), picture(render(yard, 64)[:, :48])
+    source, oblong = as_image(render(yard, 64)), as_image(render(yard, 64)[:, :48])
     verdict = SceneVerifier().judge_now([Attempt(source, RECOLOR, oblong)])[0]
     assert verdict.ok and verdict.overall == 0.0 and "square" in verdict.why
     assert verdict.outcome == "damaged"

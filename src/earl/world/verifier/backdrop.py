@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from earl.world.scene import BACKGROUNDS, COLORS, COLUMNS, ROWS, STYLES
+from earl.world.scene import BACKGROUNDS, COLORS, COLUMNS, ROWS, STYLES, ground_point
 from earl.world.verifier.canvas import HUELESS, Patch, Solid, foot_of, halved, shared_canvas, soften
 from earl.world.verifier.sprites import FORMS
 
@@ -43,7 +43,7 @@ def read_backdrop(pixels_CHW: Array) -> tuple[str, str]:
 
 def window(side: int, row: int, column: int) -> Patch:
     """The pixels around a ground place that its solid may fill, clipped to the image, even bounds."""
-    x, y = 0.125 + 0.25 * column, 0.53 + 0.375 * row
+    x, y = ground_point(row, column)
 
     def even(v: float) -> int:
         return min(side, max(0, 2 * round(v * side / 2)))
@@ -53,7 +53,7 @@ def window(side: int, row: int, column: int) -> Patch:
 
 def _core(side: int, row: int, column: int) -> Patch:
     """A narrower window, mostly free of the neighbours' solids, for rough comparison."""
-    x, y = 0.125 + 0.25 * column, 0.53 + 0.375 * row
+    x, y = ground_point(row, column)
 
     def even(v: float) -> int:
         return min(side - 2, max(0, 2 * round(v * side / 2)))

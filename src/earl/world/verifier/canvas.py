@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earl.world.rendering import apply_style, ground
-from earl.world.scene import COLORS, SceneObject
+from earl.world.scene import COLORS, SceneObject, ground_point
 from earl.world.verifier.sprites import (
     FORMS,
     PALETTE_KC,
@@ -73,7 +73,7 @@ class Solid(NamedTuple):
 def foot_of(solid: Solid, below: Solid | None = None) -> tuple[float, float]:
     """Where a solid's foot is drawn, unit coordinates; `below` is what it stands on (level 1)."""
     base = below if solid.level and below is not None else solid
-    x, y = 0.125 + 0.25 * solid.column + base.dx, 0.53 + 0.375 * solid.row + base.dy
+    x, y = ground_point(solid.row, solid.column, base.dx, base.dy)
     return (x, y - lift(below.form)) if solid.level and below is not None else (x, y)
 
 

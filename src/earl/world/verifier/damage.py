@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from earl.world import render
 from earl.world.goals import outcomes
 from earl.world.sampling import choose, sample_object
-from earl.world.scene import COLORS, SHAPES, Scene, SceneObject
+from earl.world.scene import COLORS, SHAPES, Scene, SceneObject, anchor
 from earl.world.tasks import WorldTask
 from earl.world.verifier.canvas import HUELESS
 
@@ -23,13 +23,9 @@ Pixels = NDArray[np.uint8]
 Maker = Callable[[WorldTask, np.random.Generator, int], "Pixels | None"]
 
 
-def _kinds(scene: Scene) -> tuple[object, ...]:
-    return (scene.background, scene.style, *((o.place, o.kind) for o in scene.objects))
-
-
 def _drawn(task: WorldTask, scene: Scene | None, side: int) -> Pixels | None:
     """The image of a wrong scene; None if by chance it is a right one."""
-    if scene is None or any(_kinds(scene) == _kinds(o) for o in outcomes(task.request, task.source)):
+    if scene is None or any(scene.content == o.content for o in outcomes(task.request, task.source)):
         return None
     return render(scene, side)
 
@@ -41,8 +37,9 @@ def _changed(task: WorldTask) -> list[SceneObject]:
 
 
 def _kept(task: WorldTask) -> list[SceneObject]:
-    new = {(o.place, o.kind) for o in task.source.objects}
-    return [o for o in task.target.objects if (o.place, o.kind) in new]
+    """The target's solids that the source has too."""
+    changed = _changed(task)
+    return [o for o in task.target.objects if o not in changed]
 
 
 def nothing_done(task: WorldTask, rng: np.random.Generator, side: int) -> Pixels | None:
@@ -143,7 +140,7 @@ def half_gone(task: WorldTask, rng: np.random.Generator, side: int) -> Pixels | 
         return None
     obj = choose(rng, whole)
     pixels, without = render(scene, side), render(scene.without(obj), side)
-    middle = round((0.125 + 0.25 * obj.column + obj.dx) * side)
+    middle = round(anchor(obj)[0] * side)
     apart = slice(0, middle) if rng.random() < 0.5 else slice(middle, side)
     pixels[:, apart] = without[:, apart]
     return pixels

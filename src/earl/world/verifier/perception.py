@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from earl.errors import ImageError
-from earl.world.scene import COLORS, MAX_JITTER, Scene
+from earl.world.scene import COLORS, MAX_JITTER, Scene, ground_point
 from earl.world.verifier.backdrop import KINDS, PLACES, read_backdrop, rough, window
 from earl.world.verifier.canvas import (
     CAP,
@@ -300,7 +300,7 @@ class _Search:
 
     def _tops(self, base: Solid, patch: Patch) -> list[Solid]:
         """What may stand on a base: the best few, told at half the side or, for the pencil, by form."""
-        bottom = int((0.53 + 0.375 * base.row - 0.04) * self.side)
+        bottom = int((ground_point(base.row, base.column)[1] - 0.04) * self.side)
         above = replace(patch, bottom=bottom + bottom % 2)
         place = (base.row, base.column, 1)
         if self.canvas.pencil:

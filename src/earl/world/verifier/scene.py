@@ -9,10 +9,9 @@ VIEScore protocol: four of 0-10; a failed edit keeps at most 0.9 for what came n
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
-from threading import Lock
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,10 +45,6 @@ class SceneVerifier:
     deterministic = True
     uses_cores = True
 
-    def __init__(self) -> None:
-        self._sources: OrderedDict[bytes, Perception] = OrderedDict()
-        self._lock = Lock()
-
     async def judge(self, attempts: Sequence[Attempt]) -> list[Verdict]:
         """Verdicts in the order of the attempts, computed in a worker thread."""
         return await asyncio.to_thread(self.judge_now, attempts)
@@ -73,7 +68,7 @@ class SceneVerifier:
         source_pixels, edited_pixels = _pixels(attempt.source), _pixels(attempt.edited)
         try:
             request = parse(attempt.instruction)
-            source = self._source(source_pixels)
+            source = _source(source_pixels.tobytes(), source_pixels.shape)
             expected = next(iter(outcomes(request, source.scene)), None)
             if expected is None:
                 raise InstructionError("nothing in this image allows what is asked")
@@ -87,19 +82,11 @@ class SceneVerifier:
             return Verdict("ok", 0.0, 0.0, 0.0, 0.0, outcome="damaged", exact=False, why=why)
         return _verdict(request, source, edited, to_working(source_pixels), to_working(edited_pixels))
 
-    def _source(self, pixels: NDArray[np.uint8]) -> Perception:
-        """The source's scene; rollouts of one prompt share it."""
-        key = pixels.tobytes()
-        with self._lock:
-            if key in self._sources:
-                self._sources.move_to_end(key)
-                return self._sources[key]
-        seen = perceive(pixels)
-        with self._lock:
-            self._sources[key] = seen
-            while len(self._sources) > CACHED_SOURCES:
-                self._sources.popitem(last=False)
-        return seen
+
+@lru_cache(maxsize=CACHED_SOURCES)
+def _source(pixels: bytes, shape: tuple[int, ...]) -> Perception:
+    """The source's scene; rollouts of one prompt share it."""
+    return perceive(np.frombuffer(pixels, np.uint8).reshape(shape))
 
 
 def _verdict(

@@ -30,6 +30,7 @@ from earl.world.scene import (
     TEXTURES,
     TOPPLING,
     SceneObject,
+    ground_point,
 )
 from earl.world.solids import SCREEN_UP, TOP_HEIGHT, cast
 
@@ -139,9 +140,10 @@ class SpriteSheet:
         n = self.side * k
         canvas = np.ones((n, n, 1), np.float32)
         # place (row 0, column 1) shifted so that its foot falls on the wanted sub-pixel position
-        row, column = round(0.53 * self.side), round(0.375 * self.side)
+        left, top = ground_point(0, 1)
+        row, column = round(top * self.side), round(left * self.side)
         x, y = (column + fx - self.left) / self.side, (row + fy - self.up) / self.side
-        obj = SceneObject("sphere", "red", 1, 0, size, dx=x - 0.375, dy=y - 0.53)
+        obj = SceneObject("sphere", "red", 1, 0, size, dx=x - left, dy=y - top)
         draw_shadow(canvas, obj)
         r0, c0 = (row - self.up) * k, (column - self.left) * k
         return canvas[r0 : r0 + self.height * k, c0 : c0 + self.width * k, 0]
