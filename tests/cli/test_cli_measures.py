@@ -20,7 +20,7 @@ def test_a_tokenizer_is_measured(model_folder, tmp_path, capsys):
     said = capsys.readouterr().out
     report = json.loads(file.read_text())
     assert report["n"] == 2 and set(report["styles"]) == {"day", "night"}
-    assert f"perplexity {report['codebook']['perplexity']:.0f}" in said and "| **all** | 2 |" in said
+    assert f"perplexity {report['codebook']['perplexity']:.0f}" in said and "| all | 2 |" in said
     assert {"model", "seed", "split", "versions"} <= report.keys()
     assert main([*words, "--json", str(file)]) == 2
     assert "--force" in one_sentence(capsys)

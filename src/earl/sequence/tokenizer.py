@@ -147,6 +147,7 @@ def _load_json(path: Path) -> TextTokenizer:
         added = {token["content"]: token["id"] for token in content.get("added_tokens") or []}
         if not isinstance(listed, dict):
             raise TypeError(f"a model of type {content['model'].get('type')} lists no ids")
+        _check_kinds(content)
         vocabulary = _find_vocabulary({**listed, **added})
         content["model"]["vocab"] = {
             token: token_id for token, token_id in listed.items() if token_id < vocabulary.first_special
@@ -160,6 +161,36 @@ def _load_json(path: Path) -> TextTokenizer:
     except Exception as error:  # `tokenizers` raises bare Exception for a content it cannot read
         raise TokenizerError(f"{path} is not a usable tokenizer file: {error}") from error
     return TextTokenizer(tokenizer, vocabulary)
+
+
+_KINDS = {
+    "normalizer": {"Sequence", "NFC", "NFD", "NFKC", "NFKD", "Lowercase"},
+    "pre_tokenizer": {"Sequence", "ByteLevel", "Split", "Digits"},
+    "decoder": {"Sequence", "ByteLevel"},
+}
+"""What a byte-level BPE is made of. With other kinds, and with prefixes of words, the `tokenizers` library
+can panic or end the process on a damaged file."""
+
+
+def _check_kinds(content: dict[str, Any]) -> None:
+    """Refuse a `tokenizer.json` that is no byte-level BPE. Raises TypeError, KeyError."""
+    model = content["model"]
+    if model.get("type", "BPE") != "BPE":
+        raise TypeError(f"its model is {model['type']!r}, expected a byte-level BPE")
+    for name in ("continuing_subword_prefix", "end_of_word_suffix", "dropout"):
+        if model.get(name):
+            raise TypeError(f"its model has {name} = {model[name]!r}, which a byte-level BPE has not")
+    for part, kinds in _KINDS.items():
+        waiting = [content.get(part)]
+        while waiting:
+            one = waiting.pop()
+            if one is None:
+                continue
+            if one["type"] not in kinds:
+                raise TypeError(f"its {part} is {one['type']!r}, expected {', '.join(sorted(kinds))}")
+            waiting += one.get(
+                {"normalizer": "normalizers", "pre_tokenizer": "pretokenizers"}.get(part, "decoders"), []
+            )
 
 
 def _find_vocabulary(ids_by_name: dict[str, int]) -> Vocabulary:
