@@ -1,15 +1,16 @@
 """The policy of 8.5 billion parameters on a CPU: bfloat16, int8 and int4 weights, random, at full width.
 
     python -m benchmarks.big                       # 4 layers: all kinds beside each other, alternately
-    python -m benchmarks.big --layers 32 --kinds int8 int4      # full size, one kind after another
+    python -m benchmarks.big --layers 32 --kinds int8 int4 --ids 1 4     # full size, kind after kind
     python -m benchmarks.big --quality 48          # KL of int8 and int4 on edits of the shipped model
 
-Weights are written to `--folder` in the released layout, layer by layer (17 GB for 32 layers), quantised as
-`earl convert --quantize` does, and removed afterwards. A step feeds one sample its last id and n - 1 guesses
-behind a prompt of 128 ids, and makes the logits of the visual columns. A process of its own measures each
-kind at full size: the median step, and the memory that it held at most, anonymous and mapped.
-`--quality` scores the world's test edits under the shipped model, plain and quantised (nats a visual
-token, teacher-forced), and counts the steps of sampling with drafts of several lengths.
+Weights are written to `--folder` in the released layout, layer by layer, quantised as `earl convert
+--quantize` does, and removed afterwards. At full size one layer is quantised and written 32 times (7 to
+17 GB). A step feeds one sample its last id and n - 1 guesses behind a prompt of 128 ids, and makes the
+logits of the visual columns. A process of its own measures each kind at full size: the median step, and the
+memory that it held at most, anonymous and mapped. `--quality` scores the world's test edits under the
+shipped model, plain and quantised (nats a visual token, teacher-forced), and counts the steps of sampling
+with drafts of several lengths.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from earl.convert.probe import product_error
 from earl.models.shapes import EMU3
@@ -78,6 +79,9 @@ def write_weights(folder: Path, layers: int) -> None:
     config = {
         "model_type": "Emu3",
         "vocab_size": EMU3.vocabulary,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
         "hidden_size": EMU3.hidden,
         "intermediate_size": EMU3.ffn,
         "num_hidden_layers": layers,
@@ -92,6 +96,33 @@ def write_weights(folder: Path, layers: int) -> None:
 def _save(folder: Path, shard: dict[str, torch.Tensor], name: str) -> None:
     save_file(shard, folder / f"{name}.safetensors")
     (folder / f"{name}.names").write_text(json.dumps(list(shard)))
+
+
+def repeat_layer(folder: Path) -> None:
+    """Make 32 layers of the first, each with bytes of its own on the disk."""
+    index = folder / "model.safetensors.index.json"
+    homes = json.loads(index.read_text())["weight_map"]
+    layer = {name: homes[name] for name in homes if name.startswith("model.layers.0.")}
+    tensors = {name: load_file(folder / home)[name] for name, home in layer.items()}
+    for number in range(1, EMU3.layers):
+        renamed = {name.replace(".0.", f".{number}.", 1): tensor for name, tensor in tensors.items()}
+        save_file(renamed, folder / f"again{number:02}.safetensors")
+        homes |= dict.fromkeys(renamed, f"again{number:02}.safetensors")
+    index.write_text(json.dumps({"weight_map": homes}))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": EMU3.layers}))
+
+
+def show_full(folder: Path, kind: str, options: argparse.Namespace) -> None:
+    """Measure a folder in a process of its own, so that its memory is its own."""
+    words = ["--measure", folder, "--repeats", options.repeats, "--threads", options.threads]
+    command = [sys.executable, "-m", "benchmarks.big", *map(str, [*words, "--ids", *options.ids])]
+    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    found = json.loads(answer.splitlines()[-1])
+    steps = ", ".join(f"{n} {'id' if n == '1' else 'ids'} {s:.2f} s" for n, s in found["steps"].items())
+    print(f"  a step of {steps}; a prompt of {PROMPT} ids, weights from the disk, {found['prefill']:.0f} s")
+    held = ", ".join(f"{key} {found[key]:.1f} GB" for key in ("peak", "anonymous", "mapped"))
+    print(f"  memory: {held}", flush=True)
 
 
 class Steps:
@@ -220,32 +251,28 @@ def main(arguments: list[str] | None = None) -> None:
     if options.measure:
         return print(json.dumps(measure(options.measure, options.ids, options.repeats)))
     room = Path(tempfile.mkdtemp(prefix="earl-big-", dir=options.folder))
+    full = options.layers == EMU3.layers
     try:
         plain = room / "bfloat16"
         plain.mkdir()
         began = time.perf_counter()
-        write_weights(plain, options.layers)
+        write_weights(plain, 1 if full else options.layers)
         folders = {"bfloat16": plain}
-        print(f"{options.layers} layers written in {time.perf_counter() - began:.0f} s", flush=True)
+        print(f"weights written in {time.perf_counter() - began:.0f} s", flush=True)
         for kind in options.kinds:
             if kind != "bfloat16":
                 began, folders[kind] = time.perf_counter(), room / kind
                 save_quantised(load_policy(plain), folders[kind], check_bits(kind))
-                size = sum(file.stat().st_size for file in folders[kind].iterdir()) / GB
-                took = time.perf_counter() - began
-                print(f"{kind}: {size:.2f} GB on disk, quantised in {took:.0f} s", flush=True)
-        if options.layers < EMU3.layers:
-            return alternate(folders, options.ids, options.repeats)
-        for kind in options.kinds:
-            words = ["--measure", folders[kind], "--repeats", options.repeats, "--threads", options.threads]
-            command = [sys.executable, "-m", "benchmarks.big", *map(str, [*words, "--ids", *options.ids])]
-            found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-            steps = ", ".join(f"{n}: {s:.2f} s" for n, s in found["steps"].items())
-            print(
-                f"{kind}: steps by ids {steps}; a prompt of 128 ids {found['prefill']:.0f} s (from the disk)"
-            )
-            held = ", ".join(f"{key} {found[key]:.1f} GB" for key in ("peak", "anonymous", "mapped"))
-            print(f"  memory: {held}", flush=True)
+                print(f"{kind}: quantised in {time.perf_counter() - began:.0f} s", flush=True)
+            if full:
+                repeat_layer(folders[kind])
+            size = sum(file.stat().st_size for file in folders[kind].iterdir()) / GB
+            print(f"{kind}: {size:.2f} GB on disk", flush=True)
+            if full:
+                show_full(folders[kind], kind, options)
+                shutil.rmtree(folders[kind])
+        if not full:
+            alternate(folders, options.ids, options.repeats)
     finally:
         shutil.rmtree(room, ignore_errors=True)
 
