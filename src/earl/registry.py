@@ -94,6 +94,9 @@ BENCHMARKS = Registry(
         "aurora-bench": "earl.evaluation.benchmarks.aurora:BENCHMARK",
         "vismin": "earl.evaluation.benchmarks.vismin:BENCHMARK",
         "i2ebench": "earl.evaluation.benchmarks.i2ebench:BENCHMARK",
+        "gedit-en": "earl.evaluation.benchmarks.gedit:ENGLISH",
+        "gedit-cn": "earl.evaluation.benchmarks.gedit:CHINESE",
+        "imgedit": "earl.evaluation.benchmarks.imgedit:BENCHMARK",
     },
 )
 SOURCES = Registry(
@@ -113,6 +116,9 @@ SOURCES = Registry(
         "aurora-bench": "earl.data.sources.builtin:AURORA_BENCH",
         "vismin-dev": "earl.data.sources.builtin:VISMIN_DEV",
         "i2ebench": "earl.data.sources.builtin:I2EBENCH",
+        "gedit-bench-en": "earl.data.sources.recent:GEDIT_BENCH_EN",
+        "gedit-bench-cn": "earl.data.sources.recent:GEDIT_BENCH_CN",
+        "imgedit-bench": "earl.data.sources.recent:IMGEDIT_BENCH",
     },
 )
 PROMPTS = Registry("prompt source", "earl.prompts")

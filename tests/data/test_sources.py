@@ -16,7 +16,8 @@ from earl.records import Box
 from earl.vision import open_image
 
 INSTRUCTIONS = {f"e{i}": f"add a square {i}" for i in range(files.COUNT)}
-WITHOUT_TARGET = {"emu-edit", "aurora-bench", "i2ebench"}
+LATER = {"gedit-bench-en", "gedit-bench-cn", "imgedit-bench"}
+WITHOUT_TARGET = {"emu-edit", "aurora-bench", "i2ebench", *LATER}
 
 
 def opened(name, path, **options):
@@ -50,7 +51,7 @@ def check(name, found):
 
 def test_there_are_the_seven_and_the_six():
     assert sum(not schema.benchmark for schema in SCHEMAS.values()) == 7
-    assert sum(schema.benchmark for schema in SCHEMAS.values()) == 6
+    assert sum(schema.benchmark for schema in SCHEMAS.values()) == 6 + len(LATER)
 
 
 @pytest.mark.parametrize("name", SCHEMAS)

@@ -107,6 +107,21 @@ def rows_of(name: str) -> list[Row]:
             "sample_id": str(i),
         },
     }
+    for language in ("en", "cn"):
+        makers[f"gedit-bench-{language}"] = lambda i, language=language: {
+            "key": f"g{i}",
+            "task_type": "ps_human" if i % 2 else "background_change",
+            "instruction": f"make it red {i}",
+            "instruction_language": language,
+            "input_image_raw": cell(i),
+            "Intersection_exist": True,
+        }
+    makers["imgedit-bench"] = lambda i: {
+        "key": f"{i}",
+        "image": cell(i),
+        "prompt": f"remove it {i}",
+        "edit_type": "remove",
+    }
     makers["omniedit-dev"] = makers["omniedit"]
     for aurora in ("aurora-kubric", "aurora-ag", "something-something-v2"):
         makers[aurora] = makers["aurora"]

@@ -40,8 +40,8 @@ Score = Literal[
 
 class EvaluateOptions(Settings):
     benchmark: Annotated[str, POSITIONAL] = Field(
-        description="world, omniedit-dev, emuedit, magicbrush, aurora-bench, vismin, i2ebench; your own: "
-        "a file, a folder, or hub:OWNER/NAME; or package.module:attribute"
+        description="world, omniedit-dev, emuedit, magicbrush, aurora-bench, vismin, i2ebench, gedit-en, "
+        "gedit-cn, imgedit; your own: a file, a folder, or hub:OWNER/NAME; or package.module:attribute"
     )
     out: Annotated[Path | None, OUT_FOLDER] = Field(
         default=None, description="keep images, verdicts and tables there; continued if it was cut short"

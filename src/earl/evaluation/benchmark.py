@@ -92,13 +92,13 @@ class BenchmarkFactory(Protocol):
 
 @dataclass(frozen=True)
 class DeclaredBenchmark:
-    """One of the paper's benchmarks; calling it opens it.
+    """A benchmark of other people's files; calling it opens it.
 
     Attributes:
         name: on the command line.
         title: in tables.
         schema: the name of its columns' declaration in `earl.data.sources`.
-        column: in the paper's table of results (`earl.evaluation.published`).
+        column: in the paper's table of results (`earl.evaluation.published`); "": it is not there.
         about: what it holds, in a sentence.
         kinds: the benchmark's own division: family, in lower case without blanks, to kind.
         groups: families that are not of the group that the schema gives them.

@@ -1,1 +1,1 @@
-"""The paper's six benchmarks, one file each, registered in `earl.registry`."""
+"""The paper's six benchmarks and later ones, one file each, registered in `earl.registry`."""
