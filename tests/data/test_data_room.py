@@ -111,12 +111,15 @@ def test_kinds_of_an_edit_by_hand(tokenizer: TextTokenizer) -> None:
     sized = edit_example(edit(), tokenizer, prefill="size")
     assert sized.kinds.tolist() == [F] * prompt + [F] * (size + 2) + body
     scored = edit_example(edit(), tokenizer, prefill="size", score_forced=True)
-    assert scored.kinds.tolist() == [F] * prompt + [F] * (size + 2) + [V, V, T, V, V, T, T, T, T]
+    assert scored.kinds.tolist() == [F] * prompt + [T] * (size + 2) + [V, V, T, V, V, T, T, T, T]
     visual = np.flatnonzero(direct.kinds == V)
     assert direct.changed[visual].tolist() == [False, True, False, False] and direct.changed.sum() == 1
     thinking = edit_example(edit(), tokenizer, prefill="reasoning")
     assert thinking.kinds[-len(direct.ids) + prompt :].tolist()[1:] == direct.kinds.tolist()[prompt + 1 :]
     assert (thinking.kinds == T).sum() > (direct.kinds == T).sum()
+    whole = edit_example(edit(), tokenizer, prefill="reasoning", score_forced=True)
+    assert (whole.kinds[prompt:] != F).all() and (whole.kinds[:prompt] == F).all()
+    assert whole.ids.tolist() == thinking.ids.tolist()
 
 
 def test_kinds_of_the_base_stage_by_hand(tokenizer: TextTokenizer) -> None:

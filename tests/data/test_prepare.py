@@ -441,9 +441,9 @@ def test_shards_of_two_size_rules_are_refused_together(vision, tmp_path):
     words = train_text_tokenizer(["paint it"], size=300, codebook_size=32)
     paths = {rule: {"path": str(tmp_path / rule)} for rule in ("snap", "release")}
     with pytest.raises(DataError, match="release by the rule 'release' and snap by the rule 'snap'"):
-        load_sources(Data(sources=paths), words)
+        load_sources(Data(sources=paths).sources, words)
     with pytest.raises(DataError, match="size_rule"):  # nor is a folder continued under another rule
         prepare_source(source, tmp_path / "snap", one, SMALL.replace(area=60 * 60))
     snap = VisionTokenizer(vision.model, area=60 * 60)
     with pytest.raises(ConfigError, match="rule 'release', the model's is 'snap'"):
-        ShardPrompts(snap, words, load_shards(tmp_path / "release"), seed=0)
+        ShardPrompts(snap, words, {"a": load_shards(tmp_path / "release")}, iter([]))

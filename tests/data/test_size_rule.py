@@ -74,7 +74,7 @@ def test_a_run_refuses_a_mixture_of_rules(tmp_path):
 
     def sources(*names, rule):
         data = Data(sources={name: Source(path=made[name]) for name in names})
-        return load_sources(data, tokenizer, rule)
+        return load_sources(data.sources, tokenizer, rule)
 
     with pytest.raises(DataError, match="new by the rule 'release' and old by the rule 'snap'"):
         sources("old", "new", rule=None)
@@ -100,7 +100,7 @@ def test_prompts_of_reinforcement_have_the_grids_of_the_rule(tmp_path):
         assert {prompt.source.size for prompt in prompts} == {size}
         assert {prompt.target and prompt.target.size for prompt in prompts} == {None, size}
     shards = load_shards(prepared(tmp_path / "s", Released(), [((640, 480), (640, 480))]))
-    (prompt,) = ShardPrompts(Released(), tokenizer, shards, seed=0).make([0])
+    (prompt,) = ShardPrompts(Released(), tokenizer, {"s": shards}, iter([("s", 0)])).make([0])
     assert prompt.grid == Grid(27, 37) and prompt.source.size == (296, 216)
 
 

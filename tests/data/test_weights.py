@@ -16,8 +16,9 @@ from earl.config.data import PreparationSettings
 from earl.data.mixture import Mixture
 from earl.data.prepare import prepare_source
 from earl.data.sources import SCHEMAS, open_source
-from earl.data.weights import RELEASED, temperature_weights, upsample_to_largest
+from earl.data.weights import RELEASED, allocate, pick, temperature_weights, upsample_to_largest
 from earl.errors import DataError
+from earl.training.grpo.prompts import mixed
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -112,3 +113,43 @@ def test_the_command_prints_what_a_recipe_takes(folders, capsys):
         assert [entry["path"] for entry in sources.values()] == paths
     assert main(["data", "weights", paths[0], paths[0]]) == 2
     assert "the same name" in capsys.readouterr().err
+
+
+SIZES = {"large": 1000, "small": 10, "middle": 200}
+
+
+def test_so_many_examples_by_shares_and_no_more_than_there_are():
+    alike = dict.fromkeys(SIZES, 1.0)
+    assert allocate(30, SIZES, alike) == {"large": 10, "small": 10, "middle": 10}
+    assert allocate(100, SIZES, alike) == {"large": 45, "small": 10, "middle": 45}, "the small one gives all"
+    assert allocate(16, SIZES, {"large": 2.0, "small": 1.0, "middle": 0.0}) == {
+        "large": 11,
+        "small": 5,
+        "middle": 0,
+    }
+    assert allocate(10**6, SIZES, alike) == SIZES
+    assert sum(allocate(1000, SIZES, {"large": 0.3, "small": 0.3, "middle": 0.4}).values()) == 1000
+
+
+def test_rows_are_drawn_once_by_the_seed():
+    alike = dict.fromkeys(SIZES, 1.0)
+    first, again, other = (pick(60, SIZES, alike, seed=seed) for seed in (1, 1, 2))
+    assert first == again != other
+    assert {name: len(set(rows)) for name, rows in first.items()} == {"large": 25, "small": 10, "middle": 25}
+    assert all(0 <= row < SIZES[name] for name, rows in first.items() for row in rows)
+    assert pick(10**6, SIZES, alike, seed=3) == {name: list(range(size)) for name, size in SIZES.items()}
+
+
+def test_a_pool_is_never_left_and_keeps_the_shares_of_the_weights():
+    weights = {"large": 0.1, "small": 10.0, "middle": 0.5}  # 100 : 100 : 100 in a pass
+    rows = [row for row, _ in zip(mixed(SIZES, weights, pool=60, seed=4), range(6000), strict=False)]
+    assert len(set(rows)) == 60
+    counts = Counter(name for name, _ in rows)
+    assert all(abs(counts[name] - 2000) < 150 for name in SIZES)
+    whole = [row for row, _ in zip(mixed(SIZES, weights, pool=None, seed=4), range(3000), strict=False)]
+    assert len({row for row in whole if row[0] == "large"}) == sum(name == "large" for name, _ in whole)
+    resumed = mixed(SIZES, weights, pool=60, seed=4)
+    assert [next(resumed) for _ in range(200)] == rows[:200]
+    assert {*rows} != {
+        *[row for row, _ in zip(mixed(SIZES, weights, pool=60, seed=5), range(6000), strict=False)]
+    }

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from earl.config.model import EngineSettings
 from earl.config.sampling import DrawSettings
+from earl.config.sections import HeldSource, Source
 from earl.config.settings import Count, Fraction, Seconds, Settings, Steps
 from earl.registry import PROMPTS
 
@@ -21,6 +22,12 @@ class Rollouts(EngineSettings, DrawSettings):
     group: int = Field(default=8, ge=2, description="G, rollouts of a prompt")
     prefill: Literal["size", "direct", "reasoning"] = Field(
         default="size", description="size and direct: no reasoning; size gives H*W, direct lets it be written"
+    )
+    top_k: int = Field(
+        default=0, ge=0, description="draw among so many likeliest ids; 0 keeps all, as the release in RL"
+    )
+    source_grid: bool = Field(
+        default=True, description="the edited image has its source's grid under every prefill, as the release"
     )
     decode: Literal["float32", "bf16", "auto"] = Field(
         default="float32",
@@ -43,6 +50,13 @@ class Prompts(Settings):
 
     origin: str = Field(description="shards, or a prompt source: its name or 'package.module:attribute'")
     path: str | None = Field(default=None, description="folder of shards, for origin = 'shards'")
+    sources: dict[str, Source] = Field(
+        default={}, description="several such folders by name, in place of one"
+    )
+    pool: Count | None = Field(
+        default=None,
+        description="different prompts that the run may see, drawn once by run.seed; none given: all",
+    )
     group: Literal["simple", "complex", "all"] = Field(
         default="all", description="S, C or both kinds of edit"
     )
@@ -56,12 +70,28 @@ class Prompts(Settings):
                 f"prompts.origin = {self.origin!r}: expected shards, {', '.join(PROMPTS.names())} or "
                 "'package.module:attribute'"
             )
-        if (self.origin == "shards") != (self.path is not None):
+        given = (self.path is not None) + bool(self.sources)
+        if given != (self.origin == "shards"):
             raise ValueError(
-                f"prompts.origin = {self.origin!r} and prompts.path = {self.path!r} disagree: "
-                "give the path exactly when the origin is 'shards'"
+                f"prompts.origin = {self.origin!r}, prompts.path = {self.path!r} and prompts.sources = "
+                f"{', '.join(self.sources) or None} disagree: give one of path and sources exactly when the "
+                "origin is 'shards'"
             )
+        if self.sources and (self.group != "all" or self.families):
+            raise ValueError(
+                "prompts.group and prompts.families are of prompts.path; a source has its own, as "
+                "prompts.sources.NAME.group"
+            )
+        if self.sources and not any(source.weight > 0 for source in self.sources.values()):
+            raise ValueError("every prompts.sources.*.weight is 0")
         return self
+
+    @property
+    def shards(self) -> dict[str, Source]:
+        """The sources of prompts that are shards, by name; {} for a prompt source."""
+        if self.path is None:
+            return self.sources
+        return {"prompts": Source(path=self.path, group=self.group, families=self.families)}
 
 
 class LossSettings(Settings):
@@ -75,6 +105,11 @@ class LossSettings(Settings):
     )
     importance_range: tuple[float, float] | None = Field(
         default=None, description="tokens whose trainer / sampler probability lies outside are left out"
+    )
+    average: Literal["token", "sequence"] = Field(
+        default="token",
+        description="token: over all tokens, as the release; sequence: of the rollouts' own means, "
+        "the paper's equation 1",
     )
     mirror_release: bool = Field(
         default=False, description="loss and scored tokens as in the release, for comparison"
@@ -111,6 +146,10 @@ class Grpo(LossSettings):
         default=None,
         description="leave out groups of equal rewards (DAPO) and draw others for them, so many times a step",
     )
+    score_cut: bool = Field(
+        default=False,
+        description="likelihoods among the ids that rollouts.top_k and rollouts.top_p leave",
+    )
     reference_device: Literal["same", "cpu"] = Field(
         default="same", description="where a frozen copy rests between uses; not asked for with lora"
     )
@@ -122,6 +161,10 @@ class Grpo(LossSettings):
             raise ValueError(
                 "grpo.mirror_release = true has neither ratios nor importance weights: it needs "
                 "grpo.updates = 1, no grpo.importance_cap and no grpo.importance_range"
+            )
+        if self.mirror_release and self.average != "token":
+            raise ValueError(
+                "grpo.mirror_release = true averages over tokens: it needs grpo.average = 'token'"
             )
         return self
 
@@ -168,6 +211,18 @@ class HeldOut(Settings):
         default="validation", description="of the prompt source"
     )
     path: str | None = Field(default=None, description="folder of shards in place of the prompt source")
+    sources: dict[str, HeldSource] = Field(default={}, description="several such folders by name")
+
+    @property
+    def held_back(self) -> dict[str, HeldSource]:
+        """The shards that are looked at, by name; {} for the prompt source."""
+        return self.sources if self.path is None else {"heldout": HeldSource(path=self.path)}
+
+    @model_validator(mode="after")
+    def _one_place(self) -> HeldOut:
+        if self.path is not None and self.sources:
+            raise ValueError("heldout.path and heldout.sources exclude each other; give one")
+        return self
 
 
 class Strips(Settings):

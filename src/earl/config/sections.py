@@ -227,13 +227,22 @@ class Model(Settings):
         return self
 
 
-class Source(Settings):
-    """One source of a mixture: shards on disk."""
+class HeldSource(Settings):
+    """One source of held-back edits: shards on disk."""
 
     path: str = Field(description="folder of tokenised shards, as `earl prepare` writes it")
-    weight: float = Field(default=1.0, ge=0, description="upsampling: expected passes over it per epoch")
+    weight: float = Field(
+        default=1.0, ge=0, description="of its share of the edits; alike: as many of each source"
+    )
     group: Literal["simple", "complex", "all"] = Field(default="all", description="S, C or both of its edits")
     families: tuple[str, ...] = Field(default=(), description="only these edit families; none given: all")
+
+
+class Source(HeldSource):
+    """One source of a mixture: shards on disk."""
+
+    weight: float = Field(default=1.0, ge=0, description="upsampling: expected passes over it per epoch")
+    draw: Count | None = Field(default=None, description="edits drawn once by run.seed; none given: all")
 
 
 class Sources(Settings):
@@ -241,6 +250,9 @@ class Sources(Settings):
 
     sources: dict[str, Source] = Field(description="by name")
     validation: str | None = Field(default=None, description="folder of shards of the validation split")
+    validation_sources: dict[str, HeldSource] = Field(
+        default={}, description="several such folders by name, in place of one"
+    )
     stitch: bool = Field(
         default=False, description="outside the changed cells a target's codes are the source's own"
     )
@@ -250,7 +262,15 @@ class Sources(Settings):
     def _something_weighs(self) -> Sources:
         if not any(source.weight > 0 for source in self.sources.values()):
             raise ValueError("data.sources is empty or every data.sources.*.weight is 0")
+        if self.validation is not None and self.validation_sources:
+            raise ValueError("data.validation and data.validation_sources exclude each other; give one")
         return self
+
+    @property
+    def held_back(self) -> dict[str, HeldSource]:
+        """What validation looks at, by name; {} where nothing is."""
+        single = {} if self.validation is None else {"validation": HeldSource(path=self.validation)}
+        return single or self.validation_sources
 
 
 class Data(Sources):

@@ -142,17 +142,24 @@ class SftRecipe(PolicyRecipe):
     data: Data
     tasks: Tasks = Tasks()
     token_dropout: TokenDropout | None = None
+    dropout: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="share of activations set to 0 in training: embeddings, attention, layers' outputs "
+        "(the release: 0.1)",
+    )
     prefill: Literal["size", "direct", "free"] = Field(
         default="direct",
         description="what sampling will force; data.reasoning makes it the reasoning opening",
     )
     score_forced: bool = Field(
-        default=False, description="as the release: tokens that the grammar forces are scored too"
+        default=False, description="as the release: the whole completion is scored, forced tokens too"
     )
 
     @model_validator(mode="after")
     def _early_stop_has_data(self) -> SftRecipe:
-        if self.validation.patience is not None and self.data.validation is None:
+        if self.validation.patience is not None and not self.data.held_back:
             raise ValueError("validation.patience needs data.validation: there is no loss to watch")
         return self
 
@@ -181,7 +188,7 @@ class DpoRecipe(PolicyRecipe):
             raise ValueError("model.start is missing: preferences tune a policy that edits already")
         if self.batch.share > 1:
             raise ValueError("batch.share is for SFT; the two edits of a pair always share their prompt")
-        if self.validation.patience is not None and self.data.validation is None:
+        if self.validation.patience is not None and not self.data.held_back:
             raise ValueError("validation.patience needs data.validation: there is no loss to watch")
         return self
 
@@ -201,6 +208,11 @@ class GrpoRecipe(PolicyRecipe):
     early_stopping: EarlyStopping = EarlyStopping()
     heldout: HeldOut = HeldOut()
     strips: Strips = Strips()
+
+    @property
+    def compares(self) -> bool:
+        """Whether the loss looks at the sampler's probabilities."""
+        return self.grpo.importance_cap is not None or self.grpo.importance_range is not None
 
     @property
     def prompts_per_step(self) -> int:
@@ -228,14 +240,19 @@ class GrpoRecipe(PolicyRecipe):
             raise ValueError(
                 "verifier.second scores held-out prompts only, and heldout.prompts = 0 leaves it none"
             )
-        if self.heldout.prompts and self.prompts.origin == "shards" and self.heldout.path is None:
+        if self.heldout.prompts and self.prompts.origin == "shards" and not self.heldout.held_back:
             raise ValueError(
                 "prompts.origin = 'shards' has no held-out prompts: set heldout.path to a folder of shards "
-                "that is not trained on, or heldout.prompts = 0"
+                "that is not trained on, or [heldout.sources], or heldout.prompts = 0"
             )
         if self.grpo.mirror_release and self.neighbour_smoothing is not None:
             raise ValueError(
                 "grpo.mirror_release = true excludes [neighbour_smoothing], which the release does not have"
+            )
+        if self.grpo.score_cut and self.rollouts.engine == "earl" and self.compares:
+            raise ValueError(
+                "grpo.score_cut = true excludes grpo.importance_cap and grpo.importance_range with "
+                "rollouts.engine = 'earl', which reports probabilities among all ids"
             )
         if self.model.start is None:
             raise ValueError("model.start is missing: reinforcement begins with a policy that edits already")

@@ -81,7 +81,8 @@ def edit_example(
     Args:
         prefill: what sampling will force; "reasoning" writes the reasoning text first.
         stitched: outside the changed cells the target's codes are the source's own.
-        score_forced: as the release, tokens that the grammar forces after IMG count as text.
+        score_forced: as the release, the loss is on the whole completion: what the prefill and the grammar
+            force counts as text.
 
     Raises:
         DataError: the edit has no target image, or `prefill` is "reasoning" and it has no reasoning.
@@ -94,7 +95,9 @@ def edit_example(
         target = stitch(edit.source_codes, target, edit.changed).astype(np.int32)
     reasoning = edit.reasoning if prefill == "reasoning" else None
     completion = write_completion(target, tokenizer, reasoning)
-    scored = completion_kinds(completion, tokenizer, prefill, score_forced=score_forced)
+    scored = completion_kinds(
+        completion, tokenizer, "free" if score_forced else prefill, score_forced=score_forced
+    )
     return _after_source(edit, edit.instruction, completion, scored, tokenizer, changed_HW=edit.changed)
 
 

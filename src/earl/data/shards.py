@@ -224,6 +224,13 @@ class EditShards:
         kept = self.dataset.select(np.flatnonzero(keep))
         return EditShards(kept, self.manifest, self.name)
 
+    def draw(self, count: int, seed: int) -> EditShards:
+        """So many of the edits, drawn by the seed, in their order; all where there are no more."""
+        if count >= len(self):
+            return self
+        rows = np.sort(np.random.default_rng(seed).permutation(len(self))[:count])
+        return EditShards(self.dataset.select(rows), self.manifest, self.name)
+
 
 def load_shards(path: str | Path) -> EditShards:
     """Open a folder of shards.

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from earl.errors import DataError
 
 RELEASED: dict[str, float] = {
@@ -52,6 +54,42 @@ def temperature_weights(sizes: Mapping[str, int], temperature: float) -> dict[st
     shares = {name: (size / largest) ** (1 / temperature) for name, size in sizes.items()}
     total, whole = sum(shares.values()), sum(sizes.values())
     return {name: whole * share / total / sizes[name] for name, share in shares.items()}
+
+
+def allocate(count: int, sizes: Mapping[str, int], shares: Mapping[str, float]) -> dict[str, int]:
+    """How many different examples each source gives to `count` of them, in proportion to the shares.
+
+    A source that has fewer gives all it has, and the others the rest; fewer than `count` in all only where
+    the sources with a share have no more.
+    """
+    open_, left = [name for name in sizes if shares[name] > 0], count
+    given = dict.fromkeys(sizes, 0)
+    while open_:
+        whole = sum(shares[name] for name in open_)
+        full = [name for name in open_ if left * shares[name] >= sizes[name] * whole]
+        if not full:
+            break
+        given |= {name: sizes[name] for name in full}
+        open_ = [name for name in open_ if name not in full]
+        left -= sum(sizes[name] for name in full)
+    if open_:
+        exact = {name: left * shares[name] / whole for name in open_}
+        given |= {name: int(exact[name]) for name in open_}
+        rest = left - sum(given[name] for name in open_)
+        for name in sorted(open_, key=lambda name: given[name] - exact[name])[:rest]:
+            given[name] += 1
+    return given
+
+
+def pick(
+    count: int, sizes: Mapping[str, int], shares: Mapping[str, float], *, seed: int
+) -> dict[str, list[int]]:
+    """Which rows of each source `allocate` gives: drawn by the seed, in their order in the source."""
+    given = allocate(count, sizes, shares)
+    return {
+        name: sorted(np.random.default_rng([seed, place]).permutation(sizes[name])[: given[name]].tolist())
+        for place, name in enumerate(sizes)
+    }
 
 
 def _check(sizes: Mapping[str, int]) -> None:

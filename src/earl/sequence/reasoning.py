@@ -1,6 +1,7 @@
 """The chain of thought in front of an image, as text.
 
-Layout of a reasoning completion: `OPENING`, a space, the body, a space, `CLOSING`, then the image.
+Layout of a reasoning completion: `OPENING`, a space, the body, `CLOSING`, then the image. A body is one
+or several chains, each with its key (`join_chains`).
 The two markers are ordinary text to the tokenizer, so a body must not hold them.
 
 Source: EARL (arXiv 2508.01119), reasoning data; the release cuts the body at 1,750 characters.
@@ -10,12 +11,13 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 
 from earl.errors import SequenceError
 from earl.records import Box
 
 OPENING = " Let's think step by step. <|start thinking|>"
-CLOSING = " <|end thinking|>"
+CLOSING = "<|end thinking|>"
 MAX_REASONING_CHARACTERS = 1_750
 
 _MARKERS = re.compile(r"<\|(?:start|end) thinking\|>")
@@ -28,6 +30,12 @@ def clean_reasoning(text: str) -> str:
     while (without := _MARKERS.sub("", text)) != text:
         text = without
     return text.strip()[:MAX_REASONING_CHARACTERS].rstrip()
+
+
+def join_chains(chains: Mapping[str, str]) -> str:
+    """Chains of thought as one body, `{key}: {text}` joined by spaces; blank ones are left out."""
+    written = ((key.strip(), text.strip()) for key, text in chains.items())
+    return " ".join(f"{key}: {text}" for key, text in written if text)
 
 
 def reasoning_body(reasoning: str) -> str:

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from earl import __version__
-from earl.config.sections import Model, Sources
+from earl.config.sections import HeldSource, Model, Source, Sources
 from earl.config.stages import PolicyRecipe, TrainingRecipe
-from earl.data.shards import EditShards, load_shards
+from earl.data.shards import Edit, EditShards, load_shards
+from earl.data.weights import pick
 from earl.errors import ConfigError, DataError
 from earl.files import new_folder, write_json
 from earl.models.resolve import FORMAT_VERSION, resolve_model
@@ -120,31 +121,35 @@ def read_codebook(vision_path: str) -> Tensor:
 
 
 def load_sources(
-    data: Sources, tokenizer: TextTokenizer, rule: SizeRule | None = None
+    given: Mapping[str, HeldSource], tokenizer: TextTokenizer, rule: SizeRule | None = None, *, seed: int = 0
 ) -> dict[str, EditShards]:
     """Open every source with a weight.
 
     Args:
+        given: of a recipe, as `data.sources` or `prompts.sources`.
         rule: the model's size rule; None where it has none.
+        seed: of the run; draws what a source asks to be drawn.
 
     Raises:
         DataError: as `fitting`; or the sources were made by different tokenizers or size rules.
     """
     sources = {}
-    for name, source in data.sources.items():
+    for name, source in given.items():
         if source.weight > 0:
             shards = load_shards(source.path).select(group=source.group, families=source.families)
+            if isinstance(source, Source) and source.draw is not None:
+                shards = shards.draw(source.draw, derive_seed(seed, "draw", name))
             sources[name] = fitting(shards, tokenizer, rule)
     fingerprints = {shards.fingerprint: name for name, shards in sources.items()}
     if len(fingerprints) > 1:
         raise DataError(
-            f"data.sources {', '.join(sorted(fingerprints.values()))} were encoded by different vision "
+            f"sources {', '.join(sorted(fingerprints.values()))} were encoded by different vision "
             "tokenizers; prepare them with the same one"
         )
     rules = {shards.size_rule: name for name, shards in sources.items()}
     if len(rules) > 1:
         said = " and ".join(f"{name} by the rule {rule!r}" for rule, name in sorted(rules.items()))
-        raise DataError(f"data.sources: images were resized for {said}; prepare them with the same model")
+        raise DataError(f"images of the sources were resized for {said}; prepare them with the same model")
     return sources
 
 
@@ -169,6 +174,13 @@ def composition(sources: Mapping[str, EditShards], data: Sources) -> Iterator[st
         groups = ", ".join(f"{count:,} {group}" for group, count in sorted(shards.groups().items()))
         weight = data.sources[name].weight
         yield f"data source {name}: {groups} edits" + ("" if weight == 1 else f", weight {weight:g}")
+
+
+def picked(sources: Mapping[str, EditShards], given: Mapping[str, HeldSource], count: int) -> Iterator[Edit]:
+    """So many edits of several sources, by their weights; the same at each call."""
+    sizes = {name: len(shards) for name, shards in sources.items()}
+    rows = pick(count, sizes, {name: given[name].weight for name in sources}, seed=0)
+    return (sources[name][row] for name, places in rows.items() for row in places)
 
 
 def fitting(shards: EditShards, tokenizer: TextTokenizer, rule: SizeRule | None = None) -> EditShards:

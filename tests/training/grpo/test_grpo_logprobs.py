@@ -234,6 +234,18 @@ def golden() -> tuple[RolloutBatch, dict[str, torch.Tensor], dict, Vocabulary]:
     return batch, vectors, told, vocabulary
 
 
+def test_an_average_by_rollouts_counts_rollouts():
+    made = groups()
+    advantages = [[0.5] * len(group.judged) for group in made]
+    rows = [make_batch(made, advantages, pad=VOCABULARY.pad, average=way) for way in ("token", "sequence")]
+    assert rows[1].active == sum(len(group.judged) for group in made) == 8
+    assert rows[0].active == int(rows[0].active_BT.sum()) > 8
+    model = policy()
+    settings = LossSettings(average="sequence", kl_coefficient=0.0)
+    loss = objective_of(model, settings=settings)(rows[1]).total / rows[1].active
+    assert loss.item() == pytest.approx(-0.5, abs=1e-6), "every ratio is 1: minus the mean advantage"
+
+
 def released(weights: str | None = None):
     model = load_policy(VECTORS / "lm", dtype="float32", attention="eager")
     if weights:

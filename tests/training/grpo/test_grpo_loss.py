@@ -75,3 +75,13 @@ def test_tokens_on_which_sampler_and_trainer_disagree_lie_outside_the_range():
     trainer, sampler = logs((0.5, 0.3), (0.1, 1e-6)), logs((0.1, 0.6), (0.51, 0.99)).detach()
     assert agreed(trainer, sampler, (0.2, 5.0)).tolist() == [[True, True], [False, False]]
     assert agreed(trainer, sampler, (0.45, 4.9)).tolist() == [[False, True], [False, False]]
+
+
+def test_a_mean_of_each_rollout_s_mean_is_the_papers_equation_1():
+    logprobs = logs((0.5, 0.25), (0.1, 0.7))
+    settings = LossSettings(average="sequence", kl_coefficient=0.0)
+    parts = grpo_loss(logprobs, ADVANTAGES, ACTIVE, settings, lengths_B=ACTIVE.sum(1))
+    # rollout 1: the mean over its 2 tokens of -2; rollout 2: over its one token of 1. A trainer divides by 2.
+    assert parts.total.item() == pytest.approx(-2.0 + 1.0)
+    parts.total.backward()
+    assert torch.allclose(logprobs.grad, torch.tensor([[-1.0, -1.0], [1.0, 0.0]]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 import time
@@ -16,11 +17,12 @@ from safetensors.torch import load_file
 from earl.config.grpo import Rollouts
 from earl.config.recipe import load_recipe
 from earl.config.stages import GrpoRecipe
-from earl.errors import InstructionError, Interrupted, TrainingError
+from earl.errors import ConfigError, InstructionError, Interrupted, TrainingError
 from earl.policy import load_policy
 from earl.records import Attempt, Verdict
+from earl.sequence import TextTokenizer
 from earl.training import checkpoint
-from earl.training.grpo.train import sampler_warnings, train_grpo
+from earl.training.grpo.train import sampler_warnings, train_grpo, training_prompts
 from earl.vision import create_vision_tokenizer, save_vision_tokenizer
 from stage_runs import largest_difference, run_script, weights
 
@@ -320,17 +322,91 @@ def test_a_signal_while_a_verifier_is_silent_ends_the_run_at_the_step_before(
     assert largest_difference(weights(tmp_path), weights(plain_run)) == 0.0
 
 
-def test_an_engine_that_cuts_candidates_off_is_warned_of() -> None:
-    """Its log-probabilities are of what is left, so importance weights are biased."""
-    whole = Rollouts(engine="vllm", top_k=0)
-    assert sampler_warnings(whole, 64) == [] == sampler_warnings(Rollouts(top_k=20, top_p=0.5), 64)
-    assert sampler_warnings(whole.replace(top_k=64), 64) == []
-    for cut in ({"top_k": 20}, {"top_p": 0.8}):
-        (said,) = sampler_warnings(whole.replace(**cut), 64)
-        assert "rollouts.top_k=0" in said and "importance weights" in said
+def test_a_sampler_that_cuts_candidates_off_is_warned_of(room: Path) -> None:
+    """Its log-probabilities are of what is left, the trainer's of all ids."""
+
+    def warned(cut: bool = False, **rollouts: Any) -> list[str]:
+        table = recipe_table(room, room) | {"grpo": {"score_cut": cut}}
+        return sampler_warnings(make_recipe(table | {"rollouts": {"group": 4, **rollouts}}), 64)
+
+    assert Rollouts().top_k == 0 and warned() == [] == warned(top_k=64)
+    for engine in ("earl", "vllm"):
+        for cut in ({"top_k": 20}, {"top_p": 0.8}):
+            (said,) = warned(engine=engine, **cut)
+            assert "rollouts.top_k=0" in said and "grpo.score_cut=true" in said
+            assert ("importance weights" in said) == (engine == "vllm")
+            assert warned(True, engine=engine, **cut) == []
+    with pytest.raises(ConfigError, match="score_cut"):
+        table = recipe_table(room, room) | {"grpo": {"score_cut": True, "importance_cap": 2.0}}
+        make_recipe(table)
+
+
+@pytest.mark.parametrize("prefill", ["direct", "reasoning"])
+def test_the_source_s_grid_is_forced_under_every_prefill(room: Path, tmp_path: Path, prefill: str) -> None:
+    table = recipe_table(room, tmp_path) | {"length": {"max_steps": 1}}
+    table["rollouts"] = {"group": 4, "prefill": prefill, "max_text_tokens": 4}
+    grids: list[Any] = []
+
+    class Seen(Bright):
+        def verdict(self, attempt: Attempt) -> Verdict:
+            grids.append(attempt.edited and attempt.edited.size)
+            return super().verdict(attempt) if attempt.edited else Verdict("undecodable")
+
+    table["judging"] |= {"undecodable_reward": 0.0}
+    train(table, Seen())
+    made = [size for size in grids if size is not None]
+    assert set(made) <= {(32, 32)}
+    assert len(made) == 16 or prefill == "reasoning", "a random policy seldom ends its thoughts"
+    assert records(tmp_path)[0]["sampler_gap"] < 1e-5, "the trainer forces the size too"
+
+
+def test_scoring_under_the_cut_and_averaging_by_rollout_train(room: Path, tmp_path: Path) -> None:
+    table = recipe_table(room, tmp_path) | {"length": {"max_steps": 2}}
+    table["rollouts"] = {"group": 4, "top_k": 3}
+    table["grpo"] = {"score_cut": True, "average": "sequence"}
+    train(table)
+    for line in records(tmp_path):
+        assert line["entropy_visual"] <= math.log(4), "of three ids that stay, and the one drawn"
+        assert math.isfinite(line["gradient_norm"]) and line["gradient_norm"] > 0
 
 
 # --- groups without variance, early stopping, held-out ---
+
+
+def test_prompts_of_several_sources_and_a_pool(room: Path, tmp_path: Path) -> None:
+    table = recipe_table(room, tmp_path) | {"length": {"max_steps": 3}}
+    shards = str(room / "shards")
+    table["prompts"] = {
+        "origin": "shards",
+        "pool": 5,
+        "sources": {
+            "simple": {"path": shards, "group": "simple", "weight": 3.0},
+            "complex": {"path": shards, "group": "complex", "draw": 3},
+        },
+    }
+    held = {"prompts": 4, "sources": {"a": {"path": shards, "group": "simple"}, "b": {"path": shards}}}
+    seen: list[Attempt] = []
+
+    class Seen(Bright):
+        def verdict(self, attempt: Attempt) -> Verdict:
+            seen.append(attempt)
+            return super().verdict(attempt)
+
+    train(table | {"heldout": held, "validation": {"every": 9}}, Seen())
+    keys = {attempt.key.rpartition("/")[0] for attempt in seen[4:-4]}
+    assert 3 <= len(keys) <= 5, "12 prompts of a pool of 5"
+    held_out = [attempt.key for attempt in seen[:4]]
+    assert held_out == [attempt.key for attempt in seen[-4:]] and len(set(held_out)) == 4
+
+
+def test_a_pool_of_tasks_comes_round(room: Path) -> None:
+    recipe = make_recipe(recipe_table(room, room) | {"prompts": {"origin": "world", "pool": 3}})
+    tokenizer = TextTokenizer.from_folder(room / "model")
+    vision = MeanColour()
+    vision.area = 32 * 32
+    made = training_prompts(recipe, vision, tokenizer).make(list(range(7)))
+    assert [prompt.instruction for prompt in made[:3]] == [prompt.instruction for prompt in made[3:6]]
+    assert len({prompt.key for prompt in made}) == 7 and made[0].ids == made[6].ids != made[1].ids
 
 
 class Sorted(Bright):

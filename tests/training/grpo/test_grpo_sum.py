@@ -129,7 +129,8 @@ def test_edits_without_a_target_are_drawn_and_judged(room: Path, tmp_path: Path)
     shards = load_shards(shards_without_targets(room, tmp_path / "shards"))
     assert shards.without_target() == 3 and shards.select(families=[shards[0].family]).without_target() < 3
     tokenizer = TextTokenizer.from_folder(room / "model")
-    prompts = ShardPrompts(MeanColour(), tokenizer, shards, seed=0).make(list(range(6)))
+    rows = (("all", row) for row in range(len(shards)))
+    prompts = ShardPrompts(MeanColour(), tokenizer, {"all": shards}, rows).make(list(range(6)))
     assert sum(prompt.target is None for prompt in prompts) == 3
     table = recipe_table(room, tmp_path / "run") | {"length": {"max_steps": 1}}
     table["prompts"] = {"origin": "shards", "path": str(tmp_path / "shards")}

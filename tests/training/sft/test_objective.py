@@ -14,6 +14,7 @@ from earl.data.collate import Batch, collate
 from earl.data.examples import Example, edit_example
 from earl.data.shards import load_shards
 from earl.policy import create_policy, token_logprobs
+from earl.policy.dropout import set_dropout
 from earl.sequence import Kind, TextTokenizer
 from earl.training.sft.objective import SftObjective
 
@@ -160,3 +161,35 @@ def test_bf16_is_close_to_float32(bundles: list[list[Example]], tokenizer: TextT
     ]
     assert totals[1] == pytest.approx(totals[0], rel=2e-3) and totals[0] != totals[1]
     assert np.isfinite(totals).all()
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_dropout_acts_where_the_release_has_it_and_in_training_alone(
+    bundles: list[list[Example]], tokenizer: TextTokenizer, attention: str
+) -> None:
+    batch = collate(bundles[:2], tokenizer.vocabulary.pad)
+
+    def scores(rate: float, train: bool) -> torch.Tensor:
+        policy = create_policy("tiny", tokenizer.vocabulary, 1, attention=attention)
+        set_dropout(policy, rate)
+        objective = SftObjective(policy, tokenizer.vocabulary, FLOAT).train(train)
+        torch.manual_seed(5)
+        return objective.score(policy, batch).logprobs_BT.detach()
+
+    plain = scores(0.0, True)
+    assert torch.equal(scores(0.1, False), plain), "validation and use see every activation"
+    assert not torch.allclose(scores(0.1, True), plain, atol=1e-3)
+    assert torch.equal(scores(0.1, True), scores(0.1, True)), "torch's generator decides it"
+
+
+def test_dropout_of_the_embeddings_scales_what_it_leaves(tokenizer: TextTokenizer) -> None:
+    policy = create_policy("tiny", tokenizer.vocabulary, 1).train()
+    ids = torch.arange(500)[None] % 300
+    whole = policy.model.embed_tokens(ids)
+    set_dropout(policy, 0.25)
+    dropped = policy.model.embed_tokens(ids)
+    kept = dropped != 0
+    assert abs(kept.float().mean().item() - 0.75) < 0.01
+    torch.testing.assert_close(dropped[kept], whole[kept] / 0.75)
+    assert {layer.dropout.p for layer in policy.model.layers} == {0.25}
+    assert {layer.self_attn.attention_dropout for layer in policy.model.layers} == {0.25}

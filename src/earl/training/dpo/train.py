@@ -12,7 +12,6 @@ import torch
 from earl.config.stages import DpoRecipe
 from earl.data.collate import Bundle, collate
 from earl.data.mixture import Mixture
-from earl.data.shards import load_shards
 from earl.data.stream import TokenStream
 from earl.training.dpo.objective import DpoObjective, with_reference
 from earl.training.dpo.pairs import check_pairs, pair_batch, pair_examples
@@ -22,8 +21,8 @@ from earl.training.parts import (
     assemble_policy,
     composition,
     count_steps,
-    fitting,
     load_sources,
+    picked,
     publish_policy,
 )
 from earl.training.random_streams import derive_seed
@@ -42,7 +41,7 @@ def train_dpo(recipe: DpoRecipe) -> RunResult:
     with start_run(recipe) as run:
         parts = assemble_policy(recipe, run.device)
         tokenizer = parts.tokenizer
-        sources = load_sources(recipe.data, tokenizer, parts.rule)
+        sources = load_sources(recipe.data.sources, tokenizer, parts.rule, seed=recipe.run.seed)
         encode = partial(pair_examples, tokenizer=tokenizer, stitched=recipe.data.stitch)
         check_pairs(sources)
         # Activations that are recomputed leave no cache to share, and sharded weights want one pass.
@@ -71,11 +70,11 @@ def train_dpo(recipe: DpoRecipe) -> RunResult:
             rank=run.rank,
         )
         validator = None
-        if recipe.data.validation is not None:
-            held_back = fitting(load_shards(recipe.data.validation), tokenizer, parts.rule)
-            check_pairs({"data.validation": held_back})
-            count = min(recipe.validation.sequences, len(held_back))
-            bundles = [encode(held_back[row]) for row in range(count)]
+        if recipe.data.held_back:
+            held_back = load_sources(recipe.data.held_back, tokenizer, parts.rule)
+            check_pairs(held_back)
+            edits = picked(held_back, recipe.data.held_back, recipe.validation.sequences)
+            bundles = [encode(edit) for edit in edits]
             validator = Validator(bundles, objective, reference, run)
         steps = count_steps(recipe, mixture.epoch_size)
         trainer = DpoTrainer(run, objective, pairs, total_steps=steps, validate=validator)

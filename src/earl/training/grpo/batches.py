@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -67,17 +68,25 @@ class RolloutBatch(Batch):
     reference_BT: Tensor | None = None
 
 
-def make_batch(groups: Sequence[Group], advantages: Sequence[Sequence[float]], *, pad: int) -> RolloutBatch:
+def make_batch(
+    groups: Sequence[Group],
+    advantages: Sequence[Sequence[float]],
+    *,
+    pad: int,
+    average: Literal["token", "sequence"] = "token",
+) -> RolloutBatch:
     """One batch of whole groups; rollouts without a reward are left out.
 
     Args:
         advantages: by group, one per judged rollout.
         pad: id of padding.
+        average: what `active` counts, and so the loss is divided by: tokens, or rollouts with any.
     """
     batch = collate([[_example(group.prompt, r) for r in group.judged] for group in groups], pad, share=True)
     sampled = [torch.tensor([0.0, *r.completion.logprobs]) for group in groups for r in group.judged]
+    active = batch.active if average == "token" else int(batch.loss_BT.any(dim=1).sum())
     return RolloutBatch(
-        **vars(batch),
+        **{**vars(batch), "active": active},
         active_BT=batch.loss_BT,
         advantages_B=torch.tensor([value for row in advantages for value in row], dtype=torch.float32),
         sampled_BT=pad_sequence(sampled, batch_first=True),

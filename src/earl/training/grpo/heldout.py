@@ -96,7 +96,7 @@ class HeldOut:
         batch = batch.to(self.run.device)
         logprobs_BT = self.objective.score(self.objective.policy, batch)[0]
         apart_BT = logprobs_BT - self.reference.score(self.objective, [batch])[0]
-        return [float(apart_BT[batch.active_BT].sum()), float(batch.active)]
+        return [float(apart_BT[batch.active_BT].sum()), float(batch.active_BT.sum())]
 
 
 def _numbers(group: Group, second: Verdict | None) -> dict[str, float]:

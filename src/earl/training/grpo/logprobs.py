@@ -18,7 +18,7 @@ from earl.training.objective import PolicyObjective
 
 
 class GrpoObjective(PolicyObjective):
-    """The policy with GRPO's loss, summed over the active tokens.
+    """The policy with GRPO's loss, summed over the active tokens, or over the rollouts' means.
 
     Args:
         settings: of the loss; with an `importance_range`, tokens outside (`loss.agreed`) have no part in
@@ -54,6 +54,7 @@ class GrpoObjective(PolicyObjective):
             old_BT=batch.old_BT,
             reference_BT=batch.reference_BT,
             weights_BT=weights_BT,
+            lengths_B=active_BT.sum(1) if self.settings.average == "sequence" else None,
         )
         gap_BT = before_BT - batch.sampled_BT
         metrics = {

@@ -32,6 +32,7 @@ def grpo_loss(
     old_BT: Tensor | None = None,
     reference_BT: Tensor | None = None,
     weights_BT: Tensor | None = None,
+    lengths_B: Tensor | None = None,
 ) -> LossParts:
     """Minus the clipped, advantage-weighted likelihood ratio, plus KL to the reference.
 
@@ -46,6 +47,8 @@ def grpo_loss(
             first: then r = 1, with its gradient (EARL's setting, mu = 1).
         reference_BT: of the frozen reference; None leaves KL out of loss and log.
         weights_BT: importance weights of tokens that another engine sampled, without gradient.
+        lengths_B: tokens that each rollout's sum is divided by (`settings.average` = "sequence"; then the
+            trainer divides by rollouts); None leaves the sums.
 
     KL is the k3 estimate exp(ref - logp) - 1 - (ref - logp), never negative.
     """
@@ -66,6 +69,8 @@ def grpo_loss(
         above_BT = (reference_BT - logprobs_BT) * active_BT
         kl_BT = above_BT.exp() - 1 - above_BT
         loss_BT = loss_BT + settings.kl_coefficient * kl_BT
+    if lengths_B is not None:
+        loss_BT = loss_BT / lengths_B[:, None].clamp_min(1)
     return LossParts((loss_BT * active).sum(), kl_BT.detach(), clipped_BT)
 
 

@@ -6,7 +6,7 @@ decoded from their codes: what the policy sees, the verifier sees.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from earl.data.mixture import Mixture
 from earl.data.shards import Edit, EditShards
 from earl.data.tasks import EditTask, Split, TaskSource
+from earl.data.weights import pick
 from earl.errors import ConfigError
 from earl.records import Grid
 from earl.sequence import TextTokenizer, write_prompt
@@ -51,17 +53,26 @@ class TaskPrompts:
     Args:
         vision: encodes the sources.
         seed: of the run; with the split and the number it decides the task.
+        pool: different tasks, at most; then they come again.
     """
 
     def __init__(
-        self, vision: Any, tokenizer: TextTokenizer, tasks: TaskSource, *, seed: int, split: Split
+        self,
+        vision: Any,
+        tokenizer: TextTokenizer,
+        tasks: TaskSource,
+        *,
+        seed: int,
+        split: Split,
+        pool: int | None = None,
     ) -> None:
         self._vision, self._tokenizer, self._tasks = vision, tokenizer, tasks
-        self._seed, self._split = seed, split
+        self._seed, self._split, self._pool = seed, split, pool
 
     def make(self, numbers: Sequence[int]) -> list[Prompt]:
         """The tasks of these numbers, sources encoded together."""
-        seeds = [derive_seed(self._seed, "prompts", self._split, number) for number in numbers]
+        places = [number % self._pool if self._pool else number for number in numbers]
+        seeds = [derive_seed(self._seed, "prompts", self._split, place) for place in places]
         tasks = [self._tasks.draw(seed) for seed in seeds]
         area, rule = self._vision.area, self._vision.rule
         pairs = [resize_pair(task.source, task.target or task.source, area, rule) for task in tasks]
@@ -70,31 +81,67 @@ class TaskPrompts:
         codes = self._vision.encode(sources, resize=False) if sources else []
         rows = zip(numbers, tasks, sources, targets, codes, strict=True)
         return [
-            _prompt(number, task.key, task, source, target, codes_HW, self._tokenizer)
+            _prompt(
+                number,
+                self._key(task, number),
+                task,
+                source,
+                target,
+                codes_HW,
+                self._tokenizer,
+            )
             for number, task, source, target, codes_HW in rows
         ]
 
+    def _key(self, task: EditTask, number: int) -> str:
+        return f"{task.key}/{number}" if self._pool else task.key  # of a pool, tasks come again
+
+
+def mixed(
+    sizes: Mapping[str, int], weights: Mapping[str, float], *, pool: int | None, seed: int
+) -> Iterator[tuple[str, int]]:
+    """Rows of several sources without end: a source by weight, each in a shuffled order.
+
+    Args:
+        weights: of each source, as a `Mixture` takes them.
+        pool: different rows that come, at most; drawn once, in the shares that the weights give.
+        seed: decides everything.
+    """
+    shares = {name: sizes[name] * weights[name] for name in sizes}
+    total = sum(sizes.values())
+    rows = pick(total if pool is None else min(pool, total), sizes, shares, seed=derive_seed(seed, "pool"))
+    within = {name: len(places) for name, places in rows.items()}
+    passes = {name: shares[name] / within[name] if within[name] else 0.0 for name in sizes}
+    mixture = Mixture(within, passes, seed=derive_seed(seed, "order"))
+    return ((name, rows[name][place]) for name, place in mixture)
+
 
 class ShardPrompts:
-    """Edits of tokenised shards, gone through in a shuffled order, again and again."""
+    """Edits of tokenised shards by number.
 
-    def __init__(self, vision: Any, tokenizer: TextTokenizer, shards: EditShards, *, seed: int) -> None:
-        if vision.fingerprint() != shards.fingerprint:
-            raise ConfigError(
-                f"{shards.name} was encoded by another vision tokenizer ({shards.fingerprint}) than the "
-                f"model's ({vision.fingerprint()}); prepare it with the model's own"
-            )
-        if vision.rule != shards.size_rule:
-            raise ConfigError(
-                f"{shards.name}: images were resized by the rule {shards.size_rule!r}, the model's is "
-                f"{vision.rule!r}; prepare it with the model's own vision tokenizer"
-            )
-        self._vision, self._tokenizer, self._shards, self._seed = vision, tokenizer, shards, seed
-        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
+    Args:
+        shards: of each source, by name.
+        rows: the source and the row of each number in turn; the same at each start of a run.
+
+    Raises:
+        ConfigError: the shards were encoded by another vision tokenizer, or resized by another rule.
+    """
+
+    def __init__(
+        self,
+        vision: Any,
+        tokenizer: TextTokenizer,
+        shards: Mapping[str, EditShards],
+        rows: Iterator[tuple[str, int]],
+    ) -> None:
+        for source in shards.values():
+            _check_vision(vision, source)
+        self._vision, self._tokenizer, self._shards = vision, tokenizer, shards
+        self._rows, self._drawn = rows, list[tuple[str, int]]()
 
     def make(self, numbers: Sequence[int]) -> list[Prompt]:
         """The edits of these numbers, their images decoded together; not every edit has a target."""
-        edits = [self._shards[self._row(number)] for number in numbers]
+        edits = [self._edit(number) for number in numbers]
         targets = [edit.target_codes for edit in edits if edit.has_target]
         images = self._vision.decode([*(edit.source_codes for edit in edits), *targets])
         sources, decoded = images[: len(edits)], iter(images[len(edits) :])
@@ -111,12 +158,24 @@ class ShardPrompts:
             for number, edit, source in zip(numbers, edits, sources, strict=True)
         ]
 
-    def _row(self, number: int) -> int:
-        turn, place = divmod(number, len(self._shards))
-        if self._order[0] != turn:
-            rng = np.random.default_rng(derive_seed(self._seed, "order", turn))
-            self._order = (turn, rng.permutation(len(self._shards)))
-        return int(self._order[1][place])
+    def _edit(self, number: int) -> Edit:
+        while len(self._drawn) <= number:
+            self._drawn.append(next(self._rows))
+        name, row = self._drawn[number]
+        return self._shards[name][row]
+
+
+def _check_vision(vision: Any, shards: EditShards) -> None:
+    if vision.fingerprint() != shards.fingerprint:
+        raise ConfigError(
+            f"{shards.name} was encoded by another vision tokenizer ({shards.fingerprint}) than the "
+            f"model's ({vision.fingerprint()}); prepare it with the model's own"
+        )
+    if vision.rule != shards.size_rule:
+        raise ConfigError(
+            f"{shards.name}: images were resized by the rule {shards.size_rule!r}, the model's is "
+            f"{vision.rule!r}; prepare it with the model's own vision tokenizer"
+        )
 
 
 def _prompt(

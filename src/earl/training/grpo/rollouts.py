@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from earl.config.sampling import DrawSettings, SamplingSettings
 from earl.config.stages import GrpoRecipe
 from earl.pipeline import EditPipeline
-from earl.records import Attempt, Completion, Verdict
+from earl.records import Attempt, Completion, Grid, Verdict
 from earl.sampling import Request
 from earl.sequence import completion_kinds, parse_completion
 from earl.training.grpo.batches import Group, Rollout
@@ -142,7 +142,7 @@ class Sampler:
         return Request(
             prompt.ids,
             tuple(seeds),
-            grid=prompt.grid if self.settings.prefill == "size" else None,
+            grid=self._grid(prompt),
             prefill=self.settings.prefill,
             max_text_tokens=self.settings.max_text_tokens,
         )
@@ -163,16 +163,21 @@ class Sampler:
 
     def _group(self, prompt: Prompt, completions: Sequence[Completion], verdicts: Sequence[Verdict]) -> Group:
         rollouts = [
-            Rollout(completion, self._kinds(completion), verdict, reward)
+            Rollout(completion, self._kinds(completion, self._grid(prompt)), verdict, reward)
             for completion, verdict, reward in zip(completions, verdicts, self.rewards(verdicts), strict=True)
         ]
         return Group(prompt.key, prompt.instruction, prompt.family, prompt.kind, prompt.ids, tuple(rollouts))
 
-    def _kinds(self, completion: Completion) -> NDArray[np.int8]:
+    def _grid(self, prompt: Prompt) -> Grid | None:
+        """The grid that is forced; None where the model writes it."""
+        return prompt.grid if self.settings.source_grid or self.settings.prefill == "size" else None
+
+    def _kinds(self, completion: Completion, grid: Grid | None) -> NDArray[np.int8]:
         return completion_kinds(
             completion.ids,
             self.tokenizer,
             self.settings.prefill,
+            grid=grid,
             score_forced=self.recipe.grpo.mirror_release,
         )
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from itertools import cycle
 from typing import Any
 
 import torch
@@ -10,8 +12,9 @@ import torch
 from earl.config.grpo import Prompts, Rollouts, importance_cap
 from earl.config.stages import GrpoRecipe
 from earl.config.verifier import VerifierSettings
-from earl.data.shards import EditShards, load_shards
+from earl.data.shards import EditShards
 from earl.data.tasks import Split, TaskSettings, open_tasks
+from earl.data.weights import pick
 from earl.errors import ConfigError
 from earl.pipeline import EditPipeline, build_pipeline
 from earl.policy.devices import native_bf16
@@ -19,12 +22,12 @@ from earl.sequence import TextTokenizer
 from earl.training.grpo.heldout import HeldOut
 from earl.training.grpo.judging import Judge
 from earl.training.grpo.logprobs import GrpoObjective
-from earl.training.grpo.prompts import PromptSource, ShardPrompts, TaskPrompts
+from earl.training.grpo.prompts import PromptSource, ShardPrompts, TaskPrompts, mixed
 from earl.training.grpo.rollouts import Sampler
 from earl.training.grpo.trainer import GrpoTrainer
 from earl.training.loop import RunResult
 from earl.training.neighbour_smoothing import smooth_gradients
-from earl.training.parts import Parts, assemble_policy, fitting, publish_policy
+from earl.training.parts import Parts, assemble_policy, load_sources, publish_policy
 from earl.training.ranks import computes_in_bf16
 from earl.training.reference import Reference
 from earl.training.run import Run, start_run
@@ -80,7 +83,7 @@ def train_grpo(
             )
             trainer.facts |= names | {"decode": "bf16" if bf16 else "float32"}
             trainer.log.line("; ".join(f"{role}: {name}" for role, name in names.items()))
-            for warning in sampler_warnings(recipe.rollouts, parts.tokenizer.vocabulary.codebook_size):
+            for warning in sampler_warnings(recipe, parts.tokenizer.vocabulary.codebook_size):
                 trainer.log.line(f"warning: {warning}")
             result = trainer.train()
         finally:
@@ -92,21 +95,28 @@ def train_grpo(
 def training_prompts(recipe: GrpoRecipe, vision: Any, tokenizer: TextTokenizer) -> PromptSource:
     """What `[prompts]` asks for. Raises ConfigError, DataError."""
     settings, seed = recipe.prompts, recipe.run.seed
-    if settings.path is None:
+    if not settings.shards:
         return _task_prompts(settings, vision, tokenizer, seed=seed, split="train")
-    shards = load_shards(settings.path).select(group=settings.group, families=settings.families)
-    _check_targets(shards, recipe.verifier)
-    return ShardPrompts(vision, tokenizer, fitting(shards, tokenizer), seed=seed)
+    sources = load_sources(settings.shards, tokenizer, seed=seed)
+    _check_targets(sources, recipe.verifier)
+    sizes = {name: len(shards) for name, shards in sources.items()}
+    weights = {name: settings.shards[name].weight for name in sources}
+    return ShardPrompts(vision, tokenizer, sources, mixed(sizes, weights, pool=settings.pool, seed=seed))
 
 
 def heldout_prompts(recipe: GrpoRecipe, vision: Any, tokenizer: TextTokenizer) -> PromptSource:
     """What `[heldout]` asks for: all families, whatever is trained on; the same for every seed."""
-    if recipe.heldout.path is None:
-        every = recipe.prompts.replace(group="all", families=())
+    given = recipe.heldout.held_back
+    if not given:
+        every = recipe.prompts.replace(group="all", families=(), pool=None)
         return _task_prompts(every, vision, tokenizer, seed=0, split=recipe.heldout.split)
-    shards = load_shards(recipe.heldout.path)
-    _check_targets(shards, recipe.verifier, recipe.verifier.second)
-    return ShardPrompts(vision, tokenizer, fitting(shards, tokenizer), seed=0)
+    sources = load_sources(given, tokenizer)
+    _check_targets(sources, recipe.verifier, recipe.verifier.second)
+    sizes = {name: len(shards) for name, shards in sources.items()}
+    rows = pick(recipe.heldout.prompts, sizes, {name: given[name].weight for name in sources}, seed=0)
+    return ShardPrompts(
+        vision, tokenizer, sources, cycle((name, row) for name, places in rows.items() for row in places)
+    )
 
 
 def decodes_in_bf16(settings: Rollouts, device: torch.device) -> bool:
@@ -114,19 +124,22 @@ def decodes_in_bf16(settings: Rollouts, device: torch.device) -> bool:
     return settings.decode == "bf16" or (settings.decode == "auto" and native_bf16(device))
 
 
-def sampler_warnings(settings: Rollouts, codes: int) -> list[str]:
-    """What a reader of the log must know about an engine outside ours that cuts candidates off.
+def sampler_warnings(recipe: GrpoRecipe, codes: int) -> list[str]:
+    """What a reader of the log must know about a sampler that cuts candidates off.
 
     Args:
         codes: of the codebook.
     """
-    if settings.engine == "earl" or (settings.top_p == 1 and not 0 < settings.top_k < codes):
+    settings = recipe.rollouts
+    if recipe.grpo.score_cut or (settings.top_p == 1 and not 0 < settings.top_k < codes):
         return []
+    weights = (
+        "" if settings.engine == "earl" else "importance weights lie below 1 in the mean, and gradients too; "
+    )
     return [
-        f"rollouts.engine = {settings.engine!r} reports probabilities of what rollouts.top_k = "
-        f"{settings.top_k} and rollouts.top_p = {settings.top_p:g} leave, the trainer's are of all ids: "
-        "importance weights lie below 1 in the mean, and gradients with them; set rollouts.top_k=0 and "
-        "rollouts.top_p=1 to sample from all"
+        f"completions are drawn among what rollouts.top_k = {settings.top_k} and rollouts.top_p = "
+        f"{settings.top_p:g} leave, the trainer's likelihood is among all ids: {weights}set rollouts.top_k=0 "
+        "and rollouts.top_p=1 to draw from all, or grpo.score_cut=true to score what was drawn from"
     ]
 
 
@@ -136,17 +149,18 @@ def _task_prompts(
     side = round(vision.area**0.5 / 8) * 8
     wanted = TaskSettings(split, side, settings.group, settings.families, settings.options)
     tasks = open_tasks(settings.origin, wanted)
-    return TaskPrompts(vision, tokenizer, tasks, seed=seed, split=split)
+    return TaskPrompts(vision, tokenizer, tasks, seed=seed, split=split, pool=settings.pool)
 
 
-def _check_targets(shards: EditShards, *verifiers: VerifierSettings | None) -> None:
+def _check_targets(sources: Mapping[str, EditShards], *verifiers: VerifierSettings | None) -> None:
     if not any(verifier.needs_target for verifier in verifiers if verifier is not None):
         return
-    if lacking := shards.without_target():
-        raise ConfigError(
-            f"{lacking} of {len(shards)} edits of {shards.name} have no target image, and a verifier of kind "
-            "'reference' compares with it; take edits with targets, or another verifier"
-        )
+    for shards in sources.values():
+        if lacking := shards.without_target():
+            raise ConfigError(
+                f"{lacking} of {len(shards)} edits of {shards.name} have no target image, and a verifier of "
+                "kind 'reference' compares with it; take edits with targets, or another verifier"
+            )
 
 
 def _objective(recipe: GrpoRecipe, parts: Parts) -> GrpoObjective:
@@ -161,6 +175,7 @@ def _objective(recipe: GrpoRecipe, parts: Parts) -> GrpoObjective:
         temperature=recipe.rollouts.temperature,
         sharing="mask" if one_pass else "cache",
         smoothing=smooth_gradients(parts, recipe.neighbour_smoothing),
+        cut=(recipe.rollouts.top_k, recipe.rollouts.top_p) if recipe.grpo.score_cut else (0, 1.0),
     )
 
 

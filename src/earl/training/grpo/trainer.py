@@ -162,6 +162,7 @@ class GrpoTrainer(Trainer):
                 chunk,
                 advantages_of(chunk, divide_by_std=settings.divide_by_std, eps=settings.advantage_eps),
                 pad=self.sampler.tokenizer.vocabulary.pad,
+                average=settings.average,
             ).to(self.accelerator.device)
             for chunk in chunks or [groups[:1]]
         ]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from earl.config.stages import SftRecipe
-from earl.data.shards import load_shards
 from earl.data.stream import TokenStream
+from earl.policy.dropout import set_dropout
 from earl.training.loop import RunResult, Trainer
 from earl.training.neighbour_smoothing import smooth_gradients
 from earl.training.parts import (
     assemble_policy,
     composition,
     count_steps,
-    fitting,
     load_sources,
+    picked,
     publish_policy,
 )
 from earl.training.random_streams import derive_seed
@@ -31,6 +31,7 @@ def train_sft(recipe: SftRecipe) -> RunResult:
     """
     with start_run(recipe) as run:
         parts = assemble_policy(recipe, run.device)
+        set_dropout(parts.policy, recipe.dropout)
         objective = SftObjective(
             parts.policy,
             parts.tokenizer.vocabulary,
@@ -38,7 +39,7 @@ def train_sft(recipe: SftRecipe) -> RunResult:
             dropout=recipe.token_dropout,
             smoothing=smooth_gradients(parts, recipe.neighbour_smoothing),
         )
-        sources = load_sources(recipe.data, parts.tokenizer, parts.rule)
+        sources = load_sources(recipe.data.sources, parts.tokenizer, parts.rule, seed=recipe.run.seed)
         tasks = SftTasks(recipe, sources, parts.tokenizer)
         batches = TokenStream(
             tasks.mixture,
@@ -50,10 +51,10 @@ def train_sft(recipe: SftRecipe) -> RunResult:
             rank=run.rank,
         )
         validator = None
-        if recipe.data.validation is not None:
-            held_back = fitting(load_shards(recipe.data.validation), parts.tokenizer, parts.rule)
-            count = min(recipe.validation.sequences, len(held_back))
-            examples = [tasks.held_back(index, held_back[index]) for index in range(count)]
+        if recipe.data.held_back:
+            held_back = load_sources(recipe.data.held_back, parts.tokenizer, parts.rule)
+            edits = picked(held_back, recipe.data.held_back, recipe.validation.sequences)
+            examples = [tasks.held_back(index, edit) for index, edit in enumerate(edits)]
             validator = Validator(examples, objective, run)
         steps = count_steps(recipe, tasks.mixture.epoch_size)
         trainer = Trainer(run, objective, batches, total_steps=steps, validate=validator)
