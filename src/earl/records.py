@@ -56,6 +56,10 @@ class Grid:
         return f"{self.height}*{self.width}"
 
 
+Point: TypeAlias = tuple[float, float]
+"""A place in pixels of one image: from the left, from the top."""
+
+
 @dataclass(frozen=True, slots=True)
 class Box:
     """A rectangle in pixels of one image, left/top inclusive, right/bottom exclusive."""

@@ -92,7 +92,7 @@ def test_grids_boxes_and_reasoning_are_scaled_together(tmp_path):
     assert first.source_codes.shape == first.target_codes.shape == (4, 8)
     assert first.boxes == (Box(pytest.approx(3.2), pytest.approx(6.4), 16, pytest.approx(12.8)),)
     assert second.boxes == (Box(pytest.approx(6.4), 8, 32, 16),)
-    assert first.reasoning == "in [3, 6, 16, 13]  there"
+    assert first.reasoning == "reasoning: in [3, 6, 16, 13]  there"
     assert first.source == second.source
 
 

@@ -1,9 +1,22 @@
+import json
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from earl.errors import SequenceError
 from earl.records import Box
-from earl.sequence import MAX_REASONING_CHARACTERS, clean_reasoning, format_box, scale_box, scale_boxes
-from earl.sequence.reasoning import read_reasoning
+from earl.sequence import (
+    MAX_REASONING_CHARACTERS,
+    clean_reasoning,
+    format_box,
+    join_chains,
+    scale_box,
+    scale_boxes,
+    train_text_tokenizer,
+    write_completion,
+)
+from earl.sequence.reasoning import OPENING, read_reasoning, reasoning_body, scale_point
 
 
 def test_cut_at_1750_characters():
@@ -63,3 +76,24 @@ def test_sizes_must_be_positive(size):
         scale_boxes("[1, 2, 3, 4]", (10, 10), size)
     with pytest.raises(SequenceError, match="must be positive"):
         scale_box(Box(0, 0, 1, 1), size, (10, 10))
+
+
+VECTORS = next(p for p in Path(__file__).resolve().parents if p.name == "tests") / "vectors"
+CASES = json.loads((VECTORS / "reasoning.json").read_text())["cases"]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["keys"][0])
+def test_a_completion_s_reasoning_is_the_release_s(case):
+    chains = {key: case["chains"][key] for key in case["keys"] if key in case["chains"]}
+    body = join_chains(chains)
+    wanted = case["completion_before_image"]
+    assert OPENING + reasoning_body(body) == wanted
+    tokenizer = train_text_tokenizer([wanted] * 3, size=400, codebook_size=8)
+    ids = write_completion(np.zeros((1, 1), int), tokenizer, body)
+    assert ids[: ids.index(tokenizer.vocabulary.boi)] == tokenizer.encode(wanted), "as one string"
+    assert read_reasoning(wanted) == clean_reasoning(body)
+
+
+def test_a_point_is_scaled_as_a_box_is():
+    assert scale_point((10, 20), (100, 40), (50, 80)) == (5, 40)
+    assert scale_point((120, 20), (100, 40), (50, 80)) == (50, 40)

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from earl.config.data import PreparationSettings
 from earl.data.card import drop_card, write_card
-from earl.data.shards import PART, Edit, shard_path, size_of, start_folder, write_shard
+from earl.data.shards import PART, Edit, shard_path, start_folder, write_shard
 from earl.data.sources import Read
 from earl.data.tokenise import Encoder, Made, make_edits
 from earl.errors import DataError
@@ -192,7 +192,7 @@ def _made_with(source: Source, encoder: Encoder, settings: PreparationSettings) 
         "fingerprint": encoder.fingerprint(),
         "codebook_size": encoder.codebook_size,
         "area": settings.area,
-        **size_of(settings.rule),
+        **({"size_rule": settings.rule} if settings.rule != "snap" else {}),  # none said is "snap"
         "tolerance": settings.tolerance,
         **({"margin": settings.margin} if settings.margin != 1 else {}),  # 1 before there was a choice
         "shard_rows": settings.shard_rows,

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from earl.errors import DataError
 from earl.files import checksum, new_folder, read_object, write_json
-from earl.records import Box, SizeRule
+from earl.records import Box, Point
 
 FORMAT = 1
 MANIFEST = "shards.json"
@@ -58,6 +58,8 @@ REQUEST = Features({"request": Value("string")})
 """Column of shards whose instructions can be worded anew: what the edit asks for, as JSON."""
 PAIR = Features({"other_codes": Repeated(Value("int32")), "other_changed": Repeated(Value("bool"))})
 """Columns of shards of pairs: the edit that was not preferred, and the cells that it changes."""
+KEYPOINTS = Features({"keypoints": Repeated(Value("float32"))})
+"""Column of shards with keypoints, flat."""
 GRIDS = ("source_codes", "target_codes", "changed", *PAIR)
 PART = "part.json"
 """In a shard of a source: which rows it holds."""
@@ -69,7 +71,7 @@ SUMS = "checksums.json"
 class Edit:
     """One tokenised edit. Codes and `changed` are (H, W); captions and reasoning may be empty;
     edits with the same `source` have the same source image. Without a target image
-    `target_codes` is (0, 0). Boxes are in pixels of the resized source; hashes are those of
+    `target_codes` is (0, 0). Boxes and keypoints are in pixels of the resized source; hashes are those of
     `earl.data.overlap`, of the images as they came; `split` is empty where the folder's holds.
     Questions are about the source image, each with its answer. `request` says what is asked for, as JSON
     that a `data.wordings` function understands; it may be empty. `other_codes` are of an edit that is worse
@@ -98,6 +100,7 @@ class Edit:
     request: str = ""
     other_codes: NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, 0), np.int32))
     other_changed: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0), bool))
+    keypoints: tuple[Point, ...] = ()
 
     @property
     def has_target(self) -> bool:
@@ -163,6 +166,7 @@ class EditShards:
             request=str(row.get("request", "")),
             other_codes=_grid(row, "other_codes", shape, np.int32),
             other_changed=_grid(row, "other_changed", shape, np.bool_),
+            keypoints=tuple(zip(*[iter(map(float, _listed(row, "keypoints")))] * 2, strict=True)),
             **extras,
         )
 
@@ -226,8 +230,6 @@ class EditShards:
 
     def draw(self, count: int, seed: int) -> EditShards:
         """So many of the edits, drawn by the seed, in their order; all where there are no more."""
-        if count >= len(self):
-            return self
         rows = np.sort(np.random.default_rng(seed).permutation(len(self))[:count])
         return EditShards(self.dataset.select(rows), self.manifest, self.name)
 
@@ -336,11 +338,6 @@ def start_folder(folder: Path, settings: Mapping[str, Any]) -> None:
     write_json(folder / MANIFEST, manifest)
 
 
-def size_of(rule: SizeRule) -> dict[str, str]:
-    """What a manifest says of the size rule; "snap" was there before there was a choice, and is not named."""
-    return {} if rule == "snap" else {"size_rule": rule}
-
-
 def _is_empty(shard: Path) -> bool:
     """Whether all the rows of a shard were refused: it says so itself, and holds no table."""
     part = shard / PART
@@ -382,11 +379,12 @@ def write_shard(
             "boxes": [side for box in edit.boxes for side in (box.left, box.top, box.right, box.bottom)],
             "questions": list(edit.questions),
             "answers": list(edit.answers),
+            "keypoints": [part for point in edit.keypoints for part in point],
         }
         for edit in edits
     ]
     features = COLUMNS if attached is None else Features({**COLUMNS, **EXTRAS})
-    for more in (QUESTIONS, REQUEST, PAIR):
+    for more in (QUESTIONS, REQUEST, PAIR, KEYPOINTS):
         if any(len(row[next(iter(more))]) for row in rows):
             features = Features({**features, **more})
     columns = {name: [row[name] for row in rows] for name in features}

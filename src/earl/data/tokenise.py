@@ -24,8 +24,8 @@ from earl.data.overlap import exact_hash, look_hash
 from earl.data.shards import Edit
 from earl.data.sources import ImageRef, Read, Sample
 from earl.errors import DataError, EarlError
-from earl.records import Box, SizeRule
-from earl.sequence.reasoning import clean_reasoning, scale_box, scale_boxes
+from earl.records import Box, Point, SizeRule
+from earl.sequence.reasoning import clean_reasoning, scale_box, scale_boxes, scale_point
 from earl.vision import open_image, resize_pair, resize_to, target_size
 from earl.vision.images import open_raster
 
@@ -69,6 +69,7 @@ class _Images:
     other: Image.Image | None
     size: tuple[int, int]
     boxes: tuple[Box, ...]
+    keypoints: tuple[Point, ...] = ()
     hashes: dict[str, Any] = field(default_factory=dict)
 
 
@@ -144,6 +145,9 @@ def _open(read: Read, settings: PreparationSettings) -> _Images | str:
             )
         size = source.size
         boxes = tuple(_in_pixels(box, size) for box in sample.boxes)
+        shares = all(max(point) <= 1 for point in sample.keypoints)
+        across, down = size if shares else (1, 1)
+        keypoints = tuple((x * across, y * down) for x, y in sample.keypoints)
         if not boxes and sample.mask is not None:
             boxes = mask_box(sample.mask, size)
         hashes = {"source_hash": exact_hash(source), "source_look": look_hash(source)}
@@ -155,7 +159,7 @@ def _open(read: Read, settings: PreparationSettings) -> _Images | str:
             source, target = resize_pair(original, target, settings.area, settings.rule)
             if other is not None:
                 other = resize_pair(original, other, settings.area, settings.rule)[1]
-        return _Images(sample, source, target, other, size, boxes, hashes)
+        return _Images(sample, source, target, other, size, boxes, keypoints, hashes)
     except EarlError as error:
         return f"{part}: {error}"
 
@@ -207,6 +211,7 @@ def _encode(pairs: Sequence[_Images], encoder: Encoder, settings: PreparationSet
             source_caption=sample.source_caption,
             target_caption=sample.target_caption,
             boxes=tuple(scale_box(box, item.size, item.source.size) for box in item.boxes),
+            keypoints=tuple(scale_point(point, item.size, item.source.size) for point in item.keypoints),
             licence=sample.licence,
             split=sample.split,
             **item.hashes,

@@ -36,8 +36,8 @@ from earl.reasoning.asking import Asker, Outcome, Question, Tally
 from earl.reasoning.chains import read_chain
 from earl.reasoning.images import Images
 from earl.reasoning.questions import Template
-from earl.records import Box
-from earl.sequence.reasoning import MAX_REASONING_CHARACTERS, format_box, scale_box
+from earl.records import Box, Point
+from earl.sequence.reasoning import MAX_REASONING_CHARACTERS, format_box, scale_box, scale_point
 from earl.store import JsonLinesStore
 
 ANSWERS = "answers"
@@ -182,7 +182,7 @@ class _ChainQuestions:
             "instruction": edit.instruction,
             "width": str(shown[0]),
             "height": str(shown[1]),
-            "facts": _facts(edit, boxes),
+            "facts": _facts(edit, boxes, [scale_point(point, size, shown) for point in edit.keypoints]),
             "characters": str(MAX_REASONING_CHARACTERS - 250),  # models count badly
         }
         urls = [data_url(image.resize(shown, Image.Resampling.BICUBIC)) for image in pair]
@@ -221,8 +221,11 @@ def estimate_boxes(
     return changed_boxes(edit.changed, differs, dilated=margin)
 
 
-def _facts(edit: Edit, boxes: Sequence[Box]) -> str:
+def _facts(edit: Edit, boxes: Sequence[Box], points: Sequence[Point]) -> str:
     lines = []
+    if points:
+        named = ", ".join(f"[{x:.0f}, {y:.0f}]" for x, y in points)
+        lines.append(f"Keypoints of the edit [x, y]: {named}")
     if boxes:
         lines.append(f"The images differ in: {', '.join(map(format_box, boxes))}")
     if edit.source_caption and edit.target_caption:

@@ -21,6 +21,7 @@ from earl.sequence.reasoning import (
     clean_reasoning,
     find_boxes,
     format_box,
+    join_chains,
     scale_boxes,
 )
 
@@ -43,11 +44,9 @@ class Chain:
     result: str
 
     def text(self) -> str:
-        """The steps as reasoning text, as the world writes them."""
-        boxes = ", ".join(map(format_box, self.region))
-        return (
-            f"1. {self.source} 2. {self.object} 3. The region is {boxes}. 4. {self.change} 5. {self.result}"
-        )
+        """The steps as reasoning text, each with its key, as the released models read it."""
+        region = ", ".join(map(format_box, self.region))
+        return join_chains({name: region if name == "region" else getattr(self, name) for name in STEPS})
 
     def scaled(self, shown: tuple[int, int], size: tuple[int, int]) -> str:
         """The text for an image of `size`, where the chain is about one of `shown` (width, height)."""

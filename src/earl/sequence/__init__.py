@@ -23,6 +23,7 @@ from earl.sequence.reasoning import (
     OPENING,
     clean_reasoning,
     format_box,
+    join_chains,
     scale_box,
     scale_boxes,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "clean_reasoning",
     "completion_kinds",
     "format_box",
+    "join_chains",
     "parse_completion",
     "parse_image",
     "parse_size",

@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 
 from earl.errors import SequenceError
-from earl.records import Box
+from earl.records import Box, Point
 
 OPENING = " Let's think step by step. <|start thinking|>"
 CLOSING = "<|end thinking|>"
@@ -29,7 +29,9 @@ def clean_reasoning(text: str) -> str:
     """A body fit to be written: markers taken out, blank ends cut, at most 1,750 characters."""
     while (without := _MARKERS.sub("", text)) != text:
         text = without
-    return text.strip()[:MAX_REASONING_CHARACTERS].rstrip()
+    text = text.lstrip()
+    # What was cut may end with a space, as in the release, and stays as it is when it is cleaned again.
+    return text if len(text) == MAX_REASONING_CHARACTERS else text.rstrip()[:MAX_REASONING_CHARACTERS]
 
 
 def join_chains(chains: Mapping[str, str]) -> str:
@@ -67,6 +69,13 @@ def scale_box(box: Box, source_size: tuple[int, int], target_size: tuple[int, in
         right=_clamp(box.right * across, target_size[0]),
         bottom=_clamp(box.bottom * down, target_size[1]),
     )
+
+
+def scale_point(point: Point, source_size: tuple[int, int], target_size: tuple[int, int]) -> Point:
+    """As `scale_box`, a point."""
+    _check_sizes(source_size, target_size)
+    (x, y), (width, height) = point, target_size
+    return _clamp(x * width / source_size[0], width), _clamp(y * height / source_size[1], height)
 
 
 def scale_boxes(text: str, source_size: tuple[int, int], target_size: tuple[int, int]) -> str:

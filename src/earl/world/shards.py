@@ -18,7 +18,7 @@ from PIL import Image
 
 from earl.data.card import drop_card, write_card
 from earl.data.changes import changed_cells
-from earl.data.shards import Edit, shard_path, size_of, start_folder, write_shard
+from earl.data.shards import Edit, shard_path, start_folder, write_shard
 from earl.data.tokenise import Encoder
 from earl.files import clear_partial, only_one
 from earl.world import Scene, WorldTask, caption, questions, render, sample_group
@@ -58,7 +58,7 @@ def prepare_world(
         "origin": "world",
         "fingerprint": encoder.fingerprint(),
         "codebook_size": encoder.codebook_size,
-        **size_of(encoder.rule),
+        **({"size_rule": encoder.rule} if encoder.rule != "snap" else {}),  # none said is "snap"
         **{k: list(v) if isinstance(v, tuple) else v for k, v in vars(settings).items() if k != "sources"},
     }
     start_folder(folder, made_with)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from earl.data.sources.sample import ImageRef
 from earl.errors import DataError
-from earl.records import Box
+from earl.records import Box, Point
 
 Row: TypeAlias = "dict[str, Any]"
 
@@ -111,6 +111,24 @@ def read_boxes(value: Any) -> tuple[Box, ...]:
         return _boxes(_literal(value) if isinstance(value, str) else value)
     except RecursionError as error:
         raise DataError("boxes are nested too deeply") from error
+
+
+def read_points(value: Any) -> tuple[Point, ...]:
+    """Keypoints from a list of [x, y], one such pair, or either as text.
+
+    Raises:
+        DataError: something else.
+    """
+    if is_missing(value):
+        return ()
+    value = _literal(value) if isinstance(value, str) else value
+    value = value.tolist() if hasattr(value, "tolist") else value
+    pairs = value if isinstance(value, (list, tuple)) and isinstance(value[0], (list, tuple)) else [value]
+    for pair in pairs:
+        numbers = isinstance(pair, (list, tuple)) and all(isinstance(part, (int, float)) for part in pair)
+        if not numbers or len(pair) != 2 or not all(math.isfinite(part) and 0 <= part < 1e9 for part in pair):
+            raise DataError(f"keypoints are {shown(value)}; expected a list of [x, y]")
+    return tuple((float(x), float(y)) for x, y in pairs)
 
 
 def _boxes(value: Any) -> tuple[Box, ...]:

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from earl.data.sources.schema import FIELDS, Schema
+from earl.data.sources.schema import CHAINS, FIELDS, Schema
 from earl.errors import ConfigError, DataError
 from earl.files import read_lines
 
@@ -37,8 +37,9 @@ USUAL: dict[str, tuple[str, ...]] = {
     "instruction": ("instruction", "edit_instruction", "prompt", "edit", "text"),
     "family": ("family", "task", "edit_type", "category"),
     "group": ("group",),
-    "reasoning": ("reasoning", "chain_of_thought", "cot"),
+    "reasoning": CHAINS,
     "boxes": ("boxes", "bounding_boxes", "bbox"),
+    "keypoints": ("keypoints", "points"),
     "mask": ("mask", "mask_image", "mask_img"),
     "source_caption": ("source_caption", "input_caption"),
     "target_caption": ("target_caption", "output_caption"),
@@ -61,6 +62,9 @@ def read_instructions(path: str | Path) -> dict[str, str]:
 def parse_map(text: str) -> dict[str, tuple[str, ...]]:
     """`source=before,instruction=text,id=a+b` as columns of fields; `a+b` joins columns of an id.
 
+    So it does of chains of thought, each with its key where that is not the column's name:
+    `reasoning=plan:got+where:coord`.
+
     Raises:
         ConfigError: not of this form, or a field that there is not.
     """
@@ -73,7 +77,7 @@ def parse_map(text: str) -> dict[str, tuple[str, ...]]:
             near = difflib.get_close_matches(name, FIELDS, n=1)
             hint = f"did you mean {near[0]}?" if near else f"fields are {', '.join(FIELDS)}"
             raise ConfigError(f"--map has the field {name!r}; {hint}")
-        columns[name] = tuple(column.split("+")) if name == "id" else (column,)
+        columns[name] = tuple(column.split("+")) if name in ("id", "reasoning") else (column,)
     return columns
 
 
@@ -90,6 +94,10 @@ def own_schema(
     Columns that the mapping uses are not taken a second time by their usual names.
     """
     named = {field: tuple(columns) for field, columns in (mapping or {}).items()}
+    keys = dict(tuple(reversed(name.rpartition(":")[::2])) for name in named.get("reasoning", ()))
+    keys = {column: key or column for column, key in keys.items()}
+    if keys:
+        named["reasoning"] = tuple(keys)
     used = {column for columns in named.values() for column in columns}
     usual = {
         field: tuple(column for column in columns if column not in used)
@@ -102,5 +110,6 @@ def own_schema(
         licence=licence,
         group="complex" if group == "complex" else "simple",
         split=split,
+        keys=keys,
         join_ids="id" in named,  # ids are not joined by guess
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from earl.records import Box
+from earl.records import Box, Point
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,8 +24,8 @@ Group = Literal["simple", "complex"]
 class Sample:
     """An edit: a source image and an instruction, perhaps with its result and how it was reasoned.
 
-    `boxes` are in pixels of the upright source image, or in shares of its sides where none is over
-    1; a `mask` marks the edited region where there are no boxes. `target` is missing in data that
+    `boxes` and `keypoints` are in pixels of the upright source image, or in shares of its sides where none
+    is over 1; a `mask` marks the edited region where there are no boxes. `target` is missing in data that
     only reinforcement learning or evaluation can use. `other` is a worse edit than the target, for
     preference tuning. `codes` are the image codes of target and other where a model of the same vision
     tokenizer drew them: encoding its images again would give others. Empty texts mean that there is none.
@@ -39,6 +39,7 @@ class Sample:
     group: Group = "simple"
     reasoning: str = ""
     boxes: tuple[Box, ...] = ()
+    keypoints: tuple[Point, ...] = ()
     mask: ImageRef | None = None
     source_caption: str = ""
     target_caption: str = ""

@@ -7,11 +7,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from earl.data.sources.cells import PROBLEM, Row, Unreadable, image_of, is_missing, read_boxes, shown, text_of
+from earl.data.sources.cells import (
+    PROBLEM,
+    Row,
+    Unreadable,
+    image_of,
+    is_missing,
+    read_boxes,
+    read_points,
+    shown,
+    text_of,
+)
 from earl.data.sources.sample import Group, Sample
 from earl.data.sources.splits import plain_split
 from earl.errors import DataError
 from earl.records import Box
+from earl.sequence.reasoning import format_box, join_chains
 
 FIELDS = (
     "id",
@@ -23,6 +34,7 @@ FIELDS = (
     "group",
     "reasoning",
     "boxes",
+    "keypoints",
     "mask",
     "source_caption",
     "target_caption",
@@ -30,6 +42,12 @@ FIELDS = (
     "split",
 )
 """What a column can be mapped to."""
+
+
+CHAINS = ("reasoning", "chain_of_thought", "cot", "CoT", "thinking", "got", "coord")
+"""Columns of chains of thought by their usual names: the first that a row has is taken, and of GoT's two
+(`LucasFang/OmniEdit-GoT`: what to do, and where) both."""
+_GOT = ("got", "coord")
 
 
 @dataclass(frozen=True)
@@ -40,7 +58,8 @@ class Schema:
     columns that together name a sample. `group` holds where `simple` and `complex` do not name the
     family. `only` keeps the rows whose column (where there is one) has one of the values. `pairs`
     names two columns: the row's own id and the id of the row that holds its source image. Without
-    `join_ids` the first id column that a row has is the whole id.
+    `join_ids` the first id column that a row has is the whole id. `keys` are the columns of `reasoning` that
+    are all taken, each with the key of its chain; none given: `CHAINS`.
     """
 
     name: str
@@ -61,6 +80,7 @@ class Schema:
     layout: Literal["", "magicbrush", "aurora", "frames", "i2ebench"] = ""
     unsure_boxes: bool = False
     join_ids: bool = True
+    keys: Mapping[str, str] = field(default_factory=dict)
 
     def column(self, name: str, row: Mapping[str, Any]) -> str | None:
         """The column of a row that holds a field."""
@@ -112,8 +132,9 @@ class Schema:
             instruction=instruction,
             family=family,
             group=self._group(row, family),
-            reasoning=self.text("reasoning", row),
+            reasoning=join_chains(self._chains(row)),
             boxes=self._boxes(row),
+            keypoints=read_points(self.value("keypoints", row)),
             mask=image_of(self.value("mask", row), folder),
             source_caption=self.text("source_caption", row),
             target_caption=self.text("target_caption", row),
@@ -121,6 +142,24 @@ class Schema:
             split=plain_split(self.text("split", row)) or self.split,
             other=image_of(self.value("other", row), folder),
         )
+
+    def _chains(self, row: Mapping[str, Any]) -> dict[str, str]:
+        """Chains of thought by key. Raises DataError: one cannot be read."""
+        there = [name for name in (self.keys or CHAINS) if not is_missing(row.get(name))]
+        if not self.keys and there:
+            there = [name for name in there if name in _GOT] if there[0] in _GOT else there[:1]
+        chains: dict[str, str] = {}
+        for name in there:
+            value = row[name]
+            if isinstance(value, Unreadable):
+                raise DataError(f"the column {name}: {value}")
+            if isinstance(value, dict):  # chains with keys of their own
+                chains |= {str(key): text_of(text) for key, text in value.items()}
+            elif isinstance(value, str):
+                chains[self.keys.get(name, name)] = text_of(value)
+            else:  # coordinates
+                chains[self.keys.get(name, name)] = ", ".join(map(format_box, read_boxes(value)))
+        return chains
 
     def _group(self, row: Mapping[str, Any], family: str) -> Group:
         said = self.text("group", row).lower()
