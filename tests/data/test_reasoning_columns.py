@@ -47,7 +47,7 @@ def prepared(folder, rows, columns="", name=None):
             "plan: Move it. where: [6, 6, 32, 16]",
         ),
         ({"why": "so"}, "reasoning=why", "why: so"),
-        ({"other": "x"}, "", ""),
+        ({"note": "x"}, "", ""),
     ],
 )
 def test_each_chain_has_its_key(tmp_path, row, columns, written):
