@@ -192,28 +192,23 @@ def _help(leaf: Leaf, parameter: Parameter) -> str:
 def _range(info: FieldInfo) -> str:
     """The numbers that a field takes, in words; nothing where there are no bounds worth telling."""
     bounds = dict(_bounds(info))
-    low = (
-        f"at least {bounds['ge']:g}"
-        if "ge" in bounds
-        else f"above {bounds['gt']:g}"
-        if "gt" in bounds
-        else ""
-    )
-    high = (
-        f"at most {bounds['le']:g}" if "le" in bounds else f"below {bounds['lt']:g}" if "lt" in bounds else ""
-    )
+    words = [
+        f"{word} {bounds[name]:g}"
+        for name, word in (("ge", "at least"), ("gt", "above"), ("le", "at most"), ("lt", "below"))
+        if name in bounds and not (name == "lt" and bounds[name] >= 2**32)
+    ]
     if "ge" in bounds and "le" in bounds:
-        return f"{bounds['ge']:g} to {bounds['le']:g}"
-    if bounds.get("lt", 0) >= 2**32:
-        high = ""
-    return ", ".join(filter(None, (low, high)))
+        words = [f"{bounds['ge']:g} to {bounds['le']:g}"]
+    if "multiple_of" in bounds:
+        words.append(f"a multiple of {bounds['multiple_of']:g}")
+    return ", ".join(words)
 
 
 def _bounds(info: Any) -> Iterator[tuple[str, float]]:
     for mark in info.metadata if isinstance(info, FieldInfo) else getattr(info, "__metadata__", ()):
         if isinstance(mark, FieldInfo):
             yield from _bounds(mark)
-        for name in ("ge", "gt", "le", "lt"):
+        for name in ("ge", "gt", "le", "lt", "multiple_of"):
             if hasattr(mark, name) and getattr(mark, name) is not None:
                 yield name, getattr(mark, name)
     if isinstance(info, FieldInfo):

@@ -33,12 +33,7 @@ def changed_cells(
     pair = (image[: rows * CELL, : columns * CELL].astype(np.int16) for image in (source, target))
     differs = (np.abs(next(pair) - next(pair)) > tolerance).any(axis=2)
     cells_HW = differs.reshape(rows, CELL, columns, CELL).any(axis=(1, 3))
-    padded = np.pad(cells_HW, dilate)
-    grown: NDArray[np.bool_] = np.zeros((rows, columns), np.bool_)
-    for down in range(2 * dilate + 1):
-        for across in range(2 * dilate + 1):
-            grown |= padded[down : down + rows, across : across + columns]
-    return grown
+    return _grown(cells_HW, dilate)
 
 
 def stitch(
@@ -73,11 +68,7 @@ def changed_boxes(
         left out. A change of most of the image is one box around all of it.
     """
     rows, columns = changed_HW.shape
-    core_HW = changed_HW.copy()
-    padded = np.pad(changed_HW, dilated, constant_values=True)
-    for down in range(2 * dilated + 1):
-        for across in range(2 * dilated + 1):
-            core_HW &= padded[down : down + rows, across : across + columns]
+    core_HW = ~_grown(~changed_HW, dilated)
     if differs is not None:
         core_HW &= differs.reshape(rows, CELL, columns, CELL).any(axis=(1, 3))
     if not core_HW.any():
@@ -88,6 +79,15 @@ def changed_boxes(
         left, top = min(box.left for box in boxes), min(box.top for box in boxes)
         boxes = [Box(left, top, max(box.right for box in boxes), max(box.bottom for box in boxes))]
     return tuple(boxes)
+
+
+def _grown(cells_HW: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
+    """The cells and those up to `by` away, in all eight directions."""
+    rows, columns = cells_HW.shape
+    padded, steps = np.pad(cells_HW, by), range(2 * by + 1)
+    shifted = [padded[down : down + rows, across : across + columns] for down in steps for across in steps]
+    grown: NDArray[np.bool_] = np.logical_or.reduce(shifted)
+    return grown
 
 
 def _regions(cells_HW: NDArray[np.bool_]) -> list[NDArray[np.int64]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from earl.config.options import Option
 from earl.config.settings import Count, Seed, Settings
@@ -25,16 +25,10 @@ class WorldData(Settings):
         default=4, ge=1, le=16, description="most edits of one source"
     )
     first_seed: Seed = Field(default=0, description="of the first source; the next ones count up")
-    resolution: int = Field(default=64, ge=16, le=4096, description="px, a multiple of 8")
+    resolution: int = Field(default=64, ge=16, le=4096, multiple_of=8, description="px")
     shard_sources: Count = Field(default=1024, description="source images of a shard")
     questions: int = Field(default=2, ge=0, le=64, description="about the source, of each edit")
     margin: int = Field(default=0, ge=0, le=8, description="cells around a change that count as changed")
-
-    @model_validator(mode="after")
-    def _cells(self) -> WorldData:
-        if self.resolution % 8:
-            raise ValueError(f"resolution = {self.resolution} is not a multiple of 8")
-        return self
 
 
 class TokenizerBenchmark(Settings):
@@ -44,12 +38,6 @@ class TokenizerBenchmark(Settings):
     seed: Seed = Field(default=0, description="of the scenes")
     split: UnseenSplit = Field(default="test", description="heldout: combinations never trained on")
     resolution: int | None = Field(
-        default=None, ge=16, description="px, a multiple of 8 (default: the tokenizer's own)"
+        default=None, ge=16, multiple_of=8, description="px (default: the tokenizer's own)"
     )
     batch: Count = Field(default=32, description="images encoded together; changes the speed only")
-
-    @model_validator(mode="after")
-    def _cells(self) -> TokenizerBenchmark:
-        if self.resolution is not None and self.resolution % 8:
-            raise ValueError(f"resolution = {self.resolution} is not a multiple of 8")
-        return self
