@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from vllm_stand_in import StandIn
 
 from earl.config import SamplingSettings
 from earl.errors import ConfigError, EngineError
@@ -12,7 +13,6 @@ from earl.sampling.native import NativeEngine
 from earl.sampling.vllm import VllmServer
 
 from .same import SIZE, assert_same
-from .stand_in import StandIn
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from vllm_stand_in import StandIn
 
 from earl.config import EngineSettings, SamplingSettings
 from earl.config.grpo import Rollouts
@@ -13,7 +14,6 @@ from earl.sampling.native import NativeEngine
 from earl.sampling.vllm.servers import VllmServers
 
 from .same import SIZE, assert_same
-from .stand_in import StandIn
 
 REQUESTS = [Request((1, 2, prompt), (3, 4, 5, 6), Grid(2, 2)) for prompt in range(5)]
 RELOAD = "/collective_rpc"

@@ -8,6 +8,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from earl.config import SamplingSettings
+from earl.policy import load_policy
 from earl.records import Grid
 from earl.sampling import Request
 from earl.sampling.native import NativeEngine
@@ -56,6 +57,9 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer({"error": "no"}, house.broken[self.path])
         if self.path == "/reset_prefix_cache":
             return self.answer({"success": house.forgets})
+        if self.path == "/collective_rpc":
+            with house.lock:
+                house.policy = load_policy(body["kwargs"]["weights_path"])
         if self.path != "/inference/v1/generate":
             return self.answer({"results": [None]})
         if house.dies_at is not None and len(house.completions) >= house.dies_at:

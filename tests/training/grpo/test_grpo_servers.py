@@ -1,0 +1,40 @@
+"""Reinforcement learning whose rollouts two servers sample, one of which dies in mid-round."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from vllm_stand_in import StandIn
+
+from earl.policy import load_policy
+from earl.sequence import TextTokenizer
+from earl.training.grpo.train import train_grpo
+
+from .tiny import Bright, MeanColour, make_recipe, recipe_table, records
+
+
+def test_a_run_goes_on_with_the_server_that_is_left(room: Path, tmp_path: Path, capsys) -> None:
+    policy = load_policy(room / "model" / "policy")
+    houses = [StandIn(policy, TextTokenizer.from_folder(room / "model")) for _ in range(2)]
+    houses[0].dies_at = 3
+    table = recipe_table(room, tmp_path / "run")
+    table |= {"length": {"max_steps": 2}, "batch": {"global_size": 8, "micro_size": 8}}
+    table["rollouts"] |= {
+        "engine": "vllm-server",
+        "servers": [house.url for house in houses],
+        "server_weights": str(tmp_path / "weights"),
+        "max_batch": 4,
+    }
+    try:
+        assert train_grpo(make_recipe(table), Bright(), vision=MeanColour()).step == 2
+    finally:
+        houses[1].close()
+    rows = [row for row in records(tmp_path / "run") if "servers_out" in row]
+    assert [row["servers_out"] for row in rows] == [1.0, 1.0]
+    assert all(row["failed"] == 0 for row in rows)
+    assert len(houses[1].completions) >= 8 + 8 - 2, "it took over what the other was asked"
+    # The server samples from the weights of the step: after one update it is the policy itself again.
+    assert rows[1]["sampler_gap"] == pytest.approx(0, abs=1e-3)
+    said = capsys.readouterr()
+    assert f"step 1: without {houses[0].url}" in said.out + said.err
