@@ -14,7 +14,9 @@ from earl.training.grpo.train import train_grpo
 from .tiny import Bright, MeanColour, make_recipe, recipe_table, records
 
 
-def test_a_run_goes_on_with_the_server_that_is_left(room: Path, tmp_path: Path, capsys) -> None:
+def test_a_run_goes_on_with_the_server_that_is_left(
+    room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     policy = load_policy(room / "model" / "policy")
     houses = [StandIn(policy, TextTokenizer.from_folder(room / "model")) for _ in range(2)]
     houses[0].dies_at = 3
