@@ -61,6 +61,19 @@ def test_arrays_and_tensors_are_images(pipeline):
     assert open_image(grey).getpixel((0, 0)) == open_image(grey[..., None]).getpixel((0, 0)) == (7, 7, 7)
 
 
+def test_images_come_out_as_arrays_or_tensors(pipeline):
+    wanted = pixels(pipeline(SOURCE, "make it blue", seed=3, num_images=2))
+    arrays = pipeline(SOURCE, "make it blue", seed=3, num_images=2, output_type="np").images
+    (tensors,) = pipeline([SOURCE], "make it blue", seed=3, num_images=2, output_type="pt")
+    for image, array, tensor in zip(wanted, arrays, tensors.images, strict=True):
+        assert array.shape == (64, 64, 3) and array.dtype == np.float32
+        assert tensor.shape == (3, 64, 64) and tensor.dtype == torch.float32
+        np.testing.assert_array_equal(np.rint(array * 255).astype(np.uint8), image)
+        np.testing.assert_array_equal(tensor.permute(1, 2, 0).numpy(), array)
+    with pytest.raises(ConfigError, match="pil, np, pt, got 'latent'"):
+        pipeline(SOURCE, "make it blue", output_type="latent")
+
+
 @pytest.mark.parametrize(
     "array,what",
     [

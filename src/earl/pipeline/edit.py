@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from PIL import Image
 
 from earl.errors import ConfigError, InstructionError, ModelFormatError
-from earl.pipeline.result import EditResult
+from earl.pipeline.result import EditResult, check_output_type
 from earl.records import Completion, Grid
 from earl.sequence import NEGATIVE_INSTRUCTION, check_instruction, parse_completion, write_prompt
 
@@ -97,6 +97,8 @@ class EditPipeline:
             num_images: how many to draw, >= 1; image i is drawn with seed + i. Also `num_images_per_prompt=`.
             sampling, area, restore_size, on_row: see `edit_many`.
             fields: see `edit_many`; `guidance_scale` is `guidance`, and `seed=None` draws a seed.
+                `output_type="np"` or `"pt"` turns the result's images into arrays or tensors
+                (`EditResult.as_type`); "pil" is the default.
 
         Returns:
             An `EditResult`; a list of them where images or instructions were a list.
@@ -114,6 +116,8 @@ class EditPipeline:
         if "num_images_per_prompt" in fields:
             given = fields.pop("num_images_per_prompt")
             num_images = given if num_images == 1 else _twice("num_images_per_prompt", "num_images")
+        output_type = fields.pop("output_type", "pil")
+        check_output_type(output_type)  # before the model works for nothing
         if instruction is None:
             raise InstructionError(
                 "no instruction was given; say what to change, as pipeline(image, 'make it night')"
@@ -127,6 +131,7 @@ class EditPipeline:
             on_row=on_row,
             **fields,
         )
+        results = [result.as_type(output_type) for result in results]
         several = isinstance(image, list | tuple) or isinstance(instruction, list | tuple)
         return results if several else results[0]
 

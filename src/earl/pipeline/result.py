@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from earl.errors import SequenceError, VerifierError
+from earl.errors import ConfigError, SequenceError, VerifierError
 from earl.records import Attempt, Completion, Verdict
 
 if TYPE_CHECKING:
     from earl.verifiers.protocol import Verifier
+
+OUTPUT_TYPES = ("pil", "np", "pt")  # the names that diffusion pipelines use
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,7 @@ class EditResult:
 
     Attributes:
         images: RGB images; None where the model wrote no whole image (`problems` says why).
+            `as_type` makes arrays or tensors of them.
         completions: what the model wrote.
         seeds: image i came from `seeds[i]`; that seed alone gives it again.
         source: the source as the model saw it.
@@ -59,12 +62,45 @@ class EditResult:
             reasoning=tuple(self.reasoning[place] for place in places),
         )
 
+    def as_type(self, output_type: str) -> EditResult:
+        """The result with its images in another type; best of N and verifiers take "pil" alone.
+
+        Args:
+            output_type: "pil" as they are; "np" float32 arrays (height, width, 3); "pt" float32 tensors
+                (3, height, width), on the CPU. Both hold values in [0, 1]. None stays None.
+
+        Raises:
+            ConfigError: another output type.
+        """
+        check_output_type(output_type)
+        if output_type == "pil":
+            return self
+        import numpy as np
+
+        def convert(image: Image.Image) -> Any:
+            array = np.asarray(image, dtype=np.float32) / np.float32(255)
+            if output_type == "np":
+                return array
+            import torch
+
+            return torch.from_numpy(array).permute(2, 0, 1).contiguous()
+
+        return replace(
+            self, images=tuple(image if image is None else convert(image) for image in self.images)
+        )
+
     def attempts(self, target: Image.Image | None = None, key: str = "") -> list[Attempt]:
         """The edits as a verifier takes them."""
         return [
             Attempt(self.source, self.instruction, image, target, completion.finish_reason, key)
             for image, completion in zip(self.images, self.completions, strict=True)
         ]
+
+
+def check_output_type(output_type: object) -> None:
+    """Raises ConfigError unless it is one of OUTPUT_TYPES."""
+    if output_type not in OUTPUT_TYPES:
+        raise ConfigError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, got {output_type!r}")
 
 
 def best_of(result: EditResult, verifier: Verifier) -> tuple[EditResult, Verdict]:
