@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from earl.config.recipe import check, load_recipe, recipe_toml, save_recipe
-from earl.config.stages import STAGES, SftRecipe, load_stage
+from earl.config.stages import STAGES, GrpoRecipe, SftRecipe, load_stage
+from earl.data.weights import RELEASED
 from earl.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -161,3 +162,40 @@ def test_resolved_recipe_reads_back_equal(recipe_file: Path, tmp_path: Path) -> 
     saved = save_recipe(recipe, tmp_path / "out" / "recipe.toml")
     assert load_recipe(SftRecipe, saved) == recipe
     assert "keep = 2" in recipe_toml(recipe), "defaults are spelt out"
+
+
+EMU3 = ROOT / "recipes" / "emu3"
+SIZES = {"humanedit": 4600, "magicbrush": 8807, "aurora-ag": 7800}
+"""Edits of the small complex sets, as published; the others have 50,000 each."""
+
+
+def test_the_mixtures_of_supervised_training_are_the_paper_s() -> None:
+    drawn = {}
+    for name in ("sft-s", "sft-sc", "sft-two-stage", "sft-think"):
+        recipe = load_stage(EMU3 / f"{name}.toml")
+        assert isinstance(recipe, SftRecipe) and recipe.dropout == 0.1 and recipe.score_forced
+        drawn[name] = {
+            key: source.weight * (source.draw or SIZES.get(key, 50_000))
+            for key, source in recipe.data.sources.items()
+        }
+        assert set(recipe.data.held_back) == set(drawn[name])
+    assert drawn["sft-s"] == drawn["sft-think"] == {"omniedit": 750_000}
+    assert len(drawn["sft-sc"]) == 7 and sum(drawn["sft-sc"].values()) == pytest.approx(1_050_000, rel=1e-3)
+    assert drawn["sft-sc"]["omniedit"] / sum(drawn["sft-sc"].values()) == pytest.approx(0.714, abs=1e-3)
+    rest = {key: count for key, count in drawn["sft-sc"].items() if key != "omniedit"}
+    assert drawn["sft-two-stage"] == rest and all(abs(count - 50_000) < 100 for count in rest.values())
+    ours = load_stage(EMU3 / "one-gpu-sft.toml")
+    assert isinstance(ours, SftRecipe) and ours.dropout == 0 and not ours.score_forced
+
+
+def test_reinforcement_is_the_release_s_and_each_recipe_names_its_row() -> None:
+    for name, pool, steps in (("grpo", 300_000, 2000), ("grpo-think", 1600, 100)):
+        recipe = load_stage(EMU3 / f"{name}.toml")
+        assert isinstance(recipe, GrpoRecipe)
+        assert {key: source.weight for key, source in recipe.prompts.sources.items()} == RELEASED
+        assert (recipe.prompts.pool, recipe.length.max_steps, recipe.rollouts.top_k) == (pool, steps, 0)
+        assert recipe.rollouts.source_grid and recipe.grpo.average == "token"
+        assert set(recipe.heldout.sources) == set(RELEASED)
+    for path in sorted(EMU3.glob("*.toml")):
+        head = path.read_text().partition("stage =")[0]
+        assert "row" in head.lower() and "SFT" in head, f"{path} names no row of the paper's table"
