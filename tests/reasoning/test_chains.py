@@ -18,12 +18,12 @@ from earl.sequence.reasoning import find_boxes
 SIZE = (64, 48)
 
 
-def test_the_text_has_the_five_steps_of_the_world():
+def test_the_text_has_the_five_steps_with_their_keys():
     text = read_chain(chain(), SIZE).text()
     assert text == (
-        "1. The image shows a grey wall with nothing on it. 2. The edit is about a new red square. "
-        "3. The region is [8, 8, 24, 24]. 4. A red square appears on the wall. "
-        "5. The image shows a grey wall with a red square."
+        "source: The image shows a grey wall with nothing on it. object: The edit is about a new red square. "
+        "region: [8, 8, 24, 24] change: A red square appears on the wall. "
+        "result: The image shows a grey wall with a red square."
     )
     assert find_boxes(text) == [Box(8, 8, 24, 24)]
 
@@ -31,7 +31,7 @@ def test_the_text_has_the_five_steps_of_the_world():
 def test_boxes_are_scaled_wherever_they_stand():
     read = read_chain(chain(change="The thing at [0, 0, 64, 48] goes to (10, 10, 20, 20)"), SIZE)
     text = read.scaled(SIZE, (128, 24))
-    assert "3. The region is [16, 4, 48, 12]." in text
+    assert "region: [16, 4, 48, 12] change:" in text
     assert "The thing at [0, 0, 128, 24] goes to (20, 5, 40, 10)." in text
 
 

@@ -57,7 +57,7 @@ def test_from_codes_and_from_the_source_to_a_training_example(place, tmp_path, c
             shards = load_shards(out)
             assert len(shards) == 3
             for edit in shards:
-                assert "3. The region is [10, 10, 90, 60]." in edit.reasoning
+                assert "region: [10, 10, 90, 60] change:" in edit.reasoning
                 example = edit_example(edit, words, prefill="reasoning")
                 start = example.prefix + len(words.encode(edit.instruction))
                 back = parse_completion(example.ids[start:].tolist(), words)

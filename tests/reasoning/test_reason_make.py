@@ -64,8 +64,8 @@ def test_good_answers_become_shards_with_reasoning(prepared, tmp_path):
     assert [e.id for e in after] == ["e0", "e1", "e2", "e3", "e4"]
     for old, new in zip(before, after, strict=False):
         assert np.array_equal(old.target_codes, new.target_codes) and old.boxes == new.boxes
-        assert "3. The region is [10, 9, 20, 22]." in new.reasoning  # halved, as the images were doubled
-        assert new.reasoning.startswith("1. The image shows a grey wall")
+        assert "region: [10, 9, 20, 22] change:" in new.reasoning  # halved, as the images were doubled
+        assert new.reasoning.startswith("source: The image shows a grey wall")
         assert old.reasoning == ""
     assert rejected(tmp_path / "out") == {"e5": "it has no target image"}
     card = read_card(tmp_path / "out")
