@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import re
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
 from earl.config import JudgeSettings, ModelSettings, Settings, VerifierSettings
-from earl.config.options import BEST_BY, Group, Option, verifier_group
+from earl.config.options import BEST_BY, POSITIONAL, Group, Option, verifier_group
 from earl.config.service import ServiceSettings
 from earl.errors import VerifierError
 from earl.progress import say
+from earl.records import SCORE_PARTS
 
 
 def edits(
@@ -76,6 +80,37 @@ def _key(variable: str | None) -> str:
     if not key:
         raise VerifierError(f"the environment variable {variable} holds no key to ask clients for")
     return key
+
+
+class AskOptions(Settings):
+    source: Annotated[Path, POSITIONAL] = Field(description="source image")
+    edited: Annotated[Path, POSITIONAL] = Field(description="edited image")
+    instruction: Annotated[str, POSITIONAL] = Field(description="what was asked for")
+    target: Path | None = Field(default=None, description="target image: the reference question is asked")
+    dry_run: bool = Field(default=False, description="send nothing; print each request (images shortened)")
+
+
+def ask(options: AskOptions, judge: Annotated[JudgeSettings, Group(prefix="judge-")]) -> None:
+    """Judge one edit, or print exactly what a judge would be sent."""
+    from earl.records import Attempt
+    from earl.verifiers.judge import JudgeVerifier, ReferenceVerifier
+    from earl.vision import open_image
+
+    target = open_image(options.target) if options.target else None
+    attempt = Attempt(
+        open_image(options.source), options.instruction, open_image(options.edited), target=target
+    )
+    verifier = (ReferenceVerifier if target else JudgeVerifier)(judge)
+    if options.dry_run:
+        requests = verifier.requests(attempt)
+        shown = re.sub(r"(;base64,.{16})[^\"]*", r"\1…", json.dumps(requests, indent=1, ensure_ascii=False))
+        say(shown)
+        return
+    verdict = asyncio.run(verifier.judge([attempt]))[0]
+    if not verdict.ok:
+        raise VerifierError(f"{verdict.status}: {verdict.why}")
+    say(f"overall {verdict.overall:.2f}: " + ", ".join(f"{n} {verdict.score(n):g}" for n in SCORE_PARTS))
+    say(verdict.raw)
 
 
 def check(judge: Annotated[JudgeSettings, Group(prefix="judge-")]) -> None:

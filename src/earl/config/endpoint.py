@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from earl.config.settings import Count, Seconds, Settings, Steps
+
+VIESCORE: Mapping[str, Any] = MappingProxyType(
+    {
+        "temperature": "server",
+        "max_tokens": 1400,
+        "max_tokens_name": "max_tokens",
+        "text_first": True,
+        "jpeg": 75,
+        "rounds": 5,
+    }
+)
+"""How EARL's release asks its judge."""
 
 
 class EndpointSettings(Settings):
@@ -50,13 +64,35 @@ class EndpointSettings(Settings):
 class JudgeSettings(EndpointSettings):
     """A multimodal model that scores edits, and how it is asked."""
 
-    prompts: str | None = Field(default=None, description="folder of own questions")
+    protocol: Literal["earl", "viescore"] = Field(
+        default="earl", description="viescore: asked as EARL's release asks; prompts names its questions"
+    )
+    prompts: str | None = Field(
+        default=None,
+        description="folder of own questions; VIEScore's vie_prompts.py, or an installed package with one",
+    )
+    text_first: bool = Field(default=False, description="a question without image places comes before them")
+    jpeg: int = Field(default=0, ge=0, le=95, description="quality of JPEG images; 0 sends lossless PNG")
+    rounds: int = Field(default=1, ge=1, le=20, description="times that an unreadable answer is asked for")
     samples: Count = Field(default=1, description="answers averaged; needs a temperature above 0")
     swap: bool = Field(default=False, description="ask in both orders of the images and average")
     structured: bool = Field(default=False, description="ask for the JSON schema of the answer")
     expected: bool = Field(
         default=False, description="mean score under the token log-probabilities in place of the one written"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_published(cls, given: Any) -> Any:
+        """The release's way of asking, under what is given."""
+        if isinstance(given, Mapping) and given.get("protocol") == "viescore":
+            if not given.get("prompts"):
+                raise ValueError(
+                    "protocol = 'viescore' needs prompts: VIEScore's vie_prompts.py, an installed package "
+                    "that has one, or a folder with it"
+                )
+            return {**VIESCORE, **given}
+        return given
 
     @model_validator(mode="after")
     def _answers_differ(self) -> JudgeSettings:

@@ -140,6 +140,14 @@ class ChatClient:
     async def _request(
         self, content: Content, name: str, count: int, more: Mapping[str, Any], until: float
     ) -> list[Answer]:
+        sent = self.body(content, count, more)
+        reply = await self.http.request(
+            "chat/completions", sent, name=name, largest=LARGEST * count, until=until
+        )
+        return await asyncio.to_thread(self._answers, reply)
+
+    def body(self, content: Content, count: int = 1, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The fields of a request, as `ask` sends them."""
         settings = self.settings
         body: dict[str, Any] = {
             "model": self._model,
@@ -147,14 +155,10 @@ class ChatClient:
             settings.max_tokens_name: settings.max_tokens or None,
             "temperature": None if settings.temperature == "server" else settings.temperature,
             "n": count if count > 1 else None,
-            **more,
+            **(more or {}),
             **settings.extra,
         }
-        sent = {field: value for field, value in body.items() if value is not None}
-        reply = await self.http.request(
-            "chat/completions", sent, name=name, largest=LARGEST * count, until=until
-        )
-        return await asyncio.to_thread(self._answers, reply)
+        return {field: value for field, value in body.items() if value is not None}
 
     def _answers(self, reply: Any) -> list[Answer]:
         choices = _list(reply.get("choices")) if isinstance(reply, dict) else []

@@ -73,8 +73,9 @@ def content_of(parts: Sequence[str | Slot], images: Mapping[str, str]) -> list[d
     ]
 
 
-def data_url(image: Image) -> str:
-    """An image as a lossless PNG in a data URL."""
+def data_url(image: Image, jpeg: int = 0) -> str:
+    """An image in a data URL: JPEG of that quality, or lossless PNG where it is 0."""
     buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, "PNG", compress_level=1)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    kind, options = ("jpeg", {"quality": jpeg}) if jpeg else ("png", {"compress_level": 1})
+    image.convert("RGB").save(buffer, kind, **options)
+    return f"data:image/{kind};base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -64,6 +64,8 @@ class Judging:
             "samples": settings.judge.samples,
             "temperature": settings.judge.temperature,
         }
+        if settings.judge.protocol != "earl":
+            identity["protocol"] = settings.judge.protocol
         return cls(verifier, identity, settings.judge.concurrency)
 
 

@@ -9,6 +9,7 @@ number.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -22,7 +23,7 @@ from earl.endpoints.message import content_of, data_url
 from earl.endpoints.reading import LONGEST
 from earl.errors import EndpointError, InvalidAnswerError, VerifierError
 from earl.records import Attempt, Verdict
-from earl.verifiers.answers import read_scores
+from earl.verifiers.answers import Reading, read_scores
 from earl.verifiers.expected import expected_scores
 from earl.verifiers.protocol import without_image
 from earl.verifiers.questions import IMAGES, Prompts, Question, load_prompts
@@ -40,6 +41,8 @@ _SCHEMA = {
     "additionalProperties": False,
 }
 _STRUCTURED = {"type": "json_schema", "json_schema": {"name": "scores", "strict": True, "schema": _SCHEMA}}
+GROUND_TOKENS, GROUND_TEMPERATURE = 1300, 0.3  # the release's reference question alone
+_GROUND = re.compile(r"<score>\s*([+-]?\d{1,4})\s*</score>")
 _LOGPROBS = {"logprobs": True, "top_logprobs": 20}
 
 
@@ -75,7 +78,7 @@ class JudgeVerifier:
 
     async def look(self, image: Image) -> Verdict:
         """The perceptual question alone: of the verdict only naturalness and artifacts are scored."""
-        images = {"edited": data_url(image)}
+        images = {"edited": data_url(image, self.settings.jpeg)}
         name = sha256(images["edited"].encode()).hexdigest()[:32]
         result = await self._ask("perceptual", False, "", images, f"{name}-alone")
         if result.status != "ok":
@@ -89,8 +92,7 @@ class JudgeVerifier:
         failed = without_image(attempt)
         if failed is not None:
             return failed
-        shown = {"source": attempt.source, "edited": attempt.edited, "target": attempt.target}
-        images = {slot: data_url(image) for slot in IMAGES[self.pair] if (image := shown[slot]) is not None}
+        images = self._images(attempt)
         if len(images) < len(IMAGES[self.pair]):
             return Verdict("unusable", why="the attempt has no target image to compare with")
         # The questions about one edit share what stands before the first hyphen of their names.
@@ -115,14 +117,52 @@ class JudgeVerifier:
     async def _ask(
         self, question: Question, swapped: bool, instruction: str, images: Mapping[str, str], name: str
     ) -> _Result:
-        content = content_of(self.prompts.parts(question, instruction, swapped=swapped), images)
-        try:
-            answers = await self.client.ask(content, name=name, count=self.settings.samples, more=self._more)
-        except EndpointError as error:
-            return _Result(question, "unreachable", str(error))
-        except InvalidAnswerError as error:
-            return _Result(question, "unusable", str(error), refused=error.refused)
-        return await asyncio.to_thread(_read, question, answers, self.settings.expected)
+        content, more = self._question(question, swapped, instruction, images)
+        ground = self._ground(question)
+        for _ in range(self.settings.rounds):
+            try:
+                answers = await self.client.ask(content, name=name, count=self.settings.samples, more=more)
+            except EndpointError as error:
+                return _Result(question, "unreachable", str(error))
+            except InvalidAnswerError as error:
+                return _Result(question, "unusable", str(error), refused=error.refused)
+            result = await asyncio.to_thread(_read, question, answers, self.settings.expected, ground)
+            if result.status == "ok" or result.refused:
+                break
+        return result
+
+    def requests(self, attempt: Attempt) -> dict[str, dict[str, Any]]:
+        """What would be sent about an edit, by question: the fields of each request."""
+        images = self._images(attempt)
+        bodies: dict[str, dict[str, Any]] = {}
+        asked: tuple[Question, ...] = (self.pair, "perceptual")
+        for question in asked:
+            content, more = self._question(question, False, attempt.instruction, images)
+            bodies[question] = self.client.body(content, self.settings.samples, more)
+        return bodies
+
+    def _images(self, attempt: Attempt) -> dict[str, str]:
+        shown = {"source": attempt.source, "edited": attempt.edited, "target": attempt.target}
+        jpeg = self.settings.jpeg
+        return {s: data_url(image, jpeg) for s in IMAGES[self.pair] if (image := shown[s]) is not None}
+
+    def _ground(self, question: Question) -> bool:
+        return question == "reference" and self.settings.protocol == "viescore"
+
+    def _question(
+        self, question: Question, swapped: bool, instruction: str, images: Mapping[str, str]
+    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """A question's parts, and fields of its request that differ from the settings."""
+        parts = self.prompts.parts(
+            question, instruction, swapped=swapped, text_first=self.settings.text_first
+        )
+        content, more = content_of(parts, images), dict(self._more)
+        if self._ground(question):
+            more |= {self.settings.max_tokens_name: GROUND_TOKENS, "temperature": GROUND_TEMPERATURE}
+            if self.prompts.system:
+                system = {"role": "system", "content": self.prompts.system}
+                more["messages"] = [system, {"role": "user", "content": content}]
+        return content, more
 
     def _failed(self, results: Sequence[_Result]) -> Verdict:
         """Of several failures the endpoint's is told first: asking again may cure it."""
@@ -149,7 +189,8 @@ class ReferenceVerifier(JudgeVerifier):
     """The judge with the target image to compare with, as the release's "ground score" does.
 
     Edit success and over-editing are read against the target (the verdict of an attempt without one is
-    "unusable"); naturalness and artifacts from the edited image alone, as the judge does.
+    "unusable"); naturalness and artifacts from the edited image alone, as the judge does. Under the
+    protocol viescore the question has one score, so that overall is the release's sqrt(PQ x ground).
     """
 
     pair: Question = "reference"
@@ -168,14 +209,22 @@ class _Result:
     refused: bool = False
 
 
-def _read(question: Question, answers: Sequence[Answer], expected: bool) -> _Result:
+def _read_ground(answer: Answer) -> Reading:
+    """One whole number between score tags; it stands for both scores of its pair."""
+    found = set(_GROUND.findall(answer.text))
+    if len(found) != 1 or not 0 <= (score := int(found.pop())) <= 10:
+        return Reading(None, "expected one whole number from 0 to 10 between <score> and </score>")
+    return Reading((float(score), float(score)))
+
+
+def _read(question: Question, answers: Sequence[Answer], expected: bool, ground: bool = False) -> _Result:
     """The mean of the usable answers, of which more than half must be."""
     usable: list[Scores] = []
     problem = ""
     for answer in answers:
-        reading = read_scores(answer.text, cut_off=answer.cut_off)
+        reading = _read_ground(answer) if ground else read_scores(answer.text, cut_off=answer.cut_off)
         scores, why = reading.scores, answer.problem or reading.problem
-        if scores is not None and expected and not why:
+        if scores is not None and expected and not ground and not why:
             scores, why = expected_scores(answer.text, reading.spans, answer.tokens)
         if scores is None or why:
             problem = problem or why
