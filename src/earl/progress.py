@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
@@ -57,6 +57,7 @@ class Progress:
         self.shown = bool(self._stream and self._stream.isatty()) and os.environ.get("TERM") != "dumb"
         self._bars: rich.progress.Progress | None = None
         self._tasks: dict[str, rich.progress.TaskID] = {}
+        self._details = ""
 
     def __enter__(self) -> Progress:
         return self
@@ -64,20 +65,33 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __call__(self, task: str, done: int, total: int | None = None, note: str = "") -> None:
+    def __call__(
+        self,
+        task: str,
+        done: int,
+        total: int | None = None,
+        note: str | None = "",
+        details: str | None = None,
+    ) -> None:
         """Show how far a task is.
 
         Args:
             task: its name; a new name adds a bar.
             done: units done; total: units in all, None where that is unknown.
-            note: free text behind the bar.
+            note: free text behind the bar; None leaves what is there.
+            details: text in lines of its own below all bars, wrapped to the terminal; None leaves what
+                is there.
         """
         if not self.shown:
             return
         bars = self._open()
         if task not in self._tasks:
             self._tasks[task] = bars.add_task(printable(task), total=total, completed=done, note="")
-        bars.update(self._tasks[task], completed=done, total=total, note=printable(note))
+        if note is not None:
+            bars.update(self._tasks[task], note=printable(note))
+        if details is not None:
+            self._details = printable(details)
+        bars.update(self._tasks[task], completed=done, total=total)
 
     def task(self, name: str) -> Callable[[int, int | None], None]:
         """The same for one task: a function `(done, total)`."""
@@ -103,16 +117,25 @@ class Progress:
 
     def _open(self) -> rich.progress.Progress:
         if self._bars is None:
-            from rich.console import Console
+            from rich.console import Console, RenderableType
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-            from rich.progress import Progress as Bars
+            from rich.progress import Progress as _Bars
+            from rich.text import Text
+
+            shown = self
+
+            class Bars(_Bars):
+                def get_renderables(self) -> Iterator[RenderableType]:
+                    yield from super().get_renderables()
+                    if shown._details:
+                        yield Text(shown._details, style="dim")
 
             self._bars = Bars(
                 TextColumn("{task.description}", markup=False),
-                BarColumn(),
                 MofNCompleteColumn(),
-                TimeRemainingColumn(elapsed_when_finished=True),
                 TextColumn("{task.fields[note]}", markup=False),
+                TimeRemainingColumn(elapsed_when_finished=True),
+                BarColumn(bar_width=20),
                 console=Console(file=self._stream),
             )
             self._bars.start()

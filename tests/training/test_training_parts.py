@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -176,3 +177,29 @@ def test_log_drops_what_a_killed_run_wrote_past_the_checkpoint(tmp_path: Path) -
     silent.open(0)
     silent.record(1, {"loss": 1.0})
     assert not (tmp_path / "none").exists()
+
+
+def test_a_terminal_of_80_columns_shows_step_and_reward_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    stream = Terminal()
+    log = Log(tmp_path, total_steps=9, tracker="none", title="grpo", progress=Progress(stream))
+    log.open(0)
+    log.step(1)
+    others = {f"a_long_name_of_a_number_{i}": 100.0 + i for i in range(12)}
+    log.record(2, {**others, "loss": 0.25, "reward": 7.5})
+    log.step(3)  # between records the bar moves and the last numbers stay
+    log.close()
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
+    last = shown[shown.rindex("grpo") :]
+    assert re.match(r"grpo 3/9 +reward 7.5 ", last), last
+    assert all(f"{name} {value:.4g}" in re.sub(r"\s+", " ", last) for name, value in others.items()), last
+    assert "loss 0.25" in last and "…" not in last
+    assert max(len(line.rstrip()) for line in last.splitlines()) <= 80

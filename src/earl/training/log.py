@@ -14,6 +14,8 @@ from PIL.Image import Image
 from earl.files import new_file, write_text, writing
 from earl.progress import Progress
 
+_FIRST = ("reward", "loss")  # what the bar itself shows: the first of these that a record has
+
 
 class Log:
     """Records of one run: `log.jsonl`, TensorBoard under `tensorboard/`, a progress line.
@@ -70,11 +72,17 @@ class Log:
         if self._writer is not None:
             for name, value in clean.items():
                 self._writer.add_scalar(f"{split}/{name}", value, step)
-        text = "  ".join(f"{name} {_short(value)}" for name, value in clean.items())
+        texts = {name: f"{name} {_short(value)}" for name, value in clean.items()}
         if self._progress.shown and split == "train":
-            self._progress(self._title, step, self._total, text)
+            first = next((texts.pop(name) for name in _FIRST if name in texts), "")
+            self._progress(self._title, step, self._total, first, "  ".join(texts.values()))
         else:
-            self._progress.line(f"{self._title} {split} {step}/{self._total}  {text}")
+            self._progress.line(f"{self._title} {split} {step}/{self._total}  {'  '.join(texts.values())}")
+
+    def step(self, step: int) -> None:
+        """Move the bar, between records too."""
+        if self.active:
+            self._progress(self._title, step, self._total, None, None)
 
     def image(self, name: str, step: int, image: Image) -> None:
         """Save an image as `images/NAME-STEP.png` and show it in TensorBoard."""
