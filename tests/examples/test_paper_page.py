@@ -1,0 +1,54 @@
+"""The commands of docs/paper.md: every line is one that the package takes, in folders that agree."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from earl.cli.table import parse
+
+ROOT = Path(__file__).parents[2]
+BLOCKS = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / "paper.md").read_text("utf-8"), re.DOTALL)
+LINES = [line for block in BLOCKS for line in block.splitlines()]
+EARL = [words for line in LINES if "vllm serve" not in line for words in [shlex.split(line)]]
+
+
+def own_words(words: list[str]) -> list[str]:
+    return words[words.index("earl") + 1 :]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder with the recipes and a made file of questions."""
+    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
+    (tmp_path / "vie_prompts.py").write_text("", "utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("words", EARL, ids=lambda words: " ".join(own_words(words)[:3]))
+def test_each_line_is_a_command(words, here):
+    assert callable(parse(own_words(words)))
+
+
+@pytest.mark.parametrize("words", [words for words in EARL if "--show" in words], ids=lambda words: words[2])
+def test_recipes_resolve(words, here, capsys):
+    assert not parse(own_words(words))()
+    shown = capsys.readouterr().out
+    if "grpo" in words:
+        assert 'protocol = "viescore"' in shown and "jpeg = 75" in shown
+
+
+def test_folders_agree_with_the_recipes():
+    made = {words[words.index("-o") + 1] for words in map(own_words, EARL) if "-o" in words}
+    recipes = [(ROOT / "recipes" / "emu3" / f"{name}.toml").read_text("utf-8") for name in ("sft-s", "grpo")]
+    read = {path for text in recipes for path in re.findall(r'"(shards/[^"]+)"', text)}
+    assert read and read <= made
+    models = {words[words.index("--model") + 1] for words in EARL if "--model" in words}
+    assert models == {re.search(r'folder = "(.*?)"', recipes[1])[1] + "/model"}
+    assert re.search(r'folder = "(.*?)"', recipes[0])[1] + "/model" in recipes[1]
+    table = next(words for words in EARL if "table" in words)
+    assert set(table[3:-2]) <= made
