@@ -111,6 +111,15 @@ def summarise(edits: Sequence[Scored], *, names: Sequence[str] = SCORES, seed: i
     )
 
 
+def as_released(summary: Summary) -> float | None:
+    """The mean overall score where an unusable answer counts as 0, as in the paper's release; None where
+    nothing was judged or there is no such answer."""
+    overall, unusable = summary.scores.get("overall"), summary.left_out.get("unusable", 0)
+    if overall is None or not unusable:
+        return None
+    return overall.mean * summary.judged / (summary.judged + unusable)
+
+
 def divide(edits: Sequence[Scored]) -> dict[str, dict[str, list[Scored]]]:
     """{"groups" | "kinds" | "families": {name: edits}}; rows that could not be read are in none.
 

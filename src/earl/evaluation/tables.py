@@ -10,7 +10,7 @@ from earl.errors import ConfigError
 from earl.evaluation.metrics import DIRECTION
 from earl.evaluation.published import COLUMNS, JUDGE, PUBLISHED
 from earl.evaluation.records import Results, to_json
-from earl.evaluation.scores import REASONS, SHORT
+from earl.evaluation.scores import REASONS, SHORT, as_released
 from earl.records import Estimate
 from earl.tables import TOTAL, Cell, Column, Row, Table
 
@@ -67,6 +67,8 @@ def notes(results: Results) -> list[str]:
         said.append(f"edits without an image: {overall.no_image}; they count as 0")
     for reason, count in overall.left_out.items():
         said.append(f"in no mean: {count} of {overall.n}, {REASONS[reason]}")
+    if (released := as_released(overall)) is not None:
+        said.append(f"overall where unusable answers count as 0, as in the paper's release: {released:.2f}")
     if results.unknown_families:
         unknown = ", ".join(results.unknown_families)
         said.append(f"unknown to this version, so families of their own without a kind: {unknown}")
