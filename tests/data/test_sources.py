@@ -235,7 +235,7 @@ def test_own_folder_and_what_its_rows_say(tmp_path):
     sample = found[0]
     assert (sample.family, sample.group, sample.licence, sample.split) == ("swap", "complex", "CC0", "test")
     assert sample.boxes == (Box(8, 8, 32, 32),)
-    assert sample.reasoning == "at [8, 8, 32, 32]"
+    assert sample.reasoning == "reasoning: at [8, 8, 32, 32]"
 
 
 def test_a_mapping_names_the_columns(tmp_path):

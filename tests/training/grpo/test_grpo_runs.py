@@ -171,7 +171,7 @@ def test_neighbours_in_the_codebook_share_gradients(
 def test_completions_that_are_no_image_leave_their_group(prefill: str, room: Path, tmp_path: Path) -> None:
     """A random policy hardly ever writes a whole size: nothing can be judged, and that is said."""
     table = recipe_table(room, tmp_path)
-    table["rollouts"] |= {"prefill": prefill, "max_text_tokens": 8}
+    table["rollouts"] |= {"prefill": prefill, "max_text_tokens": 8, "source_grid": False}
     with pytest.raises(TrainingError, match=r"not one group.*step 0 is saved"):
         train(table)
     table["judging"]["undecodable_reward"] = 0.0  # as published

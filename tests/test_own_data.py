@@ -12,7 +12,7 @@ from PIL import Image
 from earl.cli import main
 from earl.data.shards import load_shards
 
-RECIPES = Path(__file__).parents[2] / "recipes" / "own"
+RECIPES = Path(__file__).parents[1] / "recipes" / "own"
 HELD = ["--holdout", "0.25", "--holdout-test", "0.25"]
 
 
