@@ -11,6 +11,7 @@ from earl.config.settings import Count, Settings
 
 Stage = Literal["edits", "verdicts", "tables"]
 LearnedMetric = Literal["lpips", "clip", "fid"]
+Failures = Literal["exclude", "as-released"]
 
 
 class BenchmarkSettings(SourceSettings, HoldoutSettings):
@@ -38,6 +39,11 @@ class EvaluationSettings(Settings):
     until: Stage = Field(default="tables", description="last stage of this run")
     ask_again: bool = Field(
         default=False, description="ask again where the verifier's answer could not be used"
+    )
+    failures: Failures = Field(
+        default="exclude",
+        description="exclude: an unusable answer or a missing image is in no mean; as-released: the answer "
+        "counts as 0, and a white image of 256x256 is judged in place of one that is missing",
     )
     metrics: tuple[LearnedMetric, ...] = Field(
         default=(), description="learned metrics beside PSNR, SSIM and L1 to the target"

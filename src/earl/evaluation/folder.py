@@ -22,8 +22,9 @@ from typing import Any, Literal
 from PIL import Image
 from pydantic import TypeAdapter
 
+from earl.config.evaluation import Failures
 from earl.errors import ConfigError, DataError, OutputError
-from earl.evaluation.records import EditRecord, RecordFile, edit_from_json, edit_to_json
+from earl.evaluation.records import EditRecord, EditState, RecordFile, edit_from_json, edit_to_json
 from earl.files import check_writable, read_object, sync, write_bytes, write_json, write_text, writing
 from earl.records import Verdict
 
@@ -31,6 +32,11 @@ MARKER = "evaluation.json"
 FORMAT = 1
 Place = Literal["sources", "edits", "targets"]
 PLACES: tuple[Place, ...] = ("sources", "edits", "targets")
+JUDGED: Mapping[Failures, tuple[EditState, ...]] = {
+    "exclude": ("edited", "no_image"),
+    "as-released": ("edited", "no_image", "missing", "refused"),
+}
+"""States of an edit that get a verdict, by the rule for failures; in the others there is nothing to judge."""
 Metrics = Mapping[str, "float | None"]
 """Distances of one edit to its target; None where an image is too small for one."""
 
@@ -99,6 +105,11 @@ class EvaluationFolder:
         return str(self.plan["editor"].get("name", "?"))
 
     @property
+    def failures(self) -> Failures:
+        """What becomes of missing images and unusable answers."""
+        return failures_of(self.plan.get("verifier"))
+
+    @property
     def complete(self) -> bool:
         """Whether every task of the benchmark has its line in edits.jsonl."""
         return (self.path / "edits.done").is_file()
@@ -135,6 +146,11 @@ class EvaluationFolder:
                 f"{self.path / name} is missing or damaged ({error}); restore it, or remove its line "
                 f"from {self.path / 'edits.jsonl'} and {self.path / 'edits.done'}, and run again"
             ) from error
+
+
+def failures_of(verifier: Mapping[str, Any] | None) -> Failures:
+    """The rule for failures that a plan's verifier stands under."""
+    return "as-released" if (verifier or {}).get("failures") == "as-released" else "exclude"
 
 
 def is_evaluation(path: str | Path) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from earl.errors import EarlError
 from earl.evaluation.compare import Comparison, compare_runs, comparison_table
-from earl.evaluation.folder import EvaluationFolder
+from earl.evaluation.folder import EvaluationFolder, failures_of
 from earl.evaluation.records import Results
 from earl.evaluation.results import RESULTS, compile_results, read_results
 from earl.evaluation.scores import REASONS, SHORT, Scored, scored_edits
@@ -83,6 +83,8 @@ def _facts(results: Results) -> list[str]:
     """The line under the title."""
     editor, benchmark = results.editor, results.benchmark
     said = [f"{results.all.n} edits", f"judged by {judge_name(results.verifier)}"]
+    if results.verifier:
+        said.append(f"failures {failures_of(results.verifier)}")
     if editor.get("kind") == "predictions":
         said.append("images made elsewhere")
     else:
@@ -108,7 +110,9 @@ def _tiles(results: Results) -> list[tuple[str, str]]:
             tiles.append((mean, f"{SHORT[name]} {interval}".strip()))
     tiles.append((str(results.all.judged), f"of {results.all.n} judged"))
     if results.all.no_image:
-        tiles.append((str(results.all.no_image), "without an image, count as 0"))
+        released = failures_of(results.verifier) == "as-released"
+        counted = "a white one was judged" if released else "count as 0"
+        tiles.append((str(results.all.no_image), f"without an image, {counted}"))
     if left_out := sum(results.all.left_out.values()):
         tiles.append((str(left_out), "without a score, in no mean"))
     return tiles

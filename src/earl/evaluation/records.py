@@ -74,6 +74,7 @@ class Summary:
         left_out: the others, by reason (`scores.REASONS`).
         scores: by name (`earl.records.SCORES`, 0-10; "exact", 0-1); None where nothing was judged.
         outcomes: what the verifier says that the edits did, with how many; {} if it does not say.
+        other: mean overall score under the other rule for failures; None where that is of the same scores.
     """
 
     n: int
@@ -82,6 +83,7 @@ class Summary:
     left_out: Mapping[str, int]
     scores: Mapping[str, Estimate | None]
     outcomes: Mapping[str, int] = field(default_factory=dict)
+    other: float | None = None
 
     @property
     def overall(self) -> Estimate | None:

@@ -101,6 +101,8 @@ def evaluate(
     if chooser is not None:
         editor_plan["chosen_by"] = dict(chooser.identity)
     verifier_plan = dict(judging.identity) if judging else None
+    if verifier_plan is not None and settings.failures != "exclude":
+        verifier_plan["failures"] = settings.failures
     plan = {"benchmark": benchmark.describe(), "editor": editor_plan, "verifier": verifier_plan}
     with ExitStack() as stack:
         place = out if out is not None else stack.enter_context(TemporaryDirectory(prefix="earl-evaluation-"))

@@ -1,16 +1,18 @@
 """From edits and verdicts to numbers: means with intervals, by group, kind and family.
 
 A completion without a whole image is the editor's failure and counts as 0 (VIEScore protocol). All
-else that has no score is counted by its reason and takes part in no mean.
+else that has no score is counted by its reason and takes part in no mean. Under the failures rule
+"as-released" a white image was judged wherever there is none, and an unusable answer counts as 0.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from earl.evaluation.folder import EvaluationFolder
+from earl.config.evaluation import Failures
+from earl.evaluation.folder import JUDGED, EvaluationFolder
 from earl.evaluation.intervals import estimates
 from earl.evaluation.records import EditRecord, Summary
 from earl.records import SCORES, Verdict
@@ -40,10 +42,11 @@ REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """One edit with its verdict, None where it got none."""
+    """One edit with its verdict, None where it got none, and the rule for failures."""
 
     edit: EditRecord
     verdict: Verdict | None
+    failures: Failures = "exclude"
 
     @property
     def key(self) -> str:
@@ -51,21 +54,28 @@ class Scored:
 
     @property
     def no_image(self) -> bool:
-        return self.verdict is not None and self.verdict.status in NO_IMAGE
+        """The editor made none, and something took part in the means in its place."""
+        if self.verdict is None:
+            return False
+        return self.verdict.status in NO_IMAGE or (self.verdict.ok and self.edit.state == "no_image")
 
     @property
     def counts(self) -> bool:
         """Whether it takes part in the means."""
-        return self.verdict is not None and (self.verdict.ok or self.no_image)
+        if self.verdict is None:
+            return False
+        if self.failures == "as-released":
+            return self.verdict.status != "unreachable"
+        return self.edit.state in JUDGED["exclude"] and (self.verdict.ok or self.no_image)
 
     @property
     def reason(self) -> str:
         """Why it does not, one of `REASONS`; "" where it does."""
         if self.counts:
             return ""
-        if self.edit.state in ("missing", "refused", "unreadable"):
-            return self.edit.state
-        return self.verdict.status if self.verdict is not None else "unjudged"
+        if self.verdict is not None:
+            return self.verdict.status
+        return self.edit.state if self.edit.state in ("missing", "refused", "unreadable") else "unjudged"
 
     @property
     def why(self) -> str:
@@ -73,9 +83,9 @@ class Scored:
         return (self.verdict.why if self.verdict is not None else "") or self.edit.problem
 
     def score(self, name: str) -> float:
-        """One of `earl.records.SCORES`, or "exact"; 0 where the editor made no image."""
+        """One of `earl.records.SCORES`, or "exact"; 0 where the editor made no image, or as released."""
         assert self.counts and self.verdict is not None
-        if self.no_image:
+        if not self.verdict.ok or (self.no_image and self.failures == "exclude"):
             return 0.0
         value = self.verdict.score(name)
         assert value is not None, "a verdict that is ok has all its scores"
@@ -85,7 +95,7 @@ class Scored:
 def scored_edits(folder: EvaluationFolder) -> list[Scored]:
     """All edits of a folder, in the order of the benchmark."""
     edits = sorted(folder.edits, key=lambda edit: edit.number)
-    return [Scored(edit, folder.verdicts.get(edit.key)) for edit in edits]
+    return [Scored(edit, folder.verdicts.get(edit.key), folder.failures) for edit in edits]
 
 
 def score_names(edits: Iterable[Scored]) -> tuple[str, ...]:
@@ -108,16 +118,21 @@ def summarise(edits: Sequence[Scored], *, names: Sequence[str] = SCORES, seed: i
         left_out=dict(sorted(Counter(edit.reason for edit in edits if not edit.counts).items())),
         scores=dict(zip(names, means, strict=True)) if counted else dict.fromkeys(names),
         outcomes=dict(outcomes.most_common()),
+        other=_other(edits),
     )
 
 
-def as_released(summary: Summary) -> float | None:
-    """The mean overall score where an unusable answer counts as 0, as in the paper's release; None where
-    nothing was judged or there is no such answer."""
-    overall, unusable = summary.scores.get("overall"), summary.left_out.get("unusable", 0)
-    if overall is None or not unusable:
+def _other(edits: Sequence[Scored]) -> float | None:
+    """The mean overall score under the other rule for failures; None where both are of the same edits."""
+    others = [
+        replace(edit, failures="exclude" if edit.failures == "as-released" else "as-released")
+        for edit in edits
+    ]
+    counted = [edit.score("overall") if edit.counts else None for edit in others]
+    if counted == [edit.score("overall") if edit.counts else None for edit in edits]:
         return None
-    return overall.mean * summary.judged / (summary.judged + unusable)
+    scores = [score for score in counted if score is not None]
+    return sum(scores) / len(scores) if scores else None
 
 
 def divide(edits: Sequence[Scored]) -> dict[str, dict[str, list[Scored]]]:

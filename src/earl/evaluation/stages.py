@@ -13,7 +13,7 @@ from PIL import Image
 from earl.errors import ConfigError, EarlError, VerifierError
 from earl.evaluation.benchmark import Benchmark, Task
 from earl.evaluation.editors import Edited, Editor
-from earl.evaluation.folder import EvaluationFolder
+from earl.evaluation.folder import JUDGED, EvaluationFolder
 from earl.evaluation.records import CandidateRecord, EditRecord, EditState
 from earl.pipeline import best_index
 from earl.records import Attempt, Verdict
@@ -25,8 +25,8 @@ OnProgress = Callable[[int, "int | None"], None]
 SILENT = 8
 """Verdicts in a row that came from no one: then the verifier is gone, and judging stops."""
 
-WORTH_ASKING = ("edited", "no_image")
-"""States of an edit that get a verdict; in the others there is nothing of the editor's to judge."""
+WHITE = (256, 256)
+"""px, the white image that the release has judged where there is none."""
 
 
 def make_edits(
@@ -85,7 +85,8 @@ def judge_edits(
     """
     stale = ("unreachable", "unusable") if ask_again else ("unreachable",)
     folder.verdicts.drop([key for key, verdict in folder.verdicts.items() if verdict.status in stale])
-    waiting = [e for e in folder.edits if e.state in WORTH_ASKING and e.key not in folder.verdicts]
+    states = JUDGED[folder.failures]
+    waiting = [edit for edit in folder.edits if edit.state in states and edit.key not in folder.verdicts]
     total = len(folder.verdicts) + len(waiting)
 
     def keep(attempt: Attempt, verdict: Verdict) -> None:
@@ -159,6 +160,8 @@ def _attempt(folder: EvaluationFolder, edit: EditRecord) -> Attempt:
     source = folder.image(edit.source)
     assert source is not None, "an edit worth asking about has a source"
     edited, target = folder.image(edit.edited), folder.image(edit.target)
+    if edited is None and folder.failures == "as-released":
+        edited = Image.new("RGB", WHITE, "white")
     return Attempt(source, edit.instruction, edited, target, edit.finish_reason, edit.key)
 
 

@@ -6,16 +6,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from earl.config.evaluation import Failures
 from earl.errors import ConfigError
+from earl.evaluation.folder import failures_of
 from earl.evaluation.metrics import DIRECTION
 from earl.evaluation.published import COLUMNS, JUDGE, PUBLISHED
-from earl.evaluation.records import Results, to_json
-from earl.evaluation.scores import REASONS, SHORT, as_released
+from earl.evaluation.records import Results, Summary, to_json
+from earl.evaluation.scores import REASONS, SHORT
 from earl.records import Estimate
 from earl.tables import TOTAL, Cell, Column, Row, Table
 
 M = TypeVar("M", covariant=True)
 NOTE = "overall scores 0-10; scores of different judges cannot be compared; published: EARL, arXiv 2508.01119"
+OTHER = "other mean: under the other rule for failures, of the same verdicts"
 
 
 def score_table(results: Results) -> Table:
@@ -34,13 +37,14 @@ def score_table(results: Results) -> Table:
 
 def number_table(results: Results) -> Table:
     """The same numbers for CSV: what and who in columns of their own."""
-    heads = ["benchmark", "editor", "part", "name", "n", "judged", "no_image", "left_out"]
+    heads = ["benchmark", "editor", "failures", "part", "name", "n", "judged", "no_image", "left_out"]
     rows = []
     for part, name, summary in parts_of(results):
-        who = [results.benchmark["name"], results.editor["name"], part, name]
+        who = [results.benchmark["name"], results.editor["name"], failures_of(results.verifier), part, name]
         counts = [summary.n, summary.judged, summary.no_image, sum(summary.left_out.values())]
-        rows.append(Row([*who, *counts, *summary.scores.values()], part))
-    return Table(title(results), [Column(name) for name in (*heads, *results.score_names)], rows)
+        rows.append(Row([*who, *counts, *summary.scores.values(), summary.other], part))
+    columns = [Column(name) for name in (*heads, *results.score_names, "overall_other_failures")]
+    return Table(title(results), columns, rows)
 
 
 def outcome_table(results: Results) -> Table:
@@ -63,12 +67,17 @@ def notes(results: Results) -> list[str]:
     said = ["scores 0-10, 10 is best in all; brackets: 95% bootstrap intervals over tasks"]
     if "exact" in overall.scores:
         said.append("exact: rate 0-1 of edits that are exactly right")
+    released = failures_of(results.verifier) == "as-released"
     if overall.no_image:
-        said.append(f"edits without an image: {overall.no_image}; they count as 0")
+        counted = "a white image was judged in their place" if released else "they count as 0"
+        said.append(f"edits without an image: {overall.no_image}; {counted}")
     for reason, count in overall.left_out.items():
         said.append(f"in no mean: {count} of {overall.n}, {REASONS[reason]}")
-    if (released := as_released(overall)) is not None:
-        said.append(f"overall where unusable answers count as 0, as in the paper's release: {released:.2f}")
+    if overall.other is not None:
+        rule = "without unusable answers and missing images" if released else "with unusable answers as 0"
+        said.append(
+            f"overall {rule}, failures {'exclude' if released else 'as-released'}: {overall.other:.2f}"
+        )
     if results.unknown_families:
         unknown = ", ".join(results.unknown_families)
         said.append(f"unknown to this version, so families of their own without a kind: {unknown}")
@@ -82,9 +91,10 @@ def notes(results: Results) -> list[str]:
 
 def title(results: Results) -> str:
     """Who was evaluated on what, and by whom."""
-    return (
-        f"{_editor_name(results)} on {results.benchmark['title']}, judged by {judge_name(results.verifier)}"
-    )
+    judge, questions = judge_name(results.verifier), questions_of(results.verifier)
+    asked = f" ({questions})" if questions else ""
+    failures = f", failures {failures_of(results.verifier)}" if results.verifier else ""
+    return f"{_editor_name(results)} on {results.benchmark['title']}, judged by {judge}{asked}{failures}"
 
 
 def judge_name(verifier: Mapping[str, Any] | None) -> str:
@@ -95,6 +105,13 @@ def judge_name(verifier: Mapping[str, Any] | None) -> str:
     if not model:
         return f"the {verifier.get('kind')} verifier"
     return f"{model} against the target" if verifier.get("kind") == "reference" else str(model)
+
+
+def questions_of(verifier: Mapping[str, Any] | None) -> str:
+    """The question set that a judge was asked: its protocol, and the hash of questions; "" of no judge."""
+    if not verifier or not (digest := verifier.get("questions")):
+        return ""
+    return f"{verifier.get('protocol', 'earl')} {digest}"
 
 
 class Divided(Protocol[M]):
@@ -133,46 +150,59 @@ class SystemRow:
     """A system's overall scores by column of the paper's table.
 
     Attributes:
+        questions: that the judge was asked, "" where it was none.
+        failures: the rule for them (`earl.config.EvaluationSettings`).
         scores: an estimate for ours, a number as published.
         mean: over the paper's six benchmarks; None where one is missing. Published means are the paper's
             own, of figures before rounding.
+        other_mean: the same mean under the other rule for failures; None where it is the same.
     """
 
     name: str
     judge: str
+    questions: str
+    failures: Failures
     scores: Mapping[str, Estimate | float | None]
     mean: float | None
+    other_mean: float | None = None
     published: bool = False
 
 
 def system_rows(runs: Sequence[Results]) -> list[SystemRow]:
-    """Rows of runs, one per system and judge, in the order given.
+    """Rows of runs, one per system, judge, question set and rule for failures, in the order given.
 
     Raises ConfigError: one system has two runs of one benchmark by the same judge.
     """
-    systems: dict[tuple[str, str], dict[str, Estimate | float | None]] = {}
+    systems: dict[tuple[str, str, str, Failures], dict[str, Summary]] = {}
     for run in runs:
-        name = _editor_name(run)
-        scores = systems.setdefault((name, judge_name(run.verifier)), {})
+        name, judge, failures = _editor_name(run), judge_name(run.verifier), failures_of(run.verifier)
+        parts = systems.setdefault((name, judge, questions_of(run.verifier), failures), {})
         column = str(run.benchmark.get("column") or run.benchmark["title"])
-        if column in scores:
+        if column in parts:
             raise ConfigError(
                 f"two of the runs are of {name} on {column} by one judge; tell them apart with --name when "
                 "they are made, or leave one out"
             )
-        scores[column] = run.all.overall
+        parts[column] = run.all
     rows = []
-    for (name, judge), scores in systems.items():
-        known = [score.mean for c in COLUMNS if isinstance(score := scores.get(c), Estimate)]
-        rows.append(
-            SystemRow(name, judge, scores, sum(known) / len(COLUMNS) if len(known) == len(COLUMNS) else None)
-        )
+    for who, parts in systems.items():
+        scores = {column: summary.overall for column, summary in parts.items()}
+        six = [(score.mean, parts[c].other) for c in COLUMNS if (score := scores.get(c)) is not None]
+        mean = other = None
+        if len(six) == len(COLUMNS):
+            mean = sum(score for score, _ in six) / len(six)
+            if any(under_other is not None for _, under_other in six):
+                other = sum(score if o is None else o for score, o in six) / len(six)
+        rows.append(SystemRow(*who, scores, mean, other))
     return rows
 
 
 def published_rows() -> list[SystemRow]:
     """The paper's rows."""
-    return [SystemRow(row.model, JUDGE, dict(row.scores), row.mean, True) for row in PUBLISHED]
+    return [
+        SystemRow(row.model, JUDGE, "viescore", "as-released", dict(row.scores), row.mean, published=True)
+        for row in PUBLISHED
+    ]
 
 
 def paper_table(rows: Sequence[SystemRow], *, here: str = "", intervals: bool = False) -> Table:
@@ -185,27 +215,34 @@ def paper_table(rows: Sequence[SystemRow], *, here: str = "", intervals: bool = 
     names = [*COLUMNS, *sorted({name for row in rows for name in row.scores} - set(COLUMNS))]
     columns = [Column("model", left=True)]
     columns += [Column(name, here=name == here, interval=intervals) for name in names]
-    columns += [Column("mean"), Column("judge", left=True)]
+    both = any(row.other_mean is not None for row in rows)
+    columns += [Column("mean"), *[Column("other mean")] * both]
+    columns += [Column(name, left=True) for name in ("judge", "questions", "failures")]
     shown = []
     for row in rows:
-        cells: list[Cell] = [row.name, *(row.scores.get(name) for name in names), row.mean, row.judge]
+        cells: list[Cell] = [row.name, *(row.scores.get(name) for name in names), row.mean]
+        cells += [*[row.other_mean] * both, row.judge, row.questions or None, row.failures]
         tag = "published" if row.published else ""
         shown.append(
             Row(cells, "published" if row.published else "ours", "" if row.published else "ours", tag)
         )
-    return Table("", columns, shown, [NOTE])
+    return Table("", columns, shown, [NOTE, *[OTHER] * both])
 
 
 def paper_csv_table(rows: Sequence[SystemRow]) -> Table:
     """A row a system and benchmark."""
-    heads = ("model", "judge", "published", "benchmark", "overall", "judged")
+    heads = ("model", "judge", "questions", "failures", "published", "benchmark", "overall", "judged")
     cells = [
-        Row([row.name, row.judge, int(row.published), name, score, getattr(score, "count", None)])
+        Row([*_who(row), int(row.published), name, score, getattr(score, "count", None)])
         for row in rows
         for name, score in row.scores.items()
         if score is not None
     ]
     return Table("", [Column(head) for head in heads], cells)
+
+
+def _who(row: SystemRow) -> tuple[str, str, str, str]:
+    return row.name, row.judge, row.questions, row.failures
 
 
 def paper_json(rows: Sequence[SystemRow]) -> Any:
