@@ -55,7 +55,7 @@ def demo(options: DemoOptions, model: ModelSettings) -> None:
 
     # A demo is run again and again; its own image is the one file that is replaced unasked.
     out = claim_images(options.out, 1, force=True)[0]
-    task = sample_task(options.task, "test", None if options.instruction else ["color"])
+    task = sample_task(options.task, "test", ["color"])
     instruction = check_instruction(options.instruction or task.instruction)
     import_torch()
     from earl.pipeline import build_pipeline
