@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from pathlib import Path
@@ -75,6 +76,32 @@ def test_jobs_are_the_edits_one_by_one_and_go_on_where_they_stopped(place, capsy
     )  # two rows of two chains, the longest of three images
 
 
+def made_by(path: str | Path) -> dict:
+    with Image.open(path) as image:
+        return json.loads(image.text["Description"]) if "Description" in image.text else {}
+
+
+def test_images_say_what_made_them_unless_told_not_to(place):
+    assert edit("0.png", "paint it", "move it", "-o", "a.png", "--seed", "5", "--before-after", *place) == 0
+    assert edit("0.png", "paint it", "-o", "b.png", "--num-images", "2", "--seed", "5", *place) == 0
+    write_jobs({"image": "0.png", "instruction": ["paint it", "move it"], "seed": 5})
+    assert edit("jobs.jsonl", "-o", "out", *place) == 0
+    both, one = (hashlib.sha256(text).hexdigest() for text in (b"paint it\nmove it", b"paint it"))
+    model = Path(place[1]).name
+    last = {"model": model, "seed": 5, "instruction_sha256": both}
+    assert made_by("a.png") == made_by("a-before-after.png") == last
+    assert made_by("a-step-1.png") == made_by("b-1.png") == {**last, "instruction_sha256": one}
+    assert made_by("b-2.png")["seed"] == 6
+    key = json.loads(Path("out", RESULTS).read_text())["key"]
+    assert made_by(f"out/{key}.png") == last
+    assert made_by(f"out/{key}-step-1.png")["instruction_sha256"] == one
+
+    assert edit("0.png", "paint it", "-o", "c.png", "--no-provenance", *place) == 0
+    assert edit("jobs.jsonl", "-o", "out2", "--no-provenance", *place) == 0
+    assert not made_by("c.png") and not made_by(f"out2/{key}.png")
+    assert np.array_equal(pixels(f"out2/{key}.png"), pixels(f"out/{key}.png"))
+
+
 def test_a_folder_of_images_and_one_instruction(place):
     assert edit(".", "paint it", "-o", "out", "--keep-outside", *place) == 0
     records = [json.loads(line) for line in Path("out", RESULTS).read_text().splitlines()]
@@ -87,7 +114,8 @@ def test_standard_input_and_output(place, monkeypatch):
     monkeypatch.setattr("sys.stdout", out)
     assert edit("-", "paint it", "-o", "-", *place) == 0
     monkeypatch.undo()
-    assert Image.open(io.BytesIO(out.buffer.getvalue())).size == (64, 64)
+    written = Image.open(io.BytesIO(out.buffer.getvalue()))
+    assert written.size == (64, 64) and "edited by EARL" in written.text["Software"]
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from earl.store import JsonLinesStore
 from earl.verifiers.protocol import Verifier
 from earl.vision import open_image
 from earl.vision.images import ImageSource
+from earl.vision.saving import Provenance
 
 RESULTS, SHEET = "results.jsonl", "sheet.png"
 AT_ONCE = 16  # chains that are drawn together
@@ -53,6 +54,7 @@ class Chain:
     seed: int
     key: str
     images: list[Image.Image] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=list)  # of each result; they differ from `seed` with best of N
     scores: list[float] = field(default_factory=list)
     problem: str = ""
 
@@ -170,6 +172,7 @@ def _step(
                 result, verdict = best_of(result, verifier)
                 chain.scores.append(verdict.overall or 0.0)
             image = result.image
+            chain.seeds.append(result.seeds[result.images.index(image)])
             chain.images.append(pipeline.keep_outside(chain.images[-1], image, result) if keep else image)
         except EarlError as error:
             chain.problem = f"{chain.job.instructions[step]!r}: {error}"
@@ -178,12 +181,15 @@ def _step(
 class JobFolder:
     """The folder of a run: images, `results.jsonl`, a contact sheet.
 
+    Args:
+        model: stored in the images with seeds and hashes of the instructions; None stores nothing.
+
     Raises:
         DataError: a damaged line in the results that are there.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, model: str | None = None) -> None:
+        self.path, self.model = path, model
         path.mkdir(parents=True, exist_ok=True)
         self.results = JsonLinesStore(path / RESULTS)
 
@@ -199,7 +205,10 @@ class JobFolder:
         for number, image in enumerate(chain.images[1:], 1):
             last = number == len(chain.job.instructions)
             names.append(f"{chain.key}.png" if last else f"{chain.key}-step-{number}.png")
-            write_image(image, self.path / names[-1])
+            made = None
+            if self.model is not None:
+                made = Provenance(self.model, chain.seeds[number - 1], chain.job.instructions[:number])
+            write_image(image, self.path / names[-1], made)
         self.results.append(
             {
                 "key": chain.key,

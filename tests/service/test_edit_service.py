@@ -150,6 +150,21 @@ def test_a_list_of_one_image_and_other_formats(running):
     assert caught.value.param == "image" and caught.value.code == "invalid_number_of_images"
 
 
+def test_images_carry_their_provenance_unless_told_not_to(running):
+    def stored(url, fmt):
+        answer = client(url).images.edit(
+            image=png(), prompt="invert", n=2, output_format=fmt, extra_body={"seed": 7}
+        )
+        image = opened(answer.data[1].b64_json)
+        return image.text.get("Description") if fmt == "png" else image.getexif().get(0x010E)
+
+    for fmt in ("png", "jpeg", "webp"):
+        made = json.loads(stored(running[1], fmt))
+        assert made["model"] == "tiny" and made["seed"] == 8 and len(made["instruction_sha256"]) == 64
+    with serving(settings={"provenance": False}) as (_, url):
+        assert [stored(url, fmt) for fmt in ("png", "jpeg", "webp")] == [None] * 3
+
+
 def test_json_with_data_urls(running):
     _, url = running
     data = "data:image/png;base64," + base64.b64encode(png()).decode()
@@ -354,7 +369,8 @@ def test_draining_finishes_what_runs_and_refuses_the_rest():
             target=lambda: answers.append(client(url).images.edit(image=png(), prompt="x"))
         )
         thread.start()
-        time.sleep(0.15)
+        while not session.running:
+            time.sleep(0.01)
         service.scheduler.drain()
         answer = httpx.post(f"{url}/images/edits", data={"prompt": "x"}, files={"image": png()})
         assert answer.status_code == 503 and answer.json()["error"]["code"] == "unavailable"

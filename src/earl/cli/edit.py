@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from earl.pipeline import EditPipeline, EditResult
     from earl.sampling import OnRow
     from earl.verifiers.protocol import Verifier
+    from earl.vision.saving import Provenance
 
 STREAM = Path("-")
 RESULTS = "results.jsonl"
@@ -53,6 +54,9 @@ class EditOptions(Settings):
         default=False, description="the source's own pixels, at its size, where the edit changed nothing"
     )
     before_after: bool = Field(default=False, description="also write source and result side by side")
+    provenance: bool = Field(
+        default=True, description="store no model, seed and hash of the instruction in the images"
+    )
     as_json: Annotated[bool, JSON] = Field(default=False, description="print JSON")
 
     @model_validator(mode="after")
@@ -100,6 +104,7 @@ def _edit_one(
     from earl.files import claim
     from earl.pages.sheets import claim_images, side_by_side, write_image
     from earl.vision import open_image
+    from earl.vision.saving import encode_image
 
     stream = options.out == STREAM
     name = "image" if options.source == STREAM else options.source.stem
@@ -128,16 +133,20 @@ def _edit_one(
     marked = _draw_boxes(result, boxed)
     _ = result.image  # raises where the model wrote none
     if stream:
-        result.image.save(sys.stdout.buffer, "PNG")
+        content = encode_image(
+            result.image, "PNG", provenance=_provenance(options, model.model, result, last)
+        )
+        sys.stdout.buffer.write(content)
         return
     written = []
     for number, (path, image) in enumerate(zip(paths, result.images, strict=True)):
         if image is not None:
-            write_image(image, path)
+            made = _provenance(options, model.model, result, last, number)
+            write_image(image, path, made)
             written.append(path)
             if pairs:
                 title = ", then ".join(options.instructions)
-                write_image(side_by_side(title, (source, image), ("before", "after")), pairs[number])
+                write_image(side_by_side(title, (source, image), ("before", "after")), pairs[number], made)
     record = {
         "source": str(options.source),
         "instruction": result.instruction,
@@ -195,8 +204,22 @@ def _drawn(
         if step < last:
             source = result.image
             if steps:
-                write_image(source, steps[step - 1])
+                made = _provenance(options, pipeline.name, result, step)
+                write_image(source, steps[step - 1], made)
     return result, seconds, scores
+
+
+def _provenance(
+    options: EditOptions, model: str, result: EditResult, steps: int, place: int | None = None
+) -> Provenance | None:
+    """Of an image of the result, the first there is where none is named; it comes from so many steps."""
+    from earl.vision.saving import Provenance
+
+    if not options.provenance:
+        return None
+    if place is None:
+        place = result.images.index(result.image)
+    return Provenance(model, result.seeds[place], options.instructions[:steps])
 
 
 @contextmanager
@@ -234,7 +257,9 @@ def _edit_many(
             "the contact sheet shows before and after of several images: leave out --before-after"
         )
     jobs = read_jobs(options.source, options.instructions, seed=sampling.seed, count=options.num_images)
-    folder = JobFolder(options.out or Path(f"{options.source.stem}-edited"))
+    folder = JobFolder(
+        options.out or Path(f"{options.source.stem}-edited"), model.model if options.provenance else None
+    )
     chains = chains_of(jobs)
     left = folder.left(chains)
     began, done = time.perf_counter(), len(chains) - len(left)

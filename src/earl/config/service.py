@@ -24,4 +24,7 @@ class ServiceSettings(Settings):
     drain: Seconds = Field(default=30.0, description="seconds to finish what is running after SIGTERM")
     max_bytes: Count = Field(default=32 * 2**20, description="bytes of a request, at most")
     max_pixels: Count = Field(default=32_000_000, description="pixels of a source image, at most")
+    provenance: bool = Field(
+        default=True, description="store no model, seed and hash of the instruction in the images"
+    )
     max_prompt: Count = Field(default=2_000, description="characters of an instruction, at most")

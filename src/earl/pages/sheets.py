@@ -9,8 +9,9 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from earl.errors import OutputError
-from earl.files import claim, new_file
+from earl.files import claim, write_bytes
 from earl.records import Box
+from earl.vision.saving import Provenance, encode_image
 
 TYPES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tiff": "TIFF"}
 
@@ -38,11 +39,9 @@ def claim_images(path: str | Path, count: int, *, force: bool) -> list[Path]:
     return claim(names, force=force)
 
 
-def write_image(image: Image.Image, path: Path) -> None:
+def write_image(image: Image.Image, path: Path, provenance: Provenance | None = None) -> None:
     """Write an image in the form its name says. Raises OutputError; an older file stays intact."""
-    kind = TYPES[path.suffix.lower()]
-    with new_file(path) as fresh:
-        image.save(fresh, format=kind, **({} if kind == "PNG" else {"quality": 95}))
+    write_bytes(path, encode_image(image, TYPES[path.suffix.lower()], provenance=provenance))
 
 
 def shown_size(image: Image.Image) -> tuple[int, int]:

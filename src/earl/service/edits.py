@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import io
 import logging
 import secrets
 import time
@@ -30,6 +29,7 @@ from earl.service.metrics import Metrics
 from earl.service.scheduler import Job, Scheduler
 from earl.service.session import Session
 from earl.service.wire import ApiError, bounded, check_key, event, with_errors
+from earl.vision.saving import Provenance, encode_image
 
 try:
     from fastapi import FastAPI, Request, Response
@@ -40,7 +40,6 @@ except ImportError as error:
 
 _LOG = logging.getLogger(__name__)
 _MAX_SEED = 2**53  # whole numbers that JSON readers keep exactly
-_PIL_FORMATS = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}
 Judge = Callable[[EditResult], Awaitable[list[Verdict]]]
 
 
@@ -196,7 +195,7 @@ class _Answer:
                 "image_edit.partial_image",
                 {
                     "type": "image_edit.partial_image",
-                    "b64_json": await asyncio.to_thread(self._encode, image),
+                    "b64_json": await asyncio.to_thread(self._encode, image, self.job.seeds[partial.index]),
                     "partial_image_index": number,
                     "image_index": partial.index,
                     "rows": partial.rows,
@@ -233,7 +232,8 @@ class _Answer:
             if image is None:
                 continue
             shown = self.service.session.finish(image, result, self.edit, self.size)
-            item: dict[str, Any] = {"b64_json": self._encode(shown), "seed": result.seeds[place]}
+            seed = result.seeds[place]
+            item: dict[str, Any] = {"b64_json": self._encode(shown, seed), "seed": seed}
             if result.reasoning[place] is not None:
                 item["reasoning"] = result.reasoning[place]
             if verdicts is not None:
@@ -241,12 +241,17 @@ class _Answer:
             images.append(item)
         return images
 
-    def _encode(self, image: Image.Image) -> str:
-        buffer = io.BytesIO()
-        fields = self.edit.fields
-        options = {} if fields.output_format == "png" else {"quality": fields.output_compression}
-        image.save(buffer, _PIL_FORMATS[fields.output_format], **options)
-        return base64.b64encode(buffer.getvalue()).decode("ascii")
+    def _encode(self, image: Image.Image, seed: int) -> str:
+        fields, service = self.edit.fields, self.service
+        content = encode_image(
+            image,
+            fields.output_format.upper(),
+            quality=fields.output_compression,
+            provenance=Provenance(service.name, seed, [fields.prompt])
+            if service.settings.provenance
+            else None,
+        )
+        return base64.b64encode(content).decode("ascii")
 
     def _shown(self, image: Image.Image) -> dict[str, Any]:
         return {
