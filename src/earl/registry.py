@@ -97,6 +97,7 @@ BENCHMARKS = Registry(
         "gedit-en": "earl.evaluation.benchmarks.gedit:ENGLISH",
         "gedit-cn": "earl.evaluation.benchmarks.gedit:CHINESE",
         "imgedit": "earl.evaluation.benchmarks.imgedit:BENCHMARK",
+        "risebench": "earl.evaluation.benchmarks.risebench:BENCHMARK",
     },
 )
 SOURCES = Registry(
@@ -119,6 +120,7 @@ SOURCES = Registry(
         "gedit-bench-en": "earl.data.sources.recent:GEDIT_BENCH_EN",
         "gedit-bench-cn": "earl.data.sources.recent:GEDIT_BENCH_CN",
         "imgedit-bench": "earl.data.sources.recent:IMGEDIT_BENCH",
+        "rise-bench": "earl.data.sources.recent:RISE_BENCH",
     },
 )
 PROMPTS = Registry("prompt source", "earl.prompts")

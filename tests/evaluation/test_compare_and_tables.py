@@ -17,7 +17,7 @@ from earl.errors import ConfigError, DataError
 from earl.evaluation.compare import compare_runs, comparison_text
 from earl.evaluation.folder import EvaluationFolder
 from earl.evaluation.page import chosen_edits, write_page
-from earl.evaluation.published import COLUMNS, PUBLISHED
+from earl.evaluation.published import COLUMNS, LATER, PUBLISHED
 from earl.evaluation.records import to_json
 from earl.evaluation.results import compile_results, read_results
 from earl.evaluation.run import Judging, evaluate
@@ -194,6 +194,13 @@ def test_the_published_rows_are_the_papers():
     assert (earl.scores["OmniEdit"], earl.scores["I2EBench"], earl.mean) == (6.39, 4.19, 4.80)
     for row in PUBLISHED:  # the means are of the six columns, rounded
         assert sum(row.scores.values()) / 6 == pytest.approx(row.mean, abs=0.011), row.model
+
+
+def test_later_rows_are_on_our_scale():
+    step = {row.judge: row.scores for row in LATER if row.model.startswith("Step1X-Edit")}
+    assert step["GPT-4.1"] == {"GEdit-Bench-EN": 6.97, "GEdit-Bench-CN": 6.50}
+    assert step["GPT-4o"] == {"ImgEdit-Bench": 6.12}
+    assert all(0 <= score <= 10 and row.mean is None for row in LATER for score in row.scores.values())
 
 
 def test_ours_beside_the_papers(two):

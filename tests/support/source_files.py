@@ -122,6 +122,13 @@ def rows_of(name: str) -> list[Row]:
         "prompt": f"remove it {i}",
         "edit_type": "remove",
     }
+    makers["rise-bench"] = lambda i: {
+        "index": f"temporal_reasoning_{i}",
+        "category": "temporal_reasoning",
+        "instruction": f"a year later {i}",
+        "image": cell(i),
+        "reference": "older",
+    }
     makers["omniedit-dev"] = makers["omniedit"]
     for aurora in ("aurora-kubric", "aurora-ag", "something-something-v2"):
         makers[aurora] = makers["aurora"]

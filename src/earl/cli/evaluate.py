@@ -41,7 +41,8 @@ Score = Literal[
 class EvaluateOptions(Settings):
     benchmark: Annotated[str, POSITIONAL] = Field(
         description="world, omniedit-dev, emuedit, magicbrush, aurora-bench, vismin, i2ebench, gedit-en, "
-        "gedit-cn, imgedit; your own: a file, a folder, or hub:OWNER/NAME; or package.module:attribute"
+        "gedit-cn, imgedit, risebench; your own: a file, a folder, or hub:OWNER/NAME; or "
+        "package.module:attribute"
     )
     out: Annotated[Path | None, OUT_FOLDER] = Field(
         default=None, description="keep images, verdicts and tables there; continued if it was cut short"
@@ -149,7 +150,7 @@ class TableOptions(Settings):
     folders: Annotated[tuple[Path, ...], FOLDER] = Field(
         description="of evaluations: one or more systems and benchmarks"
     )
-    ours_only: bool = Field(default=False, description="without the paper's published rows")
+    ours_only: bool = Field(default=False, description="without the published rows")
     out: Annotated[Path | None, Option(short="-o", metavar="NAME")] = Field(
         default=None, description="also write NAME.md, NAME.tex, NAME.csv and NAME.json"
     )
@@ -157,9 +158,10 @@ class TableOptions(Settings):
 
 
 def table(options: TableOptions) -> None:
-    """Put evaluations beside the paper's published results."""
+    """Put evaluations beside published results."""
     from earl.evaluation import tables
     from earl.evaluation.folder import EvaluationFolder
+    from earl.evaluation.published import COLUMNS
     from earl.evaluation.results import compile_results
     from earl.files import claim, write_json, write_text
 
@@ -167,7 +169,7 @@ def table(options: TableOptions) -> None:
     files = claim([f"{options.out}.{kind}" for kind in kinds] if options.out else [], force=options.force)
     rows = tables.system_rows([compile_results(EvaluationFolder(folder)) for folder in options.folders])
     if not options.ours_only:
-        rows += tables.published_rows()
+        rows += tables.published_rows({*COLUMNS, *(column for row in rows for column in row.scores)})
     paper = tables.paper_table(rows)
     if files:
         write_text(files[0], paper.markdown())

@@ -92,7 +92,7 @@ COMMANDS = tuple(
         "evaluate": (
             ("evaluate tokenizer", "earl.world.measures:tokenizer", "measure a vision tokenizer"),
             ("evaluate compare", "earl.cli.evaluate:compare", "compare two evaluations, task by task"),
-            ("evaluate table", "earl.cli.evaluate:table", "put evaluations beside the paper's results"),
+            ("evaluate table", "earl.cli.evaluate:table", "put evaluations beside published results"),
             ("evaluate page", "earl.cli.evaluate:page", "write an evaluation as one HTML page"),
             ("evaluate", "earl.cli.evaluate:evaluate", "edit and score a benchmark or your own edits"),
             ("verifier agree", "earl.cli.evaluate:agree", "rank correlation of a verifier with people"),

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from earl.config import BenchmarkSettings
 from earl.data.sources import SCHEMAS, OpenedSource, Read, Sample, open_source
@@ -98,12 +98,14 @@ class DeclaredBenchmark:
         name: on the command line.
         title: in tables.
         schema: the name of its columns' declaration in `earl.data.sources`.
-        column: in the paper's table of results (`earl.evaluation.published`); "": it is not there.
+        column: in tables of published results (`earl.evaluation.published`); "": none are kept.
         about: what it holds, in a sentence.
         kinds: the benchmark's own division: family, in lower case without blanks, to kind.
         groups: families that are not of the group that the schema gives them.
         family_of: a sample's family, where the schema's is not fine enough.
         hub_patterns: files that are fetched from the Hub; all where empty.
+        archive: file of the publisher that holds the images, to be unpacked first; "": none does.
+        mean: what published means are of, all edits or the families' means.
     """
 
     name: str
@@ -115,6 +117,8 @@ class DeclaredBenchmark:
     groups: Mapping[str, str] = field(default_factory=dict)
     family_of: Callable[[Sample], str] | None = None
     hub_patterns: tuple[str, ...] = ()
+    archive: str = ""
+    mean: Literal["edits", "families"] = "edits"
 
     def __call__(
         self, settings: BenchmarkSettings, *, area: int | None = None, seed: int = 0
@@ -130,12 +134,18 @@ class DeclaredBenchmark:
                 f"where is {self.name}? Give its files with --path, or --hub to fetch "
                 f"{SCHEMAS[self.schema].hub} from the Hub"
             )
+        if settings.hub and self.archive:
+            raise DataError(
+                f"the images of {self.name} lie in {self.archive} of {SCHEMAS[self.schema].hub}, which --hub "
+                "does not unpack; unpack it, and give the table beside the images with --path"
+            )
         if settings.hub:
             settings = settings.replace(hub=False, path=str(self.fetch()))
         source = open_source(self.schema, settings)
         given = {"split": settings.split} if settings.split else {}
         kinds = {"kinds": sorted(set(self.kinds.values()))} if self.kinds else {}
-        fixed = {"column": self.column, "hub": SCHEMAS[self.schema].hub, **kinds, **given}
+        mean = {"mean": self.mean} if self.mean != "edits" else {}
+        fixed = {"column": self.column, "hub": SCHEMAS[self.schema].hub, **kinds, **mean, **given}
         return SourceBenchmark(self.name, self.title, source, fixed, self._place)
 
     def fetch(self) -> Path:

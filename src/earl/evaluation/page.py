@@ -9,6 +9,7 @@ from pathlib import Path
 from earl.errors import EarlError
 from earl.evaluation.compare import Comparison, compare_runs, comparison_table
 from earl.evaluation.folder import EvaluationFolder, failures_of
+from earl.evaluation.published import COLUMNS
 from earl.evaluation.records import Results
 from earl.evaluation.results import RESULTS, compile_results, read_results
 from earl.evaluation.scores import REASONS, SHORT, Scored, scored_edits
@@ -123,7 +124,8 @@ def _paper(results: Results, others: Sequence[Results]) -> Table | None:
     if not column:
         return None
     ours = [row for run in (results, *others) for row in system_rows([run])]  # two may have one name
-    return paper_table([*ours, *published_rows()], here=column, intervals=True)
+    published = published_rows(COLUMNS if column in COLUMNS else (column,))
+    return paper_table([*ours, *published], here=column, intervals=True)
 
 
 def _compared(comparison: Comparison) -> Compared:

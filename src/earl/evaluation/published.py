@@ -1,14 +1,17 @@
-"""The paper's table of results, as published: VIEScore overall, judged by gpt-4o-mini.
+"""Tables of results, as published: the paper's six benchmarks, and later ones.
 
-Source: EARL, "The Promise of RL for Autoregressive Image Editing" (arXiv 2508.01119). S simple, C
-complex edits. The mean is over the six benchmarks.
+The paper's: VIEScore overall, judged by gpt-4o-mini (EARL, "The Promise of RL for Autoregressive Image
+Editing", arXiv 2508.01119). S simple, C complex edits. The mean is over the six benchmarks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+
+from earl.config.evaluation import Failures
 
 JUDGE = "gpt-4o-mini-2024-07-18"
 COLUMNS = ("OmniEdit", "EmuEdit", "AURORA", "MagicBrush", "VisMin", "I2EBench")
@@ -39,21 +42,61 @@ SFT S, best of 5              6.13 4.21 3.89 3.63 4.09 4.00 4.33
 SFT S → RL S+C, best of 5     6.54 4.66 4.08 4.66 4.69 4.36 4.83
 """
 
+_GEDIT = """
+Instruct-Pix2Pix         3.68
+MagicBrush               4.52
+OmniGen                  5.06
+OmniGen2                 6.41
+BAGEL                    6.52
+FLUX.1 Kontext Pro       6.56 5.36
+Step1X-Edit v1.1         6.97 6.50
+GPT-4o                   7.53 7.30
+Qwen-Image               7.56 7.52
+"""
+_IMGEDIT = """
+Instruct-Pix2Pix         1.88
+MagicBrush               1.90
+AnyEdit                  2.45
+UltraEdit                2.70
+OmniGen                  2.96
+ICEdit                   3.05
+Step1X-Edit              3.06
+BAGEL                    3.20
+UniWorld-V1              3.26
+OmniGen2                 3.44
+Ovis-U1                  4.00
+GPT-4o                   4.20
+Qwen-Image               4.27
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A model's row: overall score 0-10 by column, and their mean."""
+    """A model's row: overall score 0-10 by column, and the mean of the paper's six."""
 
     model: str
     scores: Mapping[str, float]
-    mean: float
+    mean: float | None
+    judge: str
+    questions: str
+    failures: Failures
 
 
-def _parse(line: str) -> Published:
-    words = line.split()
-    numbers = [float(word) for word in words[-len(COLUMNS) - 1 :]]
-    name = " ".join(words[: -len(COLUMNS) - 1])
-    return Published(name, MappingProxyType(dict(zip(COLUMNS, numbers[:-1], strict=True))), numbers[-1])
+def _parse(
+    table: str, columns: tuple[str, ...], who: tuple[str, str, Failures], scale: float = 1.0
+) -> Iterator[Published]:
+    for line in table.strip().splitlines():
+        name, *words = re.split(r"\s+(?=\d\.\d\d)", line)
+        numbers = [scale * float(word) for word in words]
+        mean = numbers.pop() if columns == COLUMNS else None
+        yield Published(name, MappingProxyType(dict(zip(columns, numbers, strict=False))), mean, *who)
 
 
-PUBLISHED: tuple[Published, ...] = tuple(_parse(line) for line in _ROWS.strip().splitlines())
+PUBLISHED: tuple[Published, ...] = tuple(_parse(_ROWS, COLUMNS, (JUDGE, "viescore", "as-released")))
+LATER: tuple[Published, ...] = (
+    *_parse(_GEDIT, ("GEdit-Bench-EN", "GEdit-Bench-CN"), ("GPT-4.1", "viescore", "exclude")),
+    *_parse(_IMGEDIT, ("ImgEdit-Bench",), ("GPT-4o", "imgedit, doubled", "exclude"), scale=2.0),
+)
+"""GEdit-Bench: VIEScore overall, the mean of the eleven tasks' means (arXiv 2504.17761, 2505.14683,
+2506.18871, 2508.02324). ImgEdit-Bench: the mean of three scores of 1 to 5 and of the nine types, doubled here
+(arXiv 2505.20275, 2506.18871, 2508.02324)."""

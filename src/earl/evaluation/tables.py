@@ -1,8 +1,8 @@
-"""Tables of results: scores by family, what the edits did, and runs beside the paper's published rows."""
+"""Tables of results: scores by family, what the edits did, and runs beside published rows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -10,14 +10,17 @@ from earl.config.evaluation import Failures
 from earl.errors import ConfigError
 from earl.evaluation.folder import failures_of
 from earl.evaluation.metrics import DIRECTION
-from earl.evaluation.published import COLUMNS, JUDGE, PUBLISHED
-from earl.evaluation.records import Results, Summary, to_json
+from earl.evaluation.published import COLUMNS, LATER, PUBLISHED
+from earl.evaluation.records import Results, to_json
 from earl.evaluation.scores import REASONS, SHORT
 from earl.records import Estimate
 from earl.tables import TOTAL, Cell, Column, Row, Table
 
 M = TypeVar("M", covariant=True)
-NOTE = "overall scores 0-10; scores of different judges cannot be compared; published: EARL, arXiv 2508.01119"
+NOTE = (
+    "overall scores 0-10; scores of different judges cannot be compared; published: the paper's six in arXiv "
+    "2508.01119, GEdit-Bench in 2504.17761 and ImgEdit-Bench in 2505.20275 and after them"
+)
 OTHER = "other mean: under the other rule for failures, of the same verdicts"
 
 
@@ -78,6 +81,9 @@ def notes(results: Results) -> list[str]:
         said.append(
             f"overall {rule}, failures {'exclude' if released else 'as-released'}: {overall.other:.2f}"
         )
+    for name in ("semantic_consistency", "perceptual_quality", "overall"):
+        if (mean := family_mean(results, name)) is not None:
+            said.append(f"{SHORT[name]} as published, the mean of the families' means: {mean:.2f}")
     if results.unknown_families:
         unknown = ", ".join(results.unknown_families)
         said.append(f"unknown to this version, so families of their own without a kind: {unknown}")
@@ -173,7 +179,7 @@ def system_rows(runs: Sequence[Results]) -> list[SystemRow]:
 
     Raises ConfigError: one system has two runs of one benchmark by the same judge.
     """
-    systems: dict[tuple[str, str, str, Failures], dict[str, Summary]] = {}
+    systems: dict[tuple[str, str, str, Failures], dict[str, Results]] = {}
     for run in runs:
         name, judge, failures = _editor_name(run), judge_name(run.verifier), failures_of(run.verifier)
         parts = systems.setdefault((name, judge, questions_of(run.verifier), failures), {})
@@ -183,11 +189,16 @@ def system_rows(runs: Sequence[Results]) -> list[SystemRow]:
                 f"two of the runs are of {name} on {column} by one judge; tell them apart with --name when "
                 "they are made, or leave one out"
             )
-        parts[column] = run.all
+        parts[column] = run
     rows = []
     for who, parts in systems.items():
-        scores = {column: summary.overall for column, summary in parts.items()}
-        six = [(score.mean, parts[c].other) for c in COLUMNS if (score := scores.get(c)) is not None]
+        scores: dict[str, Estimate | float | None] = {
+            column: run.all.overall if (mean := family_mean(run)) is None else mean
+            for column, run in parts.items()
+        }
+        six = [
+            (score.mean, parts[c].all.other) for c in COLUMNS if isinstance(score := scores.get(c), Estimate)
+        ]
         mean = other = None
         if len(six) == len(COLUMNS):
             mean = sum(score for score, _ in six) / len(six)
@@ -197,12 +208,23 @@ def system_rows(runs: Sequence[Results]) -> list[SystemRow]:
     return rows
 
 
-def published_rows() -> list[SystemRow]:
-    """The paper's rows."""
+def published_rows(columns: Collection[str] = COLUMNS) -> list[SystemRow]:
+    """Published rows with a score in one of the columns."""
     return [
-        SystemRow(row.model, JUDGE, "viescore", "as-released", dict(row.scores), row.mean, published=True)
-        for row in PUBLISHED
+        SystemRow(
+            row.model, row.judge, row.questions, row.failures, dict(row.scores), row.mean, published=True
+        )
+        for row in (*PUBLISHED, *LATER)
+        if not row.scores.keys().isdisjoint(columns)
     ]
+
+
+def family_mean(results: Results, name: str = "overall") -> float | None:
+    """The mean of the families' means, where that is what the benchmark's publisher reports; else None."""
+    if results.benchmark.get("mean") != "families":
+        return None
+    means = [score.mean for family in results.families.values() if (score := family.scores.get(name))]
+    return sum(means) / len(means) if means else None
 
 
 def paper_table(rows: Sequence[SystemRow], *, here: str = "", intervals: bool = False) -> Table:
@@ -212,7 +234,8 @@ def paper_table(rows: Sequence[SystemRow], *, here: str = "", intervals: bool = 
         here: the column that is highlighted.
         intervals: shown in text too.
     """
-    names = [*COLUMNS, *sorted({name for row in rows for name in row.scores} - set(COLUMNS))]
+    there = {name for row in rows for name in row.scores}
+    names = [*(name for name in COLUMNS if name in there), *sorted(there - set(COLUMNS))]
     columns = [Column("model", left=True)]
     columns += [Column(name, here=name == here, interval=intervals) for name in names]
     both = any(row.other_mean is not None for row in rows)

@@ -65,7 +65,7 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationView:
-    """All that the page shows. `paper` is None where the paper has no results on the benchmark."""
+    """All that the page shows. `paper` is None where no results on the benchmark are kept."""
 
     title: str
     facts: Sequence[str]

@@ -1,4 +1,4 @@
-"""Benchmarks reported since the paper, with their columns: GEdit-Bench in two languages, ImgEdit-Bench.
+"""Benchmarks reported since the paper, with their columns: GEdit-Bench, ImgEdit-Bench, RISEBench.
 
 Names of columns and families are those of the publishers' files.
 """
@@ -52,4 +52,17 @@ IMGEDIT_BENCH = Schema(
     split="test",
     benchmark=True,
     join_ids=False,
+)
+RISE_BENCH = Schema(
+    name="rise-bench",
+    hub="PhoenixZ/RISEBench",
+    columns={
+        "id": ("index",),
+        "source": ("image",),
+        "instruction": ("instruction",),
+        "family": ("category",),
+    },
+    licence="see the publisher",
+    split="test",
+    benchmark=True,
 )

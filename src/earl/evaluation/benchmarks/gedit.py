@@ -1,8 +1,8 @@
 """GEdit-Bench: 606 requests of real users, each in English and in Chinese; eleven tasks; no target images.
 
 Its scores are VIEScore's, as the package's own: SC the smaller of success and over-editing, PQ of
-naturalness and artifacts, overall the root of their product, each a mean over the edits, by GPT-4.1
-(Step1X-Edit, arXiv 2504.17761).
+naturalness and artifacts, overall the root of their product, by GPT-4.1; published figures are means of the
+eleven tasks' means (Step1X-Edit, arXiv 2504.17761).
 """
 
 from earl.evaluation.benchmark import DeclaredBenchmark
@@ -12,8 +12,9 @@ ENGLISH, CHINESE = (
         name=f"gedit-{code}",
         title=f"GEdit-Bench-{code.upper()}",
         schema=f"gedit-bench-{code}",
-        column="",
+        column=f"GEdit-Bench-{code.upper()}",
         about=f"606 requests of real users in {language}, eleven tasks; no targets",
+        mean="families",
     )
     for code, language in (("en", "English"), ("cn", "Chinese"))
 )

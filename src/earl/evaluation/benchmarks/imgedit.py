@@ -11,6 +11,8 @@ BENCHMARK = DeclaredBenchmark(
     name="imgedit",
     title="ImgEdit-Bench",
     schema="imgedit-bench",
-    column="",
+    column="ImgEdit-Bench",
     about="single edits in nine types; no targets",
+    archive="Benchmark.tar",
+    mean="families",
 )
