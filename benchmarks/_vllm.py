@@ -21,10 +21,10 @@ from typing import Any
 
 from earl.config import SamplingSettings
 from earl.errors import EngineError
-from earl.policy import save_policy
+from earl.policy.saving import save_policy
 from earl.records import Grid
 from earl.sampling import Request
-from earl.sequence import TextTokenizer
+from earl.sequence.tokenizer import TextTokenizer
 
 ROOT = Path(__file__).parents[1]
 

@@ -33,16 +33,18 @@ from safetensors.torch import load_file, save_file
 from earl.convert.probe import product_error
 from earl.models.shapes import EMU3
 from earl.pipeline import EditPipeline
-from earl.policy import load_policy, open_policy, quantise, save_quantised
-from earl.policy.quantised import QuantisedLinear, check_bits
+from earl.policy.loading import load_policy
+from earl.policy.quantised import QuantisedLinear, check_bits, quantise
+from earl.policy.saving import save_quantised
+from earl.policy.stored import open_policy
 from earl.records import Grid
 from earl.sampling import Request
 from earl.sampling.native import NativeEngine
 from earl.sampling.native.decoder import Decoder
 from earl.sampling.native.slots import Slots
-from earl.sequence import write_completion, write_prompt
-from earl.world import render
+from earl.sequence.layout import write_completion, write_prompt
 from earl.world.benchmark import WorldBenchmark, draw_tasks
+from earl.world.rendering import render
 
 KINDS = ("bfloat16", "int8", "int4")
 PROMPT, VISUAL = 128, 32_768  # ids of a prompt; columns of the head that a step needs

@@ -35,7 +35,9 @@ from earl.config.data import PreparationSettings
 from earl.data.prepare import Counts, prepare_source
 from earl.data.shards import load_shards
 from earl.data.sources import OpenedSource, own_schema
-from earl.vision import VisionTokenizer, create_vision_tokenizer, open_image, resize_pair, to_pixels
+from earl.vision.creating import create_vision_tokenizer
+from earl.vision.images import open_image, resize_pair
+from earl.vision.tokenizer import VisionTokenizer, to_pixels
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 

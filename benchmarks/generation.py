@@ -31,15 +31,17 @@ from PIL import Image
 from benchmarks import _vllm
 from earl.config import SamplingSettings
 from earl.pipeline import EditPipeline
-from earl.policy import create_policy, load_policy
 from earl.policy.devices import native_bf16
+from earl.policy.loading import create_policy, load_policy
 from earl.records import Grid
 from earl.sampling import Request
 from earl.sampling.native import NativeEngine
 from earl.sampling.native.draw import gumbel_noise, stream_keys
-from earl.sequence import Grammar, train_text_tokenizer, write_prompt
-from earl.world import render
+from earl.sequence.grammar import Grammar
+from earl.sequence.layout import write_prompt
+from earl.sequence.trained import train_text_tokenizer
 from earl.world.benchmark import WorldBenchmark, draw_tasks
+from earl.world.rendering import render
 
 TEXTS = ["make the big cube red", "add a green ball left of the cone", "remove the blue ring", "8*8"]
 

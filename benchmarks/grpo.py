@@ -75,8 +75,8 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
 
     from earl.config.grpo import LossSettings
     from earl.config.sections import Precision
-    from earl.policy import create_policy
-    from earl.sequence import Vocabulary
+    from earl.policy.loading import create_policy
+    from earl.sequence.vocabulary import Vocabulary
     from earl.training.grpo.logprobs import GrpoObjective
     from earl.training.grpo.loss import grpo_loss
 

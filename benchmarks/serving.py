@@ -23,7 +23,8 @@ from earl.pipeline import EditPipeline, build_pipeline
 from earl.records import Completion
 from earl.service.edit_request import EditFields, EditRequest
 from earl.service.session import PipelineSession
-from earl.world import render, sample_task
+from earl.world.rendering import render
+from earl.world.tasks import sample_task
 
 
 def requests_of(count: int) -> list[EditRequest]:

@@ -14,7 +14,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from earl.vision import VisionTokenizer, create_vision_tokenizer
+from earl.vision.creating import create_vision_tokenizer
+from earl.vision.tokenizer import VisionTokenizer
 
 
 def best_seconds(stock: Callable[[], object], ours: Callable[[], object], rounds: int) -> tuple[float, float]:

@@ -6,7 +6,8 @@ from PIL import Image
 
 import earl
 from earl.pipeline import best_of
-from earl.world import render, sample_task
+from earl.world.rendering import render
+from earl.world.tasks import sample_task
 from earl.world.verifier.scene import SceneVerifier
 
 task = sample_task(3, "test", families=["color"])

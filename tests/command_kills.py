@@ -25,7 +25,7 @@ from earl.data.shards import PART, load_shards
 _NURSERY = r"""
 import json, os, runpy, sys
 import earl.reasoning.annotate, earl.data.prepare, earl.world.shards, earl.pipeline
-from earl.vision import load_vision_tokenizer
+from earl.vision.loading import load_vision_tokenizer
 load_vision_tokenizer(sys.argv[1], device="cpu")
 print("ready", flush=True)
 for line in sys.stdin:

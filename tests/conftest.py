@@ -39,9 +39,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory) -> Path:
     """Policy, text tokenizer and vision tokenizer that belong together; they edit nothing well."""
-    from earl.policy import create_policy, save_policy
-    from earl.sequence import train_text_tokenizer
-    from earl.vision import create_vision_tokenizer, save_vision_tokenizer
+    from earl.policy.loading import create_policy
+    from earl.policy.saving import save_policy
+    from earl.sequence.trained import train_text_tokenizer
+    from earl.vision.creating import create_vision_tokenizer
+    from earl.vision.loading import save_vision_tokenizer
 
     folder = tmp_path_factory.mktemp("model") / "tiny"
     texts = [

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from earl.cli import table
 from earl.errors import EarlError
-from earl.world import FAMILIES
-from earl.world.language import TEMPLATES
+from earl.world.edits import FAMILIES
+from earl.world.language.plain import TEMPLATES
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [

@@ -17,7 +17,10 @@ from earl.records import Completion, Grid
 from earl.sampling import Request
 from earl.sampling.native import NativeEngine
 from earl.sampling.vllm import VllmEngine
-from earl.sequence import Grammar, TextTokenizer, completion_kinds, parse_completion
+from earl.sequence.grammar import Grammar
+from earl.sequence.kinds import completion_kinds
+from earl.sequence.layout import parse_completion
+from earl.sequence.tokenizer import TextTokenizer
 
 from .models import make_policy, make_prompts
 
@@ -218,7 +221,7 @@ def weights_update(tokenizer: TextTokenizer) -> str:
 
 def adapters_are_merged(tokenizer: TextTokenizer) -> str:
     """A LoRA adapter's update is part of what vLLM samples from."""
-    from earl.policy import add_lora
+    from earl.policy.adapters import add_lora
 
     policy = add_lora(make_policy(tokenizer, 5), 4, alpha=16)
     with torch.no_grad():
@@ -274,7 +277,8 @@ def a_image_is_edited(folder: Path) -> str:
     from PIL import Image
 
     from earl.cli import main
-    from earl.world import render, sample_task
+    from earl.world.rendering import render
+    from earl.world.tasks import sample_task
 
     source = folder / "source.png"
     task = sample_task(0, split="test")

@@ -16,8 +16,8 @@ from vllm.v1.worker.gpu.sample.logits_processor import LogitsContext
 
 from earl.sampling.vllm.arguments import GrammarArguments
 from earl.sampling.vllm.processor import GrammarProcessor
-from earl.sequence import TextTokenizer
 from earl.sequence.grammar import GrammarState
+from earl.sequence.tokenizer import TextTokenizer
 
 SLOTS, LONGEST = 12, 400
 FORMS = [

@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from earl.policy import create_policy, save_policy
-from earl.sequence import TextTokenizer, train_text_tokenizer, write_prompt
-from earl.world import all_texts
+from earl.policy.loading import create_policy
+from earl.policy.saving import save_policy
+from earl.sequence.layout import write_prompt
+from earl.sequence.tokenizer import TextTokenizer
+from earl.sequence.trained import train_text_tokenizer
+from earl.world.tasks import all_texts
 
 SIZE = {
     "hidden_size": 64,

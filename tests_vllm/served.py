@@ -17,7 +17,8 @@ import torch
 
 from earl.errors import EngineError
 from earl.sampling.vllm import VllmServer
-from earl.sequence import TextTokenizer, parse_completion
+from earl.sequence.layout import parse_completion
+from earl.sequence.tokenizer import TextTokenizer
 
 from . import checks
 from .models import make_policy, make_prompts, write_layouts

@@ -19,11 +19,13 @@ from earl.config.stages import load_stage
 from earl.data.collate import collate
 from earl.data.examples import Example
 from earl.pipeline import build_pipeline
-from earl.policy import add_lora, recompute_activations
+from earl.policy.adapters import add_lora
+from earl.policy.likelihood import recompute_activations
 from earl.records import Attempt, Grid, Verdict
 from earl.sampling import Request
 from earl.sampling.native import NativeEngine
-from earl.sequence import completion_kinds, write_completion, write_prompt
+from earl.sequence.kinds import completion_kinds
+from earl.sequence.layout import write_completion, write_prompt
 from earl.training.grpo.batches import make_batch
 from earl.training.grpo.judging import Judge
 from earl.training.grpo.logprobs import GrpoObjective

@@ -12,8 +12,11 @@ from transformers import Emu3ForCausalLM
 from transformers.models.emu3.modeling_emu3 import Emu3RotaryEmbedding
 
 from earl.policy.configs import make_config
-from earl.sequence import TextTokenizer, Vocabulary, train_text_tokenizer
-from earl.vision import VisionTokenizer, create_vision_tokenizer
+from earl.sequence.tokenizer import TextTokenizer
+from earl.sequence.trained import train_text_tokenizer
+from earl.sequence.vocabulary import Vocabulary
+from earl.vision.creating import create_vision_tokenizer
+from earl.vision.tokenizer import VisionTokenizer
 
 TEXTS = ["make the big cube red", "add a green ball left of the cone", "remove the blue ring", "32*32"]
 

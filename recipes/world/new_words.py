@@ -18,7 +18,9 @@ import torch
 
 from earl.config.stages import load_stage
 from earl.data.shards import load_shards
-from earl.sequence import TextTokenizer, Vocabulary, add_words
+from earl.sequence.tokenizer import TextTokenizer
+from earl.sequence.trained import add_words
+from earl.sequence.vocabulary import Vocabulary
 from earl.training.parts import assemble_policy, save_model
 from earl.world.language import words
 from earl.world.language.drawing import draw_wording

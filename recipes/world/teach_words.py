@@ -36,8 +36,10 @@ from earl.data.collate import Batch, collate
 from earl.data.examples import edit_example
 from earl.data.shards import Edit, EditShards, load_shards
 from earl.pipeline import pick_device
-from earl.policy import NeighbourSmoothing, shared_hidden_states
-from earl.sequence import Kind, TextTokenizer
+from earl.policy.likelihood import NeighbourSmoothing
+from earl.policy.shared import shared_hidden_states
+from earl.sequence.kinds import Kind
+from earl.sequence.tokenizer import TextTokenizer
 from earl.training.ema import WeightAverage
 from earl.training.neighbour_smoothing import smooth_gradients
 from earl.training.optimisers import create_optimisers, set_rates

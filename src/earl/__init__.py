@@ -11,10 +11,10 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "load_policy": "earl.policy",
-    "save_policy": "earl.policy",
-    "load_vision_tokenizer": "earl.vision",
-    "EditPipeline": "earl.pipeline",
+    "load_policy": "earl.policy.loading",
+    "save_policy": "earl.policy.saving",
+    "load_vision_tokenizer": "earl.vision.loading",
+    "EditPipeline": "earl.pipeline.edit",
 }
 
 __all__ = ["EditPipeline", "__version__", "load_policy", "load_vision_tokenizer", "save_policy"]

@@ -23,11 +23,10 @@ from earl.files import read_lines
 from earl.pages.sheets import TYPES, Row, contact_sheet, write_image
 from earl.pipeline.edit import EditPipeline
 from earl.pipeline.result import best_of
-from earl.sequence import check_instruction
+from earl.sequence.instruction import check_instruction
 from earl.store import JsonLinesStore
 from earl.verifiers.protocol import Verifier
-from earl.vision import open_image
-from earl.vision.images import ImageSource
+from earl.vision.images import ImageSource, open_image
 from earl.vision.saving import Provenance
 
 RESULTS, SHEET = "results.jsonl", "sheet.png"

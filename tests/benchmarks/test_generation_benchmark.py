@@ -15,11 +15,12 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from benchmarks import _vllm, generation
 from earl.config import SamplingSettings
 from earl.errors import EngineError
-from earl.policy import create_policy, load_policy
+from earl.policy.loading import create_policy, load_policy
 from earl.records import Grid
 from earl.sampling import Request
 from earl.sampling.native import NativeEngine
-from earl.sequence import train_text_tokenizer, write_prompt
+from earl.sequence.layout import write_prompt
+from earl.sequence.trained import train_text_tokenizer
 
 GREEDY = SamplingSettings(greedy=True)
 SMALL = ["--prompts", "2", "--group", "2", "--side", "2", "--repeats", "1", "--edits", "0"]

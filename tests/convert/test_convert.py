@@ -16,7 +16,8 @@ from earl.cli import main
 from earl.convert import convert_model
 from earl.errors import EarlError, ModelFormatError, OutputError
 from earl.models.resolve import resolve_model
-from earl.sequence import TextTokenizer, Vocabulary
+from earl.sequence.tokenizer import TextTokenizer
+from earl.sequence.vocabulary import Vocabulary
 from hub_cache import EARL, VECTORS, copy_with_pickle, fake_hub
 from sequence.conftest import released_like_ranks, write_released_form
 
@@ -153,7 +154,8 @@ def test_another_dtype(tmp_path, model_folder):
 
 
 def test_an_adapter_is_merged(tmp_path, model_folder):
-    from earl.policy import add_lora, load_policy, save_adapter
+    from earl.policy.adapters import add_lora, save_adapter
+    from earl.policy.loading import load_policy
 
     adapted = add_lora(load_policy(model_folder), 4, base=str(model_folder))
     for name, parameter in adapted.named_parameters():

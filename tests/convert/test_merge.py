@@ -14,8 +14,10 @@ from earl.cli import main
 from earl.convert import merge_policies
 from earl.errors import ConfigError, EarlError, ModelFormatError, OutputError
 from earl.models.resolve import resolve_model
-from earl.policy import create_policy, save_policy
-from earl.sequence import TextTokenizer, train_text_tokenizer
+from earl.policy.loading import create_policy
+from earl.policy.saving import save_policy
+from earl.sequence.tokenizer import TextTokenizer
+from earl.sequence.trained import train_text_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +78,8 @@ def test_a_model_with_itself_is_itself_and_edits(tmp_path: Path) -> None:
 def _image():  # type: ignore[no-untyped-def]
     from PIL import Image
 
-    from earl.world import render, sample_task
+    from earl.world.rendering import render
+    from earl.world.tasks import sample_task
 
     return Image.fromarray(render(sample_task(0, "test", ["style"]).source, 64))
 

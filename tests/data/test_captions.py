@@ -110,7 +110,8 @@ def test_rows_without_captions_are_refused_with_a_reason(tmp_path):
 
 
 def test_the_command_goes_the_whole_way(vismin, tmp_path, capsys):
-    from earl.vision import create_vision_tokenizer, save_vision_tokenizer
+    from earl.vision.creating import create_vision_tokenizer
+    from earl.vision.loading import save_vision_tokenizer
 
     save_vision_tokenizer(create_vision_tokenizer(seed=0, codebook_size=32), tmp_path / "vision", area=1024)
     out = tmp_path / "out"

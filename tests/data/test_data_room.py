@@ -31,9 +31,12 @@ from earl.data.mixture import Mixture
 from earl.data.shards import Edit, load_shards, start_folder, write_shard
 from earl.data.stream import TokenStream
 from earl.errors import ConfigError, DataError, OutputError
-from earl.sequence import TextTokenizer, parse_completion, train_text_tokenizer, write_prompt
-from earl.world import render, sample_group
+from earl.sequence.layout import parse_completion, write_prompt
+from earl.sequence.tokenizer import TextTokenizer
+from earl.sequence.trained import train_text_tokenizer
+from earl.world.rendering import render
 from earl.world.shards import WorldData, prepare_world
+from earl.world.tasks import sample_group
 
 F, T, V = 0, 1, 2  # forced, text, visual
 

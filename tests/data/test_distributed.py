@@ -101,7 +101,8 @@ def test_ray_makes_the_same_shards(own, tmp_path, ray_here):
 
 
 def test_the_command_on_ray(own, tmp_path, ray_here, capsys):
-    from earl.vision import create_vision_tokenizer, save_vision_tokenizer
+    from earl.vision.creating import create_vision_tokenizer
+    from earl.vision.loading import save_vision_tokenizer
 
     save_vision_tokenizer(create_vision_tokenizer(seed=0, codebook_size=32), tmp_path / "vision", area=1024)
     words = [

@@ -19,7 +19,8 @@ BAD = (4, 11, 12)  # rows that are refused
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
-    from earl.vision import create_vision_tokenizer, save_vision_tokenizer
+    from earl.vision.creating import create_vision_tokenizer
+    from earl.vision.loading import save_vision_tokenizer
 
     folder = tmp_path_factory.mktemp("kills")
     save_vision_tokenizer(create_vision_tokenizer(seed=0, codebook_size=32), folder / "vision", area=1024)

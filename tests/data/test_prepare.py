@@ -25,10 +25,12 @@ from earl.data.sources import SCHEMAS, open_source
 from earl.data.tokenise import mask_box
 from earl.errors import ConfigError, DataError, OutputError
 from earl.records import Box
-from earl.sequence import parse_completion, train_text_tokenizer
+from earl.sequence.layout import parse_completion
+from earl.sequence.trained import train_text_tokenizer
 from earl.training.grpo.prompts import ShardPrompts
 from earl.training.parts import load_sources
-from earl.vision import create_vision_tokenizer, resize_pair, target_size
+from earl.vision.creating import create_vision_tokenizer
+from earl.vision.images import resize_pair, target_size
 from earl.vision.tokenizer import VisionTokenizer
 
 AREA = 32 * 32

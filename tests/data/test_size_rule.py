@@ -18,10 +18,10 @@ from earl.data.tasks import EditTask
 from earl.errors import DataError
 from earl.models.listing import describe_models, model_lines
 from earl.records import Grid
-from earl.sequence import train_text_tokenizer
+from earl.sequence.trained import train_text_tokenizer
 from earl.training.grpo.prompts import ShardPrompts, TaskPrompts
 from earl.training.parts import fitting, load_sources
-from earl.vision import target_size
+from earl.vision.images import target_size
 
 
 class Released(Marks):

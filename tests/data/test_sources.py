@@ -13,7 +13,7 @@ from earl.data.sources import SCHEMAS, open_source, own_schema, parse_map
 from earl.data.sources.cells import read_boxes
 from earl.errors import ConfigError, DataError
 from earl.records import Box
-from earl.vision import open_image
+from earl.vision.images import open_image
 
 INSTRUCTIONS = {f"e{i}": f"add a square {i}" for i in range(files.COUNT)}
 LATER = {"gedit-bench-en", "gedit-bench-cn", "imgedit-bench", "rise-bench"}

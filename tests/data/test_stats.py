@@ -16,8 +16,10 @@ from earl.data.shards import Edit, load_shards, start_folder, write_shard
 from earl.data.sources import open_source
 from earl.data.stats import Spread, shard_stats
 from earl.records import Box
-from earl.sequence import train_text_tokenizer, write_completion, write_prompt
-from earl.vision import create_vision_tokenizer, load_vision_tokenizer, save_vision_tokenizer
+from earl.sequence.layout import write_completion, write_prompt
+from earl.sequence.trained import train_text_tokenizer
+from earl.vision.creating import create_vision_tokenizer
+from earl.vision.loading import load_vision_tokenizer, save_vision_tokenizer
 
 
 def edit(name, source="s", **more):

@@ -20,7 +20,7 @@ from earl.config.data import PreparationSettings
 from earl.data.prepare import prepare_source
 from earl.data.sources import open_source
 from earl.errors import DataError, ImageError
-from earl.vision import open_image
+from earl.vision.images import open_image
 
 KINDS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "ICO", "TGA")
 MODES = ("RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "I;16", "F")

@@ -128,7 +128,7 @@ def test_a_missing_tokenizer_home_is_the_one_that_is_named(hub, model_folder):
 
 
 def test_a_missing_shard_is_named_with_its_command(hub, model_folder):
-    from earl.policy import load_policy
+    from earl.policy.loading import load_policy
 
     files = released_policy(model_folder)
     del files["model.safetensors"]
@@ -141,7 +141,7 @@ def test_a_missing_shard_is_named_with_its_command(hub, model_folder):
 
 
 def test_only_the_weights_are_missing(hub, model_folder):
-    from earl.policy import load_policy
+    from earl.policy.loading import load_policy
 
     fill_cache(hub, EARL, {"config.json": released_policy(model_folder)["config.json"]})
     with pytest.raises(ModelNotFoundError, match=f"hf download {EARL} model.safetensors"):
@@ -150,8 +150,8 @@ def test_only_the_weights_are_missing(hub, model_folder):
 
 @pytest.mark.parametrize("index", [False, True])
 def test_pickles_are_refused_with_a_sentence_that_names_convert(tmp_path, model_folder, index):
-    from earl.policy import load_policy
-    from earl.vision import load_vision_tokenizer
+    from earl.policy.loading import load_policy
+    from earl.vision.loading import load_vision_tokenizer
 
     folder = copy_with_pickle(model_folder / "policy", tmp_path / "p")
     if index:  # what the hub's filter leaves of a pickled model: its index
@@ -168,8 +168,8 @@ def test_a_full_hf_folder_holds_both(tmp_path, model_folder, first_published):
     import torch
     from safetensors.torch import load_file, save_file
 
-    from earl.policy import load_policy
-    from earl.vision import load_vision_tokenizer
+    from earl.policy.loading import load_policy
+    from earl.vision.loading import load_vision_tokenizer
 
     text, eyes = (load_file(model_folder / part / "model.safetensors") for part in ("policy", "vision"))
     if first_published:
@@ -214,7 +214,7 @@ def test_the_list_of_models(capsys):
 
 
 def test_the_shipped_models_count_is_its_own(capsys):
-    from earl.policy import load_policy
+    from earl.policy.loading import load_policy
 
     main(["models", "--json"])
     (row,) = [row for row in json.loads(capsys.readouterr().out) if row["name"] == "world"]

@@ -10,7 +10,7 @@ import pytest
 from earl.errors import ModelFormatError
 from earl.models.resolve import resolve_model, shipped_folder
 from earl.models.weight_files import copy_files, weight_files
-from earl.policy import load_policy
+from earl.policy.loading import load_policy
 
 
 @pytest.mark.parametrize("target", ["lm_head", "embed_tokens"])
@@ -98,7 +98,7 @@ def test_values_of_a_policys_config_that_are_odd(field, value, policy_copy):
 
 @pytest.mark.parametrize(("field", "value"), [("num_res_blocks", 10**9), ("base_channels", 2**31 - 1)])
 def test_a_vision_tokenizer_without_end_is_not_built(field, value, tmp_path):
-    from earl.vision import load_vision_tokenizer
+    from earl.vision.loading import load_vision_tokenizer
 
     shutil.copytree(shipped_folder() / "vision", tmp_path / "vision")
     config = json.loads((tmp_path / "vision" / "config.json").read_text())

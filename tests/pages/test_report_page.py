@@ -14,10 +14,11 @@ from PIL import Image
 
 from earl.cli import main
 from earl.errors import DataError
-from earl.pages import read_run, write_run_page
 from earl.pages.charts import Chart, Series, draw, ticks
 from earl.pages.curves import ends, sections
 from earl.pages.rendering import axis_numbers
+from earl.pages.run import write_run_page
+from earl.pages.run_record import read_run
 from earl.pages.smoothing import smooth, thinned
 from earl.records import Attempt, Completion, Verdict
 from earl.training.grpo.batches import Group, Rollout

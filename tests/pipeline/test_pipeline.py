@@ -18,10 +18,10 @@ from earl.errors import (
     VerifierError,
 )
 from earl.pipeline import EditPipeline, best_index, best_of, build_pipeline
-from earl.policy import load_policy
+from earl.policy.loading import load_policy
 from earl.policy.stored import StoredPolicy
 from earl.records import Verdict
-from earl.sequence import check_instruction
+from earl.sequence.instruction import check_instruction
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,8 @@ def test_other_seeds_other_images_but_not_when_greedy(pipeline):
 
 
 def test_guidance_leads_away_from_the_other_instruction_asked_of_the_same_image(pipeline):
-    from earl.sequence import NEGATIVE_INSTRUCTION, write_prompt
+    from earl.sequence.instruction import NEGATIVE_INSTRUCTION
+    from earl.sequence.layout import write_prompt
 
     asked = []
 
@@ -184,7 +185,8 @@ def test_seeds_must_match_the_edits(pipeline):
 
 
 def test_parts_of_different_models_are_refused(pipeline, model_folder, tmp_path):
-    from earl.vision import create_vision_tokenizer, save_vision_tokenizer
+    from earl.vision.creating import create_vision_tokenizer
+    from earl.vision.loading import save_vision_tokenizer
 
     save_vision_tokenizer(create_vision_tokenizer(seed=0, codebook_size=32), tmp_path / "other", area=64**2)
     with pytest.raises(ModelFormatError, match=r"32 codes.*64 visual tokens"):

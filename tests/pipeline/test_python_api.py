@@ -11,7 +11,7 @@ from PIL import Image
 
 import earl
 from earl.errors import ConfigError, ImageError, InstructionError
-from earl.vision import open_image
+from earl.vision.images import open_image
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,8 @@ from earl.data.sources import open_source
 from earl.pipeline import EditPipeline
 from earl.pipeline.targets import DrawnTargets
 from earl.records import Attempt, Verdict
-from earl.world import render, sample_task
+from earl.world.rendering import render
+from earl.world.tasks import sample_task
 
 SAMPLING = SamplingSettings(temperature=1.0, seed=5)
 

@@ -18,8 +18,10 @@ from earl.errors import ModelFormatError, ModelNotFoundError
 from earl.models import resolve as models
 from earl.models.resolve import resolve_model
 from earl.pipeline import EditPipeline
-from earl.policy import add_lora, load_policy, merged, save_policy
-from earl.sequence import TextTokenizer
+from earl.policy.adapters import add_lora, merged
+from earl.policy.loading import load_policy
+from earl.policy.saving import save_policy
+from earl.sequence.tokenizer import TextTokenizer
 from earl.training.parts import Parts, assemble_policy, save_model
 
 TOKENS = torch.arange(12)[None]

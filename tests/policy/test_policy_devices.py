@@ -9,9 +9,10 @@ import torch
 from transformers import Emu3ForCausalLM
 
 from earl.errors import ConfigError
-from earl.policy import create_policy, load_policy, save_policy
 from earl.policy.configs import read_config
 from earl.policy.devices import block_of, plan_devices
+from earl.policy.loading import create_policy, load_policy
+from earl.policy.saving import save_policy
 
 GIB = 2**30
 CUDA = [torch.device("cuda", index) for index in range(4)]

@@ -5,17 +5,16 @@ import torch
 from plain_likelihood import token_scores_plain
 from safetensors.torch import load_file
 
-from earl.policy import (
+from earl.policy import likelihood
+from earl.policy.adapters import add_lora
+from earl.policy.likelihood import (
     NeighbourSmoothing,
     Scoring,
-    add_lora,
-    create_policy,
-    likelihood,
-    load_policy,
     recompute_activations,
     token_logprobs,
     token_scores,
 )
+from earl.policy.loading import create_policy, load_policy
 
 SHAPES = [
     {"hidden_size": 48, "num_attention_heads": 4, "num_key_value_heads": 1, "num_hidden_layers": 2},

@@ -7,7 +7,9 @@ from safetensors.torch import load_file, save_file
 from transformers import Emu3Config, Emu3ForCausalLM, Emu3ForConditionalGeneration
 
 from earl.errors import ConfigError, ModelFormatError, ModelNotFoundError
-from earl.policy import SIZES, create_policy, load_policy, save_policy, warm_start_visual
+from earl.policy.configs import SIZES
+from earl.policy.loading import create_policy, load_policy, warm_start_visual
+from earl.policy.saving import save_policy
 
 
 def logits_of(model, tokens):

@@ -15,17 +15,12 @@ from torch.nn import functional as F
 from earl.cli import main
 from earl.config import SamplingSettings
 from earl.errors import ConfigError, MissingExtraError, ModelFormatError
-from earl.policy import (
-    add_lora,
-    create_policy,
-    load_policy,
-    open_policy,
-    quantise,
-    save_policy,
-    save_quantised,
-)
+from earl.policy.adapters import add_lora
 from earl.policy.int4 import GROUP, pack, unpack
-from earl.policy.quantised import QuantisedLinear, quantised
+from earl.policy.loading import create_policy, load_policy
+from earl.policy.quantised import QuantisedLinear, quantise, quantised
+from earl.policy.saving import save_policy, save_quantised
+from earl.policy.stored import open_policy
 
 WIDE = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 192}
 BITS = ("int8", "int4")
@@ -157,7 +152,8 @@ def test_the_engine_reports_the_likelihood_of_the_quantised_policy(bits, model_f
     from earl.records import Grid
     from earl.sampling import Request
     from earl.sampling.native import NativeEngine
-    from earl.sequence import TextTokenizer, completion_kinds
+    from earl.sequence.kinds import completion_kinds
+    from earl.sequence.tokenizer import TextTokenizer
 
     tokenizer = TextTokenizer.from_folder(model_folder)
     policy = quantise(load_policy(model_folder), bits)

@@ -7,7 +7,9 @@ import torch
 import earl.policy.saving as saving
 from earl.errors import ConfigError, ModelFormatError, ModelNotFoundError, OutputError
 from earl.models.resolve import resolve_model
-from earl.policy import add_lora, create_policy, load_policy, save_policy
+from earl.policy.adapters import add_lora
+from earl.policy.loading import create_policy, load_policy
+from earl.policy.saving import save_policy
 
 
 def test_a_full_disk_leaves_the_old_model(tmp_path, ids, monkeypatch):

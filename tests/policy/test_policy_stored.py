@@ -13,8 +13,10 @@ from transformers import Emu3Config, Emu3ForCausalLM, Emu3ForConditionalGenerati
 from transformers.models.emu3.modeling_emu3 import Emu3RotaryEmbedding
 
 from earl.errors import ConfigError, ModelFormatError, ModelNotFoundError
-from earl.policy import add_lora, create_policy, load_policy, open_policy, save_adapter, save_policy
-from earl.policy.stored import Rotary, StoredPolicy, stored_config
+from earl.policy.adapters import add_lora, save_adapter
+from earl.policy.loading import create_policy, load_policy
+from earl.policy.saving import save_policy
+from earl.policy.stored import Rotary, StoredPolicy, open_policy, stored_config
 
 
 def saved(folder, ids, **changes):
@@ -169,7 +171,7 @@ def test_weights_that_do_not_fit(tmp_path, ids):
 def test_opening_imports_neither_transformers_nor_the_compiler(tmp_path, ids):
     folder = saved(tmp_path / "p", ids)
     code = (
-        f"import sys\nfrom earl.policy import open_policy\nopen_policy({str(folder)!r})\n"
+        f"import sys\nfrom earl.policy.stored import open_policy\nopen_policy({str(folder)!r})\n"
         "print(sorted({'torch', 'transformers', 'torch._dynamo', 'peft', 'accelerate'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)

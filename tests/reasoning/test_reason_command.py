@@ -12,14 +12,16 @@ from earl.config.data import PreparationSettings
 from earl.data.prepare import prepare_source
 from earl.data.shards import load_shards
 from earl.data.sources import open_source
-from earl.sequence import parse_completion, train_text_tokenizer
+from earl.sequence.layout import parse_completion
+from earl.sequence.trained import train_text_tokenizer
 
 CHAIN = chain(region=[[10, 10, 90, 60]])
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    from earl.vision import create_vision_tokenizer, load_vision_tokenizer, save_vision_tokenizer
+    from earl.vision.creating import create_vision_tokenizer
+    from earl.vision.loading import load_vision_tokenizer, save_vision_tokenizer
 
     folder = tmp_path_factory.mktemp("reason")
     for name, seed in (("vision", 0), ("other", 1)):

@@ -12,7 +12,8 @@ from command_kills import contents, kill_at_random, nursery
 from earl.config.data import PreparationSettings
 from earl.data.prepare import prepare_source
 from earl.data.sources import open_source
-from earl.vision import create_vision_tokenizer, load_vision_tokenizer, save_vision_tokenizer
+from earl.vision.creating import create_vision_tokenizer
+from earl.vision.loading import load_vision_tokenizer, save_vision_tokenizer
 
 COUNT, FLYING = 10, 2
 

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from earl.sequence import TextTokenizer, Vocabulary, train_text_tokenizer
 from earl.sequence.released import RANKS_FILE, VISION_TOKENS_FILE
+from earl.sequence.tokenizer import TextTokenizer
+from earl.sequence.trained import train_text_tokenizer
+from earl.sequence.vocabulary import Vocabulary
 
 INSTRUCTIONS = [
     "add a red cube to the left of the blue ball",

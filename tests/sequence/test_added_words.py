@@ -3,7 +3,8 @@
 import pytest
 
 from earl.errors import TokenizerError
-from earl.sequence import TextTokenizer, add_words, train_text_tokenizer
+from earl.sequence.tokenizer import TextTokenizer
+from earl.sequence.trained import add_words, train_text_tokenizer
 
 TEXTS = ["remove the red cube", "paint the cube blue"] * 4
 

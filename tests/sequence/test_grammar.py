@@ -10,18 +10,12 @@ from tokenizers import Tokenizer, decoders, models
 
 from earl.errors import SequenceError
 from earl.records import Grid
-from earl.sequence import (
-    MAX_CELLS,
-    OPENING,
-    Grammar,
-    Kind,
-    TextTokenizer,
-    Vocabulary,
-    completion_kinds,
-    parse_completion,
-    size_ids,
-    write_completion,
-)
+from earl.sequence.grammar import Grammar
+from earl.sequence.kinds import Kind, completion_kinds
+from earl.sequence.layout import MAX_CELLS, parse_completion, size_ids, write_completion
+from earl.sequence.reasoning import OPENING
+from earl.sequence.tokenizer import TextTokenizer
+from earl.sequence.vocabulary import Vocabulary
 
 from .conftest import CODEBOOK
 

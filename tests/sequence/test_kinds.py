@@ -7,7 +7,10 @@ import pytest
 
 from earl.errors import SequenceError
 from earl.records import Grid
-from earl.sequence import OPENING, Grammar, Kind, completion_kinds, write_completion
+from earl.sequence.grammar import Grammar
+from earl.sequence.kinds import Kind, completion_kinds
+from earl.sequence.layout import write_completion
+from earl.sequence.reasoning import OPENING
 
 from .conftest import CODEBOOK
 

@@ -7,10 +7,8 @@ import pytest
 
 from earl.errors import InstructionError, SequenceError
 from earl.records import Grid
-from earl.sequence import (
+from earl.sequence.layout import (
     MAX_CELLS,
-    OPENING,
-    Vocabulary,
     parse_completion,
     parse_image,
     parse_size,
@@ -18,6 +16,8 @@ from earl.sequence import (
     write_image,
     write_prompt,
 )
+from earl.sequence.reasoning import OPENING
+from earl.sequence.vocabulary import Vocabulary
 
 from .conftest import CODEBOOK
 

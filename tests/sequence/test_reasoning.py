@@ -6,17 +6,20 @@ import pytest
 
 from earl.errors import SequenceError
 from earl.records import Box
-from earl.sequence import (
+from earl.sequence.layout import write_completion
+from earl.sequence.reasoning import (
     MAX_REASONING_CHARACTERS,
+    OPENING,
     clean_reasoning,
     format_box,
     join_chains,
+    read_reasoning,
+    reasoning_body,
     scale_box,
     scale_boxes,
-    train_text_tokenizer,
-    write_completion,
+    scale_point,
 )
-from earl.sequence.reasoning import OPENING, read_reasoning, reasoning_body, scale_point
+from earl.sequence.trained import train_text_tokenizer
 
 
 def test_cut_at_1750_characters():

@@ -9,7 +9,6 @@ import pytest
 import tiktoken
 
 from earl.errors import TokenizerError
-from earl.sequence import TextTokenizer, Vocabulary
 from earl.sequence.released import (
     RANKS_FILE,
     SPLIT_PATTERN,
@@ -18,6 +17,8 @@ from earl.sequence.released import (
     read_ranks,
     tokenizer_from_ranks,
 )
+from earl.sequence.tokenizer import TextTokenizer
+from earl.sequence.vocabulary import Vocabulary
 
 from .conftest import released_like_ranks, write_released_form
 

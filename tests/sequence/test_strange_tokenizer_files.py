@@ -7,7 +7,8 @@ import json
 import pytest
 
 from earl.errors import TokenizerError
-from earl.sequence import TextTokenizer, train_text_tokenizer
+from earl.sequence.tokenizer import TextTokenizer
+from earl.sequence.trained import train_text_tokenizer
 
 LARGE = 2**62
 

@@ -8,8 +8,9 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models
 
 from earl.errors import SequenceError, TokenizerError
-from earl.sequence import TextTokenizer, Vocabulary, train_text_tokenizer
-from earl.sequence.vocabulary import SPECIAL_NAMES, visual_name
+from earl.sequence.tokenizer import TextTokenizer
+from earl.sequence.trained import train_text_tokenizer
+from earl.sequence.vocabulary import SPECIAL_NAMES, Vocabulary, visual_name
 
 NAMES = [*SPECIAL_NAMES.values(), visual_name(0), visual_name(47), "<|im_start|>", "<|extra_0|>"]
 FRAGMENTS = [*NAMES, "<|", "|>", "<|image", " start|>", "<|visual token ", "000001", "\n", " ", "cube", "é"]

@@ -3,7 +3,8 @@ import random
 import pytest
 
 from earl.errors import TokenizerError
-from earl.sequence import CLOSING, OPENING, train_text_tokenizer
+from earl.sequence.reasoning import CLOSING, OPENING
+from earl.sequence.trained import train_text_tokenizer
 
 from .conftest import INSTRUCTIONS
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from earl.errors import SequenceError, TokenizerError
-from earl.sequence import Vocabulary
+from earl.sequence.vocabulary import Vocabulary
 
 
 def test_released_ids():

@@ -16,7 +16,8 @@ from earl.pipeline import build_pipeline
 from earl.service.edits import EditService
 from earl.service.http import served
 from earl.service.session import PipelineSession
-from earl.world import render, sample_task
+from earl.world.rendering import render
+from earl.world.tasks import sample_task
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,8 @@ from earl.endpoints.message import data_url
 from earl.errors import VerifierError
 from earl.records import Attempt, Verdict
 from earl.verifiers.judge import JudgeVerifier
-from earl.world import render, sample_task
+from earl.world.rendering import render
+from earl.world.tasks import sample_task
 from earl.world.verifier.scene import SceneVerifier
 
 pytest.importorskip("fastapi")

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from earl.errors import CheckpointError, OutputError
-from earl.policy import create_policy
-from earl.sequence import Vocabulary
+from earl.policy.loading import create_policy
+from earl.sequence.vocabulary import Vocabulary
 from earl.training import checkpoint
 from earl.training.checkpoint import (
     Snapshot,

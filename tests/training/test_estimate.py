@@ -15,10 +15,11 @@ from earl.config.stages import DryRunSettings, GrpoRecipe, load_stage
 from earl.errors import ConfigError
 from earl.models.catalogue import KNOWN
 from earl.models.shapes import EMU3, GIB, PolicyShape
-from earl.policy import SIZES, TARGETS, add_lora, create_policy
-from earl.policy.configs import make_config
+from earl.policy.adapters import TARGETS, add_lora
+from earl.policy.configs import SIZES, make_config
 from earl.policy.likelihood import hidden_states
-from earl.sequence import Vocabulary
+from earl.policy.loading import create_policy
+from earl.sequence.vocabulary import Vocabulary
 from earl.training.dry_run import bytes_of
 from earl.training.estimate import estimate, lengths_of
 from earl.training.head_blocks import positions_of_block
@@ -211,7 +212,7 @@ def shape_at(folder: Path) -> PolicyShape:
 
 
 def create_policy_of(folder: Path):
-    from earl.policy import load_policy
+    from earl.policy.loading import load_policy
 
     return load_policy(folder)
 

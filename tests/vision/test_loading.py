@@ -15,13 +15,10 @@ from safetensors.torch import load_file, save_file
 from transformers import Emu3VQVAE
 
 from earl.errors import ConfigError, ModelFormatError, ModelNotFoundError, OutputError, SequenceError
-from earl.vision import (
-    VisionTokenizer,
-    create_vision_tokenizer,
-    load_vision_tokenizer,
-    loading,
-    save_vision_tokenizer,
-)
+from earl.vision import loading
+from earl.vision.creating import create_vision_tokenizer
+from earl.vision.loading import load_vision_tokenizer, save_vision_tokenizer
+from earl.vision.tokenizer import VisionTokenizer
 
 VQ = next(p for p in Path(__file__).resolve().parents if p.name == "tests") / "vectors" / "vq"
 TINY = {"channel_multiplier": (1, 1), "codebook_size": 64}

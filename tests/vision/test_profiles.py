@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from earl.vision import open_image
+from earl.vision.images import open_image
 
 
 def srgb() -> bytes:

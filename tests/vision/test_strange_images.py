@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from earl.errors import ImageError
-from earl.vision import open_image
+from earl.vision.images import open_image
 
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n{ } loop\n"
 
@@ -107,7 +107,7 @@ def test_libraries_say_nothing_beside_our_sentence(tmp_path):
     (tmp_path / "4.png").write_bytes(saved(palette, "PNG", transparency=bytes([0, 9, 200])))
     code = (
         "import sys, warnings; warnings.simplefilter('always')\n"
-        "from earl.vision import open_image; from earl.errors import ImageError\n"
+        "from earl.vision.images import open_image; from earl.errors import ImageError\n"
         "for path in sys.argv[1:]:\n"
         "    try: open_image(path)\n"
         "    except ImageError as error: print(error)\n"

@@ -12,8 +12,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from earl.errors import ImageError
-from earl.vision import load_vision_tokenizer, open_image, resize_pair, target_size, to_pixels
-from earl.vision.images import grid_of
+from earl.vision.images import grid_of, open_image, resize_pair, target_size
+from earl.vision.loading import load_vision_tokenizer
+from earl.vision.tokenizer import to_pixels
 
 VECTORS = next(p for p in Path(__file__).resolve().parents if p.name == "tests") / "vectors"
 

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 
 from earl.errors import DataError, InstructionError
-from earl.world import FAMILIES, SPLITS, Scene, SceneObject, held_out, parse, sample_group, sample_task
+from earl.world.edits import FAMILIES, held_out
 from earl.world.goals import check
-from earl.world.language import TEMPLATES, plain_phrase
+from earl.world.language.plain import TEMPLATES, plain_phrase
+from earl.world.language.reading import parse
+from earl.world.scene import Scene, SceneObject
+from earl.world.tasks import SPLITS, sample_group, sample_task
 
 
 @pytest.mark.parametrize("family", FAMILIES)

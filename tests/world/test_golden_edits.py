@@ -9,7 +9,8 @@ import json
 
 import pytest
 
-from earl.world import FAMILIES, SPLITS, sample_group, sample_task
+from earl.world.edits import FAMILIES
+from earl.world.tasks import SPLITS, sample_group, sample_task
 
 GOLDEN = {
     "families": "88a5a455675de006",

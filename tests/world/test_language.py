@@ -7,28 +7,16 @@ import numpy as np
 import pytest
 
 from earl.errors import DataError, InstructionError
-from earl.world import FAMILIES, sample_task
+from earl.world.edits import FAMILIES
 from earl.world.goals import check
-from earl.world.language import (
-    OTHER,
-    Request,
-    equal,
-    frames,
-    from_json,
-    grammar,
-    heldout,
-    heldout_words,
-    name_solids,
-    other,
-    parse,
-    phrase,
-    to_json,
-    vary,
-    words,
-)
+from earl.world.language import frames, grammar, heldout, heldout_words, other, words
 from earl.world.language.cores import CORES, STYLE_SENTENCES
 from earl.world.language.drawing import draw_wording
-from earl.world.language.writing import Writer, held_out_pair
+from earl.world.language.naming import from_json, name_solids, to_json, vary
+from earl.world.language.reading import parse
+from earl.world.language.request import OTHER, Request
+from earl.world.language.writing import Writer, equal, held_out_pair, phrase
+from earl.world.tasks import sample_task
 from earl.world.wordings import WORDINGS, reword
 
 WORD = re.compile(r"[a-z0-9']+")

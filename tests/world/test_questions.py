@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from earl.world import Scene, SceneObject, questions, render, sample_scene
-from earl.world.rendering import object_map
-from earl.world.scene_questions import cell_objects
+from earl.world.rendering import object_map, render
+from earl.world.sampling import sample_scene
+from earl.world.scene import Scene, SceneObject
+from earl.world.scene_questions import cell_objects, questions
 
 CUBE = SceneObject("cube", "red", 0, 1)
 BALL = SceneObject("sphere", "blue", 3, 0, size="small", texture="striped")

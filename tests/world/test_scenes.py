@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from earl.world import Scene, SceneObject, render, sample_scene
-from earl.world.scene import BACKGROUNDS, COLORS, SHAPES, STYLES
+from earl.world.rendering import render
+from earl.world.sampling import sample_scene
+from earl.world.scene import BACKGROUNDS, COLORS, SHAPES, STYLES, Scene, SceneObject
 from earl.world.tasks import object_box
 
 

@@ -5,9 +5,10 @@ import pytest
 from PIL import Image
 
 from earl.errors import ConfigError
-from earl.vision import VisionTokenizer, create_vision_tokenizer
-from earl.world import Scene, SceneObject, render
-from earl.world.scene import STYLES
+from earl.vision.creating import create_vision_tokenizer
+from earl.vision.tokenizer import VisionTokenizer
+from earl.world.rendering import render
+from earl.world.scene import STYLES, Scene, SceneObject
 from earl.world.tokenizer_benchmark import (
     TokenizerBenchmark,
     draw_scenes,

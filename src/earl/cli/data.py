@@ -122,7 +122,7 @@ def _encoder(options: PrepareOptions) -> Iterator[tuple[Encoder, int, Stage | No
             yield stage, stage.area, stage
         return
     from earl.pipeline import pick_device
-    from earl.vision import load_vision_tokenizer
+    from earl.vision.loading import load_vision_tokenizer
 
     encoder = load_vision_tokenizer(options.vision, device=pick_device(options.device), dtype=options.dtype)
     yield encoder, encoder.area, None
@@ -233,7 +233,7 @@ def _images(options: ReasonOptions, source: SourceSettings) -> Images:
         return SourceImages(open_source(options.source, settings, instructions={}))  # the shards have them
     from earl.data.shards import read_manifest
     from earl.pipeline import pick_device
-    from earl.vision import load_vision_tokenizer
+    from earl.vision.loading import load_vision_tokenizer
 
     assert options.vision is not None, "one of the two is given"
     fingerprint = str(read_manifest(options.prepared)["fingerprint"])
@@ -300,7 +300,7 @@ def stats(options: StatsOptions) -> None:
     tokenizer = None
     if options.tokenizer is not None:
         from earl.models.resolve import resolve_model
-        from earl.sequence import TextTokenizer
+        from earl.sequence.tokenizer import TextTokenizer
 
         folder = resolve_model(options.tokenizer, parts=("tokenizer",)).need("tokenizer")
         tokenizer = TextTokenizer.from_folder(folder)
@@ -318,7 +318,7 @@ def _write_sheet(shards: Any, options: StatsOptions, path: Path) -> None:
 
     from earl.errors import DataError
     from earl.pages.sheets import contact_sheet, write_image
-    from earl.vision import load_vision_tokenizer
+    from earl.vision.loading import load_vision_tokenizer
 
     vision = load_vision_tokenizer(str(options.vision))
     if vision.fingerprint() != shards.fingerprint:

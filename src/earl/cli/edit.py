@@ -84,7 +84,7 @@ def edit(
     best_by: Annotated[VerifierSettings | None, BEST_BY],
 ) -> int:
     """Edit an image, or many, as instructions say; write what comes out, print where it is."""
-    from earl.sequence import check_instruction
+    from earl.sequence.instruction import check_instruction
 
     verifier = _picker(options, best_by)
     if options.many:
@@ -103,7 +103,7 @@ def _edit_one(
     from earl.environment import import_torch
     from earl.files import claim
     from earl.pages.sheets import claim_images, side_by_side, write_image
-    from earl.vision import open_image
+    from earl.vision.images import open_image
     from earl.vision.saving import encode_image
 
     stream = options.out == STREAM
@@ -225,8 +225,7 @@ def _provenance(
 @contextmanager
 def _rows(pipeline: EditPipeline, source: Image, draws: int, area: int | None) -> Iterator[OnRow]:
     """A bar of the rows of image codes that are drawn."""
-    from earl.vision import target_size
-    from earl.vision.images import grid_of
+    from earl.vision.images import grid_of, target_size
 
     vision = pipeline.vision
     total = draws * grid_of(target_size(*source.size, area or vision.area, vision.rule)).height

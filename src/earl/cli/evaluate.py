@@ -219,7 +219,7 @@ def report(options: ReportOptions) -> None:
 
         write_evaluation(options.run, out)
     else:
-        from earl.pages import write_run_page
+        from earl.pages.run import write_run_page
 
         write_run_page(options.run, out)
     say(_size(out))

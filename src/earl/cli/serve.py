@@ -94,7 +94,7 @@ def ask(options: AskOptions, judge: Annotated[JudgeSettings, Group(prefix="judge
     """Judge one edit, or print exactly what a judge would be sent."""
     from earl.records import Attempt
     from earl.verifiers.judge import JudgeVerifier, ReferenceVerifier
-    from earl.vision import open_image
+    from earl.vision.images import open_image
 
     target = open_image(options.target) if options.target else None
     attempt = Attempt(

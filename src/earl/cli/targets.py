@@ -85,7 +85,7 @@ def images(options: ImagesOptions) -> None:
     from earl.evaluation.reconstruction import LOW, reconstructions
     from earl.pages.sheets import claim_images, contact_sheet, write_image
     from earl.pipeline import pick_device
-    from earl.vision import load_vision_tokenizer
+    from earl.vision.loading import load_vision_tokenizer
 
     sheet = claim_images(options.sheet, 1, force=options.force)[0] if options.sheet else None
     vision = load_vision_tokenizer(options.vision, device=pick_device(options.device))

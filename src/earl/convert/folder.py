@@ -32,10 +32,13 @@ from earl.models.resolve import (
     resolve_model,
     split_revision,
 )
-from earl.policy import load_policy, merged, open_policy, save_policy, save_quantised
+from earl.policy.adapters import merged
+from earl.policy.loading import load_policy
 from earl.policy.quantised import QuantisedLinear
-from earl.sequence import TextTokenizer
-from earl.vision import load_vision_tokenizer, save_vision_tokenizer
+from earl.policy.saving import save_policy, save_quantised
+from earl.policy.stored import open_policy
+from earl.sequence.tokenizer import TextTokenizer
+from earl.vision.loading import load_vision_tokenizer, save_vision_tokenizer
 
 # The same weights on the same machine: what is left is the order of sums in another memory layout.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2, "float16": 2e-3}

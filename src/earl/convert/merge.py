@@ -21,9 +21,12 @@ from earl.convert.folder import check_target
 from earl.errors import ConfigError, ModelFormatError
 from earl.files import new_folder
 from earl.models.resolve import FORMAT_VERSION, ModelFolder, resolve_model
-from earl.policy import load_policy, merged, save_policy
-from earl.sequence import TextTokenizer
-from earl.vision import VisionTokenizer, load_vision_tokenizer, save_vision_tokenizer
+from earl.policy.adapters import merged
+from earl.policy.loading import load_policy
+from earl.policy.saving import save_policy
+from earl.sequence.tokenizer import TextTokenizer
+from earl.vision.loading import load_vision_tokenizer, save_vision_tokenizer
+from earl.vision.tokenizer import VisionTokenizer
 
 _SLACK = 1e-6  # of the sum of the weights
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from earl.sequence import TextTokenizer
-from earl.vision import VisionTokenizer
+from earl.sequence.tokenizer import TextTokenizer
+from earl.vision.tokenizer import VisionTokenizer
 
 TOKENS = 48
 SENTENCES = (

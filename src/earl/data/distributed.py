@@ -30,7 +30,7 @@ class Worker:
     def __init__(self, vision: str, device: str, dtype: str) -> None:
         import torch
 
-        from earl.vision import load_vision_tokenizer
+        from earl.vision.loading import load_vision_tokenizer
 
         if device == "auto":  # of this node, which may have another than the one that started it
             device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -20,15 +20,10 @@ from earl.data.changes import stitch
 from earl.data.shards import Edit
 from earl.errors import DataError
 from earl.records import FOUND
-from earl.sequence import (
-    Kind,
-    Prefill,
-    TextTokenizer,
-    completion_kinds,
-    write_completion,
-    write_image,
-    write_prompt,
-)
+from earl.sequence.grammar import Prefill
+from earl.sequence.kinds import Kind, completion_kinds
+from earl.sequence.layout import write_completion, write_image, write_prompt
+from earl.sequence.tokenizer import TextTokenizer
 
 KEEP = (
     "keep the picture as it is",

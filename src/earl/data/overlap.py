@@ -22,7 +22,7 @@ from PIL import Image
 
 from earl.data.shards import MANIFEST, load_shards
 from earl.errors import DataError, ImageError
-from earl.vision import open_image
+from earl.vision.images import open_image
 
 _SIDE, _LOW = 32, 8  # px of the grey copy; frequencies kept each way
 _FLAT = 2.0  # levels: an image with less contrast than this looks like any other flat one

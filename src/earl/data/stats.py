@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earl.data.shards import EditShards
-from earl.sequence import TextTokenizer, write_completion, write_image
+from earl.sequence.layout import write_completion, write_image
+from earl.sequence.tokenizer import TextTokenizer
 
 _BATCH = 1024
 

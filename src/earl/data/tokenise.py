@@ -26,8 +26,7 @@ from earl.data.sources import ImageRef, Read, Sample
 from earl.errors import DataError, EarlError
 from earl.records import Box, Point, SizeRule
 from earl.sequence.reasoning import clean_reasoning, scale_box, scale_boxes, scale_point
-from earl.vision import open_image, resize_pair, resize_to, target_size
-from earl.vision.images import open_raster
+from earl.vision.images import open_image, open_raster, resize_pair, resize_to, target_size
 
 
 class Encoder(Protocol):

@@ -31,7 +31,7 @@ from earl.evaluation.stages import judge_all
 from earl.records import SCORES, Attempt, Estimate, Verdict
 from earl.tables import Column, Row, Table
 from earl.verifiers.protocol import Verifier
-from earl.vision import open_image
+from earl.vision.images import open_image
 
 KINDS: tuple[Literal["spearman", "kendall"], ...] = ("spearman", "kendall")
 NEEDED = ("source", "edited", "instruction", "rating")

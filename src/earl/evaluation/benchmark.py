@@ -22,7 +22,7 @@ from earl.errors import ConfigError, DataError
 from earl.registry import BENCHMARKS
 
 if TYPE_CHECKING:
-    from earl.vision import ImageSource
+    from earl.vision.images import ImageSource
 
 OPTIONS = {"draw": "num", "seed": "draw-seed", "columns": "map", "options": "option"}
 """Names on the command line of settings that have another one there."""

@@ -24,7 +24,7 @@ from earl.files import parse_json, read_text
 from earl.models.resolve import Part, resolve_model
 from earl.pipeline import EditPipeline, build_pipeline
 from earl.records import FinishReason
-from earl.vision import open_image, resize_to, target_size
+from earl.vision.images import open_image, resize_to, target_size
 
 WEIGHED: tuple[Part, ...] = ("policy", "vision")
 """Parts whose weights are the model's identity."""

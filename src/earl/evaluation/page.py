@@ -18,7 +18,7 @@ from earl.files import write_text
 from earl.pages.evaluation import Card, Compared, EvaluationView, Figure, evaluation_page
 from earl.pages.rendering import SMALL, image_url
 from earl.records import SCORE_PARTS
-from earl.sequence import NEGATIVE_INSTRUCTION
+from earl.sequence.instruction import NEGATIVE_INSTRUCTION
 from earl.tables import Table
 
 IMAGES = 400

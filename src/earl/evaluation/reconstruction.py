@@ -13,7 +13,8 @@ from PIL import Image
 from earl.errors import DataError, EarlError
 from earl.evaluation.editors import IMAGES
 from earl.evaluation.metrics import psnr
-from earl.vision import VisionTokenizer, open_image, resize_to, target_size
+from earl.vision.images import open_image, resize_to, target_size
+from earl.vision.tokenizer import VisionTokenizer
 
 LOW = 24.0  # dB; below it small text, faces and fine texture are visibly lost
 

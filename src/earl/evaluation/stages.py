@@ -17,9 +17,9 @@ from earl.evaluation.folder import JUDGED, EvaluationFolder
 from earl.evaluation.records import CandidateRecord, EditRecord, EditState
 from earl.pipeline import best_index
 from earl.records import Attempt, Verdict
-from earl.sequence import check_instruction
+from earl.sequence.instruction import check_instruction
 from earl.verifiers.protocol import Verifier
-from earl.vision import open_image, resize_to, target_size
+from earl.vision.images import open_image, resize_to, target_size
 
 OnProgress = Callable[[int, "int | None"], None]
 SILENT = 8

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timezone
+from pathlib import Path
 
+from earl.files import write_text
 from earl.pages.charts import draw
 from earl.pages.curves import ends, sections, time_split
 from earl.pages.rendering import file_url, number, render
-from earl.pages.run_record import Line, RunRecord
+from earl.pages.run_record import Line, RunRecord, read_run
 from earl.pages.samples import group_rows, heldout_rows
 
 LAST = ("Time", "Other numbers")  # sections that do not come first
@@ -50,6 +52,16 @@ def run_page(run: RunRecord) -> str:
         recipe=run.recipe_text,
         made_with=_made_with(run),
     )
+
+
+def write_run_page(folder: str | Path, out: str | Path) -> Path:
+    """Read a run's folder and write its page; the run may still be going on.
+
+    Raises:
+        DataError: the folder is not a run's.
+        OutputError: the page cannot be written; an older one is as before.
+    """
+    return write_text(out, run_page(read_run(folder)))
 
 
 def _facts(run: RunRecord) -> list[str]:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from earl.errors import ConfigError
 from earl.models.resolve import resolve_model
 from earl.pipeline.edit import EditPipeline
-from earl.sequence import TextTokenizer
+from earl.sequence.tokenizer import TextTokenizer
 
 if TYPE_CHECKING:
     from earl.config import EngineSettings, ModelSettings
-    from earl.vision import VisionTokenizer
+    from earl.vision.tokenizer import VisionTokenizer
 
 
 def build_pipeline(
@@ -54,7 +54,7 @@ def build_pipeline(
         )
         tokenizer = tokenizer or TextTokenizer.from_folder(folder.need("tokenizer"))
         if vision is None:
-            from earl.vision import load_vision_tokenizer
+            from earl.vision.loading import load_vision_tokenizer
 
             # The area in earl.json belongs to the whole model: where there is one, its folder is named.
             whole = folder.meta and settings.vision is None
@@ -84,10 +84,10 @@ def _load_policy(folder: Path, settings: ModelSettings, device: str) -> Any:
         on_cuda = names_cuda(settings.device_map)
     dtype = "bfloat16" if settings.dtype == "auto" and on_cuda else settings.dtype
     if settings.device_map is None:
-        from earl.policy import open_policy  # alone: the other one imports transformers
+        from earl.policy.stored import open_policy  # alone: the other one imports transformers
 
         return open_policy(folder, dtype=dtype, device=device, quantize=settings.quantize)
-    from earl.policy import load_policy
+    from earl.policy.loading import load_policy
 
     return load_policy(folder, dtype=dtype, device_map=settings.device_map, max_memory=settings.max_memory)
 

@@ -15,12 +15,14 @@ from PIL import Image
 from earl.errors import ConfigError, InstructionError, ModelFormatError
 from earl.pipeline.result import EditResult, check_output_type
 from earl.records import Completion, Grid
-from earl.sequence import NEGATIVE_INSTRUCTION, check_instruction, parse_completion, write_prompt
+from earl.sequence.instruction import NEGATIVE_INSTRUCTION, check_instruction
+from earl.sequence.layout import parse_completion, write_prompt
 
 if TYPE_CHECKING:
     from earl.config import ModelSettings, SamplingSettings
     from earl.sampling import Engine, OnRow, Request
-    from earl.vision import ImageSource, VisionTokenizer
+    from earl.vision.images import ImageSource
+    from earl.vision.tokenizer import VisionTokenizer
 
 
 _ALIASES = {"guidance_scale": "guidance"}  # names that users of diffusion pipelines know
@@ -224,7 +226,7 @@ class EditPipeline:
     ) -> list[PreparedEdit]:
         """Resize and encode the sources and write the prompts; raises as `edit_many`."""
         from earl.sampling import Request
-        from earl.vision import open_image, resize_to, target_size
+        from earl.vision.images import open_image, resize_to, target_size
 
         negative = None
         if sampling.guided:

@@ -22,7 +22,7 @@ from earl.errors import EarlError
 from earl.pipeline.edit import EditPipeline
 from earl.pipeline.result import EditResult, best_index, worst_index
 from earl.records import Verdict
-from earl.sequence import parse_completion
+from earl.sequence.layout import parse_completion
 from earl.verifiers.factory import make_verifier
 
 
@@ -106,7 +106,7 @@ class DrawnTargets:
         return self.pipeline.edit_many(pairs, self.sampling, seeds=seeds, num_images=self.settings.best_of)
 
     def _best(self, read: Read, result: EditResult, loop: asyncio.AbstractEventLoop) -> Read:
-        from earl.vision import open_image
+        from earl.vision.images import open_image
 
         assert read.sample is not None
         given = read.sample.target

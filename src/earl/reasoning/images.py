@@ -17,7 +17,7 @@ from earl.data.overlap import exact_hash
 from earl.data.shards import PART, Edit
 from earl.data.sources import OpenedSource
 from earl.errors import DataError, EarlError
-from earl.vision import open_image
+from earl.vision.images import open_image
 
 Pair = tuple[Image.Image, Image.Image]
 _TOGETHER = 8  # edits decoded in one call

@@ -10,7 +10,8 @@ import numpy as np
 from earl.errors import ModelFormatError, SequenceError
 from earl.records import Completion, FinishReason
 from earl.sampling.protocol import OnRow, Request
-from earl.sequence import Grammar, GrammarState, TextTokenizer
+from earl.sequence.grammar import Grammar, GrammarState
+from earl.sequence.tokenizer import TextTokenizer
 
 
 @dataclass(slots=True)

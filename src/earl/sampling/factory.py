@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from earl.config import EngineSettings
 from earl.sampling.protocol import Engine
-from earl.sequence import TextTokenizer
+from earl.sequence.tokenizer import TextTokenizer
 
 if TYPE_CHECKING:
     import torch

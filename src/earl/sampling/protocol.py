@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from earl.errors import ConfigError, SequenceError
 from earl.records import Completion, Grid
-from earl.sequence import MAX_TEXT_TOKENS, Grammar, Prefill, TextTokenizer
+from earl.sequence.grammar import MAX_TEXT_TOKENS, Grammar, Prefill
+from earl.sequence.tokenizer import TextTokenizer
 
 if TYPE_CHECKING:
     from earl.config import SamplingSettings

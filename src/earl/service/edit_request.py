@@ -20,7 +20,7 @@ from starlette.requests import Request
 from earl.config.service import ServiceSettings
 from earl.errors import EarlError
 from earl.service.wire import ApiError, read_json
-from earl.vision import open_image
+from earl.vision.images import open_image
 
 MOST_IMAGES = 10
 _IMAGE_FIELDS = ("image", "image[]", "images", "images[]", "mask")

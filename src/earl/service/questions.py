@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from earl.endpoints.message import Slot
 from earl.errors import ImageError
 from earl.verifiers.questions import Prompts, Question
-from earl.vision import open_image
+from earl.vision.images import open_image
 
 IMAGE = "\n\0\n"  # stands for an image where a question's words are compared
 BLANK = "\x01"  # stands for the instruction

@@ -13,11 +13,10 @@ from PIL import Image
 from earl.config import SamplingSettings
 from earl.pipeline import EditPipeline, EditResult, PreparedEdit
 from earl.records import Completion
-from earl.sequence import write_image
+from earl.sequence.layout import write_image
 from earl.service.edit_request import EditRequest
-from earl.vision import target_size
 from earl.vision.compose import cells_inside, keep_outside
-from earl.vision.images import CELL, grid_of
+from earl.vision.images import CELL, grid_of, target_size
 
 OnRow = Callable[[int, int, Callable[[], Image.Image]], None]
 """Called with (image, rows sampled so far, a function that shows it) as rows are done."""

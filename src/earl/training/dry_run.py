@@ -90,7 +90,8 @@ def _shape(model: Any, size: str | None) -> tuple[PolicyShape, int, int, list[st
 def _from_scratch(model: Any, size: str) -> tuple[PolicyShape, int, int, list[str]]:
     from earl.models.resolve import resolve_model
     from earl.policy.configs import make_config
-    from earl.sequence import TextTokenizer, Vocabulary
+    from earl.sequence.tokenizer import TextTokenizer
+    from earl.sequence.vocabulary import Vocabulary
 
     home, vocabulary = model.text_tokenizer, Vocabulary.released()
     note = f"policy: size {size}, Emu3's vocabulary assumed"
@@ -124,7 +125,7 @@ def _tokenizer(recipe: Any, memory: float, where: str) -> Iterator[str]:
     import torch
 
     from earl.errors import ConfigError
-    from earl.vision import create_vision_tokenizer
+    from earl.vision.creating import create_vision_tokenizer
 
     if recipe.model.start is not None:
         raise ConfigError(

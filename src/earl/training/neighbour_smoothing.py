@@ -20,7 +20,7 @@ from torch import Tensor
 
 from earl.config.sections import SmoothingSettings
 from earl.errors import ConfigError
-from earl.policy import NeighbourSmoothing, policy_of
+from earl.policy.likelihood import NeighbourSmoothing, policy_of
 from earl.training.parts import Parts, read_codebook
 
 _NEAR = 8  # the neighbour whose median distance is the unit of `_WIDTH`

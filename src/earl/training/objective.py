@@ -17,16 +17,9 @@ from torch import Tensor, nn
 
 from earl.config.sections import Precision
 from earl.data.collate import Batch
-from earl.policy import (
-    NeighbourSmoothing,
-    Scoring,
-    TokenScores,
-    branched_hidden_states,
-    policy_of,
-    scores_from_hidden,
-    shared_hidden_states,
-)
 from earl.policy.configs import VocabularyLike
+from earl.policy.likelihood import NeighbourSmoothing, Scoring, TokenScores, policy_of, scores_from_hidden
+from earl.policy.shared import branched_hidden_states, shared_hidden_states
 from earl.training.head_blocks import positions_of_block
 from earl.training.ranks import autocast
 

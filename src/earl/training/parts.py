@@ -19,18 +19,12 @@ from earl.errors import ConfigError, DataError
 from earl.files import new_folder, write_json
 from earl.models.resolve import FORMAT_VERSION, resolve_model
 from earl.models.weight_files import copy_files
-from earl.policy import (
-    add_lora,
-    create_policy,
-    load_policy,
-    merged,
-    policy_of,
-    recompute_activations,
-    save_policy,
-    warm_start_visual,
-)
+from earl.policy.adapters import add_lora, merged
+from earl.policy.likelihood import policy_of, recompute_activations
+from earl.policy.loading import create_policy, load_policy, warm_start_visual
+from earl.policy.saving import save_policy
 from earl.records import SizeRule
-from earl.sequence import TextTokenizer
+from earl.sequence.tokenizer import TextTokenizer
 from earl.training.loop import Trainer
 from earl.training.random_streams import derive_seed
 from earl.training.tensors import full
@@ -114,7 +108,7 @@ def _tokenizers(model: Model) -> tuple[TextTokenizer, str | None, Mapping[str, A
 
 def read_codebook(vision_path: str) -> Tensor:
     """The codes' vectors of a vision tokenizer: float32 (codes, dimensions)."""
-    from earl.vision import load_vision_tokenizer
+    from earl.vision.loading import load_vision_tokenizer
 
     weight: Tensor = load_vision_tokenizer(vision_path).parts.quantize.embedding.weight
     return weight.detach().float()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from earl.data.collate import Batch
-from earl.policy import policy_of
+from earl.policy.likelihood import policy_of
 from earl.training.objective import PolicyObjective
 
 

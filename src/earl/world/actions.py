@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from earl.world.language import Ref, Request
+from earl.world.language.request import Ref, Request
 from earl.world.proposals import Proposal, covered, free_after, pick, relocated, swapped, unique
 from earl.world.sampling import Kinds, choose
 from earl.world.scene import COLUMNS, OPENING, TOPPLING, Scene

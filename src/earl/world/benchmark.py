@@ -17,9 +17,11 @@ from earl.config import BenchmarkSettings
 from earl.data.tasks import Split
 from earl.errors import ConfigError
 from earl.evaluation.benchmark import Task, TaskNames, check_taken
-from earl.world import FAMILIES, WorldTask, render, sample_task
+from earl.world.edits import FAMILIES
 from earl.world.prompts import check_option
+from earl.world.rendering import render
 from earl.world.sampling import Kinds
+from earl.world.tasks import WorldTask, sample_task
 from earl.world.wordings import Wordings, reword
 
 NUM = 500  # tasks, unless another number is asked for

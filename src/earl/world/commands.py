@@ -50,8 +50,9 @@ def demo(options: DemoOptions, model: ModelSettings) -> None:
 
     from earl.environment import import_torch
     from earl.pages.sheets import claim_images, side_by_side, write_image
-    from earl.sequence import check_instruction
-    from earl.world import render, sample_task
+    from earl.sequence.instruction import check_instruction
+    from earl.world.rendering import render
+    from earl.world.tasks import sample_task
 
     # A demo is run again and again; its own image is the one file that is replaced unasked.
     out = claim_images(options.out, 1, force=True)[0]
@@ -94,8 +95,8 @@ def verify(options: VerifyOptions) -> None:
     """The scene verifier's verdict on one edit."""
     from earl.errors import VerifierError
     from earl.records import Attempt
-    from earl.sequence import check_instruction
-    from earl.vision import open_image
+    from earl.sequence.instruction import check_instruction
+    from earl.vision.images import open_image
     from earl.world.verifier.scene import SceneVerifier
 
     attempt = Attempt(
@@ -135,7 +136,8 @@ def sample(options: SampleOptions) -> None:
 
     from earl.files import claim, write_json
     from earl.pages.sheets import claim_images, contact_sheet, write_image
-    from earl.world import render, sample_task
+    from earl.world.rendering import render
+    from earl.world.tasks import sample_task
 
     folder = options.out
     names = [f"{options.split}-{options.seed + i}" for i in range(options.num)]
@@ -183,7 +185,7 @@ class PrepareOptions(Settings):
 def prepare(options: PrepareOptions, world: Annotated[WorldData, Group(title="what is drawn")]) -> None:
     """Draw, tokenise and store edits of the world for training."""
     from earl.pipeline import pick_device
-    from earl.vision import load_vision_tokenizer
+    from earl.vision.loading import load_vision_tokenizer
     from earl.world.shards import prepare_world
 
     encoder = load_vision_tokenizer(options.vision, device=pick_device(options.device))
@@ -224,13 +226,13 @@ def prepare_text(options: PrepareTextOptions) -> None:
     import numpy as np
 
     from earl.files import claim
-    from earl.sequence import train_text_tokenizer
-    from earl.world import all_texts
+    from earl.sequence.trained import train_text_tokenizer
+    from earl.world.tasks import all_texts
 
     claim([options.out / "tokenizer.json"], force=options.force)
     codebook_size = options.codebook_size
     if codebook_size is None:
-        from earl.vision import load_vision_tokenizer
+        from earl.vision.loading import load_vision_tokenizer
 
         codebook_size = load_vision_tokenizer(str(options.vision)).codebook_size
     texts = all_texts(np.random.default_rng([_SENTENCES, options.seed]), options.sentences)

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from earl.world import actions, counting, relations, simple, spatial
-from earl.world.language import OTHER, Request
+from earl.world.language.request import OTHER, Request
 from earl.world.proposals import Proposal, Proposer
 from earl.world.sampling import Kinds
 from earl.world.scene import COLORS, SHAPES, Scene

@@ -12,7 +12,7 @@ from itertools import combinations, permutations, product
 
 from earl.errors import InstructionError
 from earl.world.counting import nth_from
-from earl.world.language import OTHER, Ref, Request
+from earl.world.language.request import OTHER, Ref, Request
 from earl.world.relations import related
 from earl.world.sampling import can_carry
 from earl.world.scene import COLUMNS, ROWS, SIZES, Scene, SceneObject

@@ -39,7 +39,7 @@ def tokenizer(
     """What a vision tokenizer keeps of unseen scenes; a table by style."""
     from earl.files import claim, write_json
     from earl.pipeline import pick_device
-    from earl.vision import load_vision_tokenizer
+    from earl.vision.loading import load_vision_tokenizer
     from earl.world.tokenizer_benchmark import evaluate_tokenizer, format_tokenizer
 
     claim([options.json_file] if options.json_file else [], force=options.force)
@@ -111,7 +111,7 @@ def calibrate(options: CalibrateOptions) -> None:
 def _through(name: str, device: str) -> tuple[Pass, int]:
     """A vision tokenizer's round trip, and the side in px of a square image of its area."""
     from earl.pipeline import pick_device
-    from earl.vision import load_vision_tokenizer
+    from earl.vision.loading import load_vision_tokenizer
 
     vision = load_vision_tokenizer(name, device=pick_device(device))
 

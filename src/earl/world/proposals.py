@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from earl.world import sampling
-from earl.world.language import Ref, Request
+from earl.world.language.request import Ref, Request
 from earl.world.sampling import Kinds, choose
 from earl.world.scene import COLORS, Scene, SceneObject
 

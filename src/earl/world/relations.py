@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from earl.world.language import Ref, Request
+from earl.world.language.request import Ref, Request
 from earl.world.proposals import Proposal, covered, recolored, swapped, taken, unique
 from earl.world.sampling import Kinds, choose
 from earl.world.scene import Scene, SceneObject

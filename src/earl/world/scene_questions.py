@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from earl.records import FIND, FOUND
 from earl.world.counting import nth_from
-from earl.world.language import NTHS, RELATIONS, SIDES, Ref
+from earl.world.language.request import NTHS, RELATIONS, SIDES, Ref
 from earl.world.proposals import unique
 from earl.world.relations import related
 from earl.world.rendering import object_map

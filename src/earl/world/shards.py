@@ -21,9 +21,12 @@ from earl.data.changes import changed_cells
 from earl.data.shards import Edit, shard_path, start_folder, write_shard
 from earl.data.tokenise import Encoder
 from earl.files import clear_partial, only_one
-from earl.world import Scene, WorldTask, caption, questions, render, sample_group
 from earl.world.language.naming import name_solids, to_json
+from earl.world.rendering import render
+from earl.world.scene import Scene
+from earl.world.scene_questions import questions
 from earl.world.settings import WorldData
+from earl.world.tasks import WorldTask, caption, sample_group
 
 _CAPTIONS = 71  # stream of the caption wordings
 _QUESTIONS = 73

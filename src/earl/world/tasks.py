@@ -15,7 +15,8 @@ from earl.data.tasks import Split
 from earl.errors import DataError
 from earl.records import Box
 from earl.world.edits import FAMILIES, PROPOSERS, REFUSED, uses_held_out
-from earl.world.language import BACKGROUND_WORDS, Request, place_words, plain_phrase
+from earl.world.language.plain import plain_phrase
+from earl.world.language.request import BACKGROUND_WORDS, Request, place_words
 from earl.world.proposals import Proposal, covered
 from earl.world.rendering import foot
 from earl.world.sampling import Kinds, choose, sample_scene

@@ -21,13 +21,14 @@ from earl.evaluation.metrics import pixels, psnr
 from earl.records import Estimate
 from earl.tables import TOTAL, Cell, Column, Row, Table
 from earl.vision.images import CELL
-from earl.world import Scene, render, sample_task
-from earl.world.scene import STYLES
+from earl.world.rendering import render
+from earl.world.scene import STYLES, Scene
 from earl.world.settings import TokenizerBenchmark
+from earl.world.tasks import sample_task
 from earl.world.verifier.perception import perceive
 
 if TYPE_CHECKING:
-    from earl.vision import VisionTokenizer
+    from earl.vision.tokenizer import VisionTokenizer
 
 MEASURES = ("psnr", "exact_before", "exact_after")
 

@@ -9,10 +9,10 @@ from zlib import crc32
 import numpy as np
 
 from earl.errors import DataError, InstructionError
-from earl.world.language import name_solids, phrase, phrase_constructions, phrase_pairs, phrase_unseen, vary
-from earl.world.language.naming import Named
+from earl.world.language.naming import Named, name_solids, vary
 from earl.world.language.other import write_other
 from earl.world.language.request import OTHER, Request
+from earl.world.language.writing import phrase, phrase_constructions, phrase_pairs, phrase_unseen
 from earl.world.tasks import WorldTask
 
 Wordings = Literal["own", "mixed", "heldout", "pairs", "constructions", "unseen", "other"]

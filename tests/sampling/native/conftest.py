@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from earl.policy import create_policy
+from earl.policy.loading import create_policy
 from earl.records import Grid
-from earl.sequence import train_text_tokenizer, write_prompt
+from earl.sequence.layout import write_prompt
+from earl.sequence.trained import train_text_tokenizer
 
 TEXTS = ["make the cube red", "add a green ball", "remove the cone", "4*6 3*3 12*1"]
 

@@ -7,7 +7,7 @@ import torch
 
 from earl.records import Completion
 from earl.sampling.native.draw import draw, guide, stream_keys
-from earl.sequence import Grammar
+from earl.sequence.grammar import Grammar
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from earl.errors import SequenceError
 from earl.records import Grid
 from earl.sampling import Request
 from earl.sampling.native import NativeEngine
-from earl.sequence import parse_completion
+from earl.sequence.layout import parse_completion
 
 SAMPLINGS = [
     SamplingSettings(greedy=True),

@@ -10,12 +10,15 @@ from plain_engine import complete
 
 from earl.config import SamplingSettings
 from earl.errors import ConfigError, ModelFormatError, SequenceError
-from earl.policy import Scoring, add_lora, create_policy, token_logprobs
+from earl.policy.adapters import add_lora
+from earl.policy.likelihood import Scoring, token_logprobs
+from earl.policy.loading import create_policy
 from earl.records import Grid
 from earl.sampling import Request
 from earl.sampling.native import NativeEngine
 from earl.sampling.native.decoder import Decoder
-from earl.sequence import completion_kinds, parse_completion, write_completion
+from earl.sequence.kinds import completion_kinds
+from earl.sequence.layout import parse_completion, write_completion
 
 GREEDY = SamplingSettings(greedy=True)
 SAMPLED = SamplingSettings(temperature=0.8)

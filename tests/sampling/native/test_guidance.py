@@ -16,13 +16,13 @@ from plain_engine import complete
 
 from earl.config import SamplingSettings
 from earl.errors import ConfigError, SequenceError
-from earl.policy import create_policy
+from earl.policy.loading import create_policy
 from earl.records import Grid
 from earl.sampling import Request
 from earl.sampling.native import NativeEngine
 from earl.sampling.native import batch as batch_module
 from earl.sampling.native.draw import guide
-from earl.sequence import Grammar
+from earl.sequence.grammar import Grammar
 
 GREEDY = SamplingSettings(greedy=True, guidance=1.5)
 

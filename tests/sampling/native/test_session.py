@@ -10,11 +10,12 @@ import torch
 
 from earl.config import SamplingSettings
 from earl.errors import ConfigError
-from earl.policy import create_policy
+from earl.policy.loading import create_policy
 from earl.records import Grid
 from earl.sampling.native.engine import NativeEngine
 from earl.sampling.protocol import Request
-from earl.sequence import parse_completion, train_text_tokenizer, write_prompt
+from earl.sequence.layout import parse_completion, write_prompt
+from earl.sequence.trained import train_text_tokenizer
 
 CODES = 64
 WORDS = ["make the red cube blue", "add a cone", "remove the sphere", "make it night and the cube small"]

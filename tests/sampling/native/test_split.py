@@ -11,15 +11,11 @@ from two_devices import TwoDevices, label
 
 from earl.config import SamplingSettings
 from earl.errors import ConfigError
-from earl.policy import (
-    add_lora,
-    create_policy,
-    load_policy,
-    quantise,
-    save_adapter,
-    save_policy,
-    token_logprobs,
-)
+from earl.policy.adapters import add_lora, save_adapter
+from earl.policy.likelihood import token_logprobs
+from earl.policy.loading import create_policy, load_policy
+from earl.policy.quantised import quantise
+from earl.policy.saving import save_policy
 from earl.records import Grid
 from earl.sampling import Request
 from earl.sampling.native import NativeEngine

@@ -3,7 +3,9 @@ import json
 import pytest
 from tokenizers import Tokenizer
 
-from earl.sequence import TextTokenizer, Vocabulary, train_text_tokenizer
+from earl.sequence.tokenizer import TextTokenizer
+from earl.sequence.trained import train_text_tokenizer
+from earl.sequence.vocabulary import Vocabulary
 
 TEXTS = ["make the cube red", "12*12 32*32 4*6 3*3 12*1", "Let's think step by step"] * 4
 LONG_SIGNS = ("12", "*3", "3*3", "00", "128*128")

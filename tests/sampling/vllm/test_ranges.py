@@ -9,8 +9,9 @@ from tokenizers import decoders
 from earl.errors import SequenceError, TokenizerError
 from earl.records import Grid
 from earl.sampling.vllm.ranges import NO_LIMIT, GrammarTable, keep_within_, size_characters
-from earl.sequence import Grammar, TextTokenizer
+from earl.sequence.grammar import Grammar
 from earl.sequence.layout import parse_size
+from earl.sequence.tokenizer import TextTokenizer
 
 GRIDS = [Grid(1, 1), Grid(2, 3), Grid(5, 1), Grid(12, 12)]
 SIZES = ["2*3", "12*1", "03*3", "3*", "3*3*3", "1*65536", "128*128", "129*128", "", "3 *3", "100000*1", "é*2"]

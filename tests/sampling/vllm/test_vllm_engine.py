@@ -10,7 +10,8 @@ import torch
 from earl.config import SamplingSettings
 from earl.config.grpo import Grpo, Rollouts, importance_cap
 from earl.errors import ConfigError, EngineError, MissingExtraError
-from earl.policy import add_lora, create_policy, load_policy
+from earl.policy.adapters import add_lora
+from earl.policy.loading import create_policy, load_policy
 from earl.records import Grid
 from earl.sampling import Request
 from earl.sampling.native import NativeEngine

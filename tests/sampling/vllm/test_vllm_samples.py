@@ -9,7 +9,7 @@ from earl.records import Completion, Grid
 from earl.sampling import Request
 from earl.sampling.completions import by_request, checked_grammar
 from earl.sampling.vllm.base import VllmSample
-from earl.sequence import write_completion
+from earl.sequence.layout import write_completion
 
 
 def one(tokenizer, request, on_row=None):

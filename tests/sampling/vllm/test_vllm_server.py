@@ -6,7 +6,7 @@ from vllm_stand_in import StandIn
 
 from earl.config import SamplingSettings
 from earl.errors import ConfigError, EngineError
-from earl.policy import create_policy, load_policy
+from earl.policy.loading import create_policy, load_policy
 from earl.records import Grid
 from earl.sampling import Request
 from earl.sampling.native import NativeEngine

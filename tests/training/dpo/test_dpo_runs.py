@@ -23,14 +23,18 @@ from earl.data.shards import load_shards
 from earl.data.sources import open_source
 from earl.errors import ConfigError, DataError
 from earl.models.shapes import EMU3
-from earl.policy import create_policy, save_policy
-from earl.sequence import Kind, TextTokenizer, train_text_tokenizer
+from earl.policy.loading import create_policy
+from earl.policy.saving import save_policy
+from earl.sequence.kinds import Kind
+from earl.sequence.tokenizer import TextTokenizer
+from earl.sequence.trained import train_text_tokenizer
 from earl.training.dpo.objective import DpoObjective, completion_sums, with_reference
 from earl.training.dpo.pairs import pair_batch, pair_examples
 from earl.training.dpo.train import train_dpo
 from earl.training.estimate import estimate
 from earl.training.reference import Reference
-from earl.world import all_texts, render, sample_task
+from earl.world.rendering import render
+from earl.world.tasks import all_texts, sample_task
 from stage_runs import MeanColour, largest_difference, records, weights
 
 

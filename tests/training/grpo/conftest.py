@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from earl.policy import create_policy, save_policy
-from earl.sequence import train_text_tokenizer
-from earl.world import all_texts
+from earl.policy.loading import create_policy
+from earl.policy.saving import save_policy
+from earl.sequence.trained import train_text_tokenizer
 from earl.world.shards import WorldData, prepare_world
+from earl.world.tasks import all_texts
 
 from .tiny import MeanColour
 

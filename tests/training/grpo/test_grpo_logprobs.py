@@ -14,18 +14,12 @@ from safetensors.torch import load_file
 
 from earl.config.grpo import LossSettings
 from earl.config.sections import Precision
-from earl.policy import (
-    NeighbourSmoothing,
-    Scoring,
-    TokenScores,
-    add_lora,
-    create_policy,
-    likelihood,
-    load_policy,
-    recompute_activations,
-)
+from earl.policy import likelihood
+from earl.policy.adapters import add_lora
+from earl.policy.likelihood import NeighbourSmoothing, Scoring, TokenScores, recompute_activations
+from earl.policy.loading import create_policy, load_policy
 from earl.records import Completion, Verdict
-from earl.sequence import Vocabulary
+from earl.sequence.vocabulary import Vocabulary
 from earl.training.grpo.advantages import group_advantages
 from earl.training.grpo.batches import Group, Rollout, RolloutBatch, make_batch, without_weight
 from earl.training.grpo.logprobs import GrpoObjective

@@ -21,10 +21,11 @@ from earl.training.grpo.repeats import DecodedImages, OnceEach, is_repeatable, o
 from earl.training.grpo.train import train_grpo
 from earl.verifiers.combined import Weighted, WeightedSum
 from earl.verifiers.noise import Blind, Noisy
-from earl.vision import load_vision_tokenizer
+from earl.vision.loading import load_vision_tokenizer
 from earl.vision.still import decode_still
 from earl.vision.tokenizer import to_images
-from earl.world import render, sample_task
+from earl.world.rendering import render
+from earl.world.tasks import sample_task
 from earl.world.verifier.scene import SceneVerifier
 
 from .tiny import Bright, MeanColour, make_recipe, recipe_table, records

@@ -18,12 +18,13 @@ from earl.config.grpo import Rollouts
 from earl.config.recipe import load_recipe
 from earl.config.stages import GrpoRecipe
 from earl.errors import ConfigError, InstructionError, Interrupted, TrainingError
-from earl.policy import load_policy
+from earl.policy.loading import load_policy
 from earl.records import Attempt, Verdict
-from earl.sequence import TextTokenizer
+from earl.sequence.tokenizer import TextTokenizer
 from earl.training import checkpoint
 from earl.training.grpo.train import sampler_warnings, train_grpo, training_prompts
-from earl.vision import create_vision_tokenizer, save_vision_tokenizer
+from earl.vision.creating import create_vision_tokenizer
+from earl.vision.loading import save_vision_tokenizer
 from stage_runs import largest_difference, run_script, weights
 
 from .tiny import Bright, Flaky, Hanging, MeanColour, make_recipe, recipe_table, records

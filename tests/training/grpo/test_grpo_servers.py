@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from vllm_stand_in import StandIn
 
-from earl.policy import load_policy
-from earl.sequence import TextTokenizer
+from earl.policy.loading import load_policy
+from earl.sequence.tokenizer import TextTokenizer
 from earl.training.grpo.train import train_grpo
 
 from .tiny import Bright, MeanColour, make_recipe, recipe_table, records

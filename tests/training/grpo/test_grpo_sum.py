@@ -16,7 +16,7 @@ from PIL import Image
 from earl.data.shards import load_shards, start_folder, write_shard
 from earl.errors import ConfigError, TrainingError
 from earl.records import SCORE_PARTS
-from earl.sequence import TextTokenizer
+from earl.sequence.tokenizer import TextTokenizer
 from earl.training.grpo.prompts import ShardPrompts
 from earl.training.grpo.train import train_grpo
 

@@ -11,9 +11,9 @@ import torch
 
 from earl.config.recipe import check
 from earl.config.stages import STAGES
-from earl.sequence import train_text_tokenizer
-from earl.world import all_texts
+from earl.sequence.trained import train_text_tokenizer
 from earl.world.shards import WorldData, prepare_world
+from earl.world.tasks import all_texts
 from stage_runs import MeanColour
 
 

@@ -10,12 +10,14 @@ import torch
 
 from earl.config.sections import Lora, SmoothingSettings
 from earl.errors import ConfigError
-from earl.policy import add_lora, create_policy, load_policy
-from earl.sequence import TextTokenizer
+from earl.policy.adapters import add_lora
+from earl.policy.loading import create_policy, load_policy
+from earl.sequence.tokenizer import TextTokenizer
 from earl.training import neighbour_smoothing
 from earl.training.neighbour_smoothing import smooth_embeddings, smoothing_matrix, target_neighbours
 from earl.training.sft.train import train_sft
-from earl.vision import create_vision_tokenizer, save_vision_tokenizer
+from earl.vision.creating import create_vision_tokenizer
+from earl.vision.loading import save_vision_tokenizer
 
 from .conftest import make_recipe, recipe_table
 

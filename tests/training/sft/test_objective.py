@@ -13,9 +13,11 @@ from earl.config.sections import Precision, TokenDropout
 from earl.data.collate import Batch, collate
 from earl.data.examples import Example, edit_example
 from earl.data.shards import load_shards
-from earl.policy import create_policy, token_logprobs
 from earl.policy.dropout import set_dropout
-from earl.sequence import Kind, TextTokenizer
+from earl.policy.likelihood import token_logprobs
+from earl.policy.loading import create_policy
+from earl.sequence.kinds import Kind
+from earl.sequence.tokenizer import TextTokenizer
 from earl.training.sft.objective import SftObjective
 
 FLOAT = Precision(compute="float32")

@@ -20,8 +20,8 @@ from earl.config.stages import SftRecipe
 from earl.data.shards import load_shards
 from earl.errors import ConfigError, DataError, Interrupted, OutputError, TrainingError
 from earl.files import only_one
-from earl.policy import load_policy
-from earl.sequence import TextTokenizer
+from earl.policy.loading import load_policy
+from earl.sequence.tokenizer import TextTokenizer
 from earl.training import checkpoint
 from earl.training.loop import Trainer
 from earl.training.sft.tasks import SftTasks

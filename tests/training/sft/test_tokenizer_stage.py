@@ -18,9 +18,10 @@ from earl.config.stages import TokenizerImages
 from earl.errors import ConfigError, DataError
 from earl.training.tokenizer.images import ImageStream, edge_weights, load_images, to_pixels
 from earl.training.tokenizer.train import train_tokenizer
-from earl.vision import load_vision_tokenizer
-from earl.world import render, sample_group
+from earl.vision.loading import load_vision_tokenizer
+from earl.world.rendering import render
 from earl.world.scene import STYLES
+from earl.world.tasks import sample_group
 from stage_runs import largest_difference, run_script
 
 from .conftest import make_recipe

@@ -9,8 +9,8 @@ from earl.data.shards import Edit
 from earl.errors import ConfigError
 from earl.registry import WORDINGS
 from earl.training.sft.wordings import Rewording
-from earl.world import sample_task
-from earl.world.language import name_solids, to_json
+from earl.world.language.naming import name_solids, to_json
+from earl.world.tasks import sample_task
 
 
 def edit(seed: int = 0, request: bool = True) -> Edit:

@@ -8,7 +8,7 @@ import torch
 from earl.config.stages import TokenizerLosses
 from earl.errors import ConfigError
 from earl.training.tokenizer.learning import TokenizerLearner, color_loss, pixel_losses, psnr
-from earl.vision import create_vision_tokenizer, vision_config
+from earl.vision.creating import create_vision_tokenizer, vision_config
 
 TINY = {"channel_multiplier": (1, 1, 1), "codebook_size": 32}
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from earl.world import render, sample_scene
+from earl.world.rendering import render
+from earl.world.sampling import sample_scene
 from earl.world.scene import STYLES
 from earl.world.verifier.canvas import Solid, shared_canvas, soften
 from earl.world.verifier.sprites import FORMS, form_of

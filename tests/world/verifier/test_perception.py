@@ -7,7 +7,8 @@ import pytest
 from scene_images import like_a_tokenizer
 
 from earl.errors import ImageError
-from earl.world import render, sample_scene
+from earl.world.rendering import render
+from earl.world.sampling import sample_scene
 from earl.world.scene import STYLES, Scene, SceneObject
 from earl.world.verifier.perception import perceive
 

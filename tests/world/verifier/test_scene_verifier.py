@@ -8,7 +8,7 @@ import pytest
 from scene_images import as_image, like_a_tokenizer
 
 from earl.records import Attempt
-from earl.world import render
+from earl.world.rendering import render
 from earl.world.scene import Scene, SceneObject
 from earl.world.verifier.scene import SceneVerifier, score, worst_square
 

@@ -18,7 +18,7 @@ from earl.sampling.native.draw import draw, guide, stream_keys
 from earl.sampling.native.samples import NativeSample
 from earl.sampling.native.slots import Slots
 from earl.sampling.protocol import OnCompletion, OnRow, Request
-from earl.sequence import Grammar
+from earl.sequence.grammar import Grammar
 
 _FIRST_CAPACITY = 256  # ids set aside per sample while its grid is not known
 _PADDED_GUESSES = 32  # a drawn id, guesses and ends of rows of one sample, in a step of fixed shape

@@ -33,7 +33,7 @@ from earl.sampling.native.decoder import Decoder
 from earl.sampling.native.session import NativeSession
 from earl.sampling.native.weights import has_quantised, on_cpu
 from earl.sampling.protocol import OnCompletion, OnRow, Request
-from earl.sequence import TextTokenizer
+from earl.sequence.tokenizer import TextTokenizer
 
 # Ids, real and guessed, that cost a step little more than one. Measured on a CPU; an estimate for a GPU.
 _STEP_TOKENS = {"cpu": 24, "cuda": 64, "quantised": 4}  # quantised: on a CPU

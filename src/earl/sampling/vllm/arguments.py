@@ -14,7 +14,9 @@ from pydantic import BeforeValidator, Field, model_validator
 from earl.config.settings import Settings
 from earl.errors import SequenceError
 from earl.sampling.protocol import Request
-from earl.sequence import MAX_TEXT_TOKENS, Grammar, Prefill, TextTokenizer, parse_size
+from earl.sequence.grammar import MAX_TEXT_TOKENS, Grammar, Prefill
+from earl.sequence.layout import parse_size
+from earl.sequence.tokenizer import TextTokenizer
 
 PREFIX = "earl_"
 

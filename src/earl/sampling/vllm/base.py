@@ -15,7 +15,7 @@ from earl.sampling.closed_session import ClosedSession
 from earl.sampling.completions import Sample, by_request, check_vocabulary, checked_grammar
 from earl.sampling.protocol import EngineSession, OnCompletion, OnRow, Request
 from earl.sampling.vllm.arguments import GrammarArguments
-from earl.sequence import TextTokenizer
+from earl.sequence.tokenizer import TextTokenizer
 
 
 @dataclass(slots=True)

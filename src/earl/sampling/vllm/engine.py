@@ -21,12 +21,13 @@ import torch
 from earl.config import SamplingSettings
 from earl.errors import EngineError, MissingExtraError
 from earl.models.resolve import read_json
-from earl.policy import load_policy, policy_of
 from earl.policy.configs import read_config
+from earl.policy.likelihood import policy_of
+from earl.policy.loading import load_policy
 from earl.policy.weights import iterate_weights
 from earl.sampling.vllm.base import VllmBase, VllmSample
 from earl.sampling.vllm.weights import current_weights, write_config
-from earl.sequence import TextTokenizer
+from earl.sequence.tokenizer import TextTokenizer
 
 PROCESSOR = "earl.sampling.vllm.processor:GrammarProcessor"
 _GIB = 2**30

@@ -25,8 +25,8 @@ from earl.models.resolve import resolve_model
 from earl.sampling.vllm.arguments import GrammarArguments
 from earl.sampling.vllm.plugin import ARCHITECTURE
 from earl.sampling.vllm.ranges import GrammarTable, keep_within_
-from earl.sequence import TextTokenizer
 from earl.sequence.grammar import GrammarState
+from earl.sequence.tokenizer import TextTokenizer
 
 TOKENIZER_KEY = "earl_tokenizer"
 logger = init_logger("vllm.earl")

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from earl.errors import TokenizerError
-from earl.sequence import MAX_CELLS, Grammar, TextTokenizer
-from earl.sequence.layout import MAX_SIZE_IDS, opening_ids
+from earl.sequence.grammar import Grammar
+from earl.sequence.layout import MAX_CELLS, MAX_SIZE_IDS, opening_ids
+from earl.sequence.tokenizer import TextTokenizer
 
 NO_LIMIT = 2**31 - 1
 _STAR = 10

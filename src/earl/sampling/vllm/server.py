@@ -21,10 +21,10 @@ from typing import Any
 
 from earl.config import SamplingSettings
 from earl.errors import EngineError
-from earl.policy import policy_of
+from earl.policy.likelihood import policy_of
 from earl.sampling.vllm.base import VllmBase, VllmSample
 from earl.sampling.vllm.weights import write_checkpoint
-from earl.sequence import TextTokenizer
+from earl.sequence.tokenizer import TextTokenizer
 
 
 class VllmServer(VllmBase):

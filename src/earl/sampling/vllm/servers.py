@@ -19,11 +19,11 @@ from typing import Any
 
 from earl.config import SamplingSettings
 from earl.errors import EngineError
-from earl.policy import policy_of
+from earl.policy.likelihood import policy_of
 from earl.sampling.vllm.base import VllmBase, VllmSample
 from earl.sampling.vllm.server import VllmServer
 from earl.sampling.vllm.weights import write_checkpoint
-from earl.sequence import TextTokenizer
+from earl.sequence.tokenizer import TextTokenizer
 
 _SLOW = 3.0  # times the median of the round, after which an idle server is asked as well
 _LOOK = 0.05  # seconds between looks of an idle server

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from earl.policy import policy_of
+from earl.policy.likelihood import policy_of
 from earl.sampling.native.weights import effective_weight
 
 

@@ -14,7 +14,8 @@ from earl.data.collate import Batch, Bundle
 from earl.data.examples import edit_example
 from earl.data.shards import Edit, EditShards
 from earl.errors import DataError
-from earl.sequence import TextTokenizer, write_prompt
+from earl.sequence.layout import write_prompt
+from earl.sequence.tokenizer import TextTokenizer
 
 
 @dataclass(frozen=True, kw_only=True)

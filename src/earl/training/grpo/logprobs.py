@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from earl.config.grpo import LossSettings
-from earl.sequence import Kind
+from earl.sequence.kinds import Kind
 from earl.training.grpo.batches import RolloutBatch
 from earl.training.grpo.loss import agreed, grpo_loss, importance_weights
 from earl.training.loop import Losses, sum_and_count

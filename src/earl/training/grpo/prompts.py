@@ -20,9 +20,10 @@ from earl.data.tasks import EditTask, Split, TaskSource
 from earl.data.weights import pick
 from earl.errors import ConfigError
 from earl.records import Grid
-from earl.sequence import TextTokenizer, write_prompt
+from earl.sequence.layout import write_prompt
+from earl.sequence.tokenizer import TextTokenizer
 from earl.training.random_streams import derive_seed
-from earl.vision import resize_pair
+from earl.vision.images import resize_pair
 
 
 @dataclass(frozen=True, slots=True)

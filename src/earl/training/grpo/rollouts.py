@@ -22,7 +22,8 @@ from earl.config.stages import GrpoRecipe
 from earl.pipeline import EditPipeline
 from earl.records import Attempt, Completion, Grid, Verdict
 from earl.sampling import Request
-from earl.sequence import completion_kinds, parse_completion
+from earl.sequence.kinds import completion_kinds
+from earl.sequence.layout import parse_completion
 from earl.training.grpo.batches import Group, Rollout
 from earl.training.grpo.judging import RETRIED, Judge
 from earl.training.grpo.prompts import Prompt

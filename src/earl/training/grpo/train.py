@@ -18,7 +18,7 @@ from earl.data.weights import pick
 from earl.errors import ConfigError
 from earl.pipeline import EditPipeline, build_pipeline
 from earl.policy.devices import native_bf16
-from earl.sequence import TextTokenizer
+from earl.sequence.tokenizer import TextTokenizer
 from earl.training.grpo.heldout import HeldOut
 from earl.training.grpo.judging import Judge
 from earl.training.grpo.logprobs import GrpoObjective
@@ -34,7 +34,7 @@ from earl.training.run import Run, start_run
 from earl.training.sharding import unsharded_dtype
 from earl.verifiers.factory import make_verifier
 from earl.verifiers.protocol import Verifier, check
-from earl.vision import load_vision_tokenizer
+from earl.vision.loading import load_vision_tokenizer
 
 
 def train_grpo(

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from earl.config.sections import TokenDropout
 from earl.data.collate import Batch
-from earl.policy import policy_of
-from earl.sequence import Kind
+from earl.policy.likelihood import policy_of
+from earl.sequence.kinds import Kind
 from earl.training.loop import Losses, sum_and_count
 from earl.training.objective import PolicyObjective
 from earl.training.ranks import autocast

@@ -22,7 +22,8 @@ from earl.data.mixture import Mixture
 from earl.data.shards import Edit, EditShards
 from earl.errors import DataError
 from earl.records import FIND
-from earl.sequence import Prefill, TextTokenizer
+from earl.sequence.grammar import Prefill
+from earl.sequence.tokenizer import TextTokenizer
 from earl.training.random_streams import derive_seed
 from earl.training.sft.wordings import Rewording
 

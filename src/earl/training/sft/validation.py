@@ -11,7 +11,7 @@ import torch
 
 from earl.data.collate import Batch, collate
 from earl.data.examples import Example
-from earl.sequence import Kind
+from earl.sequence.kinds import Kind
 from earl.training.run import Run
 from earl.training.sft.objective import SftObjective
 

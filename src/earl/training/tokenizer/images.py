@@ -24,7 +24,7 @@ from earl.data.tasks import Split, TaskSettings, open_tasks
 from earl.errors import DataError, ImageError
 from earl.files import new_file
 from earl.progress import Progress
-from earl.vision import open_image
+from earl.vision.images import open_image
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 _FAILED_SHARE = 0.05  # of a folder's images

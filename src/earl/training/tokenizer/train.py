@@ -24,7 +24,8 @@ from earl.training.ranks import autocast
 from earl.training.run import Run, start_run
 from earl.training.tokenizer.images import ImageBatch, ImageStream, load_images, to_pixels
 from earl.training.tokenizer.learning import Reconstruction, TokenizerLearner
-from earl.vision import create_vision_tokenizer, load_vision_tokenizer, save_vision_tokenizer
+from earl.vision.creating import create_vision_tokenizer
+from earl.vision.loading import load_vision_tokenizer, save_vision_tokenizer
 
 _WALL = 12  # images shown
 

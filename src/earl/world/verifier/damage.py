@@ -12,8 +12,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from earl.world import render
 from earl.world.goals import outcomes
+from earl.world.rendering import render
 from earl.world.sampling import choose, sample_object
 from earl.world.scene import COLORS, SHAPES, Scene, SceneObject, anchor
 from earl.world.tasks import WorldTask

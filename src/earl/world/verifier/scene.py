@@ -20,7 +20,8 @@ from PIL.Image import Image
 from earl.errors import ImageError, InstructionError
 from earl.records import Attempt, Verdict
 from earl.world.goals import Outcome, check, outcomes
-from earl.world.language import Request, parse
+from earl.world.language.reading import parse
+from earl.world.language.request import Request
 from earl.world.scene import Scene
 from earl.world.verifier.backdrop import window
 from earl.world.verifier.canvas import soften
