@@ -25,7 +25,7 @@ from earl.config.stages import STAGES, load_stage
 from earl.errors import ConfigError, EarlError
 from earl.files import write_json, write_text
 from earl.records import SCORE_PARTS
-from earl.world.edits import FAMILIES
+from earl.world.families import FAMILIES
 from page import comparison_page
 from tables import markdown, page_tables, read_scores
 

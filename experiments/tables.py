@@ -17,7 +17,7 @@ from earl.evaluation.folder import EvaluationFolder
 from earl.evaluation.intervals import Estimate, estimate
 from earl.evaluation.scores import Scored, scored_edits
 from earl.records import SCORE_PARTS
-from earl.world.edits import FAMILIES
+from earl.world.families import FAMILIES
 from power import needed_seeds, variances
 
 Scores = Mapping[str, Sequence[Mapping[str, Scored]]]

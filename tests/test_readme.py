@@ -13,8 +13,8 @@ from pathlib import Path
 
 from earl.cli import table
 from earl.errors import EarlError
-from earl.world.edits import FAMILIES
-from earl.world.language.plain import TEMPLATES
+from earl.world.families import FAMILIES
+from earl.world.language.tables import OPERATIONS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [
@@ -161,7 +161,7 @@ def test_the_readme_has_one_table_of_at_most_eight_rows():
 
 def test_every_wording_of_the_world_is_on_its_page():
     page = (ROOT / "docs" / "world.md").read_text(encoding="utf-8")
-    missing = [text for wordings in TEMPLATES.values() for text in wordings if f"`{text}`" not in page]
+    missing = [text for table in OPERATIONS.values() for text in table["plain"] if f"`{text}`" not in page]
     assert not missing
     assert all(f"| {family} | {group} |" in page for family, group in FAMILIES.items())
 

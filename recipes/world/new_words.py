@@ -22,8 +22,8 @@ from earl.sequence.tokenizer import TextTokenizer
 from earl.sequence.trained import add_words
 from earl.sequence.vocabulary import Vocabulary
 from earl.training.parts import assemble_policy, save_model
-from earl.world.language import words
 from earl.world.language.drawing import draw_wording
+from earl.world.language.tables import WORDS
 
 LIKE = {
     "remove": "delete erase eliminate discard vanish disappear gone removed deleted erased eliminated "
@@ -68,13 +68,13 @@ LIKE = {
     "front": "foreground nearest closest",
     "back": "rear farthest furthest",
 }
-"""Old words and new ones that begin at their embedding, beside the tables of `earl.world.language.words`."""
+"""Old words and new ones that begin at their embedding, beside the tables of `earl.world.language.tables`."""
 
 
 def meanings() -> dict[str, str]:
     """New word -> old word of the same meaning."""
     found = {new: old for old, new_words in LIKE.items() for new in new_words.split()}
-    for table in (words.SHAPES, words.COLORS):
+    for table in (WORDS["shape"], WORDS["color"]):
         for old, texts in table.items():
             found |= {text.split()[0]: old for text in texts if text != old}
             found |= {text.split()[0] + "s": old + "s" for text in texts if text != old}

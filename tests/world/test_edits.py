@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from earl.errors import DataError, InstructionError
-from earl.world.edits import FAMILIES, held_out
+from earl.world.families import FAMILIES, held_out
 from earl.world.goals import check
-from earl.world.language.plain import TEMPLATES, plain_phrase
+from earl.world.language.plain import plain_phrase
 from earl.world.language.reading import parse
 from earl.world.scene import Scene, SceneObject
 from earl.world.tasks import SPLITS, sample_group, sample_task
@@ -22,8 +22,8 @@ def test_every_wording_is_read_back(family):
         task = sample_task(seed, "train", [family])
         assert task.family == family and task.group == FAMILIES[family]
         assert parse(task.instruction) == task.request
-        for wording in range(max(len(w) for w in TEMPLATES.values())):
-            assert parse(plain_phrase(task.request, rng, wording)) == task.request
+        for _ in range(6):
+            assert parse(plain_phrase(task.request, rng)) == task.request
 
 
 @pytest.mark.parametrize("family", FAMILIES)

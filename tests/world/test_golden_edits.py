@@ -9,7 +9,7 @@ import json
 
 import pytest
 
-from earl.world.edits import FAMILIES
+from earl.world.families import FAMILIES
 from earl.world.tasks import SPLITS, sample_group, sample_task
 
 GOLDEN = {

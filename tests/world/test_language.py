@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 
 from earl.errors import DataError, InstructionError
-from earl.world.edits import FAMILIES
+from earl.world.families import FAMILIES
 from earl.world.goals import check
-from earl.world.language import frames, grammar, heldout, heldout_words, other, words
-from earl.world.language.cores import CORES, STYLE_SENTENCES
+from earl.world.language import grammar
 from earl.world.language.drawing import draw_wording
 from earl.world.language.naming import from_json, name_solids, to_json, vary
+from earl.world.language.other import other_sentences, plain_text
 from earl.world.language.reading import parse
 from earl.world.language.request import OTHER, Request
+from earl.world.language.tables import CONSTRUCTIONS, CORES, FRAMES, HELDOUT, WORDS
+from earl.world.language.tables import texts as texts_of
 from earl.world.language.writing import Writer, equal, held_out_pair, phrase
 from earl.world.tasks import sample_task
 from earl.world.wordings import WORDINGS, reword
@@ -27,19 +29,10 @@ def words_of(texts) -> set[str]:
 
 
 def trained_words() -> set[str]:
-    tables = [v for k, v in vars(words).items() if isinstance(v, dict) and k.isupper()]
-    texts = [
-        text
-        for table in tables
-        for texts in table.values()
-        for text in ([texts] if isinstance(texts, str) else texts)
+    texts = [*texts_of(WORDS), *texts_of(FRAMES), *texts_of(CORES)]
+    texts += [
+        grammar.gerund(core) for cores in CORES.values() for t in cores["do"] for core in grammar.expand(t)
     ]
-    texts += [t for v in vars(words).values() if isinstance(v, tuple) for t in v]
-    texts += [t for v in vars(frames).values() if isinstance(v, tuple) for t in v]
-    texts += [t for texts in STYLE_SENTENCES.values() for t in texts]
-    for cores in CORES.values():
-        texts += [cores.subject, *cores.do, *cores.done, *cores.act, *cores.whole]
-        texts += [grammar.gerund(core) for template in cores.do for core in grammar.expand(template)]
     found = words_of(texts)
     return found | {word + "s" for word in found} | {"a", "an", "the"}
 
@@ -92,52 +85,45 @@ def test_no_pattern_has_two_meanings():
 
 
 def test_every_operation_has_many_constructions():
-    for op, cores in CORES.items():
-        assert len({grammar._symbols(text) for text in grammar.sentences(op, cores, framed=False)}) >= 25, op
-        assert len(heldout.SENTENCES[op]) >= 8, op
+    for op in CORES:
+        assert len({grammar.symbols_of(text) for text in grammar.sentences(op, framed=False)}) >= 25, op
+        assert len(HELDOUT["sentences"][op]) >= 8, op
     assert len(trained_words()) >= 500
 
 
 def test_held_out_constructions_are_new_and_their_words_are_not():
-    trained = {
-        grammar._symbols(text)[0] for op, cores in CORES.items() for text in grammar.sentences(op, cores)
-    }
-    known = trained_words()
-    for templates in heldout.CONSTRUCTIONS.values():
+    trained = {grammar.symbols_of(text)[0] for op in CORES for text in grammar.sentences(op)}
+    for templates in CONSTRUCTIONS.values():
         for text in (text for template in templates for text in grammar.expand(template)):
-            assert grammar._symbols(text)[0] not in trained, text
-    for templates in heldout.SENTENCES.values():
-        assert words_of(templates) <= known
-    assert words_of((*heldout.GREETINGS, *heldout.FAREWELLS, *heldout.JOINTS)) <= known
-    assert not set(heldout.GREETINGS) & set(frames.GREETINGS) and not set(heldout.JOINTS) & set(frames.JOINTS)
+            assert grammar.symbols_of(text)[0] not in trained, text
+    tables = [HELDOUT[name] for name in ("sentences", "greetings", "farewells", "joints")]
+    assert words_of(texts_of(tables)) <= trained_words()
+    assert not any(set(HELDOUT[name]) & set(FRAMES[name]) for name in ("greetings", "joints"))
 
 
 def test_unseen_words_are_in_no_sentence_of_training():
-    known = trained_words()
-    tables = (heldout_words.SHAPES, heldout_words.COLORS)
-    for text in (text for table in tables for texts in table.values() for text in texts):
-        assert len(words_of([text]) - known) == 1, text
-    assert not words_of(heldout_words.FILLERS) & known
-    for templates in heldout_words.VERBS.values():
-        for text in (text for template in templates for text in grammar.expand(template)):
+    known, unseen = trained_words(), HELDOUT["words"]
+    assert not words_of(unseen["adjectives"] + unseen["adverbs"]) & known
+    for template in texts_of([unseen["shape"], unseen["color"], HELDOUT["verbs"]]):
+        for text in grammar.expand(template):
             assert len(words_of([text]) - known) == 1, text
 
 
 def test_pairs_that_are_held_out_are_not_drawn_in_training():
     rng = np.random.default_rng(2)
-    held = [w for w in words.SHAPES["sphere"][1:] + words.COLORS["blue"][1:] if held_out_pair("color", w)]
+    pairs = (("shape", "sphere"), ("color", "blue"))
+    held = [w for table, value in pairs for w in WORDS[table][value][1:] if held_out_pair("color", w)]
     assert held, "the test needs a pair"
     writer, evaluator = Writer(rng), Writer(rng, "pairs")
-    for table, value in ((words.SHAPES, "sphere"), (words.COLORS, "blue")):
+    for table, value in pairs:
         drawn = {writer.word(table, value, "color") for _ in range(400)}
-        assert drawn == set(table[value]) - set(held)
-        assert {evaluator.word(table, value, "color") for _ in range(400)} <= set(held) or drawn == set(
-            table[value]
-        )
+        assert drawn == set(WORDS[table][value]) - set(held)
+        others = {evaluator.word(table, value, "color") for _ in range(400)}
+        assert others <= set(held) or drawn == set(WORDS[table][value])
 
 
 def test_sentences_that_ask_for_nothing():
-    train, held = (set(map(other._plain, f())) for f in (other.train_sentences, other.heldout_sentences))
+    train, held = (set(map(plain_text, other_sentences(heldout))) for heldout in (False, True))
     assert not train & held and len(train) > 1000 and len(held) > 500
     assert parse("add a dragon").op == OTHER and parse("Wie geht es dir?").op == OTHER
     task = reword(sample_task(3, "test"), "other")

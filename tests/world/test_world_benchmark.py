@@ -56,10 +56,10 @@ def test_families_and_splits_are_kept():
     [
         ({"draw": 0}, "num"),
         ({"families": ("colour",)}, "family 'colour'"),
-        ({"split": "tset"}, "split 'tset'"),
-        ({"options": {"wordings": "odd"}}, "wordings 'odd'"),
-        ({"options": {"kinds": "fewer"}}, "kinds 'fewer'"),
-        ({"options": {"style": "pencil"}}, "option 'style'"),
+        ({"split": "tset"}, "split = 'tset'"),
+        ({"options": {"wordings": "odd"}}, "wordings = 'odd'"),
+        ({"options": {"kinds": "fewer"}}, "kinds = 'fewer'"),
+        ({"options": {"style": "pencil"}}, "unknown key 'style'"),
         ({"path": "x"}, "world takes no --path"),
         ({"group": "complex"}, "world takes no --group"),
     ],
@@ -96,7 +96,7 @@ def test_prompts_of_other_kinds_and_wordings():
     assert sum(a.instruction != b.instruction for a, b in zip(plain, mixed, strict=True)) > 8
     assert drawn(wordings="mixed")[0].instruction == mixed[0].instruction
     assert [task.source for task in drawn(kinds="few")] != [task.source for task in plain]
-    with pytest.raises(ConfigError, match="wordings 'unseen'; there are own, mixed"):
+    with pytest.raises(ConfigError, match="wordings = 'unseen': Input should be 'own' or 'mixed'"):
         drawn(wordings="unseen")  # held-out language is not trained on
 
 

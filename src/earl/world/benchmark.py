@@ -7,73 +7,56 @@ verifier unless another is named.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
+from pydantic import Field, field_validator
 
 from earl.config import BenchmarkSettings
+from earl.config.settings import Count, Seed, Settings
 from earl.data.tasks import Split
-from earl.errors import ConfigError
 from earl.evaluation.benchmark import Task, TaskNames, check_taken
-from earl.world.edits import FAMILIES
-from earl.world.prompts import check_option
+from earl.world.prompts import chosen_families
 from earl.world.rendering import render
 from earl.world.sampling import Kinds
 from earl.world.tasks import WorldTask, sample_task
 from earl.world.wordings import Wordings, reword
 
-NUM = 500  # tasks, unless another number is asked for
-SIDE = 64  # px, the shipped model's
-OPTIONS = {"wordings": get_args(Wordings), "kinds": get_args(Kinds)}
+
+class WorldOptions(Settings):
+    """The world's own settings of a benchmark."""
+
+    wordings: Wordings = Field(default="own", description="how the tasks are asked for")
+    kinds: Kinds = Field(default="full", description="few: plain large solids only")
 
 
-@dataclass(frozen=True, slots=True)
-class WorldBenchmark:
+class WorldBenchmark(WorldOptions):
     """Tasks of the world.
-
-    Attributes:
-        num: tasks, >= 1.
-        seed: of their draw.
-        split: "test", or "heldout" for combinations that training never showed.
-        families: some of `earl.world.FAMILIES`; all when empty.
-        side: of the images, in px.
-        wordings: how the tasks are asked for, see `earl.world.wordings`.
-        kinds: "full", or "few" for plain large solids.
 
     Raises:
         ConfigError: a setting that cannot be.
     """
 
-    num: int = NUM
-    seed: int = 0
-    split: Split = "test"
-    families: tuple[str, ...] = ()
-    side: int = SIDE
-    wordings: Wordings = "own"
-    kinds: Kinds = "full"
+    num: Count = Field(default=500, description="tasks")
+    seed: Seed = Field(default=0, description="of their draw")
+    split: Split = Field(default="test", description="heldout: combinations that training never showed")
+    families: tuple[str, ...] = Field(default=(), description="only these edit families; all when empty")
+    side: int = Field(default=64, ge=16, description="px, of the images")
 
-    name = "world"
-    title = "World"
-    verifier = "scene"
+    name: ClassVar = "world"
+    title: ClassVar = "World"
+    verifier: ClassVar = "scene"
+
+    @field_validator("families")
+    @classmethod
+    def _known(cls, families: tuple[str, ...]) -> tuple[str, ...]:
+        return chosen_families("all", families) if families else ()
 
     @property
     def area(self) -> int:
         """px² of its images."""
         return self.side**2
-
-    def __post_init__(self) -> None:
-        if self.num < 1 or self.side < 16:
-            raise ConfigError(f"num ({self.num}) must be at least 1, and side ({self.side} px) at least 16")
-        for name, value, known in (
-            ("split", self.split, get_args(Split)),
-            *(("family", family, tuple(FAMILIES)) for family in self.families),
-        ):
-            if value not in known:
-                raise ConfigError(f"the world has no {name} {value!r}; there are {', '.join(known)}")
-        for name in OPTIONS:
-            check_option(name, getattr(self, name), OPTIONS)
 
     def tasks(self) -> Iterator[Task]:
         names = TaskNames()
@@ -85,7 +68,7 @@ class WorldBenchmark:
 
     def describe(self) -> dict[str, Any]:
         named = {name: getattr(self, name) for name in ("name", "title", "num", "seed", "split")}
-        options = {name: getattr(self, name) for name in OPTIONS}
+        options = {name: getattr(self, name) for name in WorldOptions.model_fields}
         return {**named, "options": options, "families": list(self.families), "resolution": self.side}
 
 
@@ -96,15 +79,13 @@ def open_world(settings: BenchmarkSettings, *, area: int | None = None, seed: in
         ConfigError: a setting that the world does not take, or that cannot be.
     """
     check_taken("world", settings, ("draw", "seed", "split", "families", "options"))
-    for name, value in settings.options.items():
-        check_option(name, value, OPTIONS)
+    side = round(area**0.5 / 8) * 8 if area else None
+    given: dict[str, Any] = {"num": settings.draw, "split": settings.split, "side": side}
     return WorldBenchmark(
-        num=NUM if settings.draw is None else settings.draw,
         seed=settings.seed if "seed" in settings.model_fields_set else seed,
-        split=settings.split or "test",  # type: ignore[arg-type]  # checked by the benchmark
         families=settings.families,
-        side=round(area**0.5 / 8) * 8 if area else SIDE,
-        **settings.options,
+        **{name: value for name, value in given.items() if value is not None},
+        **dict(WorldOptions(**settings.options)),
     )
 
 

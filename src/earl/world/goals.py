@@ -11,9 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations, permutations, product
 
 from earl.errors import InstructionError
-from earl.world.counting import nth_from
 from earl.world.language.request import OTHER, Ref, Request
-from earl.world.relations import related
 from earl.world.sampling import can_carry
 from earl.world.scene import COLUMNS, ROWS, SIZES, Scene, SceneObject
 
@@ -236,7 +234,7 @@ def _one_more(request: Request, scene: Scene) -> Iterator[Scene]:
 
 
 def _remove_nth(request: Request, scene: Scene) -> Iterator[Scene]:
-    old = nth_from(scene, int(request.number or 1), str(request.side))
+    old = scene.nth_from(int(request.number or 1), str(request.side))
     if old is None:
         raise InstructionError("the image has no single object at that place of the row")
     yield scene.without(old)
@@ -290,7 +288,7 @@ def _gather(request: Request, scene: Scene) -> Iterator[Scene]:
 
 def _related_solid(request: Request, scene: Scene) -> SceneObject:
     other = resolve(request.ref2, scene)
-    solid = related(scene, str(request.relation), other)
+    solid = scene.related(str(request.relation), other)
     if solid is None:
         assert request.ref2 is not None
         raise InstructionError(f"nothing stands {request.relation} the {request.ref2.words()}")

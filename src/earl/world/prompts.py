@@ -2,50 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, get_args
+from typing import Literal
 
 from PIL import Image
+from pydantic import Field
 
+from earl.config.settings import Settings
 from earl.data.tasks import EditTask, TaskSettings
 from earl.errors import ConfigError
-from earl.world.edits import FAMILIES
+from earl.world.families import FAMILIES
 from earl.world.rendering import render
 from earl.world.sampling import Kinds
 from earl.world.scene import STYLES, Scene
 from earl.world.tasks import sample_task
-from earl.world.wordings import Wordings, reword
+from earl.world.wordings import reword
+
+
+class PromptOptions(Settings):
+    """The options of the prompt source."""
+
+    even_styles: bool = Field(
+        default=False, description="images in each style in turn; tasks are mostly by day and by night"
+    )
+    kinds: Kinds = Field(default="full", description="few: plain large solids only")
+    wordings: Literal["own", "mixed"] = Field(default="own", description="see `earl.world.wordings`")
 
 
 class WorldTaskSource:
-    """Tasks of the world's families.
-
-    Its options are `even_styles`: images in each style in turn, where tasks are mostly by day and by night;
-    `kinds`: "full", or "few" for plain large solids; `wordings`: "own" or "mixed" (`earl.world.wordings`).
+    """Tasks of the world's families. Its options are those of `PromptOptions`.
 
     Raises:
         ConfigError: an unknown family or option, or no family left.
     """
 
-    OPTIONS: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "even_styles": (False, True),
-        "kinds": get_args(Kinds),
-        "wordings": ("own", "mixed"),
-    }
-
     def __init__(self, settings: TaskSettings) -> None:
-        for name, value in settings.options.items():
-            check_option(name, value, self.OPTIONS)
-        self._settings = settings
+        self._settings, self._options = settings, PromptOptions(**settings.options)
         self._families = chosen_families(settings.group, settings.families)
-        self._even_styles = bool(settings.options.get("even_styles", False))
-        self._kinds: Kinds = settings.options.get("kinds", "full")
-        self._wordings: Wordings = settings.options.get("wordings", "own")
 
     def draw(self, seed: int) -> EditTask:
-        task = sample_task(seed, self._settings.split, self._families, self._kinds)
-        task = reword(task, self._wordings, seed)
+        task = sample_task(seed, self._settings.split, self._families, self._options.kinds)
+        task = reword(task, self._options.wordings, seed)
         return EditTask(
             task.id,
             self._drawn(task.source, 2 * seed),
@@ -56,18 +53,9 @@ class WorldTaskSource:
         )
 
     def _drawn(self, scene: Scene, turn: int) -> Image.Image:
-        if self._even_styles:
+        if self._options.even_styles:
             scene = replace(scene, style=STYLES[turn % len(STYLES)])
         return Image.fromarray(render(scene, self._settings.side))
-
-
-def check_option(name: str, value: Any, options: Mapping[str, tuple[Any, ...]]) -> None:
-    """Raises ConfigError for an option that there is not, or a value that it does not take."""
-    if name not in options:
-        raise ConfigError(f"the world has no option {name!r}; there are {', '.join(options)}")
-    if value not in options[name]:
-        known = ", ".join(map(str, options[name]))
-        raise ConfigError(f"the world has no {name} {value!r}; there are {known}")
 
 
 def chosen_families(group: str, families: tuple[str, ...]) -> tuple[str, ...]:

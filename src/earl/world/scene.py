@@ -83,6 +83,25 @@ class Scene:
         """The solid at a place, or None."""
         return next((o for o in self.objects if o.place == (row, column, level)), None)
 
+    def nth_from(self, number: int, side: str) -> SceneObject | None:
+        """The n-th ground solid from one side; None where two share the deciding column."""
+        ground = [o for o in self.objects if o.level == 0]
+        if len({o.column for o in ground}) != len(ground) or number > len(ground):
+            return None
+        return sorted(ground, key=lambda o: o.column if side == "left" else -o.column)[number - 1]
+
+    def related(self, relation: str, other: SceneObject) -> SceneObject | None:
+        """The solid that stands in a relation to another one; None where there is none or no single one."""
+        row, column, level = other.place
+        places = {
+            "on top of": (row, column, 1),
+            "behind": (row - 1, column),
+            "in front of": (row + 1, column),
+            "to the left of": (row, column - 1),
+            "to the right of": (row, column + 1),
+        }
+        return None if level else self.at(*places[relation])
+
     def free_places(self) -> Iterator[tuple[int, int]]:
         """Ground places (row, column) without a solid, that no stack would hide."""
         for row in range(ROWS):

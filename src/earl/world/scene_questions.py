@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earl.records import FIND, FOUND
-from earl.world.counting import nth_from
-from earl.world.language.request import NTHS, RELATIONS, SIDES, Ref
+from earl.world.language.request import RELATIONS, SIDES, Ref
+from earl.world.language.tables import usual
 from earl.world.proposals import unique
-from earl.world.relations import related
 from earl.world.rendering import object_map
 from earl.world.sampling import choose
 from earl.world.scene import Scene, SceneObject
@@ -98,12 +97,12 @@ def _by_place(scene: Scene, rng: np.random.Generator) -> tuple[str, list[SceneOb
     """A solid named by where it stands; None where the words would fit none."""
     if rng.random() < 0.5:
         number, side = int(rng.integers(1, 4)), choose(rng, SIDES)
-        obj = nth_from(scene, number, side)
-        return (f"the {NTHS[number - 1]} object from the {side}", [obj]) if obj else None
+        obj = scene.nth_from(number, side)
+        return (f"the {usual('nth', number)} object from the {side}", [obj]) if obj else None
     options = [
         (f"the one {relation} the {Ref.of(other).words()}", [obj])
         for other in unique(scene)
         for relation in RELATIONS
-        if (obj := related(scene, relation, other)) is not None
+        if (obj := scene.related(relation, other)) is not None
     ]
     return choose(rng, options) if options else None

@@ -1,7 +1,7 @@
 """Editing tasks: a source scene, an instruction, a target scene, boxes and reasoning, by seed.
 
 Splits never share a task: each draws from random streams of its own. "heldout" holds only the
-shape-colour-edit combinations that the other splits leave out (`edits.held_out`).
+shape-colour-edit combinations that the other splits leave out (`families.held_out`).
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import numpy as np
 from earl.data.tasks import Split
 from earl.errors import DataError
 from earl.records import Box
-from earl.world.edits import FAMILIES, PROPOSERS, REFUSED, uses_held_out
+from earl.world.families import FAMILIES, PROPOSERS, REFUSED, uses_held_out
 from earl.world.language.plain import plain_phrase
-from earl.world.language.request import BACKGROUND_WORDS, Request, place_words
+from earl.world.language.request import Request, place_words
+from earl.world.language.tables import usual
 from earl.world.proposals import Proposal, covered
 from earl.world.rendering import foot
 from earl.world.sampling import Kinds, choose, sample_scene
@@ -167,7 +168,7 @@ def describe(scene: Scene) -> str:
     solids = [f"a {o.size} {o.texture} {o.color} {o.shape} {place_words(o)}" for o in scene.objects]
     listed = ", ".join(solids) if solids else "nothing"
     when = {"day": "by day", "night": "at night", "sunset": "at sunset"}.get(scene.style, f"in {scene.style}")
-    return f"{BACKGROUND_WORDS[scene.background]} {when} with {listed}"
+    return f"{usual('background', scene.background)} {when} with {listed}"
 
 
 def caption(scene: Scene, rng: np.random.Generator) -> str:
@@ -179,7 +180,7 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
         words = " ".join(w for w in (*extra, pose, o.color, o.shape) if w)
         solids.append(f"a {words} {place_words(o)}")
     when = {"day": "", "night": " at night", "sunset": " at sunset"}.get(scene.style, f" in {scene.style}")
-    start = f"{BACKGROUND_WORDS[scene.background]}{when}"
+    start = f"{usual('background', scene.background)}{when}"
     if rng.random() < 0.5:
         return f"{start} with {', '.join(solids)}"
     return f"{', '.join(solids)} in {start}"
@@ -209,7 +210,7 @@ def _change(scene: Scene, proposal: Proposal) -> str:
     target = proposal.target
     parts = []
     if scene.background != target.background:
-        parts.append(f"the background becomes {BACKGROUND_WORDS[target.background]}")
+        parts.append(f"the background becomes {usual('background', target.background)}")
     if scene.style != target.style:
         parts.append(f"the style becomes {target.style}")
     moved = {}

@@ -19,43 +19,12 @@ from earl.world.language.plain import plain_phrase
 from earl.world.language.reading import describe
 from earl.world.language.request import OTHER, Request
 from earl.world.language.surface import chance, dress
+from earl.world.language.tables import CORES
 from earl.world.language.writing import Writer, phrase
 from earl.world.sampling import choose as pick
 
 PLAIN, MADE_UP = 0.2, 0.12
 """Shares of plain wordings, and of sentences with a made-up word."""
-_VERBS: dict[str, tuple[str, ...]] = {
-    "add": ("{verb} {kind}", "{verb} {kind} [in|into] the picture", "{verb} {kind} (here|there)"),
-    "replace": ("{verb} {ref} (into|with|by) {kind}", "{verb} {kind} instead of {ref}"),
-    "color": ("{verb} {ref} {color}", "{verb} {ref} in {color}", "{verb} {ref} with {color} paint"),
-    "shrink": (
-        "{verb} {ref} so that it is smaller",
-        "{verb} {ref} smaller",
-        "{verb} {ref} down to a smaller size",
-    ),
-    "enlarge": (
-        "{verb} {ref} so that it is (bigger|larger)",
-        "{verb} {ref} (bigger|larger)",
-        "{verb} {ref} up to a bigger size",
-    ),
-    "stripe": ("{verb} {ref} with stripes", "{verb} stripes on {ref}"),
-    "unstripe": ("{verb} the stripes (off|from) {ref}", "{verb} {ref} {plain}"),
-    "background": (
-        "{verb} (the scene|everything|the background) to {background}",
-        "{verb} {background} as the background",
-    ),
-    "style": ("{verb} (it|the picture|the scene) {when}", "{verb} the style to {style}"),
-    "exactly": ("{verb} exactly {count}", "{verb} exactly {count} in the picture"),
-    "one_more": ("{verb} {more}", "{verb} {more} in the picture"),
-    "move": ("{verb} {ref} {beside} {ref2}", "{ref} {verb} {beside} {ref2}"),
-    "swap": ("{verb} the places of {ref} and {ref2}", "let {ref} and {ref2} {verb} places"),
-    "between": ("{verb} {ref} between {ref2} and {ref3}", "{ref} {verb} between {ref2} and {ref3}"),
-    "stack": ("{verb} {ref} {on} {ref2}", "{ref} {verb} {on} {ref2}"),
-    "roll": ("{verb} {ref} rolling to the {side}", "roll {ref} {verb} to the {side}"),
-    "topple": ("{verb} {ref} so that it falls over", "{verb} {ref} on its side"),
-    "open": ("{verb} the lid of {ref} (up|open)", "{verb} {ref} open"),
-    "gather": ("{verb} {all} in (a|one) (row|line)",),
-}
 _SYLLABLES = (
     "b d f g k l m n p r s t v w z bl br cl dr fl gr pl qu sh st tr ch th",
     "a e i o u ab ack ad ain am an ar ash ed eel en er ess ick im in ist og ol on oop or ot uck um ust",
@@ -115,10 +84,11 @@ def _with_made_up(named: Named, rng: np.random.Generator) -> str:
     word, request = made_up_word(rng), named.request
     ref, names = request.ref, named.names.get("ref", ())
     draw = rng.random()
-    if draw < 0.35 and named.then is None and request.op in _VERBS:
+    sentences = CORES.get(request.op, {}).get("made_up")
+    if draw < 0.35 and named.then is None and sentences:
         writer = Writer(rng)
         varied = vary(named, rng)
-        template = pick(rng, expand(pick(rng, _VERBS[request.op]))).replace("{verb}", word)
+        template = pick(rng, expand(pick(rng, sentences))).replace("{verb}", word)
         return dress(writer.fill(template, varied), rng)
     if draw < 0.55 and ref is not None and replace(ref, shape=None) in names:
         return Writer(rng, noun=word).sentence(_whole(named))

@@ -13,10 +13,8 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import product
 
-from earl.world.language import frames, heldout
-from earl.world.language.cores import CORES, STYLE_SENTENCES
-from earl.world.language.form import Cores
-from earl.world.language.lexer import tokens
+from earl.world.language.lexer import entries, tokens
+from earl.world.language.tables import CONSTRUCTIONS, CORES, FRAMES, HELDOUT, WORDS, texts
 
 SLOTS = {
     "{ref}": "R", "{ref2}": "R", "{ref3}": "R", "{bare}": "B", "{kind}": "K", "{count}": "Q", "{kinds}": "P",
@@ -25,7 +23,6 @@ SLOTS = {
     "{small}": "<small>", "{large}": "<large>", "{striped}": "<striped>", "{plain}": "<plain>",
 }  # fmt: skip
 _SILENT = {"{on}", "{all}", "{small}", "{large}", "{striped}", "{plain}"}
-_FORMS = {"do": frames.COMMANDS, "done": frames.PASSIVES, "act": frames.ACTS}
 _DOUBLED = {"put", "set", "cut", "drop", "get", "tip", "swap", "let", "flip", "drag", "chop", "pop", "hop"}
 _CHOICE, _OPTION = re.compile(r"\(([^()]*)\)"), re.compile(r"\[([^\[\]]*)\]")
 
@@ -68,7 +65,7 @@ def gerund(core: str) -> str:
     return f"{verb}ing {rest}".strip()
 
 
-def _symbols(text: str) -> tuple[Symbols, tuple[str, ...]]:
+def symbols_of(text: str) -> tuple[Symbols, tuple[str, ...]]:
     """The symbols of a sentence with slots, and the slots in their order."""
     symbols: Symbols = ()
     slots: tuple[str, ...] = ()
@@ -98,21 +95,23 @@ def _piece(text: str) -> tuple[Symbols, tuple[str, ...]]:
     return tuple(symbols), tuple(slots)
 
 
-def sentences(op: str, cores: Cores, *, framed: bool = True) -> Iterator[str]:
+def sentences(op: str, *, framed: bool = True) -> Iterator[str]:
     """Every sentence of an operation with its slots, without pleasantries.
 
     A unit separator stands where a core or a subject meets the frame.
     """
-    for form, templates in _FORMS.items():
-        found = [core for template in getattr(cores, form) for core in expand(template)]
-        if form == "do":
-            yield from found
-            if framed:
-                yield from _fill(frames.COMMANDS, "{do}", found)
-                yield from _fill(frames.GERUNDS, "{doing}", [gerund(core) for core in found])
-        else:
-            yield from _with_subject(templates, form, expand(cores.subject), found)
-    for template in cores.whole:
+    cores = CORES[op]
+    found = [core for template in cores["do"] for core in expand(template)]
+    yield from found
+    if framed:
+        yield from _fill(FRAMES["do"], "{do}", found)
+        yield from _fill(FRAMES["doing"], "{doing}", [gerund(core) for core in found])
+    for form in ("done", "act"):
+        found = [core for template in cores[form] for core in expand(template)]
+        for template in FRAMES[form]:
+            for frame, subject in product(expand(template), expand(cores["subject"])):
+                yield from _fill([frame.replace("{it}", f"\x1f{subject}\x1f")], f"{{{form}}}", found)
+    for template in cores["whole"]:
         yield from expand(template)
 
 
@@ -122,37 +121,26 @@ def _fill(templates: Iterable[str], slot: str, cores: list[str]) -> Iterator[str
             yield from (frame.replace(slot, f"\x1f{core}\x1f") for core in cores)
 
 
-def _with_subject(
-    templates: Iterable[str], form: str, subjects: Iterable[str], cores: list[str]
-) -> Iterator[str]:
-    for template in templates:
-        for frame, subject in product(expand(template), subjects):
-            framed = frame.replace("{it}", f"\x1f{subject}\x1f")
-            yield from (framed.replace(f"{{{form}}}", f"\x1f{core}\x1f") for core in cores)
-
-
 def readings() -> Iterator[tuple[Symbols, Reading, str]]:
     """Every pattern with its meaning and its text; the same pattern may come several times."""
-    for op, cores in CORES.items():
-        for text in sentences(op, cores):
-            symbols, slots = _symbols(text)
-            yield symbols, Reading(op, slots), text
-    for style, texts in STYLE_SENTENCES.items():
-        for text in _style_sentences(texts):
-            symbols, slots = _symbols(text)
-            yield symbols, Reading("style", slots, style), text
-    for op, texts in heldout.CONSTRUCTIONS.items():
-        for template in texts:
+    for op in CORES:
+        for text in sentences(op):
+            yield _reading(op, text)
+    for style, wishes in FRAMES["styles"].items():
+        for wish in wishes:
+            yield _reading("style", wish, style)
+            if not wish.startswith("it "):
+                for text in _fill(FRAMES["do"], "{do}", [wish]):
+                    yield _reading("style", text, style)
+    for op, templates in CONSTRUCTIONS.items():
+        for template in templates:
             for text in expand(template):
-                symbols, slots = _symbols(text)
-                yield symbols, Reading(op, slots), text
+                yield _reading(op, text)
 
 
-def _style_sentences(texts: Iterable[str]) -> Iterator[str]:
-    for text in texts:
-        yield text
-        if not text.startswith("it "):
-            yield from _fill(frames.COMMANDS, "{do}", [text])
+def _reading(op: str, text: str, value: str | None = None) -> tuple[Symbols, Reading, str]:
+    symbols, slots = symbols_of(text)
+    return symbols, Reading(op, slots, value), text
 
 
 @lru_cache(maxsize=1)
@@ -169,20 +157,10 @@ def table() -> dict[Symbols, list[Reading]]:
 @lru_cache(maxsize=1)
 def vocabulary() -> frozenset[str]:
     """Every word that the grammar knows, for the correction of typos."""
-    from earl.world.language.lexer import BRITISH, CONTRACTIONS, _entries
-
-    known: set[str] = set(CONTRACTIONS) | set(BRITISH) | set(BRITISH.values())
-    for text, _ in _entries():
-        known |= set(text.split())
-    texts = [
-        t for cores in CORES.values() for form in ("do", "done", "act", "whole") for t in getattr(cores, form)
-    ]
-    texts += [gerund(core) for cores in CORES.values() for t in cores.do for core in expand(t)]
-    texts += [cores.subject for cores in CORES.values()]
-    texts += [*frames.COMMANDS, *frames.GERUNDS, *frames.PASSIVES, *frames.ACTS, *frames.GREETINGS]
-    texts += [*frames.FAREWELLS, *frames.FILLERS, *frames.JOINTS, *heldout.GREETINGS, *heldout.FAREWELLS]
-    texts += [t for texts in STYLE_SENTENCES.values() for t in texts]
-    texts += [t for texts in heldout.CONSTRUCTIONS.values() for t in texts]
-    for text in texts:
-        known |= set(re.findall(r"[a-z0-9']+", re.sub(r"\{\w+\}", " ", text)))
+    known = {*WORDS["contractions"], *WORDS["british"], *WORDS["british"].values()}
+    known.update(word for text, _ in entries() for word in text.split())
+    gerunds = [gerund(core) for cores in CORES.values() for t in cores["do"] for core in expand(t)]
+    said = [CORES, CONSTRUCTIONS, HELDOUT["greetings"], HELDOUT["farewells"], FRAMES, gerunds]
+    for text in texts(said):
+        known.update(re.findall(r"[a-z0-9']+", re.sub(r"\{\w+\}", " ", text)))
     return frozenset(known)

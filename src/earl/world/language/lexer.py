@@ -9,82 +9,38 @@ import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
-from earl.world.language import heldout_words as unseen
-from earl.world.language import words
-from earl.world.language.frames import FILLERS
+from earl.world.language.tables import FRAMES, HELDOUT, WORDS
 
 Token = tuple[str, str | None]
 
-CONTRACTIONS = {
-    "i'd": "i would",
-    "i'll": "i will",
-    "let's": "let us",
-    "lets": "let us",
-    "it's": "it is",
-    "don't": "do not",
-    "dont": "do not",
-    "doesn't": "does not",
-    "doesnt": "does not",
-    "what's": "what is",
-    "that's": "that is",
-    "isn't": "is not",
-    "shouldn't": "should not",
-    "we'd": "we would",
-    "i'm": "i am",
-    "there's": "there is",
-    "can't": "can not",
-    "you'd": "you would",
-    "i've": "i have",
-    "we'll": "we will",
-}
-BRITISH = {
-    "color": "colour",
-    "colored": "coloured",
-    "recolor": "recolour",
-    "favor": "favour",
-    "organize": "organise",
-    "minimize": "minimise",
-    "gray": "grey",
-}
-"""American to British spelling; texts are read in American."""
 _WORD = re.compile(r"\{\w+\}|[a-z0-9]+(?:'[a-z]+)?|'[a-z]+")
-_AMERICAN = {british: american for american, british in BRITISH.items()}
-_TYPO_LEAST = 5  # letters of a word in which a typo is looked for
+_AMERICAN = {british: american for american, british in WORDS["british"].items()}
+_FILLERS = {*FRAMES["fillers"], *HELDOUT["words"]["adjectives"], *HELDOUT["words"]["adverbs"]}
+_VALUED = ("color", "tail", "place", "head", "num", "nth", "background", "style", "when", "side")
+_PLAIN = {"shades": "<shade>", "images": "picture", "everything": "<all>", "more": "<more>"}
+TYPO_LEAST = 5  # letters of a word in which a typo is looked for
 
 
-def _entries() -> Iterator[tuple[str, Token]]:
-    for table, symbol in (
-        (words.COLORS, "<color>"),
-        (unseen.COLORS, "<color>"),
-        (words.TEXTURE_TAILS, "<tail>"),
-        (words.PLACE_TAILS, "<place>"),
-        (words.PLACE_HEADS, "<head>"),
-        (words.NUMBERS, "<num>"),
-        (words.NTHS, "<nth>"),
-        (words.BACKGROUNDS, "<background>"),
-        (words.STYLES, "<style>"),
-        (words.WHEN, "<when>"),
-        (words.SIDES, "<side>"),
-    ):
-        for value, texts in table.items():
-            yield from ((text, (symbol, value)) for text in texts)
-    for table in (words.SIZES, words.TEXTURES):
-        for value, texts in table.items():
-            yield from ((text, (f"<{value}>", None)) for text in texts)
-    for relation, texts in words.RELATIONS.items():
+def entries() -> Iterator[tuple[str, Token]]:
+    """Every word, or group of words, with a meaning of its own, and its token."""
+    for name in _VALUED:
+        for table in (WORDS[name], HELDOUT["words"].get(name, {})):
+            for value, texts in table.items():
+                yield from ((text, (f"<{name}>", value)) for text in texts)
+    for value, texts in (*WORDS["size"].items(), *WORDS["texture"].items()):
+        yield from ((text, (f"<{value}>", None)) for text in texts)
+    for relation, texts in WORDS["relation"].items():
         yield from ((text, _relation(relation)) for text in texts)
-    for table in (words.SHAPES, unseen.SHAPES):
-        for shape, texts in table.items():
-            for text in texts:
-                yield text, ("<noun>", shape)
-                yield plural(text), ("<nouns>", shape)
-    for text in words.OBJECTS:
-        yield text, ("<noun>", "")
-        yield plural(text), ("<nouns>", "")
-    yield from ((text, ("<shade>", None)) for text in words.SHADES)
-    yield from ((text, ("picture", None)) for text in words.IMAGES)
-    yield from ((text, ("<all>", None)) for text in words.EVERYTHING)
-    yield from ((text, ("<more>", None)) for text in words.MORE)
+    for shape, texts in (
+        *WORDS["shape"].items(),
+        *HELDOUT["words"]["shape"].items(),
+        ("", WORDS["objects"]),
+    ):
+        for text in texts:
+            yield text, ("<noun>", shape)
+            yield plural(text), ("<nouns>", shape)
+    for name, symbol in _PLAIN.items():
+        yield from ((text, (symbol, None)) for text in WORDS[name])
 
 
 def _relation(relation: str) -> Token:
@@ -94,13 +50,13 @@ def _relation(relation: str) -> Token:
 
 
 def plural(noun: str) -> str:
-    return words.IRREGULAR.get(noun, noun + "s")
+    return str(WORDS["plural"].get(noun, noun + "s"))
 
 
 @lru_cache(maxsize=1)
 def _table() -> tuple[dict[tuple[str, ...], Token], int]:
     table: dict[tuple[str, ...], Token] = {}
-    for text, token in _entries():
+    for text, token in entries():
         table[tuple("a" if word == "an" else word for word in text.split())] = token
     table.pop(("can",), None)  # a noun only inside a description
     table.pop(("one",), None)
@@ -114,15 +70,13 @@ def tokens(text: str, vocabulary: frozenset[str] | None = None) -> list[Token]:
         vocabulary: words to which others are corrected where they are one slip of the keyboard away.
     """
     lowered = text.lower().replace("’", "'").replace("`", "'")
-    found: list[str] = []
-    for word in _WORD.findall(lowered):
-        found += _plain_words(word, vocabulary)
-    return list(_typed([word for word in found if word not in FILLERS and word not in unseen.FILLERS]))
+    found = [word for raw in _WORD.findall(lowered) for word in _plain_words(raw, vocabulary)]
+    return list(_typed([word for word in found if word not in _FILLERS]))
 
 
 def _plain_words(word: str, vocabulary: frozenset[str] | None) -> Iterable[str]:
-    if word in CONTRACTIONS:
-        return CONTRACTIONS[word].split()
+    if word in WORDS["contractions"]:
+        return str(WORDS["contractions"][word]).split()
     word = "a" if word == "an" else _AMERICAN.get(word, word)
     if word.endswith("'s") and len(word) > 2:
         return (*_plain_words(word[:-2], vocabulary), "'s")
@@ -151,7 +105,7 @@ def _dropped(vocabulary: frozenset[str]) -> dict[str, str]:
     """Words with a letter left out, and the word; those of several words are left out."""
     found: dict[str, str] = {}
     for word in sorted(vocabulary):
-        if len(word) >= _TYPO_LEAST:
+        if len(word) >= TYPO_LEAST:
             for shorter in {word[:i] + word[i + 1 :] for i in range(len(word))}:
                 found[shorter] = "" if found.get(shorter, word) != word else word
     return found
@@ -159,11 +113,11 @@ def _dropped(vocabulary: frozenset[str]) -> dict[str, str]:
 
 def corrected(word: str, vocabulary: frozenset[str]) -> str:
     """The one known word from which this one is a letter dropped, doubled or swapped with its neighbour."""
-    if len(word) < _TYPO_LEAST - 1:
+    if len(word) < TYPO_LEAST - 1:
         return word
     options = {word[:i] + word[i + 1] + word[i] + word[i + 2 :] for i in range(len(word) - 1)}
     options |= {word[:i] + word[i + 1 :] for i in range(1, len(word)) if word[i] == word[i - 1]}
-    known = {option for option in options if option in vocabulary and len(option) >= _TYPO_LEAST}
+    known = {option for option in options if option in vocabulary and len(option) >= TYPO_LEAST}
     longer = _dropped(vocabulary).get(word)
     if longer:
         known.add(longer)

@@ -9,11 +9,11 @@ from itertools import product
 from typing import Any
 
 from earl.errors import InstructionError
-from earl.world.language import frames, heldout
 from earl.world.language.grammar import Reading, table, vocabulary
 from earl.world.language.lexer import Token, tokens
 from earl.world.language.other import is_other
 from earl.world.language.request import OTHER, Ref, Request
+from earl.world.language.tables import FRAMES, HELDOUT
 
 Item = tuple[str, Any]
 _DEFINITE = ("the", "that", "this")
@@ -23,7 +23,12 @@ _MODIFIERS = {
     "<striped>": ("texture", "striped"),
     "<plain>": ("texture", "plain"),
 }
-_RELATIONS = {"<rel>": None, "<on>": "on top of", "<beside>": None}
+_NAMED_BY_PLACE = {
+    ("remove", "T"): "remove_nth",
+    ("remove", "L"): "remove_related",
+    ("color", "L"): "color_related",
+}
+_RELATIONS = ("<rel>", "<on>", "<beside>")
 
 
 def parse(instruction: str) -> Request:
@@ -35,9 +40,7 @@ def parse(instruction: str) -> Request:
     if is_other(instruction):
         return Request(OTHER)
     found = tokens(instruction, vocabulary())
-    request = _parse_tokens(found)
-    if request is None:
-        request = _parse_two(found)
+    request = _parse_tokens(found) or _parse_two(found)
     if request is None:
         raise InstructionError(
             f"the instruction {instruction!r} is in none of the world's wordings; "
@@ -50,8 +53,8 @@ def _parse_two(found: list[Token]) -> Request | None:
     for start in range(1, len(found) - 1):
         for joint in _joints():
             if tuple(found[start : start + len(joint)]) == joint:
-                second = _parse_tokens(found[start + len(joint) :], polite=False)
-                first = _parse_tokens(found[:start], polite=True) if second is not None else None
+                second = _parse_tokens(found[start + len(joint) :])
+                first = _parse_tokens(found[:start]) if second is not None else None
                 if first is not None and second is not None:
                     return replace(first, then=second)
     return None
@@ -59,26 +62,21 @@ def _parse_two(found: list[Token]) -> Request | None:
 
 @lru_cache(maxsize=1)
 def _joints() -> tuple[tuple[Token, ...], ...]:
-    joints = {tuple(tokens(text)) for text in (*frames.JOINTS, *heldout.JOINTS)}
+    joints = {tuple(tokens(text)) for text in (*FRAMES["joints"], *HELDOUT["joints"])}
     return tuple(sorted(joints, key=len, reverse=True))
 
 
 @lru_cache(maxsize=1)
 def _pleasantries() -> tuple[frozenset[tuple[Token, ...]], frozenset[tuple[Token, ...]]]:
-    before = {tuple(tokens(text)) for text in (*frames.GREETINGS, *heldout.GREETINGS)}
-    after = {tuple(tokens(text)) for text in (*frames.FAREWELLS, *heldout.FAREWELLS)}
-    return frozenset(before - {()}), frozenset(after - {()})
+    before, after = (
+        frozenset(tuple(tokens(text)) for text in (*FRAMES[name], *HELDOUT[name])) - {()}
+        for name in ("greetings", "farewells")
+    )
+    return before, after
 
 
-def _parse_tokens(found: list[Token], polite: bool = True) -> Request | None:
-    request = _lookup(found)
-    if request is not None:
-        return request
-    for trimmed in _trimmed(found):
-        request = _lookup(trimmed)
-        if request is not None:
-            return request
-    return None
+def _parse_tokens(found: list[Token]) -> Request | None:
+    return next((r for trimmed in _trimmed(found) if (r := _lookup(trimmed)) is not None), None)
 
 
 def _trimmed(found: list[Token]) -> Iterator[list[Token]]:
@@ -93,11 +91,8 @@ def _trimmed(found: list[Token]) -> Iterator[list[Token]]:
         ends += [end - n for n in range(1, 8) if end - n > 0 and tuple(found[end - n : end]) in after][:3]
         if len(ends) > 8:
             break
-    pairs = sorted(
-        {(start, end) for start in starts for end in ends if start < end}, key=lambda p: p[0] - p[1]
-    )
-    for start, end in pairs[1:]:
-        yield found[start:end]
+    pairs = {(start, end) for start in starts for end in ends if start < end}
+    yield from (found[start:end] for start, end in sorted(pairs, key=lambda p: p[0] - p[1]))
 
 
 def _lookup(found: list[Token]) -> Request | None:
@@ -136,24 +131,12 @@ def _request(reading: Reading, items: list[Item]) -> Request | None:
             return None
         fields |= new
         if symbol in ("T", "L"):
-            op = {
-                ("remove", "T"): "remove_nth",
-                ("remove", "L"): "remove_related",
-                ("color", "L"): "color_related",
-            }.get((op, symbol), "")
-    if (
-        not op
-        or (op == "add" and _incomplete(fields["kind"]))
-        or (op == "replace" and _incomplete(fields["kind"]))
-    ):
+            op = _NAMED_BY_PLACE.get((op, symbol), "")
+    if not op or (op in ("add", "replace") and None in (fields["kind"].shape, fields["kind"].color)):
         return None
     if reading.value is not None:
         fields["value"] = reading.value
     return Request(op, **fields)
-
-
-def _incomplete(kind: Ref) -> bool:
-    return kind.shape is None or kind.color is None
 
 
 def _fields(slot: str, symbol: str, value: Any, op: str) -> dict[str, Any]:
@@ -180,11 +163,10 @@ def describe(found: list[Token], *, tails: bool = True) -> list[Item]:
     Args:
         tails: whether "with stripes" after a noun belongs to the description.
     """
-    found = (
-        found
-        if tails
-        else [(f"tail {value}", None) if symbol == "<tail>" else (symbol, value) for symbol, value in found]
-    )
+    if not tails:
+        found = [
+            (f"tail {value}", None) if symbol == "<tail>" else (symbol, value) for symbol, value in found
+        ]
     items: list[Item] = []
     place = 0
     while place < len(found):
@@ -223,12 +205,7 @@ def _definite(found: list[Token], start: int) -> tuple[Item | None, int]:
     place, where = start + 1, None
     if place < len(found) and found[place][0] == "<nth>":
         rest = [symbol for symbol, _ in found[place + 1 : place + 5]]
-        if (
-            len(rest) == 4
-            and rest[0] in ("<noun>", "one")
-            and rest[1:3] == ["from", "the"]
-            and rest[3] == "<side>"
-        ):
+        if rest[:1] in (["<noun>"], ["one"]) and rest[1:] == ["from", "the", "<side>"]:
             return ("T", (int(str(found[place][1])), found[place + 4][1])), 6
     if place < len(found) and found[place][0] in ("<head>", "<side>"):
         where, place = found[place][1], place + 1
@@ -249,11 +226,9 @@ def _related(found: list[Token], start: int, place: int) -> tuple[Item | None, i
         return None, 0
     symbol, value = found[place]
     relation = {"<on>": "on top of", "<beside>": f"to the {value} of"}.get(symbol, value)
-    item, length = (
-        _definite(found, place + 1)
-        if place + 1 < len(found) and found[place + 1][0] in _DEFINITE
-        else (None, 0)
-    )
+    if place + 1 >= len(found) or found[place + 1][0] not in _DEFINITE:
+        return None, 0
+    item, length = _definite(found, place + 1)
     if item is None or item[0] != "R":
         return None, 0
     return ("L", (relation, item[1])), place + 1 + length - start

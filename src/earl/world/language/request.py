@@ -4,23 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from earl.world.scene import BACKGROUNDS, STYLES, Scene, SceneObject
+from earl.world.language.tables import WORDS, usual
+from earl.world.scene import Scene, SceneObject
 
-NUMBERS = ("one", "two", "three", "four", "five")
-NTHS = ("first", "second", "third", "fourth")
-SIDES = ("left", "right")
-RELATIONS = ("behind", "in front of", "to the left of", "to the right of", "on top of")
-PLACES = ("left", "right", "front", "back")
+SIDES: tuple[str, ...] = tuple(WORDS["side"])
+RELATIONS: tuple[str, ...] = tuple(WORDS["relation"])
+PLACES: tuple[str, ...] = tuple(WORDS["place"])
 """Where a described solid stands among those that fit the rest of the description."""
-
-BACKGROUND_WORDS = {"meadow": "a meadow", "desert": "a desert", "snow": "a snowy field", "studio": "a studio"}
-STYLE_WORDS = {
-    "day": "daytime",
-    "night": "night",
-    "sunset": "sunset",
-    "sepia": "a sepia photo",
-    "pencil": "a pencil drawing",
-}
 OTHER = "other"
 """The operation of a sentence that asks for nothing of this world; its outcome is the source."""
 
@@ -67,10 +57,7 @@ class Ref:
         """The plain words without an article."""
         noun = (self.shape or "object") + ("s" if plural else "")
         words = " ".join(w for w in (self.size, self.texture, self.color, noun) if w)
-        return f"{words} {PLACE_WORDS[self.place]}" if self.place else words
-
-
-PLACE_WORDS = {"left": "on the left", "right": "on the right", "front": "at the front", "back": "at the back"}
+        return f"{words} {usual('place', self.place)}" if self.place else words
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +81,3 @@ def place_words(obj: SceneObject) -> str:
     row = "front" if obj.row == 1 else "back"
     column = ("far left", "left", "right", "far right")[obj.column]
     return f"on top at the {row} {column}" if obj.level else f"at the {row} {column}"
-
-
-assert set(BACKGROUND_WORDS) == set(BACKGROUNDS) and set(STYLE_WORDS) == set(STYLES)

@@ -2,51 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
-from earl.world.language import frames
-from earl.world.language.lexer import BRITISH, CONTRACTIONS
+from earl.world.language.lexer import TYPO_LEAST
+from earl.world.language.tables import FRAMES, WORDS
 from earl.world.sampling import choose as pick
-
-_ASKS = (
-    "can",
-    "could",
-    "would",
-    "will",
-    "is",
-    "are",
-    "may",
-    "shall",
-    "should",
-    "how",
-    "what",
-    "why",
-    "do",
-    "where",
-)
-_TYPO_LEAST = 5
 
 
 def chance(rng: np.random.Generator, share: float) -> bool:
     return bool(rng.random() < share)
 
 
-def dress(
-    text: str,
-    rng: np.random.Generator,
-    *,
-    greetings: tuple[str, ...] = frames.GREETINGS,
-    farewells: tuple[str, ...] = frames.FAREWELLS,
-) -> str:
+def dress(text: str, rng: np.random.Generator, pleasantries: Mapping[str, Sequence[str]] = FRAMES) -> str:
     """A plain lower-case sentence with pleasantries, spelling, punctuation and capitals drawn anew."""
-    asks = text.split(" ", 1)[0] in _ASKS
+    asks = text.split(" ", 1)[0] in FRAMES["asks"]
     text = _fillers(text, rng)
     if chance(rng, 0.3):
-        text = " ".join(BRITISH.get(word, word) for word in text.split(" "))
+        text = " ".join(WORDS["british"].get(word, word) for word in text.split(" "))
     if chance(rng, 0.1):
-        text = f"{pick(rng, greetings)}{pick(rng, (', ', ' ', '! ', ': ', ' - ', '. '))}{text}"
+        text = (
+            f"{pick(rng, pleasantries['greetings'])}{pick(rng, (', ', ' ', '! ', ': ', ' - ', '. '))}{text}"
+        )
     if chance(rng, 0.08):
-        text = f"{text}{pick(rng, (', ', ' ', '. ', ' - '))}{pick(rng, farewells)}"
+        text = f"{text}{pick(rng, (', ', ' ', '. ', ' - '))}{pick(rng, pleasantries['farewells'])}"
     if chance(rng, 0.08):
         text = typo(text, rng)
     if chance(rng, 0.03):
@@ -57,14 +37,14 @@ def dress(
 def _fillers(text: str, rng: np.random.Generator) -> str:
     if not chance(rng, 0.3):
         return text
-    filler = "please" if chance(rng, 0.7) else pick(rng, frames.FILLERS)
+    filler = "please" if chance(rng, 0.7) else pick(rng, FRAMES["fillers"])
     words = text.split(" ")
     draw = rng.random()
     if draw < 0.4:
         return f"{filler}{pick(rng, (' ', ' ', ', '))}{text}"
     if draw < 0.7:
         return f"{text}{pick(rng, (' ', ', '))}{filler}"
-    place = 2 if len(words) > 3 and words[0] in _ASKS and words[1] in ("you", "we", "i") else 0
+    place = 2 if len(words) > 3 and words[0] in FRAMES["asks"] and words[1] in ("you", "we", "i") else 0
     return " ".join((*words[:place], filler, *words[place:]))
 
 
@@ -74,7 +54,7 @@ def typo(text: str, rng: np.random.Generator) -> str:
     places = [
         i
         for i, word in enumerate(words)
-        if len(word) > _TYPO_LEAST and word.isalpha() and word not in CONTRACTIONS
+        if len(word) > TYPO_LEAST and word.isalpha() and word not in WORDS["contractions"]
     ]
     if not places:
         return text

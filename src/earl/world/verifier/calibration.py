@@ -19,7 +19,7 @@ from PIL import Image
 from earl.errors import ConfigError, DataError
 from earl.records import Attempt, Verdict
 from earl.tables import Cell, Column, Row, Table
-from earl.world.edits import FAMILIES
+from earl.world.families import FAMILIES
 from earl.world.rendering import render
 from earl.world.tasks import WorldTask, sample_task
 from earl.world.verifier.damage import MAKERS
