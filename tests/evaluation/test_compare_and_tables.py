@@ -17,7 +17,7 @@ from earl.errors import ConfigError, DataError
 from earl.evaluation.compare import compare_runs, comparison_text
 from earl.evaluation.folder import EvaluationFolder
 from earl.evaluation.page import chosen_edits, write_page
-from earl.evaluation.published import COLUMNS, LATER, PUBLISHED
+from earl.evaluation.published import COLUMNS, LATER, published_models
 from earl.evaluation.records import to_json
 from earl.evaluation.results import compile_results, read_results
 from earl.evaluation.run import Judging, evaluate
@@ -189,10 +189,11 @@ def test_latex_escapes_and_balances(two):
 
 
 def test_the_published_rows_are_the_papers():
-    assert len(PUBLISHED) == 23
-    earl = next(row for row in PUBLISHED if row.model.startswith("EARL"))
+    published = published_models()
+    assert len(published) == 23
+    earl = next(row for row in published if row.model.startswith("EARL"))
     assert (earl.scores["OmniEdit"], earl.scores["I2EBench"], earl.mean) == (6.39, 4.19, 4.80)
-    for row in PUBLISHED:  # the means are of the six columns, rounded
+    for row in published:  # the means are of the six columns, rounded
         assert sum(row.scores.values()) / 6 == pytest.approx(row.mean, abs=0.011), row.model
 
 

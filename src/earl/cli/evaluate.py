@@ -148,7 +148,12 @@ def compare(options: CompareOptions) -> None:
 
 class TableOptions(Settings):
     folders: Annotated[tuple[Path, ...], FOLDER] = Field(
-        description="of evaluations: one or more systems and benchmarks"
+        default=(),
+        description="of evaluations: one or more systems and benchmarks; for tables 4 and 5 files of "
+        "`earl verifier agree --json`",
+    )
+    paper: int | None = Field(
+        default=None, ge=2, le=17, description="another of the paper's tables, by its number"
     )
     ours_only: bool = Field(default=False, description="without the published rows")
     out: Annotated[Path | None, Option(short="-o", metavar="NAME")] = Field(
@@ -161,13 +166,33 @@ def table(options: TableOptions) -> None:
     """Put evaluations beside published results."""
     from earl.evaluation import tables
     from earl.evaluation.folder import EvaluationFolder
-    from earl.evaluation.published import COLUMNS
-    from earl.evaluation.results import compile_results
+    from earl.evaluation.paper_tables import beside_paper, read_agreement
+    from earl.evaluation.published import COLUMNS, published_table
+    from earl.evaluation.records import to_json
+    from earl.evaluation.results import current_results
     from earl.files import claim, write_json, write_text
 
+    if options.paper is None and not options.folders:
+        raise ConfigError(
+            "which evaluations? Give their folders, or --paper N to see one of the paper's tables"
+        )
     kinds = ("md", "tex", "csv", "json")
     files = claim([f"{options.out}.{kind}" for kind in kinds] if options.out else [], force=options.force)
-    rows = tables.system_rows([compile_results(EvaluationFolder(folder)) for folder in options.folders])
+    published = published_table(options.paper) if options.paper is not None else None
+    rated = [path for path in options.folders if path.is_file()] if published and published.rated else []
+    runs = [current_results(EvaluationFolder(path)) for path in options.folders if path not in rated]
+    if published is not None:
+        shown = beside_paper(published, runs, [read_agreement(path) for path in rated])
+        if options.ours_only:
+            shown = replace(shown, rows=[row for row in shown.rows if row.kind == "ours"])
+        if files:
+            write_text(files[0], shown.markdown())
+            write_text(files[1], shown.latex())
+            write_text(files[2], shown.csv())
+            write_json(files[3], to_json(shown.rows))
+        say(shown.text())
+        return
+    rows = tables.system_rows(runs)
     if not options.ours_only:
         rows += tables.published_rows({*COLUMNS, *(column for row in rows for column in row.scores)})
     paper = tables.paper_table(rows)

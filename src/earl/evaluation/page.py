@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from earl.errors import EarlError
@@ -11,7 +10,7 @@ from earl.evaluation.compare import Comparison, compare_runs, comparison_table
 from earl.evaluation.folder import EvaluationFolder, failures_of
 from earl.evaluation.published import COLUMNS
 from earl.evaluation.records import Results
-from earl.evaluation.results import RESULTS, compile_results, read_results
+from earl.evaluation.results import compile_results, current_results
 from earl.evaluation.scores import REASONS, SHORT, Scored, scored_edits
 from earl.evaluation.tables import judge_name, paper_table, published_rows, score_table, system_rows
 from earl.files import write_text
@@ -43,10 +42,7 @@ def write_page(
         OutputError: the page cannot be written.
     """
     run = EvaluationFolder(folder)
-    results = compile_results(run)
-    if (run.path / RESULTS).is_file():
-        written = read_results(run.path)
-        results = replace(results, metrics=written.metrics, not_measured=written.not_measured)
+    results = current_results(run)
     second = EvaluationFolder(other) if other else None
     comparison = compare_runs(folder, other, across=True) if other else None
     edits = scored_edits(run)

@@ -49,6 +49,15 @@ def compile_results(folder: EvaluationFolder, *, seed: int = 0) -> Results:
     )
 
 
+def current_results(folder: EvaluationFolder) -> Results:
+    """`compile_results`, with the metrics of `results.json` where it is written: FID stands nowhere else."""
+    results = compile_results(folder)
+    if not (folder.path / RESULTS).is_file():
+        return results
+    written = read_results(folder.path)
+    return replace(results, metrics=written.metrics, not_measured=written.not_measured)
+
+
 def write_results(folder: EvaluationFolder, settings: EvaluationSettings | None = None) -> Results:
     """Measure against targets, compile, and write results.json, table.md, table.tex, table.csv.
 

@@ -10,7 +10,7 @@ from earl.config.evaluation import Failures
 from earl.errors import ConfigError
 from earl.evaluation.folder import failures_of
 from earl.evaluation.metrics import DIRECTION
-from earl.evaluation.published import COLUMNS, LATER, PUBLISHED
+from earl.evaluation.published import COLUMNS, LATER, published_models
 from earl.evaluation.records import Results, to_json
 from earl.evaluation.scores import REASONS, SHORT
 from earl.records import Estimate
@@ -100,7 +100,7 @@ def title(results: Results) -> str:
     judge, questions = judge_name(results.verifier), questions_of(results.verifier)
     asked = f" ({questions})" if questions else ""
     failures = f", failures {failures_of(results.verifier)}" if results.verifier else ""
-    return f"{_editor_name(results)} on {results.benchmark['title']}, judged by {judge}{asked}{failures}"
+    return f"{editor_name(results)} on {results.benchmark['title']}, judged by {judge}{asked}{failures}"
 
 
 def judge_name(verifier: Mapping[str, Any] | None) -> str:
@@ -181,7 +181,7 @@ def system_rows(runs: Sequence[Results]) -> list[SystemRow]:
     """
     systems: dict[tuple[str, str, str, Failures], dict[str, Results]] = {}
     for run in runs:
-        name, judge, failures = _editor_name(run), judge_name(run.verifier), failures_of(run.verifier)
+        name, judge, failures = editor_name(run), judge_name(run.verifier), failures_of(run.verifier)
         parts = systems.setdefault((name, judge, questions_of(run.verifier), failures), {})
         column = str(run.benchmark.get("column") or run.benchmark["title"])
         if column in parts:
@@ -214,7 +214,7 @@ def published_rows(columns: Collection[str] = COLUMNS) -> list[SystemRow]:
         SystemRow(
             row.model, row.judge, row.questions, row.failures, dict(row.scores), row.mean, published=True
         )
-        for row in (*PUBLISHED, *LATER)
+        for row in (*published_models(), *LATER)
         if not row.scores.keys().isdisjoint(columns)
     ]
 
@@ -273,6 +273,7 @@ def paper_json(rows: Sequence[SystemRow]) -> Any:
     return [to_json(row) for row in rows]
 
 
-def _editor_name(results: Results) -> str:
+def editor_name(results: Results) -> str:
+    """What is evaluated, and of how many images the best is taken."""
     several = results.editor.get("candidates", 1) or 1
     return str(results.editor["name"]) + (f", best of {several}" if several > 1 else "")
