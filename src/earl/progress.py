@@ -45,6 +45,12 @@ def say(text: str = "") -> None:
         raise OutputError(f"cannot write to standard output: {error.strerror or error}") from error
 
 
+def warn(text: str) -> None:
+    """Print a warning as one line on standard error; nothing for ""."""
+    if text:
+        print(printable(f"earl: warning: {' '.join(text.split())}"), file=sys.stderr)
+
+
 class Progress:
     """One bar for each named task. A context manager, and a function `(task, done, total, note)`.
 

@@ -126,3 +126,4 @@ SOURCES = Registry(
 PROMPTS = Registry("prompt source", "earl.prompts")
 MODELS = Registry("model", "earl.models")
 WORDINGS = Registry("wording function", "earl.wordings")
+DOMAINS = Registry("domain", "earl.domains")

@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,13 +16,14 @@ from pydantic import Field, model_validator
 
 from earl.config import ModelSettings, SamplingSettings, Settings, VerifierSettings
 from earl.config.options import BEST_BY, JSON, OUT, POSITIONAL, Option
-from earl.errors import ConfigError
-from earl.progress import Progress, say
+from earl.errors import ConfigError, EarlError
+from earl.progress import Progress, say, warn
 from earl.records import SCORES, Attempt
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from earl.jobs import Chain
     from earl.pipeline import EditPipeline, EditResult
     from earl.sampling import OnRow
     from earl.verifiers.protocol import Verifier
@@ -126,9 +127,11 @@ def _edit_one(
         asyncio.run(verifier.judge([Attempt(source, options.instructions[0].strip(), source)]))
     import_torch()
     from earl.pipeline import build_pipeline
+    from earl.pipeline.domain import lacking
 
     pipeline = build_pipeline(model)
     loaded = time.perf_counter() - began
+    warn(lacking(pipeline, source, options.instructions, reasoning=sampling.reasoning))
     result, seconds, scores = _drawn(pipeline, source, options, sampling, verifier, steps)
     marked = _draw_boxes(result, boxed)
     _ = result.image  # raises where the model wrote none
@@ -245,9 +248,10 @@ def _edit_many(
 ) -> int:
     """Jobs of a folder or a JSON Lines file; 1 where one of them failed."""
     from earl.files import only_one
-    from earl.jobs import Chain, JobFolder, chains_of, read_jobs, run_chains
+    from earl.jobs import JobFolder, chains_of, read_jobs, run_chains
     from earl.pages.sheets import TYPES
     from earl.pipeline import build_pipeline
+    from earl.pipeline.domain import lacking
 
     if options.out is not None and options.out.suffix.lower() in TYPES:
         raise ConfigError(f"{options.source} gives several images: --out names a folder, not {options.out}")
@@ -275,8 +279,13 @@ def _edit_many(
             show("images", done + len(failed), len(chains), f"{len(failed)} failed")
 
         if left:
+            pipeline = build_pipeline(model)
+            first = _first_image(left)
+            if first is not None:
+                asked = [text for chain in left for text in chain.job.instructions]
+                warn(lacking(pipeline, first, asked, reasoning=sampling.reasoning))
             run_chains(
-                build_pipeline(model),
+                pipeline,
                 left,
                 sampling,
                 finish,
@@ -294,6 +303,16 @@ def _edit_many(
         f"{time.perf_counter() - began:.1f} s"
     )
     return 1 if failed else 0
+
+
+def _first_image(chains: list[Chain]) -> Image | None:
+    """The first image that can be read; each one that cannot fails later, by name."""
+    from earl.vision.images import open_image
+
+    for chain in chains:
+        with suppress(EarlError):
+            return open_image(chain.job.image)
+    return None
 
 
 def _picker(options: EditOptions, best_by: VerifierSettings | None) -> Verifier | None:

@@ -268,6 +268,8 @@ def _describe(into: Path, done: Conversion, name: str, revision: str | None, fou
     licence = found.meta.get("licence") or (known.licence if known else None)
     if licence:
         done.meta["licence"] = licence
+    if found.reasons:
+        done.meta["reasoning"] = True
     (into / "earl.json").write_text(json.dumps(done.meta, indent=1) + "\n", encoding="utf-8")
     (into / "README.md").write_text(model_card(done.meta, done.checks), encoding="utf-8")
 

@@ -143,4 +143,6 @@ def _meta(
     folded = {float(model.meta.get("temperature", 1.0)) for model in found}
     if len(folded) == 1 and folded != {1.0}:  # folded into all of them alike, so into their sum
         meta["temperature"] = folded.pop()
+    if any(model.reasons for model in found):
+        meta["reasoning"] = True
     return meta

@@ -31,6 +31,7 @@ class KnownModel:
         revision: taken where the user names none; None is the hub's default branch.
         licence: as its page says; None where we do not know it.
         scores: VIEScore overall by benchmark, empty where none was published for it.
+        reasons: whether it was taught to write a chain of thought.
     """
 
     name: str
@@ -42,6 +43,7 @@ class KnownModel:
     revision: str | None = None
     licence: str | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
+    reasons: bool = False
 
     def home(self, part: str) -> str | None:
         """Where a part lies; its own name for the policy."""
@@ -50,7 +52,9 @@ class KnownModel:
         return self.tokenizer if part == "tokenizer" else self.vision
 
 
-def _released(name: str, about: str, *scores: float, revision: str | None = None) -> KnownModel:
+def _released(
+    name: str, about: str, *scores: float, revision: str | None = None, reasons: bool = False
+) -> KnownModel:
     return KnownModel(
         name,
         about,
@@ -60,6 +64,7 @@ def _released(name: str, about: str, *scores: float, revision: str | None = None
         VISION_HOME,
         revision,
         scores=MappingProxyType(dict(zip(BENCHMARKS, scores, strict=bool(scores)))),
+        reasons=reasons,
     )
 
 
@@ -73,7 +78,10 @@ def _base(name: str, about: str, layout: str, parameters: int, *, has_text: bool
 RELEASED = (
     _released("mair-lab/sft-simple", "SFT S", 5.73, 3.66, 3.58, 3.19, 3.57, 3.59, 3.88),
     _released(
-        "mair-lab/thinking-sft-simple", "SFT S with reasoning", 4.34, 3.76, 2.88, 3.36, 3.46, 3.21, 3.50
+        "mair-lab/thinking-sft-simple",
+        "SFT S with reasoning",
+        *(4.34, 3.76, 2.88, 3.36, 3.46, 3.21, 3.50),
+        reasons=True,
     ),
     _released(
         "mair-lab/sft-simple.rl-simple-n-complex", "SFT S, RL S+C", 6.33, 4.28, 3.99, 4.26, 4.48, 4.08, 4.57
@@ -82,6 +90,7 @@ RELEASED = (
         "mair-lab/earl-thinking-sft-simple.rl-simple-n-complex",
         "SFT S, RL S+C, both with reasoning",
         *(4.65, 3.78, 3.23, 3.67, 3.39, 3.36, 3.68),
+        reasons=True,
     ),
     _released(
         "mair-lab/earl-sft-simple.rl-simple-n-complex-scaled",

@@ -61,6 +61,13 @@ class ModelFolder:
     meta: dict[str, Any] = field(default_factory=dict)
     name: str = ""
 
+    @property
+    def reasons(self) -> bool | None:
+        """Whether the policy was taught a chain of thought; None where that is not known."""
+        if self.name in KNOWN:
+            return KNOWN[self.name].reasons
+        return bool(self.meta.get("reasoning")) if self.meta else None
+
     def need(self, part: Part) -> Path:
         """The folder of a part. Raises ModelNotFoundError where the model lacks it."""
         found: Path | None = getattr(self, f"{part}_path")

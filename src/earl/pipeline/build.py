@@ -67,6 +67,7 @@ def build_pipeline(
     pipeline = EditPipeline(engine, vision, name=name)
     if frozen and isinstance(settings, ModelSettings):
         pipeline.settings = settings
+        pipeline.reasons = folder.reasons
     return pipeline
 
 

@@ -54,6 +54,7 @@ class EditPipeline:
         self.engine, self.vision, self.name = engine, vision, name
         self.tokenizer = engine.tokenizer
         self.settings: ModelSettings | None = None  # what it was loaded by
+        self.reasons: bool | None = None  # whether it was taught to; None where that is not known
         self._lock: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         if vision.codebook_size != self.tokenizer.vocabulary.codebook_size:
             raise ModelFormatError(
@@ -154,7 +155,7 @@ class EditPipeline:
             raise ConfigError("this pipeline was made of parts in memory; move those, and make it anew")
         moved = build_pipeline(self.settings.replace(device=device, device_map=None, max_memory=None))
         self.engine, self.vision, self.settings = moved.engine, moved.vision, moved.settings
-        self.tokenizer = moved.tokenizer
+        self.tokenizer, self.reasons = moved.tokenizer, moved.reasons
         return self
 
     def __repr__(self) -> str:

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from earl import __version__
 from earl.config.sections import HeldSource, Model, Source, Sources
-from earl.config.stages import PolicyRecipe, TrainingRecipe
+from earl.config.stages import GrpoRecipe, PolicyRecipe, SftRecipe, TrainingRecipe
 from earl.data.shards import Edit, EditShards, load_shards
 from earl.data.weights import pick
 from earl.errors import ConfigError, DataError
 from earl.files import new_folder, write_json
-from earl.models.resolve import FORMAT_VERSION, resolve_model
+from earl.models.resolve import FORMAT_VERSION, ModelFolder, resolve_model
 from earl.models.weight_files import copy_files
 from earl.policy.adapters import add_lora, merged
 from earl.policy.likelihood import policy_of, recompute_activations
@@ -39,6 +39,7 @@ class Parts:
         vision_path: a folder, None where the recipe has none.
         rule: by which images are resized, None where there is no vision tokenizer.
         temperature: that the start has folded in (`earl convert --temperature`), which training goes on with.
+        reasons: whether the start was taught to reason, or this training teaches it.
     """
 
     policy: Any
@@ -47,6 +48,7 @@ class Parts:
     area: int | None
     rule: SizeRule | None = None
     temperature: float = 1.0
+    reasons: bool = False
 
 
 def assemble_policy(recipe: PolicyRecipe, device: torch.device) -> Parts:
@@ -57,7 +59,8 @@ def assemble_policy(recipe: PolicyRecipe, device: torch.device) -> Parts:
     """
     model = recipe.model
     attention = "eager" if device.type == "cpu" else "sdpa"  # on CPUs eager is faster at small sizes
-    tokenizer, vision_path, start = _tokenizers(model)
+    tokenizer, vision_path, found = _tokenizers(model)
+    start = found.meta if model.start else {}
     if model.start is not None:
         dtype = "bfloat16" if recipe.precision.frozen == "bf16" else "float32"  # its adapter is float32
         policy: Any = load_policy(
@@ -87,11 +90,15 @@ def assemble_policy(recipe: PolicyRecipe, device: torch.device) -> Parts:
             policy_of(policy).enable_input_require_grads()
     area = start.get("area") or model.area
     rule = read_size_rule(vision_path, start) if vision_path is not None else None
-    return Parts(policy, tokenizer, vision_path, area, rule, float(start.get("temperature", 1.0)))
+    teaches = (isinstance(recipe, SftRecipe) and recipe.data.reasoning) or (
+        isinstance(recipe, GrpoRecipe) and recipe.rollouts.prefill == "reasoning"
+    )
+    reasons = teaches or bool(model.start and found.reasons)
+    return Parts(policy, tokenizer, vision_path, area, rule, float(start.get("temperature", 1.0)), reasons)
 
 
-def _tokenizers(model: Model) -> tuple[TextTokenizer, str | None, Mapping[str, Any]]:
-    """The text tokenizer, where the vision tokenizer lies, and what `earl.json` of the start says."""
+def _tokenizers(model: Model) -> tuple[TextTokenizer, str | None, ModelFolder]:
+    """The text tokenizer, where the vision tokenizer lies, and the model that they come from."""
     home = model.start or model.text_tokenizer
     assert home is not None, "the recipe's check guarantees it"
     found = resolve_model(
@@ -102,8 +109,7 @@ def _tokenizers(model: Model) -> tuple[TextTokenizer, str | None, Mapping[str, A
         parts=("tokenizer", "vision"),
     )
     vision = found.vision_path if model.start or model.vision_tokenizer else None
-    meta = found.meta if model.start else {}
-    return TextTokenizer.from_folder(found.need("tokenizer")), str(vision) if vision else None, meta
+    return TextTokenizer.from_folder(found.need("tokenizer")), str(vision) if vision else None, found
 
 
 def read_codebook(vision_path: str) -> Tensor:
@@ -243,6 +249,8 @@ def save_model(
         meta["size"] = parts.rule
     if parts.temperature != 1:
         meta["temperature"] = parts.temperature
+    if parts.reasons:
+        meta["reasoning"] = True
     parts.tokenizer.save(folder)
     if parts.vision_path is not None:
         with new_folder(folder / "vision") as fresh:

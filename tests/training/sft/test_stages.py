@@ -217,12 +217,13 @@ def test_a_folded_temperature_goes_on_with_the_training(plain_run: Path, room: P
     shutil.copytree(plain_run / "model", tmp_path / "start")
     meta = json.loads((tmp_path / "start" / "earl.json").read_text())
     assert "temperature" not in meta
-    (tmp_path / "start" / "earl.json").write_text(json.dumps({**meta, "temperature": 0.5}))
+    (tmp_path / "start" / "earl.json").write_text(json.dumps({**meta, "temperature": 0.5, "reasoning": True}))
     table = recipe_table(room, tmp_path / "run")
     table["length"]["max_steps"] = 1
     table["model"] = {"start": str(tmp_path / "start")}
     train_sft(make_recipe(table))
-    assert json.loads((tmp_path / "run" / "model" / "earl.json").read_text())["temperature"] == 0.5
+    written = json.loads((tmp_path / "run" / "model" / "earl.json").read_text())
+    assert written["temperature"] == 0.5 and written["reasoning"] is True
 
 
 def test_lora_leaves_the_base_alone(plain_run: Path, room: Path, tmp_path: Path) -> None:
