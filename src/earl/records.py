@@ -86,7 +86,8 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One edit handed to a verifier. `edited` is None where the completion gave no image."""
+    """One edit handed to a verifier. `edited` is None where the completion gave no image; `family` is the
+    kind of edit, for judges with questions of each."""
 
     source: Image
     instruction: str
@@ -94,6 +95,7 @@ class Attempt:
     target: Image | None = None
     finish_reason: FinishReason = "stop"
     key: str = ""
+    family: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,8 @@ class Verdict:
     overall = sqrt(SC * PQ) (VIEScore protocol). All are None unless the status is "ok".
 
     Attributes:
+        mean_overall: the mean of several answers' own overall scores, where the protocol averages these;
+            overall is then this.
         outcome: the verifier's word for what the edit did ("exact", "untouched"); "" if it has none.
         exact: whether the edit is exactly what was asked; None if the verifier does not say.
         why: the reason for a failure, or what a verifier says about its scores.
@@ -118,6 +122,7 @@ class Verdict:
     over_editing: float | None = None
     naturalness: float | None = None
     artifacts: float | None = None
+    mean_overall: float | None = None
     outcome: str = ""
     exact: bool | None = None
     why: str = ""
@@ -147,7 +152,7 @@ class Verdict:
         sc, pq = self.semantic_consistency, self.perceptual_quality
         if sc is None or pq is None:
             return None
-        return math.sqrt(sc * pq)
+        return math.sqrt(sc * pq) if self.mean_overall is None else self.mean_overall
 
     @property
     def reason(self) -> str:

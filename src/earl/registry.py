@@ -84,6 +84,17 @@ VERIFIERS = Registry(
         "target": "earl.verifiers.target:TargetVerifier",
     },
 )
+QUESTIONS = Registry(
+    "question set",
+    "earl.questions",
+    {
+        "earl": "earl.verifiers.question_sets:EARL",
+        "viescore": "earl.verifiers.question_sets:VIESCORE",
+        "editscore": "earl.verifiers.question_sets:EDITSCORE",
+        "firm": "earl.verifiers.question_sets:FIRM",
+        "imgedit": "earl.verifiers.question_sets:IMGEDIT",
+    },
+)
 BENCHMARKS = Registry(
     "benchmark",
     "earl.benchmarks",

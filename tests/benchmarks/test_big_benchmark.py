@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from benchmarks import big, scaling
+from benchmarks import big, judges, scaling
 from earl.models.shapes import PolicyShape
 
 SMALL = PolicyShape(hidden=128, layers=3, heads=4, kv_heads=2, ffn=192, vocabulary=320)
@@ -51,3 +51,12 @@ def test_more_gpus_take_more_steps_a_day(capsys):
         if ";" in line
     ]
     assert len(steps) == 3 and steps == sorted(steps) and steps[0] > 100
+
+
+def test_judges_have_the_published_parameters(monkeypatch, capsys):
+    counts = {name: judges.parameters(judges.QWEN3[name]) / 1e9 for name in ("4B", "8B")}
+    assert counts == pytest.approx({"4B": 4.44, "8B": 8.77}, abs=0.01)
+    monkeypatch.setattr(judges, "JUDGES", judges.JUDGES[1:2])
+    judges.main(["--concurrency", "1"])
+    # 2 x 28 layers x 4 heads x 128 x 2 bytes for each of 1,536 ids
+    assert "8.29 B parameters, cache 0.1 GB; with it bfloat16 16.7 GB" in capsys.readouterr().out

@@ -63,7 +63,7 @@ def test_missing_templates(tmp_path):
     with pytest.raises(ConfigError, match="no folder"):
         load_prompts(tmp_path / "none")
     with pytest.raises(ConfigError, match=r"lacks semantic\.txt"):
-        load_prompts(tmp_path, questions=("semantic",))
+        load_prompts(tmp_path, needed=("semantic",))
 
 
 def test_every_template_of_the_package_fits():

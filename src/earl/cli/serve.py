@@ -62,7 +62,8 @@ def verifier(options: ServeOptions, verifier: Annotated[VerifierSettings, verifi
     served = make_verifier(verifier)
     judge = f" ({asyncio.run(check(served))})" if verifier.judge else ""
     name = options.name or f"earl-{verifier.kind}"
-    prompts = load_prompts(options.prompts or (verifier.judge.prompts if verifier.judge else None))
+    asked = verifier.judge.prompts if verifier.judge and verifier.judge.protocol == "earl" else None
+    prompts = load_prompts(options.prompts or asked)
     app = verifier_app(served, name=name, prompts=prompts, key=_key(options.serve_key_env))
     serve(
         app,
@@ -87,6 +88,7 @@ class AskOptions(Settings):
     edited: Annotated[Path, POSITIONAL] = Field(description="edited image")
     instruction: Annotated[str, POSITIONAL] = Field(description="what was asked for")
     target: Path | None = Field(default=None, description="target image: the reference question is asked")
+    family: str = Field(default="", description="of the edit, for questions in words of each")
     dry_run: bool = Field(default=False, description="send nothing; print each request (images shortened)")
 
 
@@ -97,9 +99,8 @@ def ask(options: AskOptions, judge: Annotated[JudgeSettings, Group(prefix="judge
     from earl.vision.images import open_image
 
     target = open_image(options.target) if options.target else None
-    attempt = Attempt(
-        open_image(options.source), options.instruction, open_image(options.edited), target=target
-    )
+    source, edited = open_image(options.source), open_image(options.edited)
+    attempt = Attempt(source, options.instruction, edited, target=target, family=options.family)
     verifier = (ReferenceVerifier if target else JudgeVerifier)(judge)
     if options.dry_run:
         requests = verifier.requests(attempt)

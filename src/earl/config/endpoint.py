@@ -4,24 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from earl.config.settings import Count, Seconds, Settings, Steps
-
-VIESCORE: Mapping[str, Any] = MappingProxyType(
-    {
-        "temperature": "server",
-        "max_tokens": 1400,
-        "max_tokens_name": "max_tokens",
-        "text_first": True,
-        "jpeg": 75,
-        "rounds": 5,
-    }
-)
-"""How EARL's release asks its judge."""
+from earl.registry import QUESTIONS
 
 
 class EndpointSettings(Settings):
@@ -64,12 +52,14 @@ class EndpointSettings(Settings):
 class JudgeSettings(EndpointSettings):
     """A multimodal model that scores edits, and how it is asked."""
 
-    protocol: Literal["earl", "viescore"] = Field(
-        default="earl", description="viescore: asked as EARL's release asks; prompts names its questions"
+    protocol: str = Field(
+        default="earl",
+        description="the questions and how they are asked: earl, viescore, editscore, firm, imgedit, or a "
+        "registered name",
     )
     prompts: str | None = Field(
         default=None,
-        description="folder of own questions; VIEScore's vie_prompts.py, or an installed package with one",
+        description="folder of own questions, or the file with the protocol's words, its folder, its package",
     )
     text_first: bool = Field(default=False, description="a question without image places comes before them")
     jpeg: int = Field(default=0, ge=0, le=95, description="quality of JPEG images; 0 sends lossless PNG")
@@ -84,15 +74,23 @@ class JudgeSettings(EndpointSettings):
     @model_validator(mode="before")
     @classmethod
     def _as_published(cls, given: Any) -> Any:
-        """The release's way of asking, under what is given."""
-        if isinstance(given, Mapping) and given.get("protocol") == "viescore":
-            if not given.get("prompts"):
-                raise ValueError(
-                    "protocol = 'viescore' needs prompts: VIEScore's vie_prompts.py, an installed package "
-                    "that has one, or a folder with it"
-                )
-            return {**VIESCORE, **given}
-        return given
+        """The protocol's way of asking, under what is given."""
+        if not isinstance(given, Mapping):
+            return given
+        name = given.get("protocol", "earl")
+        if name not in QUESTIONS:
+            raise ValueError(
+                f"protocol = {name!r}: expected one of {', '.join(QUESTIONS.names())}, or "
+                "'package.module:attribute'"
+            )
+        published = QUESTIONS.load(name)
+        merged = {**published.settings, **given}
+        if published.file and not merged.get("prompts"):
+            raise ValueError(
+                f"protocol = {name!r} needs prompts: {published.file}, a folder with it, or an installed "
+                "package that has it"
+            )
+        return merged
 
     @model_validator(mode="after")
     def _answers_differ(self) -> JudgeSettings:

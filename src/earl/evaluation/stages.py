@@ -162,7 +162,7 @@ def _attempt(folder: EvaluationFolder, edit: EditRecord) -> Attempt:
     edited, target = folder.image(edit.edited), folder.image(edit.target)
     if edited is None and folder.failures == "as-released":
         edited = Image.new("RGB", WHITE, "white")
-    return Attempt(source, edit.instruction, edited, target, edit.finish_reason, edit.key)
+    return Attempt(source, edit.instruction, edited, target, edit.finish_reason, edit.key, edit.family)
 
 
 def _edit(folder: EvaluationFolder, editor: Editor, group: Sequence[Task], chooser: Verifier | None) -> None:
@@ -200,7 +200,15 @@ def _opened(task: Task) -> Image.Image:
 def _score(edits: Sequence[Edited], chooser: Verifier) -> dict[str, list[Verdict]]:
     """Verdicts on candidates. Raises VerifierError: one came from no one, and choosing would be unfair."""
     attempts = [
-        Attempt(e.source, e.task.instruction, c.image, _target(e), c.finish_reason, f"{e.task.key}-{i}")
+        Attempt(
+            e.source,
+            e.task.instruction,
+            c.image,
+            _target(e),
+            c.finish_reason,
+            f"{e.task.key}-{i}",
+            e.task.family,
+        )
         for e in edits
         for i, c in enumerate(e.candidates)
     ]

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from earl.endpoints.message import Slot
 from earl.errors import ImageError
-from earl.verifiers.questions import Prompts, Question
+from earl.verifiers.questions import Prompts
 from earl.vision.images import open_image
 
 IMAGE = "\n\0\n"  # stands for an image where a question's words are compared
@@ -72,7 +72,7 @@ class ChatRequest(_Lenient):
 class Asked:
     """One question: about a pair of images, or about the edited one alone (`question` "perceptual")."""
 
-    question: Question
+    question: str
     images: dict[str, Image]
     instruction: str = ""
     known: bool = True  # its wording is one of ours
@@ -124,9 +124,7 @@ def _parts(request: ChatRequest) -> list[str | ImagePart]:
     return parts
 
 
-def _match(
-    text: str, images: list[Image], prompts: Prompts, question: Question, swapped: bool
-) -> Asked | None:
+def _match(text: str, images: list[Image], prompts: Prompts, question: str, swapped: bool) -> Asked | None:
     """The question, if its words are those of a template."""
     try:
         parts = prompts.parts(question, BLANK, swapped=swapped)

@@ -20,7 +20,6 @@ from earl.records import Attempt, ScorePart, Verdict
 from earl.service.questions import Asked, RequestError
 from earl.verifiers.judge import JudgeVerifier
 from earl.verifiers.protocol import Looking, Verifier
-from earl.verifiers.questions import Question
 
 Answer = tuple[tuple[float, float], str]  # two scores, and why
 KEPT = 4096  # edits whose verdict is remembered
@@ -45,7 +44,7 @@ class VerdictCache:
         # A verifier that keeps cores busy serves first come, first served, so that no one waits for all.
         at_once = os.cpu_count() or 1 if getattr(verifier, "uses_cores", False) else KEPT
         self._room = asyncio.Semaphore(at_once)
-        self.pair: Question = verifier.pair if isinstance(verifier, JudgeVerifier) else "semantic"
+        self.pair = verifier.pair if isinstance(verifier, JudgeVerifier) else "semantic"
         self._edits: OrderedDict[tuple[str, str], _Edit] = OrderedDict()
 
     async def answer(self, asked: Asked, name: str = "") -> Answer:

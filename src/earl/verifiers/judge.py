@@ -1,17 +1,17 @@
-"""The judge: a multimodal model that is asked two questions about an edit (VIEScore protocol).
+"""The judge: a multimodal model that is asked the questions of a set about an edit.
 
-Semantic consistency from source and edited image: edit success and over-editing. Perceptual quality from
-the edited image alone: naturalness and artifacts. Answers may be averaged, over several of them and over
-both orders of the images. A question without a usable answer makes the whole verdict a status, never a
-number.
+The package's own set is VIEScore's protocol. Semantic consistency from source and edited image: edit success
+and over-editing. Perceptual quality from the edited image alone: naturalness and artifacts. Answers may be
+averaged, over several of them and over both orders of the images. A question without a usable answer makes
+the whole verdict a status, never a number.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
@@ -21,28 +21,16 @@ from earl.config.endpoint import JudgeSettings
 from earl.endpoints.client import Answer, ChatClient
 from earl.endpoints.message import content_of, data_url
 from earl.endpoints.reading import LONGEST
-from earl.errors import EndpointError, InvalidAnswerError, VerifierError
-from earl.records import Attempt, Verdict
-from earl.verifiers.answers import Reading, read_scores
+from earl.errors import ConfigError, EndpointError, InvalidAnswerError, VerifierError
+from earl.records import SCORE_PARTS, Attempt, Verdict
+from earl.registry import QUESTIONS
 from earl.verifiers.expected import expected_scores
 from earl.verifiers.protocol import without_image
-from earl.verifiers.questions import IMAGES, Prompts, Question, load_prompts
+from earl.verifiers.question_sets import Form, QuestionSet
+from earl.verifiers.questions import Prompts, load_prompts
 
 Scores = tuple[float, ...]
-
-_SCORE = {"type": "integer", "minimum": 0, "maximum": 10}
-_SCHEMA = {
-    "type": "object",
-    "properties": {
-        "score": {"type": "array", "items": _SCORE, "minItems": 2, "maxItems": 2},
-        "reasoning": {"type": "string"},
-    },
-    "required": ["score", "reasoning"],
-    "additionalProperties": False,
-}
-_STRUCTURED = {"type": "json_schema", "json_schema": {"name": "scores", "strict": True, "schema": _SCHEMA}}
-GROUND_TOKENS, GROUND_TEMPERATURE = 1300, 0.3  # the release's reference question alone
-_GROUND = re.compile(r"<score>\s*([+-]?\d{1,4})\s*</score>")
+NOT_ASKED = 10.0  # a part that no question of the set is about
 _LOGPROBS = {"logprobs": True, "top_logprobs": 20}
 
 
@@ -54,16 +42,26 @@ class JudgeVerifier:
         MissingExtraError: the httpx2 package is not installed.
     """
 
-    pair: Question = "semantic"  # the question that shows two images
+    pair = "semantic"  # which question about two images it answers when it is served
 
     def __init__(self, settings: JudgeSettings) -> None:
         self.settings = settings
-        self.prompts: Prompts = load_prompts(settings.prompts, questions=(self.pair, "perceptual"))
-        self.prompts.check(self.pair, swapped=settings.swap)
-        self.prompts.check("perceptual")
+        questions: QuestionSet = QUESTIONS.load(settings.protocol)
+        self.forms = self._asked(questions)
+        if not self.forms:
+            raise ConfigError(f"the questions {settings.protocol!r} have none about the target image")
+        if settings.expected and any(form.style != "json" or form.high > 10 for form in self.forms.values()):
+            raise ConfigError(
+                f"expected = true reads scores of at most 10 from JSON; the questions {settings.protocol!r} "
+                "ask for others"
+            )
+        self.prompts: Prompts = load_prompts(settings.prompts, needed=list(self.forms), questions=questions)
+        for question in self.forms.keys() & self.prompts.templates.keys():
+            self.prompts.check(question, swapped=settings.swap)
         self.client = ChatClient(settings)
-        self._more: dict[str, Any] = {"response_format": _STRUCTURED} if settings.structured else {}
-        self._more |= _LOGPROBS if settings.expected else {}
+
+    def _asked(self, questions: QuestionSet) -> Mapping[str, Form]:
+        return questions.asked
 
     async def check(self) -> str:
         """The name of the model that will judge. Raises VerifierError where none will."""
@@ -78,12 +76,15 @@ class JudgeVerifier:
 
     async def look(self, image: Image) -> Verdict:
         """The perceptual question alone: of the verdict only naturalness and artifacts are scored."""
+        if "perceptual" not in self.forms:
+            why = f"the questions {self.settings.protocol} are about source and edited image"
+            return Verdict("unusable", why=why, refused=True)
         images = {"edited": data_url(image, self.settings.jpeg)}
         name = sha256(images["edited"].encode()).hexdigest()[:32]
-        result = await self._ask("perceptual", False, "", images, f"{name}-alone")
+        result = await self._ask(_Question("perceptual"), Attempt(image, "", image), images, f"{name}-alone")
         if result.status != "ok":
             return self._failed([result])
-        naturalness, artifacts = result.scores
+        naturalness, artifacts = _mean(result.answers)
         return Verdict(
             "ok", naturalness=naturalness, artifacts=artifacts, raw=result.text, notes=self._notes([result])
         )
@@ -93,32 +94,49 @@ class JudgeVerifier:
         if failed is not None:
             return failed
         images = self._images(attempt)
-        if len(images) < len(IMAGES[self.pair]):
+        if len(images) < len({slot for form in self.forms.values() for slot in form.images}):
             return Verdict("unusable", why="the attempt has no target image to compare with")
         # The questions about one edit share what stands before the first hyphen of their names.
         edit = sha256("\0".join([attempt.instruction, *images.values()]).encode()).hexdigest()[:32]
-        questions: list[tuple[Question, bool]] = [(self.pair, False), ("perceptual", False)]
-        if self.settings.swap:
-            questions.insert(1, (self.pair, True))
+        questions = [
+            _Question(name, swapped)
+            for name, form in self.forms.items()
+            for swapped in ((False, True) if self.settings.swap and len(form.images) == 2 else (False,))
+        ]
         results = await asyncio.gather(
-            *(
-                self._ask(
-                    question, swapped, attempt.instruction, images, f"{edit}-{question}{'-swapped' * swapped}"
-                )
-                for question, swapped in questions
-            )
+            *(self._ask(question, attempt, images, f"{edit}-{question}") for question in questions)
         )
         if any(result.status != "ok" for result in results):
             return self._failed(results)
-        pair, alone = _mean([result.scores for result in results[:-1]]), results[-1].scores
+        verdict = self._verdict([(result.question.name, _mean(result.answers)) for result in results])
+        overall = None
+        if self.prompts.questions.several == "overall" and self.settings.samples > 1:
+            answers = zip(*(result.answers for result in results), strict=False)
+            names = [result.question.name for result in results]
+            each = [self._verdict(list(zip(names, one, strict=True))).overall or 0.0 for one in answers]
+            overall = sum(each) / len(each)
         raw = "\n".join(result.text for result in results)
-        return Verdict("ok", pair[0], pair[1], alone[0], alone[1], raw=raw, notes=self._notes(results))
+        return replace(verdict, mean_overall=overall, raw=raw, notes=self._notes(results))
+
+    def _verdict(self, scores: Sequence[tuple[str, Scores]]) -> Verdict:
+        """The parts from the scores of each question; of one asked twice the mean."""
+        parts: dict[str, list[float]] = defaultdict(list)
+        for question, values in scores:
+            for part, value in zip(self.forms[question].parts, values, strict=True):
+                parts[part].append(value)
+        success, kept, natural, unharmed = (
+            sum(found) / len(found) if (found := parts[name]) else NOT_ASKED for name in SCORE_PARTS
+        )
+        return Verdict("ok", success, kept, natural, unharmed)
 
     async def _ask(
-        self, question: Question, swapped: bool, instruction: str, images: Mapping[str, str], name: str
+        self, question: _Question, attempt: Attempt, images: Mapping[str, str], name: str
     ) -> _Result:
-        content, more = self._question(question, swapped, instruction, images)
-        ground = self._ground(question)
+        try:
+            content, more = self._request(question, attempt, images)
+        except ConfigError as error:
+            return _Result(question, "unusable", str(error), refused=True)
+        form, expected = self.forms[question.name], self.settings.expected
         for _ in range(self.settings.rounds):
             try:
                 answers = await self.client.ask(content, name=name, count=self.settings.samples, more=more)
@@ -126,7 +144,7 @@ class JudgeVerifier:
                 return _Result(question, "unreachable", str(error))
             except InvalidAnswerError as error:
                 return _Result(question, "unusable", str(error), refused=error.refused)
-            result = await asyncio.to_thread(_read, question, answers, self.settings.expected, ground)
+            result = await asyncio.to_thread(_read, question, form, answers, expected)
             if result.status == "ok" or result.refused:
                 break
         return result
@@ -135,33 +153,37 @@ class JudgeVerifier:
         """What would be sent about an edit, by question: the fields of each request."""
         images = self._images(attempt)
         bodies: dict[str, dict[str, Any]] = {}
-        asked: tuple[Question, ...] = (self.pair, "perceptual")
-        for question in asked:
-            content, more = self._question(question, False, attempt.instruction, images)
+        for question in self.forms:
+            content, more = self._request(_Question(question), attempt, images)
             bodies[question] = self.client.body(content, self.settings.samples, more)
         return bodies
 
     def _images(self, attempt: Attempt) -> dict[str, str]:
         shown = {"source": attempt.source, "edited": attempt.edited, "target": attempt.target}
+        slots = {slot for form in self.forms.values() for slot in form.images}
         jpeg = self.settings.jpeg
-        return {s: data_url(image, jpeg) for s in IMAGES[self.pair] if (image := shown[s]) is not None}
+        return {s: data_url(image, jpeg) for s in sorted(slots) if (image := shown[s]) is not None}
 
-    def _ground(self, question: Question) -> bool:
-        return question == "reference" and self.settings.protocol == "viescore"
-
-    def _question(
-        self, question: Question, swapped: bool, instruction: str, images: Mapping[str, str]
+    def _request(
+        self, question: _Question, attempt: Attempt, images: Mapping[str, str]
     ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """A question's parts, and fields of its request that differ from the settings."""
+        settings, form = self.settings, self.forms[question.name]
         parts = self.prompts.parts(
-            question, instruction, swapped=swapped, text_first=self.settings.text_first
+            question.name,
+            attempt.instruction,
+            family=attempt.family,
+            swapped=question.swapped,
+            text_first=settings.text_first,
         )
-        content, more = content_of(parts, images), dict(self._more)
-        if self._ground(question):
-            more |= {self.settings.max_tokens_name: GROUND_TOKENS, "temperature": GROUND_TEMPERATURE}
-            if self.prompts.system:
-                system = {"role": "system", "content": self.prompts.system}
-                more["messages"] = [system, {"role": "user", "content": content}]
+        content, more = content_of(parts, images), dict[str, Any](_LOGPROBS if settings.expected else {})
+        if settings.structured and form.style == "json":
+            schema = {"name": "scores", "strict": True, "schema": form.schema}
+            more["response_format"] = {"type": "json_schema", "json_schema": schema}
+        more |= {settings.max_tokens_name if k == "max_tokens" else k: v for k, v in form.request.items()}
+        if form.request and self.prompts.system:
+            system = {"role": "system", "content": self.prompts.system}
+            more["messages"] = [system, {"role": "user", "content": content}]
         return content, more
 
     def _failed(self, results: Sequence[_Result]) -> Verdict:
@@ -170,7 +192,7 @@ class JudgeVerifier:
         first = min(failed, key=lambda result: result.status != "unreachable")
         return Verdict(
             "unreachable" if first.status == "unreachable" else "unusable",
-            why=f"{first.question}: {first.why}",
+            why=f"{first.question.name}: {first.why}",
             refused=any(result.refused for result in failed),
             raw="\n".join(result.text for result in results if result.text),
             notes=self._notes(results),
@@ -181,7 +203,7 @@ class JudgeVerifier:
             "model": self.client.model,
             "prompts": self.prompts.version,
             "prompts_hash": self.prompts.hash,
-            "answers": float(sum(result.used for result in results)),
+            "answers": float(sum(len(result.answers) for result in results)),
         }
 
 
@@ -193,48 +215,55 @@ class ReferenceVerifier(JudgeVerifier):
     protocol viescore the question has one score, so that overall is the release's sqrt(PQ x ground).
     """
 
-    pair: Question = "reference"
+    pair = "reference"
+
+    def _asked(self, questions: QuestionSet) -> Mapping[str, Form]:
+        return questions.against_target
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A question of the set, perhaps with its images in the other order."""
+
+    name: str
+    swapped: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name}-swapped" if self.swapped else self.name
 
 
 @dataclass(frozen=True, slots=True)
 class _Result:
-    """What one question gave: scores, or why there are none."""
+    """What one question gave: the scores of each usable answer, 0-10, or why there are none."""
 
-    question: Question
+    question: _Question
     status: str
     why: str = ""
-    scores: Scores = ()
+    answers: tuple[Scores, ...] = ()
     text: str = ""
-    used: int = 0
     refused: bool = False
 
 
-def _read_ground(answer: Answer) -> Reading:
-    """One whole number between score tags; it stands for both scores of its pair."""
-    found = set(_GROUND.findall(answer.text))
-    if len(found) != 1 or not 0 <= (score := int(found.pop())) <= 10:
-        return Reading(None, "expected one whole number from 0 to 10 between <score> and </score>")
-    return Reading((float(score), float(score)))
-
-
-def _read(question: Question, answers: Sequence[Answer], expected: bool, ground: bool = False) -> _Result:
-    """The mean of the usable answers, of which more than half must be."""
+def _read(question: _Question, form: Form, answers: Sequence[Answer], expected: bool) -> _Result:
+    """The usable answers, of which there must be more than half."""
     usable: list[Scores] = []
     problem = ""
     for answer in answers:
-        reading = _read_ground(answer) if ground else read_scores(answer.text, cut_off=answer.cut_off)
+        reading = form.read(answer.text, cut_off=answer.cut_off)
         scores, why = reading.scores, answer.problem or reading.problem
-        if scores is not None and expected and not ground and not why:
-            scores, why = expected_scores(answer.text, reading.spans, answer.tokens)
+        if scores is not None and expected and not why:
+            scores, why = expected_scores(
+                answer.text, reading.spans, answer.tokens, low=form.low, high=form.high
+            )
         if scores is None or why:
             problem = problem or why
         else:
-            usable.append(scores)
-    text = "\n".join(f"{question}: {answer.text[:LONGEST]}" for answer in answers)
+            usable.append(form.stretched(scores))
+    text = "\n".join(f"{question.name}: {answer.text[:LONGEST]}" for answer in answers)
     if 2 * len(usable) <= len(answers):
         refused = all(answer.problem.startswith("the model refused") for answer in answers)
         return _Result(question, "unusable", problem, text=text, refused=refused)
-    return _Result(question, "ok", scores=_mean(usable), text=text, used=len(usable))
+    return _Result(question, "ok", answers=tuple(usable), text=text)
 
 
 def _mean(scores: Sequence[Scores]) -> Scores:

@@ -86,4 +86,6 @@ class Blind:
 def _rescored(verdict: Verdict, scores: dict[str, Any]) -> Verdict:
     """The verdict with other scores; its notes say what the overall score was before."""
     assert verdict.overall is not None, "a verdict that is ok has its scores"
-    return replace(verdict, **scores, notes={"unweakened": verdict.overall, **verdict.notes})
+    return replace(
+        verdict, **scores, mean_overall=None, notes={"unweakened": verdict.overall, **verdict.notes}
+    )

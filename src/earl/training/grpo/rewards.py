@@ -24,8 +24,7 @@ def modulated(verdict: Verdict) -> float | None:
     """edit success x (0.6 + 0.4 x over-editing / 10): changing nothing earns nothing, however well it is
     done, and more is earned for what was left alone.
 
-    After the base-and-bonus form of FIRM (arXiv 2603.12247), execution modulated by consistency; the
-    shares are ours.
+    FIRM's consistency-modulated execution, with its shares (arXiv 2603.12247).
     """
     if verdict.edit_success is None or verdict.over_editing is None:
         return None

@@ -155,7 +155,13 @@ class Sampler:
         codes = [parse_completion(completion.ids, self.tokenizer).codes for completion in completions]
         attempts = [
             Attempt(
-                prompt.source, prompt.instruction, edited, prompt.target, completion.finish_reason, prompt.key
+                prompt.source,
+                prompt.instruction,
+                edited,
+                prompt.target,
+                completion.finish_reason,
+                prompt.key,
+                prompt.family,
             )
             for edited, completion in zip(images.of(codes), completions, strict=True)
         ]
