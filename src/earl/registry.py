@@ -81,6 +81,8 @@ VERIFIERS = Registry(
     {
         "judge": "earl.verifiers.judge:JudgeVerifier",
         "reference": "earl.verifiers.judge:ReferenceVerifier",
+        "pairwise": "earl.verifiers.pairwise:PairwiseVerifier",
+        "rubric": "earl.verifiers.rubrics:RubricVerifier",
         "target": "earl.verifiers.target:TargetVerifier",
     },
 )

@@ -71,6 +71,13 @@ class JudgeSettings(EndpointSettings):
         default=False, description="mean score under the token log-probabilities in place of the one written"
     )
 
+    comparisons: Count = Field(
+        default=3, description="of each edit with others of its group, about (kind pairwise)"
+    )
+    rubrics: str | None = Field(
+        default=None, description="JSON Lines file that keeps the checks of each instruction (kind rubric)"
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _as_published(cls, given: Any) -> Any:

@@ -11,7 +11,7 @@ from earl.config.settings import Seed, Settings
 from earl.records import ScorePart
 from earl.registry import VERIFIERS
 
-JUDGED = ("judge", "reference")
+JUDGED = ("judge", "reference", "pairwise", "rubric")
 """Kinds that ask a model behind an endpoint."""
 
 
@@ -20,10 +20,10 @@ class OneVerifier(Settings):
 
     kind: str = Field(
         description="judge: a model behind an endpoint; reference: the same, shown the target image too; "
-        "target: pixels against the target image; or another registered name, as scene, or "
-        "package.module:attribute"
+        "pairwise, rubric: the same, comparing edits or answering checks; target: pixels against the target "
+        "image; or another registered name, as scene, or package.module:attribute"
     )
-    judge: JudgeSettings | None = Field(default=None, description="for kind = 'judge' or 'reference'")
+    judge: JudgeSettings | None = Field(default=None, description="for kinds that ask a model")
     options: dict[str, Any] = Field(default_factory=dict, description="of another kind's factory, by name")
 
     @model_validator(mode="after")
@@ -34,7 +34,7 @@ class OneVerifier(Settings):
         if (self.kind in JUDGED) != (self.judge is not None):
             raise ValueError(
                 f"kind = {self.kind!r} and judge{' (given)' if self.judge else ' (missing)'} disagree: give "
-                "judge.url exactly when the kind is 'judge' or 'reference'"
+                f"judge.url exactly when the kind is one of {', '.join(JUDGED)}"
             )
         if self.options and self.kind in (*JUDGED, "sum"):
             raise ValueError(f"options are for kinds of other packages; kind = {self.kind!r} takes none")

@@ -31,7 +31,7 @@ from earl.verifiers.questions import Prompts, load_prompts
 
 Scores = tuple[float, ...]
 NOT_ASKED = 10.0  # a part that no question of the set is about
-_LOGPROBS = {"logprobs": True, "top_logprobs": 20}
+LOGPROBS = {"logprobs": True, "top_logprobs": 20}
 
 
 class JudgeVerifier:
@@ -43,14 +43,19 @@ class JudgeVerifier:
     """
 
     pair = "semantic"  # which question about two images it answers when it is served
+    own: QuestionSet | None = None  # questions that take the place of a protocol's
 
     def __init__(self, settings: JudgeSettings) -> None:
         self.settings = settings
-        questions: QuestionSet = QUESTIONS.load(settings.protocol)
+        if self.own is not None and settings.protocol != "earl":
+            raise ConfigError(f"protocol = {settings.protocol!r} is for judges that score edits one by one")
+        questions: QuestionSet = self.own or QUESTIONS.load(settings.protocol)
         self.forms = self._asked(questions)
         if not self.forms:
             raise ConfigError(f"the questions {settings.protocol!r} have none about the target image")
-        if settings.expected and any(form.style != "json" or form.high > 10 for form in self.forms.values()):
+        if settings.expected and any(
+            form.style in ("tag", "lines") or form.high > 10 for form in self.forms.values()
+        ):
             raise ConfigError(
                 f"expected = true reads scores of at most 10 from JSON; the questions {settings.protocol!r} "
                 "ask for others"
@@ -81,7 +86,7 @@ class JudgeVerifier:
             return Verdict("unusable", why=why, refused=True)
         images = {"edited": data_url(image, self.settings.jpeg)}
         name = sha256(images["edited"].encode()).hexdigest()[:32]
-        result = await self._ask(_Question("perceptual"), Attempt(image, "", image), images, f"{name}-alone")
+        result = await self._ask(Question("perceptual"), Attempt(image, "", image), images, f"{name}-alone")
         if result.status != "ok":
             return self._failed([result])
         naturalness, artifacts = _mean(result.answers)
@@ -99,7 +104,7 @@ class JudgeVerifier:
         # The questions about one edit share what stands before the first hyphen of their names.
         edit = sha256("\0".join([attempt.instruction, *images.values()]).encode()).hexdigest()[:32]
         questions = [
-            _Question(name, swapped)
+            Question(name, swapped)
             for name, form in self.forms.items()
             for swapped in ((False, True) if self.settings.swap and len(form.images) == 2 else (False,))
         ]
@@ -130,20 +135,20 @@ class JudgeVerifier:
         return Verdict("ok", success, kept, natural, unharmed)
 
     async def _ask(
-        self, question: _Question, attempt: Attempt, images: Mapping[str, str], name: str
-    ) -> _Result:
+        self, question: Question, attempt: Attempt, images: Mapping[str, str], name: str
+    ) -> Result:
         try:
             content, more = self._request(question, attempt, images)
         except ConfigError as error:
-            return _Result(question, "unusable", str(error), refused=True)
+            return Result(question, "unusable", str(error), refused=True)
         form, expected = self.forms[question.name], self.settings.expected
         for _ in range(self.settings.rounds):
             try:
                 answers = await self.client.ask(content, name=name, count=self.settings.samples, more=more)
             except EndpointError as error:
-                return _Result(question, "unreachable", str(error))
+                return Result(question, "unreachable", str(error))
             except InvalidAnswerError as error:
-                return _Result(question, "unusable", str(error), refused=error.refused)
+                return Result(question, "unusable", str(error), refused=error.refused)
             result = await asyncio.to_thread(_read, question, form, answers, expected)
             if result.status == "ok" or result.refused:
                 break
@@ -154,7 +159,7 @@ class JudgeVerifier:
         images = self._images(attempt)
         bodies: dict[str, dict[str, Any]] = {}
         for question in self.forms:
-            content, more = self._request(_Question(question), attempt, images)
+            content, more = self._request(Question(question), attempt, images)
             bodies[question] = self.client.body(content, self.settings.samples, more)
         return bodies
 
@@ -165,7 +170,7 @@ class JudgeVerifier:
         return {s: data_url(image, jpeg) for s in sorted(slots) if (image := shown[s]) is not None}
 
     def _request(
-        self, question: _Question, attempt: Attempt, images: Mapping[str, str]
+        self, question: Question, attempt: Attempt, images: Mapping[str, str]
     ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """A question's parts, and fields of its request that differ from the settings."""
         settings, form = self.settings, self.forms[question.name]
@@ -176,7 +181,7 @@ class JudgeVerifier:
             swapped=question.swapped,
             text_first=settings.text_first,
         )
-        content, more = content_of(parts, images), dict[str, Any](_LOGPROBS if settings.expected else {})
+        content, more = content_of(parts, images), dict[str, Any](LOGPROBS if settings.expected else {})
         if settings.structured and form.style == "json":
             schema = {"name": "scores", "strict": True, "schema": form.schema}
             more["response_format"] = {"type": "json_schema", "json_schema": schema}
@@ -186,7 +191,7 @@ class JudgeVerifier:
             more["messages"] = [system, {"role": "user", "content": content}]
         return content, more
 
-    def _failed(self, results: Sequence[_Result]) -> Verdict:
+    def _failed(self, results: Sequence[Result]) -> Verdict:
         """Of several failures the endpoint's is told first: asking again may cure it."""
         failed = [result for result in results if result.status != "ok"]
         first = min(failed, key=lambda result: result.status != "unreachable")
@@ -198,7 +203,7 @@ class JudgeVerifier:
             notes=self._notes(results),
         )
 
-    def _notes(self, results: Sequence[_Result]) -> dict[str, float | str]:
+    def _notes(self, results: Sequence[Result]) -> dict[str, float | str]:
         return {
             "model": self.client.model,
             "prompts": self.prompts.version,
@@ -222,7 +227,7 @@ class ReferenceVerifier(JudgeVerifier):
 
 
 @dataclass(frozen=True, slots=True)
-class _Question:
+class Question:
     """A question of the set, perhaps with its images in the other order."""
 
     name: str
@@ -233,18 +238,22 @@ class _Question:
 
 
 @dataclass(frozen=True, slots=True)
-class _Result:
+class Result:
     """What one question gave: the scores of each usable answer, 0-10, or why there are none."""
 
-    question: _Question
+    question: Question
     status: str
     why: str = ""
     answers: tuple[Scores, ...] = ()
     text: str = ""
     refused: bool = False
 
+    def averaged(self) -> Result:
+        """The same with the mean of its answers in their place."""
+        return replace(self, answers=(_mean(self.answers),)) if self.answers else self
 
-def _read(question: _Question, form: Form, answers: Sequence[Answer], expected: bool) -> _Result:
+
+def _read(question: Question, form: Form, answers: Sequence[Answer], expected: bool) -> Result:
     """The usable answers, of which there must be more than half."""
     usable: list[Scores] = []
     problem = ""
@@ -262,8 +271,8 @@ def _read(question: _Question, form: Form, answers: Sequence[Answer], expected: 
     text = "\n".join(f"{question.name}: {answer.text[:LONGEST]}" for answer in answers)
     if 2 * len(usable) <= len(answers):
         refused = all(answer.problem.startswith("the model refused") for answer in answers)
-        return _Result(question, "unusable", problem, text=text, refused=refused)
-    return _Result(question, "ok", answers=tuple(usable), text=text)
+        return Result(question, "unusable", problem, text=text, refused=refused)
+    return Result(question, "ok", answers=tuple(usable), text=text)
 
 
 def _mean(scores: Sequence[Scores]) -> Scores:

@@ -30,7 +30,8 @@ class Form:
             `style` is "lines", is all of them.
         low, high: the scale.
         worst: what becomes 0, where it is not `low`; `high` becomes 10.
-        style: "json": a `score` list; "tag": one number between score tags; "lines": `Name: number` lines.
+        style: "json": a `score` list; "tag": one number between score tags; "lines": `Name: number` lines;
+            "words": the verifier reads it by itself.
         request: fields of the request that differ from the settings.
     """
 
@@ -40,7 +41,7 @@ class Form:
     low: int = 0
     high: int = 10
     worst: int | None = None
-    style: Literal["json", "tag", "lines"] = "json"
+    style: Literal["json", "tag", "lines", "words"] = "json"
     request: Mapping[str, Any] = field(default_factory=dict)
 
     def read(self, answer: str, *, cut_off: bool = False) -> Reading:

@@ -1,9 +1,9 @@
 """The words that a judge is asked in: versioned template files, a folder of one's own, or a set's file.
 
 A template is text with places: `<instruction>`, and at most one each for the images `<source>`, `<edited>`,
-`<target>`. A template without image places (the original VIEScore wording, say) gets its images in front,
-in the order source (or target), edited, or behind it (`text_first`). In the swapped order the two lines with
-images change places.
+`<target>` (`<first>`, `<second>` where two edits are compared). A template without image places (the original
+VIEScore wording, say) gets its images in front, in the order source (or target), edited, or behind it
+(`text_first`). In the swapped order the two lines with images change places.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from earl.files import read_object, read_text
 from earl.verifiers.question_sets import EARL, INSTRUCTION, QuestionSet
 
 VERSION = "v1"  # the folder under templates/; a change of wording is a new folder
-_PLACE = re.compile(r"<(source|edited|target)>")
+_IMAGES = ("source", "edited", "target", "first", "second")
+_PLACE = re.compile(f"<({'|'.join(_IMAGES)})>")
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Prompts:
         if swapped:
             template = _swap(template, slots, question)
         if _PLACE.search(template):
-            return fill(template, {"instruction": instruction}, ("source", "edited", "target"))
+            return fill(template, {"instruction": instruction}, _IMAGES)
         words = template.replace(INSTRUCTION, instruction)
         if text_first:
             return [words, *map(Slot, slots)]
@@ -95,7 +96,7 @@ class Prompts:
         if places and sorted(places) != sorted(slots):
             name = f"{question}.txt ({self.version})"
             raise ConfigError(f"{name} has the images {places}; expected each of {list(slots)} once")
-        if len(slots) == 2 and INSTRUCTION not in template:
+        if len(slots) > 1 and INSTRUCTION not in template:
             raise ConfigError(f"{question}.txt ({self.version}) lacks {INSTRUCTION}")
         if swapped and len(slots) == 2:
             _swap(template, slots, question)
