@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import json
+import socket
 import urllib.error
 import urllib.request
 
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 
 from earl.config import JudgeSettings
+from earl.config.service import ServiceSettings
 from earl.endpoints.message import data_url
 from earl.errors import VerifierError
 from earl.records import Attempt, Verdict
@@ -186,19 +188,19 @@ def test_other_peoples_clients():
             [{"type": "image_url", "image_url": {"url": "data:image/png;base64,@@"}}],
             {},
             400,
-            "cannot be read",
+            "not valid base64",
         ),
         (
             [{"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}}],
             {},
             400,
-            "cannot be read",
+            "not an image that can be read",
         ),
         (
             [{"type": "image_url", "image_url": {"url": "data:image/png;base64,äöü"}}],
             {},
             400,
-            "cannot be read",
+            "not valid base64",
         ),
         ([{"type": "audio"}], {}, 400, "messages"),
         ([shown(IMAGE)], {"stream": True}, 400, "stream"),
@@ -224,12 +226,40 @@ def test_a_verifier_that_cannot_judge_one_image_says_so():
     assert status == 422 and "source and edited" in reply["error"]["message"]
 
 
-def test_a_large_request_is_refused(monkeypatch):
-    monkeypatch.setattr("earl.service.verifier.LARGEST", 1000)
+def test_a_large_request_is_refused():
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
-    with served(verifier_app(SceneVerifier())) as url:
+    with served(verifier_app(SceneVerifier(), settings=ServiceSettings(max_bytes=1000))) as url:
         status, _ = ask(url, [shown(noise)])
     assert status == 413
+
+
+def test_pixels_and_text_are_bounded_before_anything_is_decoded(scene_url):
+    wide = io.BytesIO()
+    Image.new("1", (9999, 9999)).save(wide, "PNG")  # 12 kB, 300 MB once decoded
+    url = "data:image/png;base64," + base64.b64encode(wide.getvalue()).decode()
+    status, reply = ask(scene_url, [{"type": "image_url", "image_url": {"url": url}}])
+    assert (status, reply["error"]["code"]) == (400, "image_too_large")
+    long = [words("Editing instruction: " + "x" * 40_000), shown(IMAGE), shown(IMAGE)]
+    status, reply = ask(scene_url, long)
+    assert (
+        status == 400 and len(reply["error"]["message"]) < 200 and "characters" in reply["error"]["message"]
+    )
+    status, reply = ask(
+        scene_url, [words("Editing instruction: " + "x" * 20_000), shown(IMAGE), shown(IMAGE)]
+    )
+    assert status == 422 and len(reply["error"]["message"]) <= 500
+
+
+def test_a_client_that_leaves_writes_no_traceback(capfd):
+    body = json.dumps({"model": "earl-scene", "messages": []}).encode()
+    with served(verifier_app(Counting(GOOD))) as url:
+        port = int(url.split(":")[2].split("/")[0])
+        for size in (10, len(body)):  # in the middle of the request, and before the answer
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+                client.sendall(head.encode() + body[:size])
+        assert ask(url, [shown(IMAGE)])[0] == 422  # still there
+    assert "Traceback" not in "".join(capfd.readouterr())
 
 
 def test_the_key_is_asked_for():

@@ -10,8 +10,9 @@ from PIL import Image
 from earl.records import Verdict
 
 pytest.importorskip("fastapi")
-from earl.service.questions import Asked, RequestError
+from earl.service.questions import Asked
 from earl.service.verdict_cache import VerdictCache
+from earl.service.wire import ApiError
 
 BEFORE, AFTER = Image.new("RGB", (8, 8), "red"), Image.new("RGB", (8, 8), "blue")
 PAIR = Asked("semantic", {"source": BEFORE, "edited": AFTER}, "x")
@@ -63,14 +64,14 @@ def test_edits_of_other_names_or_words_are_others():
 
 def test_waiting_ends():
     (problem,) = both((ALONE, "a"), verifier=Slow(), patience=0.05)
-    assert isinstance(problem, RequestError) and problem.status == 422
+    assert isinstance(problem, ApiError) and problem.status == 422
 
 
 def test_what_may_pass_is_judged_again():
     async def go(first):
         verifier = Slow(first)
         desk = VerdictCache(verifier)
-        with pytest.raises((RequestError, OSError)):
+        with pytest.raises((ApiError, OSError)):
             await desk.answer(PAIR, "a")
         return await desk.answer(PAIR, "a"), verifier.count
 
@@ -82,4 +83,18 @@ def test_what_may_pass_is_judged_again():
 def test_another_kind_of_question_is_refused():
     ground = Asked("reference", {"target": BEFORE, "edited": AFTER}, "x")
     (problem,) = both((ground, ""), verifier=Slow())
-    assert isinstance(problem, RequestError) and "semantic" in str(problem)
+    assert isinstance(problem, ApiError) and "semantic" in str(problem)
+
+
+def test_what_is_remembered_is_bounded():
+    class Wordy:
+        async def judge(self, attempts):
+            return [Verdict("ok", 1, 2, 3, 4, why="x" * 10**6, raw="y" * 10**6, notes={"z": "z" * 10**6})]
+
+    async def go():
+        cache = VerdictCache(Wordy())
+        await cache.answer(PAIR)
+        return [edit.verdict.result() for edit in cache._edits.values() if edit.verdict]
+
+    (kept,) = asyncio.run(go())
+    assert len(kept.why) == 2000 and not kept.raw and not kept.notes and kept.edit_success == 1

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +53,16 @@ class TextTokenizer:
         """Text -> ids, all below `vocabulary.first_special`, whatever the text says.
 
         Unpaired surrogates, which no UTF-8 holds, become U+FFFD. Empty text gives [].
+
+        Raises:
+            TokenizerError: the tokenizer's file has a split that fails on this text.
         """
         try:
             text.encode("utf-8")
         except UnicodeEncodeError:
             text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        return self.tokenizer.encode(text, add_special_tokens=False).ids
+        with _without_panic("the text cannot be encoded"):
+            return self.tokenizer.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Iterable[int]) -> str:
         """Ids -> text; special and visual ids are left out, broken UTF-8 becomes U+FFFD.
@@ -155,12 +160,24 @@ def _load_json(path: Path) -> TextTokenizer:
         content["added_tokens"] = []
         for unwanted in ("post_processor", "truncation", "padding"):
             content[unwanted] = None
-        tokenizer = Tokenizer.from_str(json.dumps(content))
+        with _without_panic("it is damaged"):
+            tokenizer = Tokenizer.from_str(json.dumps(content))
+        return TextTokenizer(tokenizer, vocabulary)
     except TokenizerError as error:
         raise TokenizerError(f"{path}: {error}") from error
     except Exception as error:  # `tokenizers` raises bare Exception for a content it cannot read
         raise TokenizerError(f"{path} is not a usable tokenizer file: {error}") from error
-    return TextTokenizer(tokenizer, vocabulary)
+
+
+@contextmanager
+def _without_panic(what: str) -> Iterator[None]:
+    """A Rust panic, which is no `Exception`, becomes a TokenizerError."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise TokenizerError(f"{what} ({error}); take the tokenizer of the release") from error
 
 
 _KINDS = {

@@ -5,8 +5,6 @@ What cannot be honoured is refused with its field's name, never ignored.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,9 +16,8 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 
 from earl.config.service import ServiceSettings
-from earl.errors import EarlError
-from earl.service.wire import ApiError, read_json
-from earl.vision.images import open_image
+from earl.service.limits import check_pixels, decode_image, read_data_url, read_json
+from earl.service.wire import ApiError
 
 MOST_IMAGES = 10
 _IMAGE_FIELDS = ("image", "image[]", "images", "images[]", "mask")
@@ -147,7 +144,7 @@ def decode(raw: RawRequest, settings: ServiceSettings) -> EditRequest:
     Raises:
         ApiError: 400 for bytes that are no image, too many pixels, or a mask of another size.
     """
-    image = _open(raw.image, "image", settings)
+    image = decode_image(raw.image, "image", settings.max_pixels)
     return EditRequest(raw.fields, image, _open_mask(raw.mask, image, settings))
 
 
@@ -189,7 +186,7 @@ async def _read_form(request: Request) -> tuple[dict[str, Any], dict[str, list[b
                     )
                 images.setdefault(_image_field(name), []).append(await value.read())
             elif name in _IMAGE_FIELDS:
-                images.setdefault(_image_field(name), []).append(_from_url(value, _image_field(name)))
+                images.setdefault(_image_field(name), []).append(read_data_url(value, _image_field(name)))
             elif name in values:
                 raise ApiError(f"{name[:80]} stands twice", param=name[:80], code="duplicate_parameter")
             else:
@@ -208,7 +205,7 @@ def _split(body: Any) -> tuple[dict[str, Any], dict[str, list[bytes]]]:
         given = body.get(name)
         for item in given if isinstance(given, list) else [given] if given is not None else []:
             url = item.get("image_url", item.get("url")) if isinstance(item, dict) else item
-            images.setdefault(_image_field(name), []).append(_from_url(url, _image_field(name)))
+            images.setdefault(_image_field(name), []).append(read_data_url(url, _image_field(name)))
     return values, images
 
 
@@ -216,54 +213,11 @@ def _image_field(name: str) -> str:
     return "mask" if name == "mask" else "image"
 
 
-def _from_url(url: Any, field: str) -> bytes:
-    if isinstance(url, dict):
-        url = url.get("url")
-    head, comma, data = url.partition(",") if isinstance(url, str) else ("", "", "")
-    if not (comma and head.startswith("data:") and head.endswith(";base64")):
-        raise ApiError(
-            f"{field} is not a base64 data URL; nothing is fetched from elsewhere",
-            param=field,
-            code="invalid_image_url",
-        )
-    try:
-        return base64.b64decode(data, validate=True)
-    except (binascii.Error, ValueError) as error:  # also text that is not ASCII
-        raise ApiError(f"{field} is not valid base64", param=field, code="invalid_base64") from error
-
-
-def _open(data: bytes, field: str, settings: ServiceSettings) -> Image.Image:
-    _check_pixels(data, field, settings)
-    try:
-        return open_image(data)
-    except EarlError as error:
-        raise ApiError(str(error), param=field, code="invalid_image") from error
-
-
-def _check_pixels(data: bytes, field: str, settings: ServiceSettings) -> None:
-    """The header says how many pixels there are; nothing is decoded yet."""
-    try:
-        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")) as image:
-            width, height = image.size
-    except Exception as error:  # decoders fail in many ways
-        raise ApiError(
-            f"{field} is not an image that can be read; send a PNG, JPEG or WebP",
-            param=field,
-            code="invalid_image",
-        ) from error
-    if width * height > settings.max_pixels:
-        raise ApiError(
-            f"{field} has {width}x{height} pixels, at most {settings.max_pixels:,} are accepted",
-            param=field,
-            code="image_too_large",
-        )
-
-
 def _open_mask(data: bytes | None, image: Image.Image, settings: ServiceSettings) -> Image.Image | None:
     """Where the edit may change the source: OpenAI's masks are transparent there."""
     if data is None:
         return None
-    _check_pixels(data, "mask", settings)
+    check_pixels(data, "mask", settings.max_pixels)
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "WEBP")) as opened:
             has_alpha = "A" in opened.getbands() or "transparency" in opened.info

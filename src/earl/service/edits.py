@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -17,7 +16,6 @@ from uuid import uuid4
 
 from PIL import Image
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from earl.config.service import ServiceSettings
@@ -25,20 +23,19 @@ from earl.errors import EarlError, MissingExtraError
 from earl.pipeline import EditResult
 from earl.records import Verdict
 from earl.service.edit_request import EditRequest, check_size, decode, read_raw
+from earl.service.limits import bounded
 from earl.service.metrics import Metrics
 from earl.service.scheduler import Job, Scheduler
 from earl.service.session import Session
-from earl.service.wire import ApiError, bounded, check_key, event, with_errors
+from earl.service.wire import ApiError, answer_errors, check_key, event, with_errors
 from earl.vision.saving import Provenance, encode_image
 
 try:
     from fastapi import FastAPI, Request, Response
-    from fastapi.exceptions import RequestValidationError
     from fastapi.responses import JSONResponse, StreamingResponse
 except ImportError as error:
     raise MissingExtraError("serving needs the extra: pip install 'earl-edit[serve]'") from error
 
-_LOG = logging.getLogger(__name__)
 _MAX_SEED = 2**53  # whole numbers that JSON readers keep exactly
 Judge = Callable[[EditResult], Awaitable[list[Verdict]]]
 
@@ -87,10 +84,7 @@ class EditService:
         app.add_api_route(
             "/v1/images/edits", self._edits, methods=["POST"], openapi_extra=_described(), response_model=None
         )
-        app.add_exception_handler(ApiError, _answer_api_error)
-        app.add_exception_handler(HTTPException, _answer_http_error)
-        app.add_exception_handler(RequestValidationError, _answer_validation_error)
-        app.add_exception_handler(Exception, _answer_our_mistake)
+        answer_errors(app)
         app.add_middleware(_RequestIds)
         return app
 
@@ -324,29 +318,6 @@ class _RequestIds:
             await send(message)
 
         await self.app(scope, receive, send_with_id)
-
-
-async def _answer_api_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, ApiError)
-    return error.response()
-
-
-async def _answer_http_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    said = ApiError(str(error.detail), error.status_code, code="http_error")
-    return said.response(error.headers)
-
-
-async def _answer_validation_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    name = ".".join(str(part) for part in first["loc"][1:])
-    return ApiError(f"{name}: {first['msg']}", 400, param=name, code="invalid_value").response()
-
-
-async def _answer_our_mistake(_: Request, error: Exception) -> Response:
-    _LOG.error("a request failed", exc_info=error)
-    return ApiError("the service made a mistake; see its log", 500, code="internal_error").response()
 
 
 def _described() -> dict[str, Any]:

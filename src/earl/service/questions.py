@@ -8,7 +8,6 @@ question of perceptual quality.
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 from dataclasses import dataclass
@@ -18,22 +17,15 @@ from PIL.Image import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from earl.endpoints.message import Slot
-from earl.errors import ImageError
+from earl.service.limits import decode_image, read_data_url
+from earl.service.wire import ApiError
 from earl.verifiers.questions import Prompts
-from earl.vision.images import open_image
 
 IMAGE = "\n\0\n"  # stands for an image where a question's words are compared
 BLANK = "\x01"  # stands for the instruction
 FOREIGN_INSTRUCTION = re.compile(r"instructions?\s*:[ \t]*(\S.*)", re.I)
 ANSWERS = 128  # to one request
-
-
-class RequestError(Exception):
-    """A request that cannot be answered, and the HTTP status that says so."""
-
-    def __init__(self, message: str, status: int = 400) -> None:
-        super().__init__(message)
-        self.status = status
+MOST_TEXT = 32_000  # characters of a question
 
 
 class _Lenient(BaseModel):
@@ -79,32 +71,35 @@ class Asked:
 
 
 def read_request(body: bytes) -> ChatRequest:
-    """Raises RequestError (400) for what is not a chat request, or asks for a stream."""
+    """Raises ApiError (400) for what is not a chat request, or asks for a stream."""
     try:
         request = ChatRequest.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(step) for step in first["loc"]) or "the body"
-        raise RequestError(f"{place}: {first['msg']}") from error
+        raise ApiError(f"{place}: {first['msg']}", code="invalid_request") from error
     if request.stream:
-        raise RequestError("a verdict is not streamed; leave out `stream`")
+        raise ApiError("a verdict is not streamed; leave out `stream`")
     return request
 
 
-def read_question(request: ChatRequest, prompts: Prompts) -> Asked:
-    """The question that a request asks.
+def read_question(request: ChatRequest, prompts: Prompts, max_pixels: int) -> Asked:
+    """The question that a request asks. Slow, so it runs in a thread.
 
     Raises:
-        RequestError: no image or more than two, one that cannot be read, no instruction.
+        ApiError: no image or more than two, one that cannot be read or is too large, no instruction, too
+            long a text.
     """
-    words: list[str] = []
-    images: list[Image] = []
-    for part in _parts(request):
-        if isinstance(part, str):
-            words.append(part.strip())
-        else:
-            images.append(_image(part.image_url.url, len(images) + 1))
-            words.append(IMAGE)
+    parts = _parts(request)
+    shown = [part for part in parts if not isinstance(part, str)]
+    if len(shown) not in (1, 2):
+        raise ApiError(f"{len(shown)} images; a question shows source and edited image, or one alone")
+    if (length := sum(len(part) for part in parts if isinstance(part, str))) > MOST_TEXT:
+        raise ApiError(f"the question has {length:,} characters, at most {MOST_TEXT:,} are accepted")
+    names = [f"image {number}" for number, _ in enumerate(shown, 1)]
+    files = [read_data_url(part.image_url.url, name) for part, name in zip(shown, names, strict=True)]
+    images = [decode_image(data, name, max_pixels) for data, name in zip(files, names, strict=True)]
+    words = [part.strip() if isinstance(part, str) else IMAGE for part in parts]
     text = "".join(word for word in words if word)
     for question in prompts.templates:
         for swapped in (False, True):
@@ -144,24 +139,12 @@ def _match(text: str, images: list[Image], prompts: Prompts, question: str, swap
 def _foreign(text: str, images: list[Image]) -> Asked:
     if len(images) == 1:
         return Asked("perceptual", {"edited": images[0]}, known=False)
-    if len(images) != 2:
-        raise RequestError(f"{len(images)} images; a question shows source and edited image, or one alone")
     found = FOREIGN_INSTRUCTION.findall(text)
     if not found:
-        raise RequestError('no instruction; write "Editing instruction: ..." on a line of its own')
+        raise ApiError('no instruction; write "Editing instruction: ..." on a line of its own')
     return Asked("semantic", {"source": images[0], "edited": images[1]}, found[-1].strip(), known=False)
-
-
-def _image(url: str, number: int) -> Image:
-    head, comma, data = url.partition(",")
-    if not (comma and head.startswith("data:") and head.endswith(";base64")):
-        raise RequestError(f"image {number} is not a base64 data URL; nothing is fetched from elsewhere")
-    try:
-        return open_image(base64.b64decode(data, validate=True))
-    except (ValueError, ImageError) as error:
-        raise RequestError(f"image {number} cannot be read: {error}") from error
 
 
 def answer_json(scores: tuple[float, float], why: Any) -> str:
     """An answer as the VIEScore protocol wants it."""
-    return json.dumps({"score": list(scores), "reasoning": str(why)}, ensure_ascii=False)
+    return json.dumps({"score": list(scores), "reasoning": str(why)})

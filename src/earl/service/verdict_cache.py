@@ -12,17 +12,20 @@ import asyncio
 import os
 from collections import OrderedDict
 from contextlib import suppress
+from dataclasses import replace
 from hashlib import sha256
 
 from PIL.Image import Image
 
 from earl.records import Attempt, ScorePart, Verdict
-from earl.service.questions import Asked, RequestError
+from earl.service.questions import Asked
+from earl.service.wire import ApiError
 from earl.verifiers.judge import JudgeVerifier
 from earl.verifiers.protocol import Looking, Verifier
 
 Answer = tuple[tuple[float, float], str]  # two scores, and why
 KEPT = 4096  # edits whose verdict is remembered
+LONGEST_REASON = 2000  # characters that are remembered of a verdict's reason: with `KEPT`, some megabytes
 PATIENCE = 30.0  # seconds that the second question waits for the first to arrive
 
 
@@ -55,23 +58,24 @@ class VerdictCache:
             name: of the edit that it is about, "" if it has none.
 
         Raises:
-            RequestError: the verifier does not answer such a question (422), gave no scores (422),
+            ApiError: the verifier does not answer such a question (422), gave no scores (422),
                 or was not reached (503).
             EarlError: the verifier does not take the instruction or an image.
         """
+        hashes = await asyncio.to_thread(lambda: {slot: _hash(image) for slot, image in asked.images.items()})
         if asked.question == "perceptual":
-            return await self._about_one(asked.images["edited"], name)
+            return await self._about_one(asked.images["edited"], hashes["edited"], name)
         if asked.known and asked.question != self.pair:
-            raise RequestError(
+            raise ApiError(
                 f"this verifier answers the {self.pair} question, not the {asked.question} one", 422
             )
-        return _answer(await self._judged(asked, name), "edit_success", "over_editing")
+        return _answer(await self._judged(asked, hashes, name), "edit_success", "over_editing")
 
-    async def _judged(self, asked: Asked, name: str) -> Verdict:
+    async def _judged(self, asked: Asked, hashes: dict[str, str], name: str) -> Verdict:
         """The verdict on a pair; what is asked again (another order, a retry) is not judged again."""
-        hashes = sorted(_hash(image) for image in asked.images.values())
-        content = sha256("\0".join([*hashes, asked.instruction]).encode("utf-8", "replace")).hexdigest()
-        edit = self._edit(name or content, asked.images["edited"])
+        parts = [*sorted(hashes.values()), asked.instruction]
+        content = sha256("\0".join(parts).encode("utf-8", "replace")).hexdigest()
+        edit = self._edit(name or content, hashes["edited"])
         if edit.verdict is None or edit.content != content:
             edit.content = content
             first = asked.images.get("source") or asked.images["target"]
@@ -83,7 +87,8 @@ class VerdictCache:
 
     async def _judge(self, attempt: Attempt) -> Verdict:
         async with self._room:
-            return (await self.verifier.judge([attempt]))[0]
+            verdict = (await self.verifier.judge([attempt]))[0]
+        return replace(verdict, why=verdict.reason[:LONGEST_REASON], raw="", members={}, notes={})
 
     async def _verdict(self, edit: _Edit) -> Verdict:
         assert edit.verdict is not None
@@ -98,20 +103,20 @@ class VerdictCache:
             edit.verdict = None  # asking again may help
         return verdict
 
-    async def _about_one(self, image: Image, name: str) -> Answer:
+    async def _about_one(self, image: Image, content: str, name: str) -> Answer:
         if name:
-            edit = self._edit(name, image)
+            edit = self._edit(name, content)
             with suppress(TimeoutError, asyncio.TimeoutError):  # one and the same from Python 3.11 on
                 await asyncio.wait_for(edit.arrived.wait(), self.patience)
             if edit.verdict is not None:
                 return _answer(await self._verdict(edit), "naturalness", "artifacts")
         if not isinstance(self.verifier, Looking):
-            raise RequestError("this verifier judges edits; ask about source and edited image first", 422)
+            raise ApiError("this verifier judges edits; ask about source and edited image first", 422)
         async with self._room:
             return _answer(await self.verifier.look(image), "naturalness", "artifacts")
 
-    def _edit(self, name: str, edited: Image) -> _Edit:
-        key = (name, _hash(edited))
+    def _edit(self, name: str, edited: str) -> _Edit:
+        key = (name, edited)
         edit = self._edits.setdefault(key, _Edit())
         self._edits.move_to_end(key)
         while len(self._edits) > KEPT:
@@ -120,11 +125,11 @@ class VerdictCache:
 
 
 def _answer(verdict: Verdict, one: ScorePart, other: ScorePart) -> Answer:
-    """Two scores of a verdict. Raises RequestError: it has none."""
+    """Two scores of a verdict. Raises ApiError: it has none."""
     first, second = verdict.score(one), verdict.score(other)
     if not verdict.ok or first is None or second is None:
         status = 503 if verdict.status == "unreachable" else 422
-        raise RequestError(f"no scores ({verdict.status}): {verdict.reason}", status)
+        raise ApiError(f"no scores ({verdict.status}): {verdict.reason}", status)
     return (first, second), verdict.reason
 
 

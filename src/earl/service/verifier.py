@@ -7,37 +7,37 @@ so can other people's VIEScore clients. Images are taken from data URLs only; no
 from __future__ import annotations
 
 import asyncio
-import hmac
 import re
 import time
 from typing import Any
 from uuid import uuid4
 
+from earl.config.service import ServiceSettings
 from earl.endpoints.http import QUESTION_HEADER
 from earl.errors import EarlError, MissingExtraError
-from earl.service.questions import RequestError, answer_json, read_question, read_request
+from earl.service.limits import bounded
+from earl.service.questions import answer_json, read_question, read_request
 from earl.service.verdict_cache import VerdictCache
+from earl.service.wire import ApiError, answer_errors, check_key
 from earl.verifiers.protocol import Verifier
 from earl.verifiers.questions import Prompts, load_prompts
 
 try:
-    from fastapi import FastAPI, Request
+    from fastapi import FastAPI, Request, Response
     from fastapi.responses import JSONResponse
 except ImportError as error:
     raise MissingExtraError("serving needs fastapi and uvicorn: pip install 'earl-edit[serve]'") from error
 
-LARGEST = 64 * 2**20  # bytes of a request
 EDIT_NAME = re.compile(r"([0-9a-f]{32})-(?:semantic|reference|perceptual)(?:-swapped)?")
-KINDS = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    404: "not_found_error",
-    503: "unavailable",
-}
 
 
 def verifier_app(
-    verifier: Verifier, *, name: str = "earl-scene", prompts: Prompts | None = None, key: str = ""
+    verifier: Verifier,
+    *,
+    name: str = "earl-scene",
+    prompts: Prompts | None = None,
+    key: str = "",
+    settings: ServiceSettings | None = None,
 ) -> FastAPI:
     """The application.
 
@@ -46,24 +46,19 @@ def verifier_app(
         name: of the model that clients name.
         prompts: wordings that are recognised word by word; the package's when None.
         key: asked for as bearer token; "" asks for none.
+        settings: its limits on bytes and pixels are used.
     """
     app = FastAPI(title=f"earl verifier {name}", docs_url=None, redoc_url=None, openapi_url=None)
     known = prompts or load_prompts()
     cache = VerdictCache(verifier)
     card = {"id": name, "object": "model", "created": int(time.time()), "owned_by": "earl"}
 
-    def allowed(request: Request) -> None:
-        given = request.headers.get("authorization", "")
-        if key and not hmac.compare_digest(given.encode(), f"Bearer {key}".encode()):
-            raise RequestError("the key is missing or wrong", 401)
-
-    @app.exception_handler(RequestError)
-    async def refuse(_: Request, error: RequestError) -> JSONResponse:
-        return _refusal(str(error), error.status)
+    limits, keys = settings or ServiceSettings(), (key,) if key else ()
+    answer_errors(app)
 
     @app.exception_handler(EarlError)
-    async def unfit(_: Request, error: EarlError) -> JSONResponse:
-        return _refusal(str(error), 422)
+    async def unfit(_: Request, error: EarlError) -> Response:
+        return ApiError(str(error), 422, code="cannot_judge").response()
 
     @app.get("/health")
     async def health() -> JSONResponse:
@@ -71,35 +66,22 @@ def verifier_app(
 
     @app.get("/v1/models")
     async def models(request: Request) -> JSONResponse:
-        allowed(request)
+        check_key(request, keys)
         return JSONResponse({"object": "list", "data": [card]})
 
     @app.post("/v1/chat/completions")
     async def complete(request: Request) -> JSONResponse:
-        allowed(request)
-        asked = read_request(await _body(request))
+        check_key(request, keys)
+        body = await bounded(request, limits.max_bytes).body()
+        asked = await asyncio.to_thread(read_request, body)
         if asked.model != name:
-            raise RequestError(f"model {asked.model!r} is not served; there is {name!r}", 404)
-        question = await asyncio.to_thread(read_question, asked, known)
+            raise ApiError(f"model {asked.model[:80]!r} is not served; there is {name!r}", 404, param="model")
+        question = await asyncio.to_thread(read_question, asked, known, limits.max_pixels)
         edit = EDIT_NAME.fullmatch(request.headers.get(QUESTION_HEADER, ""))
         scores, why = await cache.answer(question, edit[1] if edit else "")
         return JSONResponse(_completion(name, answer_json(scores, why), asked.n))
 
     return app
-
-
-async def _body(request: Request) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > LARGEST:
-            raise RequestError(f"the request is larger than {LARGEST >> 20} MiB", 413)
-    return bytes(body)
-
-
-def _refusal(message: str, status: int) -> JSONResponse:
-    kind = KINDS.get(status, "unprocessable")
-    return JSONResponse({"error": {"message": message, "type": kind, "param": None, "code": status}}, status)
 
 
 def _completion(model: str, text: str, count: int) -> dict[str, Any]:

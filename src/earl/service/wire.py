@@ -1,4 +1,4 @@
-"""OpenAI's wire format for errors and streamed events, and the reading of bodies within bounds.
+"""OpenAI's wire format for errors and streamed events.
 
 Source: the OpenAI API reference and its Python client (`openai` 3.57), whose error classes read
 `{"error": {"message", "type", "param", "code"}}` and retry on 408, 409, 429 and 5xx.
@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import hmac
 import json
+import logging
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
+_LOG = logging.getLogger(__name__)
+_LONGEST = 500  # characters of a message, which may quote what was sent
 _KINDS = {
     401: "authentication_error",
     403: "permission_error",
@@ -44,7 +49,8 @@ class ApiError(Exception):
         code: str | None = None,
         retry_after: float | None = None,
     ) -> None:
-        super().__init__(message)
+        text = " ".join(message[: 4 * _LONGEST].split())[:_LONGEST]
+        super().__init__(text.encode("utf-8", "backslashreplace").decode())
         self.status, self.param, self.code, self.retry_after = status, param, code, retry_after
 
     def body(self) -> dict[str, Any]:
@@ -71,36 +77,6 @@ def check_key(request: Request, keys: Sequence[str]) -> None:
         raise ApiError("the API key is missing or wrong", 401, code="invalid_api_key")
 
 
-def bounded(request: Request, limit: int) -> Request:
-    """The same request, whose body raises ApiError 413 once it is longer than `limit` bytes."""
-    declared = request.headers.get("content-length", "")
-    too_long = ApiError(
-        f"the request is larger than {limit:,} bytes; send a smaller image", 413, code="request_too_large"
-    )
-    if declared.isdigit() and int(declared) > limit:
-        raise too_long
-    received = 0
-
-    async def receive() -> Any:
-        nonlocal received
-        message = await request.receive()
-        received += len(message.get("body", b""))
-        if received > limit:
-            raise too_long
-        return message
-
-    return Request(request.scope, receive)
-
-
-async def read_json(request: Request) -> Any:
-    """The JSON body. Raises ApiError 400 where it is none, or nested too deeply to read."""
-    body = await request.body()
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise ApiError(f"the body is not JSON: {_short(error)}", code="invalid_json") from error
-
-
 def event(name: str, content: Mapping[str, Any]) -> bytes:
     """One server-sent event."""
     return f"event: {name}\ndata: {json.dumps(content)}\n\n".encode()
@@ -116,5 +92,21 @@ async def with_errors(events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     yield b"data: [DONE]\n\n"
 
 
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+def answer_errors(app: Starlette) -> None:
+    """Let an application answer every failed request in this format."""
+
+    async def refused(_: Request, error: Exception) -> Response:
+        assert isinstance(error, ApiError)
+        return error.response()
+
+    async def http_error(_: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return ApiError(str(error.detail), error.status_code, code="http_error").response(error.headers)
+
+    async def our_mistake(_: Request, error: Exception) -> Response:
+        _LOG.error("a request failed", exc_info=error)
+        return ApiError("the service made a mistake; see its log", 500, code="internal_error").response()
+
+    app.add_exception_handler(ApiError, refused)
+    app.add_exception_handler(HTTPException, http_error)
+    app.add_exception_handler(Exception, our_mistake)

@@ -1,0 +1,109 @@
+"""Bounds on what a request may hold: bytes and pixels are counted before anything is decoded."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import warnings
+from typing import Any
+
+from PIL import Image
+from starlette.requests import Request
+
+from earl.errors import EarlError
+from earl.service.wire import ApiError
+from earl.vision.images import open_image, open_raster
+
+
+def bounded(request: Request, limit: int) -> Request:
+    """The same request, whose body raises ApiError: 413 once it is longer than `limit` bytes, 499 where the
+    client leaves in the middle of it."""
+    too_long = ApiError(
+        f"the request is larger than {limit:,} bytes; send a smaller image", 413, code="request_too_large"
+    )
+    try:
+        if int(request.headers.get("content-length", "0")) > limit:
+            raise too_long
+    except ValueError:  # no number: what comes is counted anyway
+        pass
+    received = 0
+
+    async def receive() -> Any:
+        nonlocal received
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ApiError("the client left", 499, code="client_closed_request")
+        received += len(message.get("body", b""))
+        if received > limit:
+            raise too_long
+        return message
+
+    return Request(request.scope, receive)
+
+
+async def read_json(request: Request) -> Any:
+    """The JSON body. Raises ApiError 400 where it is none, or nested too deeply to read."""
+    try:
+        return await asyncio.to_thread(json.loads, await request.body())
+    except (ValueError, RecursionError) as error:
+        raise ApiError(f"the body is not JSON: {error}", code="invalid_json") from error
+
+
+def read_data_url(url: Any, field: str) -> bytes:
+    """The bytes in a base64 data URL.
+
+    Args:
+        url: a text, or an object with the text as its `url`.
+        field: of the request, for the message.
+
+    Raises:
+        ApiError: 400, it is none; nothing is fetched.
+    """
+    if isinstance(url, dict):
+        url = url.get("url")
+    head, comma, data = url.partition(",") if isinstance(url, str) else ("", "", "")
+    if not (comma and head.startswith("data:") and head.endswith(";base64")):
+        raise ApiError(
+            f"{field} is not a base64 data URL; nothing is fetched from elsewhere",
+            param=field,
+            code="invalid_image_url",
+        )
+    try:
+        return base64.b64decode(data, validate=True)
+    except ValueError as error:  # also text that is not ASCII
+        raise ApiError(f"{field} is not valid base64", param=field, code="invalid_base64") from error
+
+
+def decode_image(data: bytes, field: str, max_pixels: int) -> Image.Image:
+    """An image as `open_image` gives it. Slow, so it runs in a thread.
+
+    Raises:
+        ApiError: 400, it cannot be read, or has too many pixels (`check_pixels`).
+    """
+    check_pixels(data, field, max_pixels)
+    try:
+        return open_image(data)
+    except EarlError as error:
+        raise ApiError(str(error), param=field, code="invalid_image") from error
+
+
+def check_pixels(data: bytes, field: str, max_pixels: int) -> None:
+    """Raises ApiError 400 unless the header says a bounded number of pixels; nothing is decoded yet."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with open_raster(data) as image:
+                width, height = image.size
+    except Exception as error:  # decoders fail in many ways
+        raise ApiError(
+            f"{field} is not an image that can be read; send a PNG, JPEG or WebP",
+            param=field,
+            code="invalid_image",
+        ) from error
+    if width * height > max_pixels:
+        raise ApiError(
+            f"{field} has {width}x{height} pixels, at most {max_pixels:,} are accepted",
+            param=field,
+            code="image_too_large",
+        )
