@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import os
 import random
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+SECONDS = 30  # of the processor, for one input
+GIBIBYTES = 6  # of address space, beyond what is taken when an input is tried
 NUMBERS: tuple[Any, ...] = (0, 1, -1, 2**31, 2**63, 10**30, 10**400, 0.5, -0.0, 1e308, True, False)
 NUMBERS += (float("nan"), float("inf"), float("-inf"))
 TEXTS = ("", " ", "x", "0", "1", "-1", "None", "nan", "true", "auto", "world", "..", "/", "~", "~nobody/x")
@@ -76,3 +83,23 @@ def cut(draw: random.Random, data: bytes) -> bytes:
         if changed:
             changed[draw.randrange(len(changed))] = draw.randrange(256)
     return bytes(changed[: draw.randrange(len(changed) + 1)] if draw.random() < 0.5 else changed)
+
+
+@contextmanager
+def bounded() -> Iterator[None]:
+    """What takes too long, or too much memory, fails. For the main thread."""
+
+    def late(*_: Any) -> None:
+        raise AssertionError(f"not done after {SECONDS} s")
+
+    before, hard = resource.getrlimit(resource.RLIMIT_AS)
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    old = signal.signal(signal.SIGVTALRM, late)
+    signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
+    resource.setrlimit(resource.RLIMIT_AS, (taken + GIBIBYTES * 2**30, hard))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, old)
+        resource.setrlimit(resource.RLIMIT_AS, (before, hard))

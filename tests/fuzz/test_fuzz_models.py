@@ -7,24 +7,18 @@ from __future__ import annotations
 
 import json
 import random
-import resource
 import shutil
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
-from tests.fuzz.strange import cut, damage, seeded, strange
+from tests.fuzz.strange import bounded, cut, damage, seeded, strange
 
-from earl import EditPipeline
 from earl.errors import EarlError
+from earl.pipeline.edit import EditPipeline
 
 COUNTS = [30, pytest.param(1000, marks=pytest.mark.long)]
-SECONDS = 30  # of the processor, for one folder
-GIBIBYTES = 6  # of address space beyond what is taken when the test begins
 INDEX = "model.safetensors.index.json"
 CONFIGS = ("config.json", "vision/config.json", "policy/config.json", "adapter/adapter_config.json")
 OTHERS = ("earl.json", "tokenizer.json", "vision/preprocessor_config.json", f"policy/{INDEX}")
@@ -45,8 +39,8 @@ HUGE = (
 @pytest.fixture(scope="module")
 def kinds(model_folder: Path, tmp_path_factory) -> list[Path]:
     """A model in one folder, one with its weights in shards, and an adapter on it."""
-    from earl.policy import load_policy
     from earl.policy.adapters import add_lora, save_adapter
+    from earl.policy.loading import load_policy
 
     home = tmp_path_factory.mktemp("kinds")
     whole, sharded, adapted = home / "whole", home / "sharded", home / "adapted"
@@ -100,26 +94,6 @@ def spoilt(draw: random.Random, content: Any) -> Any:
             model[name] = strange(draw) if name not in ("vocab",) else damage(draw, model[name])
         return {**content, **damage(draw, parts), "model": model} if draw.random() < 0.5 else content
     return damage(draw, content)
-
-
-@contextmanager
-def bounded() -> Iterator[None]:
-    """What takes too long, or too much memory, fails."""
-
-    def late(*_: Any) -> None:
-        raise AssertionError(f"not done after {SECONDS} s")
-
-    before, hard = resource.getrlimit(resource.RLIMIT_AS)
-    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    old = signal.signal(signal.SIGVTALRM, late)
-    signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
-    resource.setrlimit(resource.RLIMIT_AS, (taken + GIBIBYTES * 2**30, hard))
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, old)
-        resource.setrlimit(resource.RLIMIT_AS, (before, hard))
 
 
 @pytest.mark.parametrize("count", COUNTS)

@@ -60,6 +60,7 @@ def _quiet_libraries() -> None:
     for name in ("TRANSFORMERS_VERBOSITY", "DATASETS_VERBOSITY", "HF_HUB_VERBOSITY"):
         os.environ.setdefault(name, "error")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)  # torch's loggers have their own handler
     root = logging.getLogger()
     if not root.handlers:
         root.addHandler(logging.NullHandler())

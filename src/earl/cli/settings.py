@@ -21,9 +21,10 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from earl.config.options import Group, Option
+from earl.config.options import OUT_FOLDER, Group, Option
 from earl.config.settings import Settings
 from earl.errors import ConfigError
+from earl.files import check_writable
 
 
 @dataclass(frozen=True)
@@ -97,16 +98,19 @@ def add_options(parser: argparse.ArgumentParser, parameters: list[Parameter]) ->
 
 
 def bind(function: Callable[..., int | None], options: argparse.Namespace) -> Callable[[], int | None]:
-    """The command with the settings that were asked for.
+    """The command with the settings that were asked for; its output folder is checked before any work.
 
     Raises:
         ConfigError: a value out of its range, one that is missing, or some that do not fit together; the
             sentence names the option.
+        OutputError: the output folder cannot be written.
     """
-    given = vars(options)
-    return partial(
-        function, **{parameter.name: _build(parameter, given) for parameter in parameters_of(function)}
-    )
+    given, parameters = vars(options), parameters_of(function)
+    bound = partial(function, **{parameter.name: _build(parameter, given) for parameter in parameters})
+    for leaf in (leaf for parameter in parameters for leaf in parameter.leaves):
+        if leaf.option == OUT_FOLDER and leaf.dest in given:
+            check_writable(given[leaf.dest], folder=True)
+    return bound
 
 
 def _collect(parameter: Parameter, schema: type[Settings], path: tuple[str, ...], prefix: str) -> None:

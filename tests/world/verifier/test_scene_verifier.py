@@ -78,12 +78,12 @@ def test_unfit_edited_image_scores_nothing_and_unfit_source_is_refused(yard: Sce
     assert verdict.outcome == "damaged"
     verdict = SceneVerifier().judge_now([Attempt(oblong, RECOLOR, source)])[0]
     assert verdict.status == "unusable" and verdict.refused
-    assert "edits of the world" in verdict.why and "48x64" in verdict.why
+    assert "not a scene of the world" in verdict.why and "48x64" in verdict.why
 
 
 def test_words_not_understood(yard: Scene) -> None:
     verdict = judge(yard, "please do something nice", yard)
-    assert verdict.status == "unusable" and verdict.refused and "edits of the world" in verdict.why
+    assert verdict.status == "unusable" and verdict.refused and "cannot judge" in verdict.why
     verdict = judge(yard, "remove the purple chest", yard)
     assert verdict.status == "unusable" and "purple chest" in verdict.why
 

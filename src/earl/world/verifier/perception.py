@@ -78,8 +78,8 @@ def to_working(pixels: NDArray[np.uint8]) -> Array:
     height, width = pixels.shape[:2]
     if height != width or height < 16:
         raise ImageError(
-            "the scene verifier reads images of the procedural world, square with sides of 16 px or more; "
-            f"this one is {width}x{height} px: other images need a judge or a reference verifier"
+            f"not a scene of the world, which are square with sides of 16 px or more: {width}x{height} px; "
+            "take a judge, or `target`"
         )
     side = working_side(height)
     if height != side:

@@ -37,6 +37,7 @@ WEAR = ((0.25, 10.0), (0.35, 8.5), (0.50, 0.9), (1.0, 0.0))  # of a solid's wors
 UNTOUCHED = ((0.030, 10.0), (0.050, 8.5), (0.080, 0.9), (0.120, 0.0))
 BLOB = 5 / 64  # side of the squares in which the worst residual is looked for, of the image's
 CACHED_SOURCES = 512
+NO_SCENE = 0.045  # mean residual of a source from which on it shows no scene; after the tokenizer up to 0.02
 EXACT_LEAST = 5.0  # of 10: below that, in any part, an image is too damaged to be an exact edit
 
 
@@ -53,9 +54,9 @@ class SceneVerifier:
     def judge_now(self, attempts: Sequence[Attempt]) -> list[Verdict]:
         """Verdicts in the order of the attempts.
 
-        A source that cannot be one of the world's images (not square, too small), an instruction that the
-        world does not understand, or one that speaks of something that its source does not show: the
-        verdict is "unusable", refused for good, and says why.
+        A source that is none of the world's images (a photograph, not square, too small), an instruction
+        that the world does not understand, or one that speaks of something that its source does not show:
+        the verdict is "unusable", refused for good, and says why.
         """
         return [self._judge_one(a) for a in attempts]
 
@@ -70,11 +71,13 @@ class SceneVerifier:
         try:
             request = parse(attempt.instruction)
             source = _source(source_pixels.tobytes(), source_pixels.shape)
+            if float(np.abs(source.residual).mean()) > NO_SCENE:
+                raise ImageError("the source is not a scene of the world; take a judge, or `target`")
             expected = next(iter(outcomes(request, source.scene)), None)
             if expected is None:
                 raise InstructionError("nothing in this image allows what is asked")
         except (ImageError, InstructionError) as problem:
-            why = f"the scene verifier judges edits of the world: {problem}"
+            why = f"cannot judge: {problem}"
             return Verdict("unusable", why=why, refused=True)
         try:
             edited = perceive(edited_pixels, prior=expected)
