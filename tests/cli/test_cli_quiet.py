@@ -1,0 +1,47 @@
+"""Warnings and load messages of libraries stay off the terminal of a command, and on that of a program."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NOISE = re.compile(r"warning|failed to load|deprecat|pytree|triton", re.I)
+TRAINING = "run.folder=run length.max_steps=1 batch.global_size=2 batch.micro_size=2 rollouts.group=2"
+COMMANDS = {
+    "edit": "edit source.png remove -o out.png --model MODEL --device cpu",
+    "convert": "convert MODEL converted",
+    "train": f"train grpo {ROOT}/recipes/world/grpo-lora.toml model.start=world {TRAINING} heldout.prompts=2",
+}
+
+
+def run(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *words], cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_show_no_librarys_warnings(command: str, model_folder: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (64, 64), "green").save(tmp_path / "source.png")
+    words = COMMANDS[command].replace("MODEL", str(model_folder)).split()
+    done = run(["-m", "earl", *words], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert not [line for line in done.stderr.splitlines() if NOISE.search(line)], done.stderr
+
+
+def test_the_library_leaves_its_hosts_warnings_alone(tmp_path: Path) -> None:
+    program = (
+        "import logging, warnings, os; before = list(warnings.filters)\n"
+        "import earl, earl.pipeline.edit\n"
+        "assert warnings.filters == before and not logging.getLogger().handlers\n"
+        "assert 'TRANSFORMERS_VERBOSITY' not in os.environ\n"
+        "assert logging.getLogger('torch.utils._pytree').level == logging.NOTSET\n"
+    )
+    done = run(["-c", program], tmp_path)
+    assert done.returncode == 0, done.stderr
