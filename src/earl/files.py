@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
@@ -18,6 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from earl.errors import DataError, EarlError, OutputError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 PARTIAL = ".partial-"  # how the names of unfinished files and folders begin
 LOCK = ".lock"
@@ -249,6 +255,16 @@ def parse_json(text: str | bytes, name: str, *, error: type[EarlError] = DataErr
         raise error(f"{name} is nested too deeply to be read") from cause
     except ValueError as cause:  # not JSON, not UTF-8, or a number of thousands of digits
         raise error(f"{name} is not JSON: {cause}") from cause
+
+
+def parse_toml(text: str, name: str, *, error: type[EarlError] = DataError) -> dict[str, Any]:
+    """TOML from a text; `name` says in the error where it stood. Raises `error`."""
+    try:
+        return tomllib.loads(text)
+    except RecursionError as cause:
+        raise error(f"{name} is nested too deeply to be read") from cause
+    except ValueError as cause:  # not TOML, or a number with too many digits
+        raise error(f"{name} is not valid TOML: {cause}") from cause
 
 
 @contextmanager

@@ -8,9 +8,10 @@ import shutil
 import pytest
 
 from earl.errors import ModelFormatError
-from earl.models.resolve import resolve_model, shipped_folder
+from earl.models.resolve import resolve_model
 from earl.models.weight_files import copy_files, weight_files
 from earl.policy.loading import load_policy
+from earl.world.model import FOLDER
 
 
 @pytest.mark.parametrize("target", ["lm_head", "embed_tokens"])
@@ -28,7 +29,7 @@ def test_adapters_on_head_or_embedding_are_refused(target, tmp_path):
 
 def test_links_that_lead_out_are_not_followed(tmp_path):
     vision, secret = tmp_path / "vision", tmp_path / "secret.json"
-    shutil.copytree(shipped_folder() / "vision", vision)
+    shutil.copytree(FOLDER / "vision", vision)
     (vision / "pytorch_model.bin").write_bytes(b"pickle")
     (vision / "notes").symlink_to(tmp_path)
     (tmp_path / "out").mkdir()
@@ -48,7 +49,7 @@ def test_links_of_the_hubs_cache_are_followed(tmp_path):
     place.mkdir(parents=True)
     blobs.mkdir()
     for name in ("config.json", "model.safetensors"):
-        shutil.copy(shipped_folder() / "vision" / name, blobs / name)
+        shutil.copy(FOLDER / "vision" / name, blobs / name)
         (place / name).symlink_to(blobs / name)
     (tmp_path / "out").mkdir()
     copy_files(place, tmp_path / "out")
@@ -77,7 +78,7 @@ def test_values_of_a_weight_map_that_are_odd(value, tmp_path):
 
 @pytest.fixture
 def policy_copy(tmp_path):
-    shutil.copytree(shipped_folder() / "policy", tmp_path / "policy")
+    shutil.copytree(FOLDER / "policy", tmp_path / "policy")
     return tmp_path / "policy"
 
 
@@ -100,7 +101,7 @@ def test_values_of_a_policys_config_that_are_odd(field, value, policy_copy):
 def test_a_vision_tokenizer_without_end_is_not_built(field, value, tmp_path):
     from earl.vision.loading import load_vision_tokenizer
 
-    shutil.copytree(shipped_folder() / "vision", tmp_path / "vision")
+    shutil.copytree(FOLDER / "vision", tmp_path / "vision")
     config = json.loads((tmp_path / "vision" / "config.json").read_text())
     (tmp_path / "vision" / "config.json").write_text(json.dumps({**config, field: value}))
     with pytest.raises(ModelFormatError, match=field):

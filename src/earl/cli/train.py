@@ -5,6 +5,8 @@ With more than one process: `accelerate launch -m earl train sft RECIPE`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,43 +32,28 @@ class TrainOptions(Settings):
     )
 
 
-Dry = Annotated[DryRunSettings, Group(title="dry run")]
+def _command(stage: str, home: str) -> Callable[[TrainOptions, DryRunSettings], None]:
+    """The command of a stage, whose module is imported when it trains."""
+
+    def train(options: TrainOptions, dry: Annotated[DryRunSettings, Group(title="dry run")]) -> None:
+        recipe = _recipe(options, dry, stage)
+        if recipe is None:
+            return
+        module, _, name = home.partition(":")
+        result = getattr(import_module(module), name)(recipe)
+        from accelerate import PartialState
+
+        if PartialState().is_main_process:
+            where = f"see {recipe.run.folder}/model"
+            say(f"{result.reason} at step {result.step}, {result.seconds:.0f} s; {where}")
+
+    return train
 
 
-def tokenizer(options: TrainOptions, dry: Dry) -> None:
-    """Train a vision tokenizer."""
-    recipe = _recipe(options, dry, "tokenizer")
-    if recipe is not None:
-        from earl.training.tokenizer.train import train_tokenizer
-
-        _end(recipe, train_tokenizer(recipe))
-
-
-def sft(options: TrainOptions, dry: Dry) -> None:
-    """Fine-tune a policy on example edits."""
-    recipe = _recipe(options, dry, "sft")
-    if recipe is not None:
-        from earl.training.sft.train import train_sft
-
-        _end(recipe, train_sft(recipe))
-
-
-def dpo(options: TrainOptions, dry: Dry) -> None:
-    """Tune a policy to preferred edits."""
-    recipe = _recipe(options, dry, "dpo")
-    if recipe is not None:
-        from earl.training.dpo.train import train_dpo
-
-        _end(recipe, train_dpo(recipe))
-
-
-def grpo(options: TrainOptions, dry: Dry) -> None:
-    """Train a policy by reinforcement."""
-    recipe = _recipe(options, dry, "grpo")
-    if recipe is not None:
-        from earl.training.grpo.train import train_grpo
-
-        _end(recipe, train_grpo(recipe))
+tokenizer = _command("tokenizer", "earl.training.tokenizer.train:train_tokenizer")
+sft = _command("sft", "earl.training.sft.train:train_sft")
+dpo = _command("dpo", "earl.training.dpo.train:train_dpo")
+grpo = _command("grpo", "earl.training.grpo.train:train_grpo")
 
 
 def _recipe(options: TrainOptions, dry: DryRunSettings, stage: str) -> Any:
@@ -82,10 +69,3 @@ def _recipe(options: TrainOptions, dry: DryRunSettings, stage: str) -> Any:
     else:
         return recipe
     return None
-
-
-def _end(recipe: Any, result: Any) -> None:
-    from accelerate import PartialState
-
-    if PartialState().is_main_process:
-        say(f"{result.reason} at step {result.step}, {result.seconds:.0f} s; see {recipe.run.folder}/model")

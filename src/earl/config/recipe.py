@@ -7,7 +7,6 @@ ignored costs a training run. Sections are in `sections.py`, the recipe of each 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,12 +16,7 @@ from pydantic import ValidationError
 
 from earl.config.settings import Settings, explain
 from earl.errors import ConfigError
-from earl.files import read_text, write_text
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from earl.files import parse_toml, read_text, write_text
 
 RecipeT = TypeVar("RecipeT", bound="Settings")
 
@@ -43,7 +37,7 @@ def read_recipe_table(path: str | Path, overrides: Sequence[str] = ()) -> dict[s
         raise ConfigError(f"recipe {path} is a folder; name a TOML file, as {path / 'recipe.toml'}")
     if not path.exists():
         raise ConfigError(f"recipe {path} does not exist")
-    table = _parse(read_text(path, error=ConfigError), f"recipe {path}")
+    table = parse_toml(read_text(path, error=ConfigError), f"recipe {path}", error=ConfigError)
     for override in overrides:
         _apply_override(table, override)
     return table
@@ -95,22 +89,13 @@ def _without_none(value: Any) -> Any:
     return [_without_none(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _parse(text: str, name: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except RecursionError as error:
-        raise ConfigError(f"{name} is nested too deeply to be read") from error
-    except ValueError as error:  # not TOML, or a number with too many digits
-        raise ConfigError(f"{name} is not valid TOML: {error}") from error
-
-
 def _apply_override(table: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     parts = [part.strip() for part in key.split(".")]
     if not equals or not all(parts):
         raise ConfigError(f"override {override!r} is not of the form key.sub=value")
     try:
-        value = _parse(f"value = {text.strip()}", f"override {override!r}")["value"]
+        value = parse_toml(f"value = {text.strip()}", f"override {override!r}", error=ConfigError)["value"]
     except ConfigError:
         value = text.strip()
     node = table

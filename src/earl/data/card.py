@@ -16,6 +16,7 @@ from typing import Any
 from huggingface_hub import DatasetCardData
 from jinja2 import Template
 
+from earl import __version__
 from earl.data.shards import EditShards, load_shards
 from earl.errors import DataError
 from earl.files import read_object, write_json, write_text
@@ -58,7 +59,7 @@ def write_card(folder: str | Path, **facts: Any) -> dict[str, Any]:
             **({"instructions": made_with["instructions"]} if made_with.get("instructions") else {}),
         },
         "made_with": made_with,
-        "made_by": _version(),
+        "made_by": __version__,
     }
     write_json(folder / CARD, card)
     write_text(folder / README, _page(folder.resolve().name, card))
@@ -145,9 +146,3 @@ def _page(name: str, card: Mapping[str, Any]) -> str:
         licence=one_line(", ".join(licences)) or "not stated",
     )
     return f"---\n{metadata.to_yaml()}\n---\n\n{words}\n"
-
-
-def _version() -> str:
-    from earl import __version__
-
-    return __version__

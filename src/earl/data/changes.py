@@ -6,9 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earl.records import Box
-
-CELL = 8
-"""Pixels of a latent cell, down and across."""
+from earl.vision.images import CELL
 
 
 def changed_cells(

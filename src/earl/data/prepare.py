@@ -17,6 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
+from earl import __version__
 from earl.config.data import PreparationSettings
 from earl.data.card import drop_card, write_card
 from earl.data.shards import PART, Edit, shard_path, start_folder, write_shard
@@ -162,7 +163,7 @@ def _shards(
             "rejected": len(refused),
         }
         lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in refused)
-        attached = {PART: json.dumps({**numbers, "made_by": _version()}), REJECTED: lines}
+        attached = {PART: json.dumps({**numbers, "made_by": __version__}), REJECTED: lines}
         drop_card(folder)
         write_shard(folder, counts.shards, edits, split=source.split, attached=attached)
         append_lines(folder / REJECTED, refused)
@@ -250,9 +251,3 @@ def _closable(stream: Iterator[Made]) -> Any:
 
 def _pool(readers: int) -> Any:
     return ThreadPoolExecutor(readers) if readers else nullcontext()
-
-
-def _version() -> str:
-    from earl import __version__
-
-    return __version__

@@ -6,19 +6,13 @@ What is read: `verifier` in the model's `earl.json`, and the recipe and `run.jso
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from earl.config.verifier import JUDGED
 from earl.errors import EarlError
-from earl.files import read_object, read_text
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from earl.files import parse_toml, read_object, read_text
 
 
 def trained_by(model: Path) -> list[str]:
@@ -55,8 +49,8 @@ def _of_recipe(model: Path) -> Iterator[Mapping[str, Any]]:
     """The verifier of a GRPO recipe, and those of a weighted sum; a second one gives no rewards."""
     folder = next((f for f in (model, model.parent) if (f / "recipe.toml").is_file()), None)
     try:
-        recipe = tomllib.loads(read_text(folder / "recipe.toml")) if folder else {}
-    except (EarlError, tomllib.TOMLDecodeError):
+        recipe = parse_toml(read_text(folder / "recipe.toml"), "recipe.toml") if folder else {}
+    except EarlError:
         return
     section = recipe.get("verifier")
     if folder is None or recipe.get("stage") != "grpo" or not isinstance(section, Mapping):

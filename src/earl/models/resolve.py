@@ -156,11 +156,6 @@ def _with_known_homes(found: ModelFolder, parts: Sequence[Part]) -> ModelFolder:
     return found
 
 
-def shipped_folder() -> Path:
-    """The folder of the model that comes with the package. Raises ConfigError where it is not installed."""
-    return Path(MODELS.load(SHIPPED))
-
-
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file; ModelFormatError in one sentence where it is not one."""
     return read_object(path, error=ModelFormatError)

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from earl.files import parse_toml, read_text
 from earl.pages.charts import Chart, Drawing, Series, draw
 from earl.pages.run_record import RunRecord
 from earl.pages.smoothing import Point, smooth
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 SPECIFICATION = Path(__file__).with_name("curves.toml")
 TIMES = ("sampling", "decoding", "judging", "updating")
@@ -85,7 +80,7 @@ def _entries(run: RunRecord) -> Iterator[dict[str, Any]]:
     """The charts of the run's stage, those of a sum's verifiers once for each of them."""
     overall = ".overall"
     members = [name.removesuffix(overall) for name in run.names("train") if name.endswith(overall)]
-    for entry in tomllib.loads(SPECIFICATION.read_text(encoding="utf-8"))["charts"]:
+    for entry in parse_toml(read_text(SPECIFICATION), SPECIFICATION.name)["charts"]:
         if entry.get("stage", run.stage) != run.stage:
             continue
         if not any(MEMBER in text for text in entry["lines"]):

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from earl.errors import DataError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from earl.files import parse_toml
 
 Line = dict[str, Any]
 
@@ -136,6 +131,6 @@ def _read_samples(folder: Path) -> tuple[tuple[SampleStep, ...], tuple[SampleSte
 
 def _toml(text: str) -> Line:
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
+        return parse_toml(text, "recipe.toml")
+    except DataError:
         return {}

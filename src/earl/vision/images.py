@@ -143,6 +143,11 @@ def target_size(width: int, height: int, area: int, rule: SizeRule = "snap") -> 
     return _to_cells(width * scale), _to_cells(height * scale)
 
 
+def square_side(area: int) -> int:
+    """px, side of the square of about this area that cells fill."""
+    return round(area**0.5 / CELL) * CELL
+
+
 def grid_of(size: tuple[int, int]) -> Grid:
     """The grid of an image of (width, height) pixels: whole cells only, as the encoder makes them."""
     return Grid(size[1] // CELL, size[0] // CELL)

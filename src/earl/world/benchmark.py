@@ -17,6 +17,7 @@ from earl.config import BenchmarkSettings
 from earl.config.settings import Count, Seed, Settings
 from earl.data.tasks import Split
 from earl.evaluation.benchmark import Task, TaskNames, check_taken
+from earl.vision.images import square_side
 from earl.world.prompts import chosen_families
 from earl.world.rendering import render
 from earl.world.sampling import Kinds
@@ -79,8 +80,8 @@ def open_world(settings: BenchmarkSettings, *, area: int | None = None, seed: in
         ConfigError: a setting that the world does not take, or that cannot be.
     """
     check_taken("world", settings, ("draw", "seed", "split", "families", "options"))
-    side = round(area**0.5 / 8) * 8 if area else None
-    given: dict[str, Any] = {"num": settings.draw, "split": settings.split, "side": side}
+    given: dict[str, Any] = {"num": settings.draw, "split": settings.split}
+    given["side"] = square_side(area) if area else None
     return WorldBenchmark(
         seed=settings.seed if "seed" in settings.model_fields_set else seed,
         families=settings.families,

@@ -51,6 +51,7 @@ def demo(options: DemoOptions, model: ModelSettings) -> None:
     from earl.environment import import_torch
     from earl.pages.sheets import claim_images, side_by_side, write_image
     from earl.sequence.instruction import check_instruction
+    from earl.vision.images import square_side
     from earl.world.rendering import render
     from earl.world.tasks import sample_task
 
@@ -62,7 +63,7 @@ def demo(options: DemoOptions, model: ModelSettings) -> None:
     from earl.pipeline import build_pipeline
 
     pipeline = build_pipeline(model)
-    source = Image.fromarray(render(task.source, round(pipeline.vision.area**0.5 / 8) * 8))
+    source = Image.fromarray(render(task.source, square_side(pipeline.vision.area)))
     result, verdict, how = _best_effort(pipeline, source, instruction)
     write_image(side_by_side(instruction, [source, result.image], ["before", "after"]), out)
     score = f"{verdict.overall:.1f} of 10" if verdict.overall is not None else f"none ({verdict.status})"

@@ -111,6 +111,7 @@ def calibrate(options: CalibrateOptions) -> None:
 def _through(name: str, device: str) -> tuple[Pass, int]:
     """A vision tokenizer's round trip, and the side in px of a square image of its area."""
     from earl.pipeline import pick_device
+    from earl.vision.images import square_side
     from earl.vision.loading import load_vision_tokenizer
 
     vision = load_vision_tokenizer(name, device=pick_device(device))
@@ -118,4 +119,4 @@ def _through(name: str, device: str) -> tuple[Pass, int]:
     def through(images: Any) -> Any:
         return vision.decode(vision.encode(images, resize=False))
 
-    return through, round(vision.area**0.5 / 8) * 8
+    return through, square_side(vision.area)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earl.records import FIND, FOUND
+from earl.vision.images import CELL
 from earl.world.language.request import RELATIONS, SIDES, Ref
 from earl.world.language.tables import usual
 from earl.world.proposals import unique
@@ -22,8 +23,6 @@ from earl.world.scene import Scene, SceneObject
 
 READINGS = ("color", "shape", "size", "texture")
 NOTHING = "background"
-CELL = 8
-"""Pixels of a latent cell, down and across."""
 _LEAST = 0.25  # of a cell that a solid covers, to be what the cell shows
 
 

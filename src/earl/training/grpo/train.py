@@ -34,6 +34,7 @@ from earl.training.run import Run, start_run
 from earl.training.sharding import unsharded_dtype
 from earl.verifiers.factory import make_verifier
 from earl.verifiers.protocol import Verifier, check
+from earl.vision.images import square_side
 from earl.vision.loading import load_vision_tokenizer
 
 
@@ -146,7 +147,7 @@ def sampler_warnings(recipe: GrpoRecipe, codes: int) -> list[str]:
 def _task_prompts(
     settings: Prompts, vision: Any, tokenizer: TextTokenizer, *, seed: int, split: Split
 ) -> TaskPrompts:
-    side = round(vision.area**0.5 / 8) * 8
+    side = square_side(vision.area)
     wanted = TaskSettings(split, side, settings.group, settings.families, settings.options)
     tasks = open_tasks(settings.origin, wanted)
     return TaskPrompts(vision, tokenizer, tasks, seed=seed, split=split, pool=settings.pool)

@@ -27,25 +27,13 @@ from earl.vision.still import decode_still, encode_still, nearest_rows
 
 
 @dataclass(frozen=True, slots=True)
-class LossParts:
-    """Scalars of one batch. All but `total` are detached and unweighted."""
-
-    total: Tensor  # with gradient
-    l1: Tensor
-    l2: Tensor
-    gradient: Tensor
-    color: Tensor
-    commitment: Tensor
-    psnr: Tensor  # dB over the batch, pixels clamped to their range
-
-
-@dataclass(frozen=True, slots=True)
 class Reconstruction:
     """What a pass gives: images as decoded, the codes between, the losses."""
 
     recon_BCHW: Tensor  # float, about [-1, 1], with gradient in training
     codes_BHW: Tensor  # int64; all zeros during the warm-up without quantisation
-    loss: LossParts
+    loss: Tensor  # scalar, with gradient
+    parts: dict[str, Tensor]  # scalars, detached and unweighted; psnr in dB over the batch
     quantised: bool
 
 
@@ -134,10 +122,10 @@ class TokenizerLearner(nn.Module):
             commitment = latents_BDHW.new_zeros(())
             passed_BDHW = latents_BDHW
         recon_BCHW = self._decode(self.model, passed_BDHW).float()
-        loss = self._loss(recon_BCHW, pixels_BCHW, weights_BHW, commitment)
+        loss, parts = self._loss(recon_BCHW, pixels_BCHW, weights_BHW, commitment)
         if self.training:
             self._learn(codes_N if quantised else None, latents_ND.detach())
-        return Reconstruction(recon_BCHW, codes_N.view(B, H, W), loss, quantised)
+        return Reconstruction(recon_BCHW, codes_N.view(B, H, W), loss, parts, quantised)
 
     def _ready(self, latents_ND: Tensor) -> bool:
         """Whether this pass is quantised; starts the codebook when its time has come."""
@@ -162,21 +150,14 @@ class TokenizerLearner(nn.Module):
 
     def _loss(
         self, recon: Tensor, pixels: Tensor, weights_BHW: Tensor | None, commitment: Tensor
-    ) -> LossParts:
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         error_BCHW = recon - pixels
         l1, l2, gradient = pixel_losses(error_BCHW, weights_BHW)
-        s = self.losses
-        color = color_loss(error_BCHW, pixels) if s.color else recon.new_zeros(())
-        total = s.l1 * l1 + s.l2 * l2 + s.gradient * gradient + s.color * color + s.commitment * commitment
-        return LossParts(
-            total,
-            l1=l1.detach(),
-            l2=l2.detach(),
-            gradient=gradient.detach(),
-            color=color.detach(),
-            commitment=commitment.detach(),
-            psnr=psnr(recon, pixels),
-        )
+        color = color_loss(error_BCHW, pixels) if self.losses.color else recon.new_zeros(())
+        parts = {"l1": l1, "l2": l2, "gradient": gradient, "color": color, "commitment": commitment}
+        total = sum((getattr(self.losses, name) * part for name, part in parts.items()), recon.new_zeros(()))
+        told = {name: part.detach() for name, part in parts.items()}
+        return total, told | {"psnr": psnr(recon, pixels)}
 
 
 def pixel_losses(error_BCHW: Tensor, weights_BHW: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:

@@ -47,13 +47,13 @@ class TokenizerObjective(nn.Module):
 
     def forward(self, batch: ImageBatch) -> Losses:
         """Metrics: the parts of the loss, unweighted; psnr in dB."""
-        parts, count = self.reconstruct(batch).loss, batch.active
+        made, count = self.reconstruct(batch), batch.active
+        told = {"loss": made.loss.detach(), **made.parts}
         metrics = {
-            name: torch.tensor([getattr(parts, name).item() * count, count], dtype=torch.float64)
-            for name in ("total", "l1", "l2", "gradient", "color", "commitment", "psnr")
+            name: torch.tensor([value.item() * count, count], dtype=torch.float64)
+            for name, value in told.items()
         }
-        metrics["loss"] = metrics.pop("total")
-        return Losses(parts.total * count, metrics)
+        return Losses(made.loss * count, metrics)
 
 
 def train_tokenizer(recipe: TokenizerRecipe) -> RunResult:
@@ -136,7 +136,7 @@ def validate_tokenizer(
     for start in range(0, len(table), size)[rank::ranks]:
         batch = ImageBatch(to_pixels(table[start : start + size]), None).to(run.device)
         made = objective.reconstruct(batch)
-        sums += torch.tensor([float(made.loss.total), float(made.loss.psnr), 1.0]) * batch.active
+        sums += torch.tensor([float(made.loss), float(made.parts["psnr"]), 1.0]) * batch.active
         used += torch.bincount(made.codes_BHW.flatten().cpu(), minlength=len(used)).double()
         if sum(map(len, wall)) < 2 * _WALL:
             wall.append(torch.stack([batch.pixels_BCHW, made.recon_BCHW], dim=1).cpu())

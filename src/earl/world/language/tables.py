@@ -6,19 +6,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from earl.files import parse_toml, read_text
 
 
 def _read(name: str) -> dict[str, Any]:
-    return tomllib.loads((files(__package__) / f"{name}.toml").read_text(encoding="utf-8"))
+    return parse_toml(read_text(Path(__file__).with_name(f"{name}.toml")), name)
 
 
 WORDS, FRAMES, OPERATIONS, HELDOUT, OTHER = map(_read, ("words", "frames", "operations", "heldout", "other"))
