@@ -43,10 +43,7 @@ CLAIMS = {
         ("rl-sc", "more", "rl-s"),
         ("rl-sc", "more", "rl-c"),
     ],
-    "Reasoning does not help": [
-        ("think-s", "not more", "sft-s"),
-        ("think-s-rl-sc", "not more", "rl-sc"),
-    ],
+    "Reasoning does not help": [("think-s", "not more", "sft-s"), ("think-s-rl-sc", "not more", "rl-sc")],
     "Best-of-N on SFT does not reach RL": [("sft-s-best", "not more", "rl-sc")],
     "RL with a weak (noisy) verifier does not beat SFT": [("rl-sc-noise", "not more", "sft-s")],
 }

@@ -77,10 +77,7 @@ def test_edit_with_guidance(edit, capsys):
     assert out.read_bytes() == plain  # led away from what is asked itself
     capsys.readouterr()
     for words, said in [
-        (
-            ["--negative-instruction", "add a cone"],
-            "--negative-instruction names what guidance",
-        ),
+        (["--negative-instruction", "add a cone"], "--negative-instruction names what guidance"),
         (["--guidance", "2", "--negative-instruction", " "], "is empty"),
         (["--guidance", "0.5"], "0.5: expected 1 to 100"),
         (["--guidance", "nan"], "nan: expected 1 to 100"),

@@ -77,9 +77,7 @@ def test_nearest_by_hand():
         mark("same", "a" * 16, "x"),
     ]
     found = find_overlap(
-        train,
-        [mark("e0", "0" * 16), mark("e1", "0" * 15 + "7"), mark("e2", "", "x"), mark("e3", "")],
-        bits=1,
+        train, [mark("e0", "0" * 16), mark("e1", "0" * 15 + "7"), mark("e2", "", "x"), mark("e3", "")], bits=1
     )
     assert [(m.evaluation.id, m.train.id, m.kind, m.distance) for m in found] == [
         ("e0", "one", "near", 1),

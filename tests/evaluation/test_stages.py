@@ -238,13 +238,7 @@ def test_the_edits_of_an_evaluation_are_judged_anew(tmp_path):
     run(tmp_path, editor=Inverter(no_image=["t5"]))
     editor = PredictionsEditor(tmp_path / "run", area=1024)
     again = Judging(Darkness(fails=["invert 5"]), {"kind": "judge", "model": "darkness"})
-    results = evaluate(
-        tmp_path / "again",
-        own_benchmark(tmp_path / "data"),
-        editor,
-        again,
-        UNTIL_VERDICTS,
-    )
+    results = evaluate(tmp_path / "again", own_benchmark(tmp_path / "data"), editor, again, UNTIL_VERDICTS)
     assert results is None
     folders = [EvaluationFolder(tmp_path / name) for name in ("run", "again")]
     for edit in folders[0].edits:

@@ -73,11 +73,7 @@ def rows_of(name: str) -> list[Row]:
             "instruction": f"put a square {i}",
             "target_img": cell(i, edited=True),
         },
-        "aurora": lambda i: {
-            "input": cell(i),
-            "output": cell(i, edited=True),
-            "instruction": f"move it {i}",
-        },
+        "aurora": lambda i: {"input": cell(i), "output": cell(i, edited=True), "instruction": f"move it {i}"},
         "emu-edit": lambda i: {
             "instruction": f"make it red {i}",
             "image": cell(i),

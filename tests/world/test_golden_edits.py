@@ -12,10 +12,7 @@ import pytest
 from earl.world.families import FAMILIES
 from earl.world.tasks import SPLITS, sample_group, sample_task
 
-GOLDEN = {
-    "families": "88a5a455675de006",
-    "groups": "1623a34191a9f19a",
-}
+GOLDEN = {"families": "88a5a455675de006", "groups": "1623a34191a9f19a"}
 
 
 def digest(content: object) -> str:

@@ -135,11 +135,7 @@ def compare(options: CompareOptions) -> None:
 
     claim([options.json_file] if options.json_file else [], force=options.force)
     comparison = compare_runs(
-        options.first,
-        options.second,
-        score=options.score,
-        tie=options.tie,
-        across=options.across_verifiers,
+        options.first, options.second, score=options.score, tie=options.tie, across=options.across_verifiers
     )
     if options.json_file:
         write_json(options.json_file, to_json(comparison))

@@ -27,8 +27,7 @@ class SourceSettings(Settings):
         default={}, description="which columns hold a field, best first; all of them together for the id"
     )
     split: str | None = Field(
-        default=None,
-        description="split to read, as files, folders or a column name it; all: every row",
+        default=None, description="split to read, as files, folders or a column name it; all: every row"
     )
     licence: str = Field(default="", description="of rows that do not say")
     group: Literal["simple", "complex"] = Field(

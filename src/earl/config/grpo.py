@@ -147,8 +147,7 @@ class Grpo(LossSettings):
         description="leave out groups of equal rewards (DAPO) and draw others for them, so many times a step",
     )
     score_cut: bool = Field(
-        default=False,
-        description="likelihoods among the ids that rollouts.top_k and rollouts.top_p leave",
+        default=False, description="likelihoods among the ids that rollouts.top_k and rollouts.top_p leave"
     )
     reference_device: Literal["same", "cpu"] = Field(
         default="same", description="where a frozen copy rests between uses; not asked for with lora"

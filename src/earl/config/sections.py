@@ -120,8 +120,7 @@ class Ranks(Settings):
     """How a policy lies on several devices. Ranks come from `accelerate launch`."""
 
     sharding: Literal["none", "fsdp2"] = Field(
-        default="none",
-        description="fsdp2: weights, gradients and optimiser state are sharded over all ranks",
+        default="none", description="fsdp2: weights, gradients and optimiser state are sharded over all ranks"
     )
 
 

@@ -59,11 +59,7 @@ class Mixture:
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-able position."""
-        return {
-            "sizes": self.sizes,
-            "drawn": dict(self._drawn),
-            "choices": self._choices.bit_generator.state,
-        }
+        return {"sizes": self.sizes, "drawn": dict(self._drawn), "choices": self._choices.bit_generator.state}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a position.

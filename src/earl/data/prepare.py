@@ -142,11 +142,7 @@ def _blocks(reads: Iterator[Read], settings: PreparationSettings) -> Iterator[li
 
 
 def _shards(
-    stream: Iterable[Made],
-    folder: Path,
-    source: Source,
-    settings: PreparationSettings,
-    counts: Counts,
+    stream: Iterable[Made], folder: Path, source: Source, settings: PreparationSettings, counts: Counts
 ) -> Iterator[None]:
     """Write what was made as shards, and yield after each."""
     edits: list[Edit] = []

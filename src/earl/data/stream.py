@@ -77,12 +77,7 @@ class TokenStream:
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-able: where the current pool began in the mixture, and the place in it."""
-        return {
-            "mixture": self._start,
-            "pools": self._pools,
-            "place": self._place,
-            "batch": self._settings,
-        }
+        return {"mixture": self._start, "pools": self._pools, "place": self._place, "batch": self._settings}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a position; see `Mixture.load_state_dict` for what is refused."""

@@ -121,9 +121,7 @@ def _blur(image_HWC: Array) -> Array:
 
 
 def _measure_pairs(
-    folder: EvaluationFolder,
-    pairs: Sequence[EditRecord],
-    learned: dict[str, Distance],
+    folder: EvaluationFolder, pairs: Sequence[EditRecord], learned: dict[str, Distance]
 ) -> None:
     incomplete = [key for key, record in folder.metrics.items() if not learned.keys() <= record.keys()]
     folder.metrics.drop(incomplete)

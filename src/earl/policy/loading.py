@@ -20,14 +20,7 @@ from earl.errors import ConfigError, ModelFormatError
 from earl.models.resolve import adapter_base, resolve_base, resolve_model
 from earl.models.tensors import parse_dtype
 from earl.policy.configs import VocabularyLike, make_config, read_config
-from earl.policy.devices import (
-    DeviceMap,
-    MaxMemory,
-    block_of,
-    check_present,
-    follow_devices,
-    plan_devices,
-)
+from earl.policy.devices import DeviceMap, MaxMemory, block_of, check_present, follow_devices, plan_devices
 from earl.policy.weights import iterate_weights, take_weights
 
 

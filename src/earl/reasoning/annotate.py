@@ -20,15 +20,7 @@ from PIL import Image
 from earl.data.card import drop_card, read_card, write_card
 from earl.data.changes import changed_boxes
 from earl.data.prepare import REJECTED
-from earl.data.shards import (
-    PART,
-    Edit,
-    open_shard,
-    read_manifest,
-    shard_folders,
-    start_folder,
-    write_shard,
-)
+from earl.data.shards import PART, Edit, open_shard, read_manifest, shard_folders, start_folder, write_shard
 from earl.endpoints.message import content_of, data_url
 from earl.errors import DataError
 from earl.files import clear_partial, only_one, read_object, write_text

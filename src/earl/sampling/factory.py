@@ -63,11 +63,7 @@ def create_engine(
         from earl.sampling.vllm.servers import VllmServers
 
         return VllmServers(
-            settings.servers,
-            policy,
-            tokenizer,
-            weights=settings.server_weights,
-            max_batch=settings.max_batch,
+            settings.servers, policy, tokenizer, weights=settings.server_weights, max_batch=settings.max_batch
         )
     assert settings.server is not None, "the settings' check guarantees it"
     return VllmServer(

@@ -112,8 +112,7 @@ class QuestionSet:
 
 
 EARL = QuestionSet(
-    {"semantic": SEMANTIC, "perceptual": PERCEPTUAL},
-    {"reference": AGAINST_TARGET, "perceptual": PERCEPTUAL},
+    {"semantic": SEMANTIC, "perceptual": PERCEPTUAL}, {"reference": AGAINST_TARGET, "perceptual": PERCEPTUAL}
 )
 """The package's own, and people's own templates."""
 

@@ -12,15 +12,7 @@ from pydantic import Field, model_validator
 
 from earl.config import ModelSettings, Settings
 from earl.config.model import Device
-from earl.config.options import (
-    JSON,
-    MODEL,
-    OUT,
-    OUT_FOLDER,
-    POSITIONAL,
-    Group,
-    Option,
-)
+from earl.config.options import JSON, MODEL, OUT, OUT_FOLDER, POSITIONAL, Group, Option
 from earl.config.settings import Count, Seed
 from earl.data.tasks import Split
 from earl.progress import Progress, say

@@ -10,11 +10,7 @@ from pydantic import Field
 
 from earl.config import Settings
 from earl.config.model import Device
-from earl.config.options import (
-    JSON_FILE,
-    MODEL,
-    Group,
-)
+from earl.config.options import JSON_FILE, MODEL, Group
 from earl.config.settings import Count
 from earl.progress import Progress, say
 from earl.world.settings import Families, TokenizerBenchmark

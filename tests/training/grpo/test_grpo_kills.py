@@ -87,11 +87,7 @@ def test_kills_change_nothing(
     for name in ("whole", "killed"):
         table = recipe_table(room, tmp_path / name) | more
         table |= {"length": {"max_steps": steps}, "checkpoint": {"every": 1, "keep": 2}}
-        table |= {
-            "heldout": {"prompts": 2},
-            "validation": {"every": 7},
-            "strips": {"every": 5},
-        }
+        table |= {"heldout": {"prompts": 2}, "validation": {"every": 7}, "strips": {"every": 5}}
         paths.append(save_recipe(make_recipe(table), tmp_path / f"{name}.toml"))
     root = Path(__file__).parents[3]
     environment = {**os.environ, "PYTHONPATH": f"{root / 'src'}{os.pathsep}{root / 'tests'}"}

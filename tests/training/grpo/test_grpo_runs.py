@@ -422,10 +422,7 @@ def test_equal_groups_make_room_for_others(room: Path, tmp_path: Path) -> None:
     table = recipe_table(room, tmp_path)
     train(table | {"run": table["run"] | {"folder": str(tmp_path / "kept")}}, Sorted())
     assert sum(line["zero_variance"] for line in records(tmp_path / "kept")) > 0
-    table |= {
-        "grpo": {"dynamic_sampling": 20},
-        "run": table["run"] | {"folder": str(tmp_path / "a")},
-    }
+    table |= {"grpo": {"dynamic_sampling": 20}, "run": table["run"] | {"folder": str(tmp_path / "a")}}
     train(table, Sorted())
     lines = records(tmp_path / "a")
     assert all(line["groups"] == 4 for line in lines) and sum(line["zero_variance"] for line in lines) > 0

@@ -37,10 +37,7 @@ def bundles(request: pytest.FixtureRequest, room: Path, tokenizer: TextTokenizer
         if request.param == "two grids" and number % 2:
             edits = [
                 replace(
-                    e,
-                    source_codes=e.source_codes[:3],
-                    target_codes=e.target_codes[:3],
-                    changed=e.changed[:3],
+                    e, source_codes=e.source_codes[:3], target_codes=e.target_codes[:3], changed=e.changed[:3]
                 )
                 for e in edits
             ]

@@ -350,11 +350,7 @@ def test_not_a_number_stops_the_run(room: Path, tmp_path: Path, monkeypatch: pyt
     ("section", "change", "said"),
     [
         ("checkpoint", {"resume": False}, r"run\.folder.*checkpoint\.resume"),
-        (
-            "optimiser",
-            {"learning_rate": 0.5},
-            r"learning_rate = 0\.5.*made with 0\.001.*model\.start",
-        ),
+        ("optimiser", {"learning_rate": 0.5}, r"learning_rate = 0\.5.*made with 0\.001.*model\.start"),
         ("model", {"size": "small"}, r"model\.size = 'small'"),
         ("lora", {"rank": 2}, r"lora\.alpha = 32\.0.*made with None"),
     ],

@@ -82,8 +82,7 @@ class VllmServer(VllmBase):
     def take_weights(self) -> None:
         """Let the server read what lies in the folder. Raises EngineError: it did not."""
         self._ask(
-            "/collective_rpc",
-            {"method": "reload_weights", "kwargs": {"weights_path": str(self.weights)}},
+            "/collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": str(self.weights)}}
         )
         answer = self._ask("/reset_prefix_cache", {})
         if isinstance(answer, dict) and not answer.get("success", True):

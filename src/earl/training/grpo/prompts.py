@@ -82,15 +82,7 @@ class TaskPrompts:
         codes = self._vision.encode(sources, resize=False) if sources else []
         rows = zip(numbers, tasks, sources, targets, codes, strict=True)
         return [
-            _prompt(
-                number,
-                self._key(task, number),
-                task,
-                source,
-                target,
-                codes_HW,
-                self._tokenizer,
-            )
+            _prompt(number, self._key(task, number), task, source, target, codes_HW, self._tokenizer)
             for number, task, source, target, codes_HW in rows
         ]
 

@@ -10,14 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, cast
 
 from earl.config.stages import SftRecipe
-from earl.data.examples import (
-    Example,
-    Task,
-    answer_example,
-    cover_example,
-    edit_example,
-    whole_example,
-)
+from earl.data.examples import Example, Task, answer_example, cover_example, edit_example, whole_example
 from earl.data.mixture import Mixture
 from earl.data.shards import Edit, EditShards
 from earl.errors import DataError

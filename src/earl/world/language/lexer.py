@@ -31,11 +31,7 @@ def entries() -> Iterator[tuple[str, Token]]:
         yield from ((text, (f"<{value}>", None)) for text in texts)
     for relation, texts in WORDS["relation"].items():
         yield from ((text, _relation(relation)) for text in texts)
-    for shape, texts in (
-        *WORDS["shape"].items(),
-        *HELDOUT["words"]["shape"].items(),
-        ("", WORDS["objects"]),
-    ):
+    for shape, texts in (*WORDS["shape"].items(), *HELDOUT["words"]["shape"].items(), ("", WORDS["objects"])):
         for text in texts:
             yield text, ("<noun>", shape)
             yield plural(text), ("<nouns>", shape)
