@@ -31,7 +31,9 @@ class CompletionOptions(Settings):
 
 def completion(options: CompletionOptions) -> None:
     """Print a script for a shell to read: `eval "$(earl completion bash)"`."""
-    say({"bash": _bash, "zsh": _zsh, "fish": _fish}[options.shell]())
+    script = _fish() if options.shell == "fish" else _bash()
+    bridge = "autoload -U +X bashcompinit && bashcompinit\n" if options.shell == "zsh" else ""
+    say(bridge + script)
 
 
 def _options() -> dict[str, list[str]]:
@@ -54,23 +56,14 @@ def _next_words() -> dict[str, list[str]]:
 
 def _bash() -> str:
     options, following = _options(), _next_words()
-    cases = [
-        f'        "{words}"*) options="{" ".join(names)}" ;;' for words, names in _longest_first(options)
-    ]
+    longest_first = sorted(options.items(), key=lambda item: -len(item[0]))
+    cases = [f'        "{words}"*) options="{" ".join(names)}" ;;' for words, names in longest_first]
     firsts = [
         f'        "{first}") options="{" ".join([*rest, *options.get(first, [])])}" ;;'
         for first, rest in following.items()
         if rest
     ]
     return _BASH.format(cases="\n".join([*firsts, *cases]), first=" ".join(following))
-
-
-def _zsh() -> str:
-    return "autoload -U +X bashcompinit && bashcompinit\n" + _bash()
-
-
-def _longest_first(options: dict[str, list[str]]) -> list[tuple[str, list[str]]]:
-    return sorted(options.items(), key=lambda item: -len(item[0]))
 
 
 def _fish() -> str:

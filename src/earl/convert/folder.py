@@ -93,11 +93,13 @@ def convert_model(
         allow_pickle=settings.allow_pickle,
     )
     here = target.resolve()
-    for place in (found.path, *(path for path in _paths(found) if path is not None)):
+    parts = (found.policy_path, found.tokenizer_path, found.vision_path)
+    for place in (found.path, *(path for path in parts if path is not None)):
         if place.exists() and (place.resolve() == here or here in place.resolve().parents):
             raise OutputError(f"{target} is where the source lies; give another folder")
     done = Conversion(target)
-    with tempfile.TemporaryDirectory(dir=_existing(target), prefix=".earl-convert-") as room:
+    near = next(parent for parent in target.absolute().parents if parent.is_dir())  # the same disk, likely
+    with tempfile.TemporaryDirectory(dir=near, prefix=".earl-convert-") as room:
         places: dict[Part, Path] = {
             part: _plain(found.need(part), part, Path(room), settings.allow_pickle) for part in settings.parts
         }
@@ -126,15 +128,6 @@ def check_target(target: Path, force: bool) -> Path:
         raise OutputError(f"{target} is no model folder of ours, and is not replaced; give another folder")
     check_writable(target.absolute().parent, folder=True)
     return target
-
-
-def _existing(target: Path) -> Path:
-    """The nearest folder above that exists: the same disk, most likely."""
-    return next(parent for parent in target.absolute().parents if parent.is_dir())
-
-
-def _paths(found: ModelFolder) -> tuple[Path | None, Path | None, Path | None]:
-    return found.policy_path, found.tokenizer_path, found.vision_path
 
 
 def _plain(folder: Path, part: Part, room: Path, allow_pickle: bool) -> Path:
@@ -259,9 +252,10 @@ def _describe(into: Path, done: Conversion, name: str, revision: str | None, fou
     origin = {"earl": __version__, "source": Path(name).resolve().name if local else name}
     if revision or commit:
         origin["revision"] = revision or commit or ""
+    names = {"tokenizer": "tokenizer.json"}
     done.meta = {
         "format": FORMAT_VERSION,
-        "parts": [part for part in ALL_PARTS if _is_there(into, part)],
+        "parts": [part for part in ALL_PARTS if (into / names.get(part, part)).exists()],
         **done.meta,
         "origin": origin,
     }
@@ -272,7 +266,3 @@ def _describe(into: Path, done: Conversion, name: str, revision: str | None, fou
         done.meta["reasoning"] = True
     (into / "earl.json").write_text(json.dumps(done.meta, indent=1) + "\n", encoding="utf-8")
     (into / "README.md").write_text(model_card(done.meta, done.checks), encoding="utf-8")
-
-
-def _is_there(into: Path, part: Part) -> bool:
-    return (into / ("tokenizer.json" if part == "tokenizer" else part)).exists()

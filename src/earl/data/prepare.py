@@ -101,7 +101,8 @@ def prepare_source(
     settings = (settings or PreparationSettings()).replace(rule=encoder.rule)
     split = source.split
     start_folder(folder, _made_with(source, encoder, settings))
-    with only_one(folder), _pool(settings.readers) as pool:
+    readers = ThreadPoolExecutor(settings.readers) if settings.readers else nullcontext()
+    with only_one(folder), readers as pool:
         counts = _continue(folder)
         if on_progress:
             on_progress(counts)
@@ -109,7 +110,8 @@ def prepare_source(
         if settings.limit:
             reads = islice(reads, max(0, settings.limit - counts.reads))
         work = stage or _Here(encoder, pool)
-        with closing(_closable(work(_blocks(reads, settings), settings, split))) as made:
+        made = (one for one in work(_blocks(reads, settings), settings, split))  # with a `close`
+        with closing(made):
             for _ in _shards(made, folder, source, settings, counts):
                 if on_progress:
                     on_progress(counts)
@@ -238,12 +240,3 @@ def _check_share(counts: Counts, folder: Path, settings: PreparationSettings) ->
             f"({counts.share:.0%}, limit {settings.max_rejected:.0%}); the reasons are in "
             f"{folder / REJECTED}. Mend them, or raise --max-rejected and start again"
         )
-
-
-def _closable(stream: Iterator[Made]) -> Any:
-    """A stage's stream with a `close`, which an iterator that is no generator lacks."""
-    return stream if hasattr(stream, "close") else (made for made in stream)
-
-
-def _pool(readers: int) -> Any:
-    return ThreadPoolExecutor(readers) if readers else nullcontext()

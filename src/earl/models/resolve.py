@@ -216,7 +216,7 @@ def _describe(folder: Path, name: str, parts: Sequence[Part]) -> ModelFolder:
     if (folder / "earl.json").is_file():
         return _describe_ours(folder, name, parts)
     if (folder / "adapter_config.json").is_file():
-        return _describe_adapter(folder, name, parts)
+        return replace(resolve_base(folder, parts), path=folder, policy_path=folder, name=name)
     tokenizer = folder if any((folder / file).is_file() for file in _TOKENIZER_FILES) else None
     if not (folder / "config.json").is_file():
         if tokenizer is not None:
@@ -333,7 +333,3 @@ def resolve_base(adapter: Path, parts: Sequence[Part]) -> ModelFolder:
             f"the adapter in {adapter} was trained on '{base}', which is missing: {error}; "
             f"put it there, or set base_model_name_or_path in {adapter / 'adapter_config.json'}"
         ) from error
-
-
-def _describe_adapter(folder: Path, name: str, parts: Sequence[Part]) -> ModelFolder:
-    return replace(resolve_base(folder, parts), path=folder, policy_path=folder, name=name)

@@ -36,26 +36,17 @@ def create_optimisers(
         embedding = any(part in name for part in _NOT_HIDDEN)
         if settings.name == "muon" and not embedding and _is_broad(parameter):
             hidden.append(parameter)
-        elif parameter.ndim >= 2:
-            decayed.append(parameter)
         else:
-            plain.append(parameter)
+            (decayed if parameter.ndim >= 2 else plain).append(parameter)
     optimisers: list[torch.optim.Optimizer] = []
-    groups = [
-        {"params": decayed, "weight_decay": settings.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
-    if groups:
-        optimisers.append(
-            torch.optim.AdamW(
-                groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.eps, fused=True
-            )
-        )
+    weighed = ((decayed, settings.weight_decay), (plain, 0.0))
+    if groups := [{"params": found, "weight_decay": decay} for found, decay in weighed if found]:
+        rate, betas, eps = settings.learning_rate, settings.betas, settings.eps
+        optimisers.append(torch.optim.AdamW(groups, lr=rate, betas=betas, eps=eps, fused=True))
     if hidden:
-        rate = settings.muon_learning_rate
-        assert rate is not None, "the recipe's check guarantees it"
-        optimisers.append(Muon(hidden, lr=rate, weight_decay=settings.weight_decay))
+        assert settings.muon_learning_rate is not None, "the recipe's check guarantees it"
+        muon = Muon(hidden, lr=settings.muon_learning_rate, weight_decay=settings.weight_decay)
+        optimisers.append(muon)
     for optimiser in optimisers:
         for group in optimiser.param_groups:
             group["peak_rate"] = group["lr"]

@@ -145,7 +145,7 @@ def target_size(width: int, height: int, area: int, rule: SizeRule = "snap") -> 
 
 def square_side(area: int) -> int:
     """px, side of the square of about this area that cells fill."""
-    return round(area**0.5 / CELL) * CELL
+    return round(math.sqrt(area) / CELL) * CELL
 
 
 def grid_of(size: tuple[int, int]) -> Grid:

@@ -172,10 +172,6 @@ def _add(request: Request, scene: Scene) -> Iterator[Scene]:
             yield scene.with_object(obj)
 
 
-def _remove(request: Request, scene: Scene) -> Iterator[Scene]:
-    yield scene.without(resolve(request.ref, scene))
-
-
 def _replace(request: Request, scene: Scene) -> Iterator[Scene]:
     old = resolve(request.ref, scene)
     assert request.kind is not None
@@ -295,18 +291,10 @@ def _related_solid(request: Request, scene: Scene) -> SceneObject:
     return solid
 
 
-def _remove_related(request: Request, scene: Scene) -> Iterator[Scene]:
-    yield scene.without(_related_solid(request, scene))
-
-
-def _other(request: Request, scene: Scene) -> Iterator[Scene]:
-    yield scene
-
-
 _OUTCOMES: dict[str, Outcomes] = {
-    OTHER: _other,
+    OTHER: lambda request, scene: iter([scene]),
     "add": _add,
-    "remove": _remove,
+    "remove": lambda request, scene: iter([scene.without(resolve(request.ref, scene))]),
     "replace": _replace,
     "color": _attribute("color"),
     "shrink": _attribute("size", "small"),
@@ -326,6 +314,6 @@ _OUTCOMES: dict[str, Outcomes] = {
     "topple": _attribute("pose", "toppled"),
     "open": _attribute("pose", "open"),
     "gather": _gather,
-    "remove_related": _remove_related,
+    "remove_related": lambda request, scene: iter([scene.without(_related_solid(request, scene))]),
     "color_related": _attribute("color"),
 }

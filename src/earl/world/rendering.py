@@ -38,7 +38,7 @@ GROUNDS: dict[str, tuple[tuple[float, float, float], ...]] = {
     "snow": ((0.62, 0.76, 0.92), (0.90, 0.94, 0.98), (0.95, 0.97, 1.00), (0.83, 0.88, 0.95)),
     "studio": ((0.52, 0.50, 0.54), (0.74, 0.71, 0.72), (0.70, 0.62, 0.56), (0.55, 0.46, 0.40)),
 }
-_GRAY = np.array([0.30, 0.59, 0.11], np.float32)
+GRAY = np.array([0.30, 0.59, 0.11], np.float32)
 _LIGHT = np.array([-0.50, 0.72, 0.48], np.float32)
 _LIGHT /= np.linalg.norm(_LIGHT)
 _HALF = _LIGHT + np.array([0.0, 0.41, 0.91], np.float32)
@@ -197,7 +197,7 @@ def apply_style(pixels: Array, style: str) -> Floats:
     styled: Floats = pixels
     v = ((np.arange(len(pixels), dtype=np.float32) + 0.5) / len(pixels))[:, None, None]
     if style == "sepia":
-        gray = (pixels @ _GRAY)[..., None]
+        gray = (pixels @ GRAY)[..., None]
         styled = gray * np.array([0.98, 0.80, 0.56], np.float32) + np.array([0.05, 0.02, 0], np.float32)
     elif style == "pencil":
         styled = _pencil(pixels)
@@ -216,7 +216,7 @@ def apply_style(pixels: Array, style: str) -> Floats:
 
 def _pencil(pixels: Array) -> Array:
     """Dark contour lines and soft hatching on paper; line width follows the resolution."""
-    gray = pixels @ _GRAY
+    gray = pixels @ GRAY
     side = gray.shape[0]
     step = max(1, side // 96)
     gx, gy = np.zeros_like(pixels), np.zeros_like(pixels)

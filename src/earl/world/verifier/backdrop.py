@@ -43,22 +43,19 @@ def read_backdrop(pixels_CHW: Array) -> tuple[str, str]:
 
 def window(side: int, row: int, column: int) -> Patch:
     """The pixels around a ground place that its solid may fill, clipped to the image, even bounds."""
-    x, y = ground_point(row, column)
-
-    def even(v: float) -> int:
-        return min(side, max(0, 2 * round(v * side / 2)))
-
-    return Patch(even(y - 0.27), even(y + 0.095), even(x - 0.16), even(x + 0.19))
+    return _around(side, row, column, (-0.27, 0.095, -0.16, 0.19), side)
 
 
 def _core(side: int, row: int, column: int) -> Patch:
     """A narrower window, mostly free of the neighbours' solids, for rough comparison."""
+    return _around(side, row, column, (-0.25, 0.075, -0.14, 0.14), side - 2)
+
+
+def _around(side: int, row: int, column: int, reach: tuple[float, ...], most: int) -> Patch:
+    """What `reach` (up, down, left, right) gives around a ground place, at even pixels up to `most`."""
     x, y = ground_point(row, column)
-
-    def even(v: float) -> int:
-        return min(side - 2, max(0, 2 * round(v * side / 2)))
-
-    return Patch(even(y - 0.25), even(y + 0.075), even(x - 0.14), even(x + 0.14))
+    ends = (2 * round((v + d) * side / 2) for v, d in zip((y, y, x, x), reach, strict=True))
+    return Patch(*(min(most, max(0, end)) for end in ends))
 
 
 @lru_cache(maxsize=512)

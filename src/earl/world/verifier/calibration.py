@@ -220,7 +220,7 @@ def calibrate(
     cases: list[Case] = []
     for start in range(0, n, _TOGETHER):
         indices = range(start, min(start + _TOGETHER, n))
-        tasks = [_draw(seed, index, names) for index in indices]
+        tasks = [sample_task(seed * 1_000_003 + i, "test", [names[i % len(names)]]) for i in indices]
         rngs = [np.random.default_rng([seed, 77, index]) for index in indices]
         made = [_images(task, rng, side) for task, rng in zip(tasks, rngs, strict=True)]
         passed = iter(through([image for images in made for image in images.values()]) if through else ())
@@ -235,10 +235,6 @@ def calibrate(
             if on_tasks:
                 on_tasks(index + 1)
     return Calibration(tuple(cases), through is not None)
-
-
-def _draw(seed: int, index: int, families: Sequence[str]) -> WorldTask:
-    return sample_task(seed * 1_000_003 + index, "test", [families[index % len(families)]])
 
 
 def _judge(

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from earl.world.rendering import apply_style, ground
+from earl.world.rendering import GRAY, apply_style, ground
 from earl.world.scene import COLORS, SceneObject, ground_point
 from earl.world.verifier.sprites import (
     FORMS,
@@ -30,7 +30,6 @@ from earl.world.verifier.sprites import (
 Array = NDArray[np.float32]
 
 HUELESS = frozenset({"sepia", "pencil"})
-_GRAY = np.array([0.30, 0.59, 0.11], np.float32)
 _PAPER = np.array([1.0, 0.99, 0.96], np.float32)[:, None, None]
 CAP = 0.40  # a pixel's difference counts no more than this
 
@@ -52,17 +51,9 @@ class Solid(NamedTuple):
 
     def to_object(self) -> SceneObject:
         f = FORMS[self.form]
+        where = self.level, self.dx, self.dy
         return SceneObject(
-            f.shape,
-            COLORS[self.color],
-            self.column,
-            self.row,
-            f.size,
-            f.texture,
-            f.pose,
-            self.level,
-            self.dx,
-            self.dy,
+            f.shape, COLORS[self.color], self.column, self.row, f.size, f.texture, f.pose, *where
         )
 
     @classmethod
@@ -246,7 +237,7 @@ def energies(candidates_NCHW: Array, seen_CHW: Array, weight: float = 1.0) -> Ar
 
 def pencil_gray(day_NCHW: Array, patch: Patch, side: int) -> Array:
     """The renderer's pencil on patches at the fine side: (N, H, W) before the paper's tint."""
-    gray: Array = np.einsum("c,nchw->nhw", _GRAY, day_NCHW)
+    gray: Array = np.einsum("c,nchw->nhw", GRAY, day_NCHW)
     step = max(1, side // 96)
     edge = np.zeros_like(day_NCHW)
     across = day_NCHW[..., 2 * step :] - day_NCHW[..., : -2 * step]

@@ -380,6 +380,3 @@ def _halves(power_HW: Array) -> list[tuple[slice, slice]]:
 
 def _clip(v: float) -> float:
     return min(MAX_JITTER, max(-MAX_JITTER, v))
-
-
-__all__ = ["Perception", "perceive", "to_working", "working_side"]

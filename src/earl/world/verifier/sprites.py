@@ -57,14 +57,10 @@ class Form:
         return self.shape in FLAT_TOPPED and self.pose == "upright"
 
 
-def _poses(shape: str) -> tuple[str, ...]:
-    return ("upright", *("toppled",) * (shape in TOPPLING), *("open",) * (shape in OPENING))
-
-
 FORMS: tuple[Form, ...] = tuple(
     Form(shape, pose, size, texture)
     for shape in SHAPES
-    for pose in _poses(shape)
+    for pose in ("upright", *["toppled"] * (shape in TOPPLING), *["open"] * (shape in OPENING))
     for size in SIZES
     for texture in TEXTURES
 )
