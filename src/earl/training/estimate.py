@@ -147,22 +147,17 @@ def lengths_of(recipe: PolicyRecipe) -> Lengths:
     return Lengths(prompt, min(completion, recipe.data.max_tokens))
 
 
+@dataclass(frozen=True)
 class _Counter:
     """The counts of one recipe, shape and number of devices."""
 
-    def __init__(
-        self,
-        recipe: PolicyRecipe,
-        shape: PolicyShape,
-        lengths: Lengths,
-        codebook: int,
-        devices: int,
-        *,
-        sharded: bool,
-        half: bool,
-    ) -> None:
-        self.recipe, self.shape, self.lengths, self.codebook = recipe, shape, lengths, codebook
-        self.devices, self.sharded, self.half = devices, sharded, half
+    recipe: PolicyRecipe
+    shape: PolicyShape
+    lengths: Lengths
+    codebook: int
+    devices: int
+    sharded: bool
+    half: bool
 
     def optimiser_bytes(self, trained: int) -> float:
         """AdamW keeps two float32 numbers a parameter, Muon one for the layers' matrices."""

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from earl.training.dpo.loss import dpo_loss, margins
+from earl.training.dpo.objective import dpo_loss, margins
 
 REFERENCE_P2 = torch.tensor([[-10.0, -12.0], [-5.0, -5.0], [-3.0, -1.0]])
 

@@ -28,8 +28,13 @@ from earl.policy.saving import save_policy
 from earl.sequence.kinds import Kind
 from earl.sequence.tokenizer import TextTokenizer
 from earl.sequence.trained import train_text_tokenizer
-from earl.training.dpo.objective import DpoObjective, completion_sums, with_reference
-from earl.training.dpo.pairs import pair_batch, pair_examples
+from earl.training.dpo.objective import (
+    DpoObjective,
+    completion_sums,
+    pair_batch,
+    pair_examples,
+    with_reference,
+)
 from earl.training.dpo.train import train_dpo
 from earl.training.estimate import estimate
 from earl.training.reference import Reference

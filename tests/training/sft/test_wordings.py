@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 
 from earl.config.stages import load_stage
-from earl.data.mixture import Mixture
 from earl.data.shards import Edit
 from earl.errors import ConfigError
 from earl.registry import WORDINGS
-from earl.training.sft.wordings import Rewording
+from earl.training.sft.tasks import reworded
 from earl.world.language.naming import name_solids, to_json
 from earl.world.tasks import sample_task
 
@@ -23,34 +22,22 @@ def edit(seed: int = 0, request: bool = True) -> Edit:
     )  # fmt: skip
 
 
-def reworded(draws: int, **how) -> str:
-    rewording = Rewording("world", seed=3)
-    rewording.mixture = Mixture({"a": 9}, {"a": 1.0}, seed=0)
-    for _ in range(draws):
-        next(rewording.mixture)
-    return rewording(edit(), **how).instruction
+def worded(*seeds: int, asked: Edit | None = None, **how) -> Edit:
+    return reworded(asked or edit(), WORDINGS.load("world"), np.random.default_rng(seeds), **how)
 
 
 def test_the_same_draw_has_the_same_words():
-    assert reworded(2) == reworded(2)
-    assert len({reworded(n) for n in range(12)}) > 6
-    assert len({reworded(2, part=n) for n in range(12)}) > 6
+    assert worded(2).instruction == worded(2).instruction
+    assert len({worded(n).instruction for n in range(12)}) > 6
 
 
-def test_without_a_request_or_a_function_the_instruction_stays():
-    rewording = Rewording("world", seed=3)
-    rewording.mixture = Mixture({"a": 9}, {"a": 1.0}, seed=0)
+def test_without_a_request_the_instruction_stays():
     plain = edit(request=False)
-    assert rewording(plain) == plain
-    unset = Rewording(None, seed=3)
-    unset.mixture = rewording.mixture
-    assert unset(edit()).instruction == edit().instruction
+    assert worded(3, asked=plain) == plain
 
 
 def test_questions_keep_their_instruction():
-    rewording = Rewording("world", seed=3)
-    rewording.mixture = Mixture({"a": 9}, {"a": 1.0}, seed=0)
-    found = rewording(edit(), questions=True)
+    found = worded(3, questions=True)
     assert found.instruction == edit().instruction and found.questions[0].startswith("find ")
 
 

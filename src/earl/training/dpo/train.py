@@ -13,8 +13,7 @@ from earl.config.stages import DpoRecipe
 from earl.data.collate import Bundle, collate
 from earl.data.mixture import Mixture
 from earl.data.stream import TokenStream
-from earl.training.dpo.objective import DpoObjective, with_reference
-from earl.training.dpo.pairs import check_pairs, pair_batch, pair_examples
+from earl.training.dpo.objective import DpoObjective, check_pairs, pair_batch, pair_examples, with_reference
 from earl.training.loop import RunResult, Trainer
 from earl.training.neighbour_smoothing import smooth_gradients
 from earl.training.parts import (

@@ -81,13 +81,11 @@ class TaskPrompts:
         targets = [task.target and target for task, (_, target) in zip(tasks, pairs, strict=True)]
         codes = self._vision.encode(sources, resize=False) if sources else []
         rows = zip(numbers, tasks, sources, targets, codes, strict=True)
+        again = [f"/{number}" if self._pool else "" for number in numbers]  # tasks of a pool come again
         return [
-            _prompt(number, self._key(task, number), task, source, target, codes_HW, self._tokenizer)
-            for number, task, source, target, codes_HW in rows
+            _prompt(number, task.key + mark, task, source, target, codes_HW, self._tokenizer)
+            for (number, task, source, target, codes_HW), mark in zip(rows, again, strict=True)
         ]
-
-    def _key(self, task: EditTask, number: int) -> str:
-        return f"{task.key}/{number}" if self._pool else task.key  # of a pool, tasks come again
 
 
 def mixed(

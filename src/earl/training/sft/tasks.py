@@ -6,8 +6,11 @@ edit; Emu3 had such a stage too (`BAAI/Emu3-Stage1` is where the published SFT s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Literal, cast
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Literal, TypeAlias, cast
+
+import numpy as np
 
 from earl.config.stages import SftRecipe
 from earl.data.examples import Example, Task, answer_example, cover_example, edit_example, whole_example
@@ -15,13 +18,17 @@ from earl.data.mixture import Mixture
 from earl.data.shards import Edit, EditShards
 from earl.errors import DataError
 from earl.records import FIND
+from earl.registry import WORDINGS
 from earl.sequence.grammar import Prefill
 from earl.sequence.tokenizer import TextTokenizer
 from earl.training.random_streams import derive_seed
-from earl.training.sft.wordings import Rewording
 
 ASKED = ("answer", "cover")
 """Tasks that need questions."""
+
+Wording: TypeAlias = Callable[[str, np.random.Generator], str]
+"""(a shard's request, or a question; random generator) -> a wording of it."""
+_WORDINGS = 79  # their random stream
 
 Unit = Sequence[tuple[int, int]]
 """Sequences that are drawn together: (row, side of the edit or number of the question) of each."""
@@ -58,15 +65,19 @@ class SftTasks:
                 weights[f"{task}:{name}"] = passes * recipe.data.sources[name].weight
         sizes = {name: len(units) for name, units in self.units.items()}
         self.mixture = Mixture(sizes, weights, seed=derive_seed(recipe.run.seed, "mixture"))
-        self._rewording = Rewording(recipe.data.wordings, derive_seed(recipe.run.seed, "wordings"))
-        self._rewording.mixture = self.mixture
+        name = recipe.data.wordings
+        self._wording: Wording | None = None if name is None else WORDINGS.load(name)
 
     def encode(self, name: str, index: int) -> list[Example]:
         """The sequences of a unit of "task:source"."""
         task, _, source = name.partition(":")
+        seed, drawn = derive_seed(self.recipe.run.seed, "wordings"), sum(self.mixture.drawn.values())
         examples = []
         for number, (row, part) in enumerate(self.units[name][index]):
-            edit = self._rewording(self.sources[source][row], part=number, questions=task in ASKED)
+            edit = self.sources[source][row]
+            if self._wording is not None:  # the same place in the mixture gives the same words
+                rng = np.random.default_rng([seed, _WORDINGS, drawn, number])
+                edit = reworded(edit, self._wording, rng, questions=task in ASKED)
             examples.append(self._write(task, edit, part))
         return examples
 
@@ -108,6 +119,13 @@ class SftTasks:
                 f"--questions 2, or set tasks.{task}=0"
             )
         return units
+
+
+def reworded(edit: Edit, wording: Wording, rng: np.random.Generator, *, questions: bool = False) -> Edit:
+    """The edit in new words. With `questions` its questions are worded anew instead."""
+    if questions:
+        return replace(edit, questions=tuple(wording(question, rng) for question in edit.questions))
+    return replace(edit, instruction=wording(edit.request, rng)) if edit.request else edit
 
 
 def _parts(task: str, questions: Sequence[str]) -> list[int]:
