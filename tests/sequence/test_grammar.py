@@ -135,8 +135,8 @@ def test_size_forces_everything_but_the_visual_tokens(small):
     for token_id in state.forced_ahead():
         state.advance(token_id)
     assert state.allowed == ("visual", None) and state.forced_ahead() == []
-    assert state.advance(v.visual_id(0)).forced_ahead() == [v.eol]
-    state.advance(v.eol).advance(v.visual_id(1))
+    assert state.advance(v.first_visual).forced_ahead() == [v.eol]
+    state.advance(v.eol).advance(v.first_visual + 1)
     assert state.forced_ahead() == [v.eol, v.eof, v.eoi, v.eos]
     assert state.position == 8 and not state.done  # looking ahead moved nothing
     assert Grammar(small, "size", grid).max_length == 12
@@ -232,8 +232,8 @@ def test_a_second_image_start_inside_the_size(small):
 def test_ids_that_are_not_allowed(small):
     v = small.vocabulary
     state = Grammar(small, "size", Grid(1, 1)).start()
-    for token_id in [*size_ids(Grid(1, 1), small), v.visual_id(0), v.eol, v.eof, v.eoi, v.eos]:
-        wrong = v.visual_id(0) if state.allowed[0] == "forced" else v.eol
+    for token_id in [*size_ids(Grid(1, 1), small), v.first_visual, v.eol, v.eof, v.eoi, v.eos]:
+        wrong = v.first_visual if state.allowed[0] == "forced" else v.eol
         with pytest.raises(SequenceError, match=f"position {state.position}: expected"):
             state.advance(wrong)
         state.advance(token_id)

@@ -97,7 +97,7 @@ def test_ids_that_the_grammar_does_not_allow_are_named(small, prefill):
     v = small.vocabulary
     ids = some_completion(Grid(2, 3), prefill, small)
     for position in range(ids.index(v.img) + 1, len(ids)):
-        wrong = v.eol if v.is_visual(ids[position]) else v.visual_id(rng.randrange(CODEBOOK))
+        wrong = v.eol if v.is_visual(ids[position]) else v.first_visual + rng.randrange(CODEBOOK)
         with pytest.raises(SequenceError, match=f"position {position}: the grammar"):
             completion_kinds([*ids[:position], wrong, *ids[position + 1 :]], small, prefill)
     with pytest.raises(SequenceError, match=f"position {len(ids)}"):

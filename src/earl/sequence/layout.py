@@ -97,22 +97,6 @@ def write_image(codes_HW: np.ndarray, tokenizer: TextTokenizer) -> list[int]:
     return [*head, *rows.ravel().tolist(), vocabulary.eof, vocabulary.eoi]
 
 
-def parse_image(ids: Sequence[int], tokenizer: TextTokenizer) -> np.ndarray:
-    """Read one image, from BOI to EOI and nothing else.
-
-    Returns:
-        int32 (H, W) image codes.
-
-    Raises:
-        SequenceError: says what is wrong and at which position of `ids`.
-    """
-    codes, end = _read_image(np.asarray(ids, dtype=np.int64), 0, tokenizer)
-    if end != len(ids):
-        found = tokenizer.vocabulary.describe(int(ids[end]))
-        raise SequenceError(f"position {end}: expected nothing after the image, got {found}")
-    return codes
-
-
 def write_prompt(source_codes_HW: np.ndarray, instruction: str, tokenizer: TextTokenizer) -> list[int]:
     """Source image and instruction -> BOS image instruction.
 

@@ -109,13 +109,12 @@ class Vocabulary:
     @classmethod
     def compact(cls, text_size: int, codebook_size: int) -> Vocabulary:
         """The ids of a small model: `text_size` of text, the 8 special ids, then the visual tokens."""
-        roles = ("pad", "bos", "eos", "img", "boi", "eoi", "eol", "eof")
-        first_visual = text_size + len(roles)
+        first_visual = text_size + len(SPECIAL_NAMES)
         return cls(
             size=first_visual + codebook_size,
             first_visual=first_visual,
             codebook_size=codebook_size,
-            **{role: text_size + offset for offset, role in enumerate(roles)},
+            **{role: text_size + offset for offset, role in enumerate(SPECIAL_NAMES)},
         )
 
     @property
@@ -126,18 +125,6 @@ class Vocabulary:
     def is_visual(self, token_id: int) -> bool:
         """Whether an id is a visual token."""
         return self.first_visual <= token_id < self.first_visual + self.codebook_size
-
-    def visual_id(self, code: int) -> int:
-        """Image code -> visual token id. Raises SequenceError outside [0, codebook_size)."""
-        if not 0 <= code < self.codebook_size:
-            raise SequenceError(f"image code {code} is outside the codebook [0, {self.codebook_size})")
-        return self.first_visual + int(code)
-
-    def code(self, token_id: int) -> int:
-        """Visual token id -> image code. Raises SequenceError for any other id."""
-        if not self.is_visual(token_id):
-            raise SequenceError(f"{self.describe(token_id)} is not a visual token")
-        return int(token_id) - self.first_visual
 
     def visual_ids(self, codes: np.ndarray) -> np.ndarray:
         """Image codes of any shape -> int64 visual token ids of the same shape.
