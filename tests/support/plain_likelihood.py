@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from earl.policy.configs import VocabularyLike
-from earl.policy.likelihood import FORCED, TEXT, Scoring, TokenScores, positions_of
+from earl.policy.likelihood import Scoring, TokenScores, positions_of
+from earl.sequence.kinds import Kind
+from earl.sequence.vocabulary import Vocabulary
 
 
 def token_scores_plain(
@@ -16,7 +17,7 @@ def token_scores_plain(
     ids_BT: Tensor,
     mask_BT: Tensor,
     kinds_BT: Tensor,
-    vocabulary: VocabularyLike,
+    vocabulary: Vocabulary,
     scoring: Scoring | None = None,
 ) -> TokenScores:
     """As `token_scores`, through logits of the whole vocabulary; always with the entropy."""
@@ -24,11 +25,11 @@ def token_scores_plain(
     logits_BTV = model(
         input_ids=ids_BT, attention_mask=mask_BT.long(), position_ids=positions_of(mask_BT), use_cache=False
     ).logits.float()
-    kinds = torch.where(mask_BT.bool(), kinds_BT.long(), FORCED)[:, 1:]
+    kinds = torch.where(mask_BT.bool(), kinds_BT.long(), Kind.FORCED)[:, 1:]
     column_V = torch.arange(logits_BTV.shape[-1], device=ids_BT.device) - vocabulary.first_visual
     visual_V = (column_V >= 0) & (column_V < vocabulary.codebook_size)
-    due_BTV = torch.where((kinds == TEXT)[..., None], column_V < 0, visual_V)
-    free_BT = kinds != FORCED
+    due_BTV = torch.where((kinds == Kind.TEXT)[..., None], column_V < 0, visual_V)
+    free_BT = kinds != Kind.FORCED
     targets = torch.where(free_BT, ids_BT[:, 1:], due_BTV.long().argmax(-1))
     scaled_BTV = (logits_BTV[:, :-1] / scoring.temperature).masked_fill(~due_BTV, float("-inf"))
     if scoring.top_k or scoring.top_p < 1:
@@ -43,7 +44,7 @@ def token_scores_plain(
     logp_BTV = scaled_BTV.masked_fill(~due_BTV, float("-inf")).log_softmax(-1)
     logprobs = torch.where(free_BT, logp_BTV.gather(-1, targets[..., None])[..., 0], 0.0)
     if (smoothing := scoring.smoothing) is not None:
-        image_BT = free_BT & (kinds != TEXT)
+        image_BT = free_BT & (kinds != Kind.TEXT)
         codes = (targets - vocabulary.first_visual).clamp_min(0) * image_BT
         near = smoothing.ids_Kn[codes] + vocabulary.first_visual
         alike = (

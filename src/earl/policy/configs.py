@@ -9,102 +9,73 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from pydantic import ConfigDict, Field
+
+from earl.config.settings import Settings
 from earl.errors import ConfigError, ModelFormatError
 from earl.models.resolve import read_json
 from earl.models.shapes import PolicyShape
 from earl.models.weight_files import check_size
+from earl.sequence.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from transformers import Emu3TextConfig
 
 
-class VocabularyLike(Protocol):
-    """What the policy needs to know of `earl.sequence.Vocabulary`: ids and where visual ids begin."""
-
-    @property
-    def size(self) -> int: ...
-    @property
-    def first_visual(self) -> int: ...
-    @property
-    def codebook_size(self) -> int: ...
-    @property
-    def pad(self) -> int: ...
-    @property
-    def img(self) -> int: ...
-    @property
-    def bos(self) -> int: ...
-    @property
-    def eos(self) -> int: ...
-
-
-def _size(
-    hidden: int,
-    layers: int,
-    heads: int,
-    kv_heads: int,
-    ffn: int,
-    positions: int = 4096,
-    rope_theta: float = 1_000_000.0,
-    tied: bool = False,
-) -> dict[str, Any]:
-    return {
-        "hidden_size": hidden,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "num_key_value_heads": kv_heads,
-        "intermediate_size": ffn,
-        "max_position_embeddings": positions,
-        "rope_theta": rope_theta,
-        "tie_word_embeddings": tied,
-    }
-
+_NEEDED = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+_WIDTHS = (*_NEEDED[1:], "num_key_value_heads")
+_REST = {"max_position_embeddings": 4096, "rope_theta": 1_000_000.0, "tie_word_embeddings": False}
 
 # The smallest two see sequences of some hundred tokens: a lower theta gives more of their few
 # rotary pairs wavelengths short enough to tell neighbouring positions apart. The shipped model's size
 # ties its head to its embedding: most of an edit is copying, and a tied code can be copied as soon as it
 # has been seen, where two tables must be taught every code twice (docs/lab-notes/).
 SIZES: dict[str, dict[str, Any]] = {
-    "tiny": _size(64, 2, 4, 2, 160, rope_theta=2_000.0),
-    "small": _size(256, 6, 4, 2, 704, rope_theta=2_000.0, tied=True),
-    "medium": _size(384, 8, 6, 2, 1024),
-    "base": _size(512, 12, 8, 4, 1408),
-    "large": _size(1024, 24, 16, 4, 2816),
-    "8b": _size(4096, 32, 32, 8, 14336, 9216),
+    name: {**dict(zip(_WIDTHS, widths, strict=True)), **_REST, **own}
+    for name, widths, own in (
+        ("tiny", (64, 160, 2, 4, 2), {"rope_theta": 2_000.0}),
+        ("small", (256, 704, 6, 4, 2), {"rope_theta": 2_000.0, "tie_word_embeddings": True}),
+        ("medium", (384, 1024, 8, 6, 2), {}),
+        ("base", (512, 1408, 12, 8, 4), {}),
+        ("large", (1024, 2816, 24, 16, 4), {}),
+        ("8b", (4096, 14336, 32, 32, 8), {"max_position_embeddings": 9216}),
+    )
 }
-_CONFIG_KEYS = frozenset(SIZES["8b"]) | {
-    "rope_theta",
-    "rms_norm_eps",
-    "initializer_range",
-    "tie_word_embeddings",
-    "hidden_act",
-}
-_PLAIN_KEYS = (
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "hidden_act",
-    "max_position_embeddings",
-    "rms_norm_eps",
-    "initializer_range",
-    "tie_word_embeddings",
-    "pad_token_id",
-    "bos_token_id",
-    "eos_token_id",
-    "attention_bias",
-    "mlp_bias",
-    "head_dim",
-)
+_CONFIG_KEYS = {*SIZES["8b"], "rms_norm_eps", "initializer_range", "hidden_act"}
 QUANT_METHOD = "earl"  # under quantization_config, where other tools look before they read weights
-_MOST = 2**24  # of any width or number of layers
-_NEEDED = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 
 
-def make_config(size: str | Mapping[str, Any], vocabulary: VocabularyLike) -> Emu3TextConfig:
+Width = Annotated[int, Field(ge=1, le=2**24)]
+Small = Annotated[float, Field(gt=0, lt=1)]
+
+
+class PolicyFields(Settings):
+    """The fields of a policy's `config.json` that are read; names and defaults are `Emu3TextConfig`'s."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    vocab_size: Width = 184_622
+    hidden_size: Width = 4096
+    intermediate_size: Width = 14_336
+    num_hidden_layers: Width = 32
+    num_attention_heads: Width = 32
+    num_key_value_heads: Width = 8
+    head_dim: Width | None = None
+    max_position_embeddings: Width = 9216
+    rms_norm_eps: Small = 1e-5
+    initializer_range: Small = 0.02
+    tie_word_embeddings: bool = False
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    hidden_act: Any = "silu"
+    pad_token_id: Any = None
+    bos_token_id: Any = None
+    eos_token_id: Any = None
+
+
+def make_config(size: str | Mapping[str, Any], vocabulary: Vocabulary) -> Emu3TextConfig:
     """A configuration from a name in `SIZES` or from its keys, for a vocabulary of any size.
 
     Raises:
@@ -167,7 +138,7 @@ def read_fields(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The JSON object that describes a folder's policy, and the known fields of it that are given.
 
     Raises:
-        ModelFormatError: not a policy, or a field is missing.
+        ModelFormatError: not a policy; a field is missing, or one that no model could have.
     """
     raw = read_json(folder / "config.json")
     kind = raw.get("model_type")
@@ -177,12 +148,15 @@ def read_fields(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise ModelFormatError(
             f"{folder / 'config.json'} is of type '{kind}', expected Emu3, emu3_text_model or emu3"
         )
-    fields = {key: raw[key] for key in _PLAIN_KEYS if raw.get(key) is not None}
+    fields = {key: raw[key] for key in PolicyFields.model_fields if raw.get(key) is not None}
     if kind != "emu3":  # a full -hf folder leaves defaults out; the others write every field
         missing = [key for key in _NEEDED if key not in fields]
         if missing:
             raise ModelFormatError(f"{folder / 'config.json'} lacks {', '.join(missing)}")
-    _check_fields(fields, folder / "config.json")
+    try:
+        PolicyFields(**fields)
+    except ConfigError as error:
+        raise ModelFormatError(f"{folder / 'config.json'}: {error}") from error
     parameters = PolicyShape.from_config({**fields, "model_type": "Emu3"}).parameters
     check_size(folder, parameters // 2 if stored_bits(raw) == "int4" else parameters)
     return raw, fields
@@ -204,21 +178,6 @@ def stored_bits(raw: Mapping[str, Any]) -> Literal["int8", "int4"] | None:
             "the model in bfloat16, and quantise it with `earl convert --quantize int8`"
         )
     return "int8" if how["bits"] == "int8" else "int4"
-
-
-def _check_fields(fields: Mapping[str, Any], path: Path) -> None:
-    """Raises ModelFormatError: a field of another type, or that no model could have."""
-    for name in (*_NEEDED, "num_key_value_heads", "max_position_embeddings", "head_dim"):
-        value = fields.get(name, 1)
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST:
-            raise ModelFormatError(f"{path}: {name} is {str(value)[:80]!r}, expected 1 to {_MOST:,}")
-    for name in ("rms_norm_eps", "initializer_range"):
-        value = fields.get(name, 1e-5)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
-            raise ModelFormatError(f"{path}: {name} is {str(value)[:80]!r}, expected a number from 0 to 1")
-    for name in ("tie_word_embeddings", "attention_bias", "mlp_bias"):
-        if not isinstance(fields.get(name, False), bool):
-            raise ModelFormatError(f"{path}: {name} is {str(fields[name])[:80]!r}, expected true or false")
 
 
 def rope_of(raw: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from earl.policy.configs import VocabularyLike
+from earl.sequence.kinds import Kind
+from earl.sequence.vocabulary import Vocabulary
 
-FORCED, TEXT, VISUAL = 0, 1, 2  # earl.sequence.Kind
 _CUT_OFF = -1e30  # the logit of an id that is cut off: its probability is 0, and 0 times it is 0
 
 
@@ -89,7 +89,7 @@ def token_logprobs(
     ids_BT: Tensor,
     mask_BT: Tensor,
     kinds_BT: Tensor,
-    vocabulary: VocabularyLike,
+    vocabulary: Vocabulary,
     scoring: Scoring | None = None,
 ) -> Tensor:
     """log p(ids[t] | ids[<t]) of each token under the grammar; see `token_scores`."""
@@ -101,7 +101,7 @@ def token_scores(
     ids_BT: Tensor,
     mask_BT: Tensor,
     kinds_BT: Tensor,
-    vocabulary: VocabularyLike,
+    vocabulary: Vocabulary,
     scoring: Scoring | None = None,
 ) -> TokenScores:
     """Log-probability and entropy of each token under the grammar.
@@ -166,28 +166,26 @@ def scores_from_hidden(
     ids_BT: Tensor,
     mask_BT: Tensor,
     kinds_BT: Tensor,
-    vocabulary: VocabularyLike,
+    vocabulary: Vocabulary,
     scoring: Scoring | None = None,
 ) -> TokenScores:
     """The second half of `token_scores`, for hidden states that were made elsewhere."""
     scoring = scoring or Scoring()
     B, T, _ = hidden_BTC.shape
-    kinds_BT = torch.where(mask_BT.bool(), kinds_BT.to(ids_BT.device).long(), FORCED)
+    kinds_BT = torch.where(mask_BT.bool(), kinds_BT.to(ids_BT.device).long(), Kind.FORCED)
     logprobs = hidden_BTC.new_zeros(B * T, dtype=torch.float32)
     entropies = torch.zeros_like(logprobs)
     for kind, start, stop in (
-        (TEXT, 0, vocabulary.first_visual),
-        (VISUAL, vocabulary.first_visual, vocabulary.first_visual + vocabulary.codebook_size),
+        (Kind.TEXT, 0, vocabulary.first_visual),
+        (Kind.VISUAL, vocabulary.first_visual, vocabulary.first_visual + vocabulary.codebook_size),
     ):
         rows_N, columns_N = (kinds_BT[:, 1:] == kind).nonzero(as_tuple=True)
         if rows_N.numel() == 0:
             continue
         targets_N = ids_BT[rows_N, columns_N + 1] - start
         if bool(((targets_N < 0) | (targets_N >= stop - start)).any()):
-            raise ValueError(
-                f"a token marked {'text' if kind == TEXT else 'visual'} is outside ids {start} to {stop - 1}"
-            )
-        smoothing = scoring.smoothing.to(ids_BT.device) if scoring.smoothing and kind == VISUAL else None
+            raise ValueError(f"a token marked {kind.name.lower()} is outside ids {start} to {stop - 1}")
+        smoothing = scoring.smoothing.to(ids_BT.device) if scoring.smoothing and kind == Kind.VISUAL else None
         logprobs_N, entropies_N = _ColumnLogprobs.apply(  # type: ignore[no-untyped-call]
             hidden_BTC[rows_N, columns_N], head_VC[start:stop], targets_N, scoring, smoothing
         )

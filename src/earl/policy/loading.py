@@ -19,9 +19,10 @@ from transformers.models.emu3.modeling_emu3 import Emu3RotaryEmbedding
 from earl.errors import ConfigError, ModelFormatError
 from earl.models.resolve import adapter_base, resolve_base, resolve_model
 from earl.models.tensors import parse_dtype
-from earl.policy.configs import VocabularyLike, make_config, read_config
+from earl.policy.configs import make_config, read_config
 from earl.policy.devices import DeviceMap, MaxMemory, block_of, check_present, follow_devices, plan_devices
 from earl.policy.weights import iterate_weights, take_weights
+from earl.sequence.vocabulary import Vocabulary
 
 
 def load_policy(
@@ -116,7 +117,7 @@ def _fill(model: Emu3ForCausalLM, found: dict[str, torch.Tensor], folder: Path, 
 
 def create_policy(
     size: str | Mapping[str, Any],
-    vocabulary: VocabularyLike,
+    vocabulary: Vocabulary,
     seed: int,
     *,
     dtype: torch.dtype = torch.float32,
@@ -154,7 +155,7 @@ def create_policy(
 def warm_start_visual(
     model: Emu3ForCausalLM,
     features_VC: torch.Tensor,
-    vocabulary: VocabularyLike,
+    vocabulary: Vocabulary,
     scale: float = 0.02,
     *,
     seed: int = 0,

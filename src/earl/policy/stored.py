@@ -12,13 +12,13 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import ConfigDict, model_validator
+from pydantic import model_validator
 from torch import Tensor, nn
 
-from earl.config.settings import Count, Settings
+from earl.config.settings import Settings
 from earl.errors import ConfigError
 from earl.models.tensors import parse_dtype
-from earl.policy.configs import read_fields, rope_of, stored_bits
+from earl.policy.configs import PolicyFields, read_fields, rope_of, stored_bits
 from earl.policy.quantised import SCALE, Bits, check_bits, quantise, replace_matrices
 from earl.policy.weights import iterate_weights, quantising, take_weights
 
@@ -28,28 +28,14 @@ class _Rope(Settings):
     rope_theta: float
 
 
-class StoredConfig(Settings):
-    """The configurations that are understood here; names and defaults are those of `Emu3TextConfig`.
+class StoredConfig(PolicyFields):
+    """The configurations that are understood here.
 
     Raises:
-        ConfigError: a field of another type, heads that do not divide, or what only transformers computes:
-            another activation, positions that are scaled.
+        ConfigError: heads that do not divide, or what only transformers computes: another activation,
+            positions that are scaled.
     """
 
-    model_config = ConfigDict(extra="ignore")
-
-    vocab_size: Count = 184_622
-    hidden_size: Count = 4096
-    intermediate_size: Count = 14_336
-    num_hidden_layers: Count = 32
-    num_attention_heads: Count = 32
-    num_key_value_heads: Count = 8
-    head_dim: Count | None = None
-    max_position_embeddings: Count = 9216
-    rms_norm_eps: float = 1e-5
-    tie_word_embeddings: bool = False
-    attention_bias: bool = False
-    mlp_bias: bool = False
     hidden_act: Literal["silu"] = "silu"
     rope: _Rope
     bits: Literal["int8", "int4"] | None = None

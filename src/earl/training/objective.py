@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from earl.config.sections import Precision
 from earl.data.collate import Batch
-from earl.policy.configs import VocabularyLike
 from earl.policy.likelihood import NeighbourSmoothing, Scoring, TokenScores, policy_of, scores_from_hidden
 from earl.policy.shared import branched_hidden_states, shared_hidden_states
+from earl.sequence.vocabulary import Vocabulary
 from earl.training.head_blocks import positions_of_block
 from earl.training.ranks import autocast
 
@@ -43,7 +43,7 @@ class PolicyObjective(nn.Module):
     def __init__(
         self,
         policy: Any,
-        vocabulary: VocabularyLike,
+        vocabulary: Vocabulary,
         precision: Precision,
         *,
         temperature: float = 1.0,

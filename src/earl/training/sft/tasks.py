@@ -65,8 +65,8 @@ class SftTasks:
                 weights[f"{task}:{name}"] = passes * recipe.data.sources[name].weight
         sizes = {name: len(units) for name, units in self.units.items()}
         self.mixture = Mixture(sizes, weights, seed=derive_seed(recipe.run.seed, "mixture"))
-        name = recipe.data.wordings
-        self._wording: Wording | None = None if name is None else WORDINGS.load(name)
+        words = recipe.data.wordings
+        self._wording: Wording | None = None if words is None else WORDINGS.load(words)
 
     def encode(self, name: str, index: int) -> list[Example]:
         """The sequences of a unit of "task:source"."""
