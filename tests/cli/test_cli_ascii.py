@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
 from PIL import Image
@@ -15,36 +16,31 @@ from earl.cli import main
 from earl.cli.table import COMMANDS
 
 
-@pytest.fixture
-def ascii_output(monkeypatch):
-    """What is printed on streams that refuse everything beyond ASCII."""
-    streams = {name: io.TextIOWrapper(io.BytesIO(), encoding="ascii") for name in ("stdout", "stderr")}
-    for name, stream in streams.items():
-        monkeypatch.setattr(sys, name, stream)
-
-    def printed() -> str:
-        for stream in streams.values():
-            stream.flush()
-        return "".join(stream.buffer.getvalue().decode("ascii") for stream in streams.values())
-
-    return printed
+def printed(words):
+    """Exit code, and what is printed on streams that refuse everything beyond ASCII."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="ascii") for _ in range(2))
+    with redirect_stdout(out), redirect_stderr(err):
+        code = main(words)
+    for stream in (out, err):
+        stream.flush()
+    return code, (out.buffer.getvalue() + err.buffer.getvalue()).decode("ascii")
 
 
 HELP = [[*command.words.split(), "--help"] for command in COMMANDS]
 
 
 @pytest.mark.parametrize("words", [["--help"], ["models"], ["data", "sources"], *HELP], ids=" ".join)
-def test_everything_is_printed(words, ascii_output):
-    assert main(words) == 0
-    assert len(ascii_output()) > 100
+def test_everything_is_printed(words):
+    code, text = printed(words)
+    assert code == 0 and len(text) > 100
 
 
-def test_a_sentence_about_other_letters(ascii_output):
-    assert main(["edit", "\u732b.png", "remove it", "-o", "\u72ac.png"]) == 2
-    assert "there is no image at" in ascii_output()
+def test_a_sentence_about_other_letters():
+    code, text = printed(["edit", "\u732b.png", "remove it", "-o", "\u72ac.png"])
+    assert code == 2 and "there is no image at" in text
 
 
-def test_a_table_with_other_letters(tmp_path, ascii_output):
+def test_a_table_with_other_letters(tmp_path):
     """Families, names and ids of any script, scored without a model."""
     own, made = tmp_path / "own", tmp_path / "\u753b"
     for folder in (own, made):
@@ -58,8 +54,8 @@ def test_a_table_with_other_letters(tmp_path, ascii_output):
         rows[-1] |= {"instruction": "\u5de6", "family": f"family {name}"}
     (own / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
     words = ["evaluate", str(own), "--predictions", str(made), "--verifier", "target"]
-    assert main([*words, "-o", str(tmp_path / "out")]) == 0, ascii_output()
-    assert "family ?" in ascii_output() and "10.00" in ascii_output()
+    code, text = printed([*words, "-o", str(tmp_path / "out")])
+    assert code == 0 and "family ?" in text and "10.00" in text, text
 
 
 def test_a_process_of_its_own():
