@@ -110,6 +110,7 @@ BENCHMARKS = Registry(
         "gedit-en": "earl.evaluation.benchmarks.gedit:ENGLISH",
         "gedit-cn": "earl.evaluation.benchmarks.gedit:CHINESE",
         "imgedit": "earl.evaluation.benchmarks.imgedit:BENCHMARK",
+        "pie-bench": "earl.evaluation.benchmarks.pie:BENCHMARK",
         "risebench": "earl.evaluation.benchmarks.risebench:BENCHMARK",
     },
 )
@@ -134,6 +135,7 @@ SOURCES = Registry(
         "gedit-bench-cn": "earl.data.sources.recent:GEDIT_BENCH_CN",
         "imgedit-bench": "earl.data.sources.recent:IMGEDIT_BENCH",
         "rise-bench": "earl.data.sources.recent:RISE_BENCH",
+        "pie-bench": "earl.data.sources.recent:PIE_BENCH",
     },
 )
 PROMPTS = Registry("prompt source", "earl.prompts")

@@ -41,7 +41,7 @@ Score = Literal[
 class EvaluateOptions(Settings):
     benchmark: Annotated[str, POSITIONAL] = Field(
         description="world, omniedit-dev, emuedit, magicbrush, aurora-bench, vismin, i2ebench, gedit-en, "
-        "gedit-cn, imgedit, risebench; your own: a file, a folder, or hub:OWNER/NAME; or "
+        "gedit-cn, imgedit, risebench, pie-bench; your own: a file, a folder, or hub:OWNER/NAME; or "
         "package.module:attribute"
     )
     out: Annotated[Path | None, OUT_FOLDER] = Field(
@@ -98,7 +98,8 @@ def evaluate(
         own_area: int = getattr(benchmark, "area", AREA)
         area = evaluation.area or own_area
         editor = PredictionsEditor(options.predictions, name=evaluation.name or "", area=area)
-    if verifier is None and evaluation.until != "edits":
+    measured = getattr(benchmark, "measured", False)
+    if verifier is None and evaluation.until != "edits" and not measured:
         kind = getattr(benchmark, "verifier", "judge")
         if kind in JUDGED:
             raise ConfigError("what scores the edits? Give --judge-url, or another --verifier")
@@ -110,7 +111,8 @@ def evaluate(
     say(closing_lines(results, options.out, evaluation))
     if results is not None and options.results:
         say(outcome_table(results).text())
-    return NOTHING_JUDGED if results is not None and not results.all.judged else 0
+    nothing = results is not None and not results.all.judged and not (measured and results.metrics)
+    return NOTHING_JUDGED if nothing else 0
 
 
 class CompareOptions(Settings):

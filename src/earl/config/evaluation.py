@@ -10,7 +10,7 @@ from earl.config.data import HoldoutSettings, SourceSettings
 from earl.config.settings import Count, Settings
 
 Stage = Literal["edits", "verdicts", "tables"]
-LearnedMetric = Literal["lpips", "clip", "fid"]
+LearnedMetric = Literal["lpips", "clip", "fid", "pie"]
 Failures = Literal["exclude", "as-released"]
 
 
@@ -46,12 +46,19 @@ class EvaluationSettings(Settings):
         "counts as 0, and a white image of 256x256 is judged in place of one that is missing",
     )
     metrics: tuple[LearnedMetric, ...] = Field(
-        default=(), description="learned metrics beside PSNR, SSIM and L1 to the target"
+        default=(),
+        description="learned metrics beside PSNR, SSIM and L1 to the target; pie: PIE-Bench's structure "
+        "distance and CLIP scores",
     )
-    clip_model: str | None = Field(default=None, description="folder or cached hub id, for the metric clip")
+    clip_model: str | None = Field(
+        default=None, description="folder or cached hub id, for the metrics clip and pie"
+    )
+    dino_model: str | None = Field(default=None, description="folder or cached hub id, for the metric pie")
 
     @model_validator(mode="after")
     def _clip(self) -> EvaluationSettings:
-        if self.clip_model is not None and "clip" not in self.metrics:
+        if self.clip_model is not None and not {"clip", "pie"} & {*self.metrics}:
             raise ValueError("clip_model is for the metric clip: name it in metrics, or leave both out")
+        if self.dino_model is not None and "pie" not in self.metrics:
+            raise ValueError("dino_model is for the metric pie: name it in metrics, or leave both out")
         return self

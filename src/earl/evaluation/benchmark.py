@@ -38,6 +38,8 @@ class Task:
         id: unique too; the row's own, with "~2" where an earlier row had the same.
         number: counts the tasks from 0; seeds count with it.
         kind: the benchmark's own division, "" where it has none.
+        mask, caption: the region that the edit belongs in, and what the edited image is to show, where the
+            benchmark measures with them.
         problem: why the task cannot be read; it then has no source.
     """
 
@@ -51,13 +53,16 @@ class Task:
     source: ImageSource | None = None
     target: ImageSource | None = None
     problem: str = ""
+    mask: ImageSource | None = None
+    caption: str = ""
 
 
 class Benchmark(Protocol):
     """Tasks, and what they are called.
 
     A benchmark may have `verifier = "scene"`, the kind that judges it unless another is asked for, and
-    `area`, the px² of its images where all have one size.
+    `area`, the px² of its images where all have one size, and `measured`: its figures are metrics, so that it
+    can do without a judge.
     """
 
     name: str
@@ -106,6 +111,7 @@ class DeclaredBenchmark:
         hub_patterns: files that are fetched from the Hub; all where empty.
         archive: file of the publisher that holds the images, to be unpacked first; "": none does.
         mean: what published means are of, all edits or the families' means.
+        measured: its figures are metrics of masks and captions, not a judge's scores.
     """
 
     name: str
@@ -119,6 +125,7 @@ class DeclaredBenchmark:
     hub_patterns: tuple[str, ...] = ()
     archive: str = ""
     mean: Literal["edits", "families"] = "edits"
+    measured: bool = False
 
     def __call__(
         self, settings: BenchmarkSettings, *, area: int | None = None, seed: int = 0
@@ -146,7 +153,7 @@ class DeclaredBenchmark:
         kinds = {"kinds": sorted(set(self.kinds.values()))} if self.kinds else {}
         mean = {"mean": self.mean} if self.mean != "edits" else {}
         fixed = {"column": self.column, "hub": SCHEMAS[self.schema].hub, **kinds, **mean, **given}
-        return SourceBenchmark(self.name, self.title, source, fixed, self._place)
+        return SourceBenchmark(self.name, self.title, source, fixed, self._place, measured=self.measured)
 
     def fetch(self) -> Path:
         """Its files from the Hub, or from the Hub's cache. Raises DataError: they cannot be had."""
@@ -175,6 +182,7 @@ class SourceBenchmark:
         fixed: what fixes the tasks besides the source's draw, for `describe`.
         place: a sample's family, group and kind.
         keep: which rows are tasks; all where None.
+        measured: tasks have their masks and captions.
     """
 
     def __init__(
@@ -185,8 +193,10 @@ class SourceBenchmark:
         fixed: Mapping[str, Any],
         place: Callable[[Sample], tuple[str, str, str]],
         keep: Callable[[Read], bool] | None = None,
+        *,
+        measured: bool = False,
     ) -> None:
-        self.name, self.title, self.source = name, title, source
+        self.name, self.title, self.source, self.measured = name, title, source, measured
         self._fixed, self._place, self._keep = dict(fixed), place, keep
 
     def tasks(self) -> Iterator[Task]:
@@ -201,7 +211,8 @@ class SourceBenchmark:
             sample = row.sample
             family, group, kind = self._place(sample)
             words = sample.instruction, family, group, kind
-            yield Task(key, id, number, *words, sample.source, sample.target)
+            region = (sample.mask, sample.target_caption) if self.measured else (None, "")
+            yield Task(key, id, number, *words, sample.source, sample.target, "", *region)
 
     def describe(self) -> dict[str, Any]:
         draw = {"draw": self.source.draw, "draw_seed": self.source.seed} if self.source.draw else {}

@@ -2,9 +2,9 @@
 
     evaluation.json   benchmark, editor and verifier; written first, never changed
     edits.jsonl       a line per task: its image, or why there is none
-    sources/ edits/ targets/   PNG, named by the task's key
+    sources/ edits/ targets/ masks/   PNG, named by the task's key
     verdicts.jsonl    a line per edit: scores or a status, with the verifier's raw answers
-    metrics.jsonl     a line per edit with a target: PSNR and the like
+    metrics.jsonl     a line per edit with a target or a mask: PSNR and the like
     results.json, table.md, table.tex, table.csv   written last
 
 An image is there before the line that names it, so a line is never wrong; an image without a
@@ -30,8 +30,8 @@ from earl.records import Verdict
 
 MARKER = "evaluation.json"
 FORMAT = 1
-Place = Literal["sources", "edits", "targets"]
-PLACES: tuple[Place, ...] = ("sources", "edits", "targets")
+Place = Literal["sources", "edits", "targets", "masks"]
+PLACES: tuple[Place, ...] = ("sources", "edits", "targets", "masks")
 JUDGED: Mapping[Failures, tuple[EditState, ...]] = {
     "exclude": ("edited", "no_image"),
     "as-released": ("edited", "no_image", "missing", "refused"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -35,7 +35,7 @@ def load_distance(name: str, *, clip_model: str | None = None) -> Distance:
     Raises:
         MissingExtraError: its library or weights are not here; says which.
     """
-    return _load_lpips() if name == "lpips" else _load_clip(clip_model or CLIP_MODEL)
+    return load_lpips() if name == "lpips" else _load_clip(clip_model or CLIP_MODEL)
 
 
 def frechet_distance(pairs: Iterable[Pair], network: nn.Module | None = None) -> float:
@@ -63,13 +63,14 @@ def frechet_distance(pairs: Iterable[Pair], network: nn.Module | None = None) ->
     return max(0.0, float(metric.compute()))  # rounding takes it a little below 0 where the sets are equal
 
 
-def _load_lpips() -> Distance:
+def load_lpips(network: Literal["alex", "squeeze"] = "alex") -> Distance:
+    """LPIPS of pairs, 0 is best. Raises MissingExtraError: its library or weights are not here."""
     import torch
 
     with _library("lpips"):
         from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
-        metric = LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True).eval()
+        metric = LearnedPerceptualImagePatchSimilarity(net_type=network, normalize=True).eval()
 
     def measure(pairs: Sequence[Pair]) -> list[float | None]:
         with torch.inference_mode():

@@ -6,7 +6,7 @@ Each edit is measured once. Axis letters: H W rows and columns, C channels.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +20,20 @@ from earl.evaluation.learned_metrics import PAIRWISE, Distance, Pair, frechet_di
 from earl.evaluation.records import EditRecord
 from earl.records import Estimate
 
-PLAIN = ("psnr", "ssim", "l1")
-DIRECTION = {
-    "psnr": "dB, more is better",
-    "ssim": "up to 1, more is better",
-    "l1": "0-1, less is better",
-    "lpips": "less is better",
-    "clip": "cosine, more is better",
-    "fid": "less is better; too high for fewer than some 2,048 images",
+MEANING = {
+    "psnr": ("PSNR to the target", "dB, more is better"),
+    "ssim": ("SSIM to the target", "up to 1, more is better"),
+    "l1": ("L1 to the target", "0-1, less is better"),
+    "lpips": ("LPIPS to the target", "less is better"),
+    "clip": ("CLIP to the target", "cosine, more is better"),
+    "fid": ("FID to the target", "less is better; too high for fewer than some 2,048 images"),
+    "structure": ("structure distance to the source", "less is better"),
+    "psnr_kept": ("PSNR to the source outside the region", "dB, more is better"),
+    "ssim_kept": ("SSIM to the source outside the region", "up to 1, more is better"),
+    "mse_kept": ("squared error to the source outside the region", "0-1, less is better"),
+    "lpips_kept": ("LPIPS to the source outside the region", "less is better"),
+    "clip_text": ("CLIP score with the caption", "0-100, more is better"),
+    "clip_text_edited": ("CLIP score of the region with the caption", "0-100, more is better"),
 }
 SIGMA, RADIUS = 1.5, 5  # of SSIM's Gaussian window, 11 x 11
 MOST = 100.0  # dB: two equal images
@@ -69,7 +75,7 @@ def summarise_metrics(folder: EvaluationFolder) -> dict[str, Estimate]:
     measured = list(folder.metrics)
     means = {
         name: estimate([value for record in measured if (value := record.get(name)) is not None])
-        for name in (*PLAIN, *PAIRWISE)
+        for name in MEANING
     }
     return {name: mean for name, mean in means.items() if mean is not None}
 
@@ -123,9 +129,7 @@ def _blur(image_HWC: Array) -> Array:
 def _measure_pairs(
     folder: EvaluationFolder, pairs: Sequence[EditRecord], learned: dict[str, Distance]
 ) -> None:
-    incomplete = [key for key, record in folder.metrics.items() if not learned.keys() <= record.keys()]
-    folder.metrics.drop(incomplete)
-    todo = [edit for edit in pairs if edit.key not in folder.metrics]
+    todo = unmeasured(folder, pairs, learned)
     for start in range(0, len(todo), _BATCH):
         part = todo[start : start + _BATCH]
         images = [_pair(folder, edit) for edit in part]
@@ -134,6 +138,15 @@ def _measure_pairs(
             for row, value in zip(rows, distance(images), strict=True):
                 row[name] = value if value is None else round(value, 5)
         folder.metrics.append({e.key: row for e, row in zip(part, rows, strict=True)})
+
+
+def unmeasured(
+    folder: EvaluationFolder, edits: Sequence[EditRecord], wanted: Collection[str]
+) -> list[EditRecord]:
+    """Edits without a record of metrics; one that lacks a wanted metric is forgotten first."""
+    records = {edit.key: record for edit in edits if (record := folder.metrics.get(edit.key)) is not None}
+    folder.metrics.drop([key for key, record in records.items() if not {*wanted} <= record.keys()])
+    return [edit for edit in edits if edit.key not in folder.metrics]
 
 
 def _plain(first: Array, second: Array) -> dict[str, float | None]:

@@ -36,7 +36,8 @@ class EditRecord:
     Attributes:
         key, id, number, instruction, family, group, kind: the task's.
         problem: why there is no image, or no target; "" if nothing is wrong.
-        source, edited, target: files in the evaluation's folder; None where there is none.
+        source, edited, target, mask: files in the evaluation's folder; None where there is none.
+        caption: what the edited image is to show, where the benchmark measures it.
         size: (width, height) in px of the images.
         seed: that the image was drawn with.
         seconds: the editor's share of time.
@@ -61,6 +62,8 @@ class EditRecord:
     seconds: float = 0.0
     candidates: tuple[CandidateRecord, ...] = ()
     chosen: int = 0
+    mask: str | None = None
+    caption: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from earl.errors import DataError
 from earl.evaluation.folder import EvaluationFolder
 from earl.evaluation.metrics import measure, summarise_metrics
 from earl.evaluation.records import Results, Summary, results_from_json, to_json
+from earl.evaluation.region_metrics import measure_regions
 from earl.evaluation.scores import divide, score_names, scored_edits, summarise
 from earl.evaluation.tables import number_table, score_table
 from earl.files import read_object, write_json, write_text
@@ -64,7 +65,9 @@ def write_results(folder: EvaluationFolder, settings: EvaluationSettings | None 
     Args:
         settings: which metrics.
     """
-    fid, problems = measure(folder, settings or EvaluationSettings())
+    settings = settings or EvaluationSettings()
+    fid, problems = measure(folder, settings)
+    problems |= measure_regions(folder, settings)
     compiled = compile_results(folder)
     metrics = {**compiled.metrics, **fid}
     results = replace(compiled, metrics=metrics, not_measured=problems)

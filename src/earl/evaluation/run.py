@@ -83,7 +83,7 @@ def evaluate(
 
     Args:
         out: folder; a run with the same plan that was cut off goes on. None: a temporary one.
-        judging: None where the last stage is "edits".
+        judging: None where the last stage is "edits", or where the benchmark's figures are metrics.
         settings: stages, metrics, batch.
         chooser: picks the best of several candidates.
         on_progress: called with (stage, done, in all or None).
@@ -96,7 +96,6 @@ def evaluate(
         DataError, VerifierError, OutputError: what was made is kept.
     """
     settings = settings or EvaluationSettings()
-    assert judging is not None or settings.until == "edits", "verdicts need a verifier"
     editor_plan = editor.describe()
     if chooser is not None:
         editor_plan["chosen_by"] = dict(chooser.identity)
@@ -119,15 +118,16 @@ def evaluate(
             chooser=chooser.verifier if chooser else None,
             on_progress=_named(on_progress, "edits"),
         )
-        if settings.until == "edits" or judging is None:
+        if settings.until == "edits":
             return None
-        judge_edits(
-            folder,
-            judging.verifier,
-            window=judging.window,
-            ask_again=settings.ask_again,
-            on_progress=_named(on_progress, "verdicts"),
-        )
+        if judging is not None:
+            judge_edits(
+                folder,
+                judging.verifier,
+                window=judging.window,
+                ask_again=settings.ask_again,
+                on_progress=_named(on_progress, "verdicts"),
+            )
         return write_results(folder, settings) if settings.until == "tables" else None
 
 
@@ -143,7 +143,7 @@ def run_evaluation(
     """`evaluate` as settings say, with warnings and progress on `show`.
 
     Args:
-        verifier: None where the last stage is "edits".
+        verifier: None where nobody judges.
         best_by: picks the best of several images.
 
     Raises:

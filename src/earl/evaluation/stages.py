@@ -230,10 +230,11 @@ def _saved(folder: EvaluationFolder, edited: Edited, verdicts: Sequence[Verdict]
     place = best_index(images, verdicts) if verdicts else 0
     chosen = edited.candidates[place]
     problem = chosen.problem
+    mask = target = None
     try:
-        target = _target(edited)
+        target, mask = _target(edited), _mask(edited)
     except EarlError as error:
-        target, problem = None, problem or f"its target cannot be read: {error}"
+        problem = problem or f"its target or mask cannot be read: {error}"
     return _record(
         task,
         chosen.state,
@@ -241,6 +242,8 @@ def _saved(folder: EvaluationFolder, edited: Edited, verdicts: Sequence[Verdict]
         source=folder.save_image("sources", task.key, edited.source),
         edited=folder.save_image("edits", task.key, chosen.image) if chosen.image else None,
         target=folder.save_image("targets", task.key, target) if target else None,
+        mask=folder.save_image("masks", task.key, mask) if mask else None,
+        caption=task.caption,
         size=edited.source.size,
         seed=chosen.seed,
         finish_reason=chosen.finish_reason,
@@ -257,6 +260,12 @@ def _target(edited: Edited) -> Image.Image | None:
     if edited.task.target is None:
         return None
     return resize_to(open_image(edited.task.target), edited.source.size)
+
+
+def _mask(edited: Edited) -> Image.Image | None:
+    if edited.task.mask is None:
+        return None
+    return open_image(edited.task.mask).resize(edited.source.size, Image.Resampling.NEAREST)
 
 
 def _record(task: Task, state: EditState, **more: Any) -> EditRecord:

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 from earl.config.evaluation import Failures
 from earl.errors import ConfigError
 from earl.evaluation.folder import failures_of
-from earl.evaluation.metrics import DIRECTION
+from earl.evaluation.metrics import MEANING
 from earl.evaluation.published import COLUMNS, LATER, published_models
 from earl.evaluation.records import Results, to_json
 from earl.evaluation.scores import REASONS, SHORT
@@ -91,7 +91,9 @@ def notes(results: Results) -> list[str]:
         said.append("the benchmark was not edited to its end: these are its first tasks")
     for name, metric in results.metrics.items():
         images = f", {metric.count} images" if metric.count > 1 else ""
-        said.append(f"{name.upper()} to the target {metric.text(3)}{images} ({DIRECTION[name]})")
+        what, direction = MEANING[name]
+        digits = 4 if metric.mean < 0.1 else 3
+        said.append(f"{what} {metric.text(digits)}{images} ({direction})")
     return [*said, *results.not_measured.values()]
 
 

@@ -7,9 +7,26 @@ from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
-from earl.data.sources.cells import Row
+import numpy as np
+from PIL import Image
+
+from earl.data.sources.cells import PROBLEM, Row
 from earl.data.sources.rows import Rows, TableRows
 from earl.data.sources.schema import Schema
+
+PIE_SIDE = 512  # px of PIE-Bench's images and masks
+PIE_TYPES = {
+    "0": "random",
+    "1": "change object",
+    "2": "add object",
+    "3": "delete object",
+    "4": "change content",
+    "5": "change pose",
+    "6": "change color",
+    "7": "change material",
+    "8": "change background",
+    "9": "change style",
+}
 
 
 class ChainedRows:
@@ -34,7 +51,13 @@ def open_layout(schema: Schema, folder: Path, splits: Sequence[str]) -> tuple[Ro
     Args:
         splits: names of the split, best first.
     """
-    finder = {"magicbrush": _magicbrush, "aurora": _aurora, "frames": _frames, "i2ebench": _i2ebench}
+    finder = {
+        "magicbrush": _magicbrush,
+        "aurora": _aurora,
+        "frames": _frames,
+        "i2ebench": _i2ebench,
+        "pie": _pie,
+    }
     return finder[schema.layout](folder, splits) if schema.layout else None
 
 
@@ -88,6 +111,36 @@ def _i2ebench(folder: Path, splits: Sequence[str]) -> tuple[Rows, Path] | None:
         if named:
             tables.append(TableRows(named[0], partial(_entry, task)))
     return (ChainedRows(tables, str(data)), data) if tables else None
+
+
+def _pie(folder: Path, splits: Sequence[str]) -> tuple[Rows, Path] | None:
+    """`mapping_file.json` with numbered entries, and `annotation_images/`."""
+    table = folder / "mapping_file.json"
+    return (TableRows(table, _mapped), folder / "annotation_images") if table.is_file() else None
+
+
+def _mapped(row: Row) -> Row:
+    """Prompts without the brackets around what differs, and the mask, lengths of runs, as an image."""
+    prompts = {
+        name: str(row.get(name, "")).replace("[", "").replace("]", "")
+        for name in ("original_prompt", "editing_prompt")
+    }
+    kind = str(row.get("editing_type_id", ""))
+    try:
+        mask = _mask(row.get("mask") or [])
+    except (TypeError, ValueError):
+        return {PROBLEM: "the mask is no list of starts and lengths"}
+    return {**row, **prompts, "mask": mask, "editing_type": PIE_TYPES.get(kind, kind)}
+
+
+def _mask(runs: Sequence[int]) -> Image.Image:
+    """White where the edit belongs; the border counts as edited, as the publisher has it."""
+    flat = np.zeros(PIE_SIDE * PIE_SIDE, np.uint8)
+    for start, length in zip(runs[::2], runs[1::2], strict=True):
+        flat[start : start + length] = 255
+    mask_HW = flat.reshape(PIE_SIDE, PIE_SIDE)
+    mask_HW[[0, -1], :] = mask_HW[:, [0, -1]] = 255
+    return Image.fromarray(mask_HW)
 
 
 def _entry(task: Path, row: Row) -> Row:

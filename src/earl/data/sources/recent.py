@@ -1,4 +1,4 @@
-"""Benchmarks reported since the paper, with their columns: GEdit-Bench, ImgEdit-Bench, RISEBench.
+"""Benchmarks beside the paper's six, with their columns: PIE-Bench, GEdit-Bench, ImgEdit-Bench, RISEBench.
 
 Names of columns and families are those of the publishers' files.
 """
@@ -65,4 +65,32 @@ RISE_BENCH = Schema(
     licence="see the publisher",
     split="test",
     benchmark=True,
+)
+PIE_BENCH = Schema(
+    name="pie-bench",
+    columns={
+        "id": ("__key__",),
+        "source": ("image_path",),
+        "instruction": ("editing_instruction",),
+        "family": ("editing_type",),
+        "mask": ("mask",),
+        "source_caption": ("original_prompt",),
+        "target_caption": ("editing_prompt",),
+    },
+    licence="see the publisher",
+    simple=frozenset(
+        {
+            "change object",
+            "add object",
+            "delete object",
+            "change content",
+            "change color",
+            "change material",
+            "change background",
+            "change style",
+        }
+    ),
+    split="test",
+    benchmark=True,
+    layout="pie",
 )

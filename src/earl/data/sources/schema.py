@@ -77,7 +77,7 @@ class Schema:
     draw: int = 0
     only: Mapping[str, frozenset[str]] = field(default_factory=dict)
     pairs: tuple[str, str] | None = None
-    layout: Literal["", "magicbrush", "aurora", "frames", "i2ebench"] = ""
+    layout: Literal["", "magicbrush", "aurora", "frames", "i2ebench", "pie"] = ""
     unsure_boxes: bool = False
     join_ids: bool = True
     keys: Mapping[str, str] = field(default_factory=dict)
