@@ -6,14 +6,18 @@ import io
 import json
 import math
 import re
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from earl.config.sections import Ema, Optimiser, Precision, Schedule
+from earl.errors import MissingExtraError
 from earl.progress import Progress
 from earl.training import ranks
 from earl.training.early_stopping import EarlyStop
@@ -203,3 +207,50 @@ def test_a_terminal_of_80_columns_shows_step_and_reward_first(
     assert all(f"{name} {value:.4g}" in re.sub(r"\s+", " ", last) for name, value in others.items()), last
     assert "loss 0.25" in last and "…" not in last
     assert max(len(line.rstrip()) for line in last.splitlines()) <= 80
+
+
+@pytest.mark.parametrize("module", ["wandb", "trackio"])
+def test_a_hosted_tracker_gets_numbers_images_and_the_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    called: list[tuple[str, dict[str, object]]] = []
+    stub = types.SimpleNamespace(
+        init=lambda **given: called.append(("init", given)),
+        log=lambda values, step: called.append(("log", {"step": step, **values})),
+        Image=lambda image: ("an image", image.size),
+        finish=lambda: called.append(("finish", {})),
+    )
+    monkeypatch.setitem(sys.modules, module, stub)
+    names = []
+    (tmp_path / "a run").mkdir()
+    for start in (0, 2):  # begun, then gone on with
+        log = Log(
+            tmp_path / "a run",
+            total_steps=9,
+            tracker=module,
+            project="edits",
+            progress=Progress(io.StringIO()),
+        )
+        log.open(start, {"stage": "sft"})
+        log.record(start + 1, {"loss": 0.5}, split="validation")
+        log.image("edits", start + 1, Image.new("RGB", (16, 8)))
+        log.close()
+        (first, init), *rest = called
+        assert first == "init" and init["project"] == "edits" and init["config"] == {"stage": "sft"}
+        assert init["resume"] == "allow" and str(init["name"]).startswith("a run-")
+        assert rest == [
+            ("log", {"step": start + 1, "validation/loss": 0.5}),
+            ("log", {"step": start + 1, "edits": ("an image", (16, 8))}),
+            ("finish", {}),
+        ]
+        names.append((init["name"], init.get("id")))
+        called.clear()
+    assert names[0] == names[1] and (module == "trackio") == (names[0][1] is None)
+
+
+def test_a_tracker_that_is_not_installed_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(MissingExtraError, match="pip install wandb"):
+        Log(tmp_path, total_steps=9, tracker="wandb", progress=Progress(io.StringIO())).open(0)

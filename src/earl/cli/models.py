@@ -1,4 +1,4 @@
-"""`earl models`, `earl convert`, `earl merge`: what can be loaded, and models written anew."""
+"""`earl models`, `earl convert`, `earl merge`, `earl push`: models listed, written anew, published."""
 
 from __future__ import annotations
 
@@ -96,3 +96,44 @@ def _weighted(words: str) -> tuple[str, float]:
     except ValueError:
         pass
     raise ConfigError(f"{words!r} is no model with a weight; expected MODEL=WEIGHT, as runs/a/model=0.5")
+
+
+class PushOptions(Settings):
+    run: Annotated[Path, Option(positional=True, metavar="RUN")] = Field(
+        description="folder of a training run (run.folder of its recipe)"
+    )
+    repo: Annotated[str, Option(positional=True, metavar="OWNER/NAME")] = Field(
+        description="repository on the Hugging Face Hub; made where it does not exist"
+    )
+    model: Path | None = Field(default=None, description="folder of its model (default: RUN/model)")
+    evaluations: Annotated[tuple[Path, ...], Option(metavar="FOLDER")] = Field(
+        default=(), description="evaluations of this model, whose tables the card shows"
+    )
+    licence: str | None = Field(default=None, description="of the weights, as the hub names it: apache-2.0")
+    notes: Annotated[Path | None, Option(metavar="FILE")] = Field(
+        default=None, description="Markdown of your own for the card: intended use, further limits"
+    )
+    private: bool = Field(default=False, description="make a new repository private")
+    dry_run: bool = Field(default=False, description="send nothing; list the files and print the card")
+
+
+def push(options: PushOptions) -> None:
+    """Upload a training run's model to the Hugging Face Hub, with a model card."""
+    from earl.publishing import prepare_publication
+
+    publication = prepare_publication(
+        options.run,
+        options.repo,
+        model=options.model,
+        evaluations=options.evaluations,
+        licence=options.licence,
+        notes=options.notes,
+    )
+    listing = list(publication.listing())
+    for name, size in listing if options.dry_run else ():
+        say(f"{size:>14,}  {name}")
+    total = f"{len(listing)} files, {sum(size for _, size in listing):,} bytes"
+    if options.dry_run:
+        say(f"{total} for {options.repo}; nothing was sent. README.md:\n\n{publication.card}")
+        return
+    say(f"{total} at {publication.upload(private=options.private)}")

@@ -109,6 +109,7 @@ COMMANDS = tuple(
             ("models", "earl.cli.models:models", "list the shipped and the released models"),
             ("convert", "earl.cli.models:convert", "write a model of any layout as one checked folder"),
             ("merge", "earl.cli.models:merge", "write a weighted sum of policies of one shape"),
+            ("push", "earl.cli.models:push", "upload a run's model to the Hugging Face Hub, with its card"),
         ),
         "more": (
             ("world sample", "earl.world.commands:sample", "write example tasks of the world as images"),

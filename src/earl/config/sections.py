@@ -12,6 +12,8 @@ from pydantic import Field, model_validator
 from earl.config.settings import Count, Fraction, Rate, Seed, Settings, Steps
 from earl.errors import ConfigError
 
+TrackerName = Literal["tensorboard", "wandb", "trackio", "none"]
+
 
 class Run(Settings):
     """Where a run lives and what it runs on."""
@@ -24,9 +26,10 @@ class Run(Settings):
     threads: int = Field(
         default=0, ge=0, le=1024, description="CPU threads of a rank; 0 leaves torch's choice"
     )
-    tracker: Literal["tensorboard", "none"] = Field(
+    tracker: TrackerName = Field(
         default="tensorboard", description="where numbers and images go beside log.jsonl"
     )
+    project: str = Field(default="earl", min_length=1, description="of W&B or trackio, where runs are kept")
     log_every: Count = Field(default=20, description="steps between lines in the log")
 
 

@@ -1,4 +1,4 @@
-"""Run log: `log.jsonl`, TensorBoard, and a progress line."""
+"""Run log: `log.jsonl`, a tracker, and a progress line."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 from PIL.Image import Image
 
+from earl.config.sections import TrackerName
 from earl.files import new_file, write_text, writing
 from earl.progress import Progress
+from earl.training.trackers import Tracker, open_tracker
 
 _FIRST = ("reward", "loss")  # what the bar itself shows: the first of these that a record has
 
 
 class Log:
-    """Records of one run: `log.jsonl`, TensorBoard under `tensorboard/`, a progress line.
+    """Records of one run: `log.jsonl`, a tracker, a progress line.
 
     Only the first rank writes; on the others every method does nothing.
 
@@ -31,19 +32,27 @@ class Log:
         folder: Path,
         *,
         total_steps: int,
-        tracker: Literal["tensorboard", "none"] = "tensorboard",
+        tracker: TrackerName = "tensorboard",
+        project: str = "earl",
         active: bool = True,
         title: str = "train",
         progress: Progress | None = None,
     ) -> None:
         self.folder, self.active = folder, active
         self._path = folder / "log.jsonl"
-        self._tracker, self._title, self._total = tracker, title, total_steps
+        self._name, self._project, self._title, self._total = tracker, project, title, total_steps
         self._progress = progress or Progress()
-        self._writer: Any = None
+        self._tracker: Tracker | None = None
 
-    def open(self, step: int) -> None:
-        """Begin or continue at a step; records past it, of a run that was killed, are dropped."""
+    def open(self, step: int, config: Mapping[str, Any] | None = None) -> None:
+        """Begin or continue at a step; records past it, of a run that was killed, are dropped.
+
+        Args:
+            config: the recipe, for trackers that store it.
+
+        Raises:
+            MissingExtraError: the tracker is not installed.
+        """
         if not self.active:
             return
         with writing(self._path):
@@ -55,10 +64,9 @@ class Log:
             write_text(self._path, "".join(f"{line}\n" for line in kept))
         if damaged := steps.count(math.inf):
             self.line(f"{damaged} lines of {self._path} could not be read and are left out")
-        if self._tracker == "tensorboard":
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step + 1)
+        self._tracker = open_tracker(
+            self._name, self.folder, step, project=self._project, config=config or {}
+        )
         self._progress(self._title, step, self._total)
 
     def record(self, step: int, values: Mapping[str, float], *, split: str = "train") -> None:
@@ -69,9 +77,8 @@ class Log:
         finite = {name: value if math.isfinite(value) else None for name, value in clean.items()}
         with writing(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "split": split, **finite}) + "\n")
-        if self._writer is not None:
-            for name, value in clean.items():
-                self._writer.add_scalar(f"{split}/{name}", value, step)
+        if self._tracker is not None:
+            self._tracker.numbers(step, split, clean)
         texts = {name: f"{name} {_short(value)}" for name, value in clean.items()}
         if self._progress.shown and split == "train":
             first = next((texts.pop(name) for name in _FIRST if name in texts), "")
@@ -85,13 +92,13 @@ class Log:
             self._progress(self._title, step, self._total, None, None)
 
     def image(self, name: str, step: int, image: Image) -> None:
-        """Save an image as `images/NAME-STEP.png` and show it in TensorBoard."""
+        """Save an image as `images/NAME-STEP.png` and show it in the tracker."""
         if not self.active:
             return
         with new_file(self.folder / "images" / f"{name}-{step:08d}.png") as fresh:
             image.save(fresh, "PNG")
-        if self._writer is not None:
-            self._writer.add_image(name, np.asarray(image), step, dataformats="HWC")
+        if self._tracker is not None:
+            self._tracker.image(name, step, image)
 
     def line(self, text: str) -> None:
         """One line for people."""
@@ -100,9 +107,9 @@ class Log:
 
     def close(self) -> None:
         self._progress.close()
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        if self._tracker is not None:
+            self._tracker.close()
+            self._tracker = None
 
 
 def _step_of(line: str) -> float:

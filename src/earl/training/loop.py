@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from earl.config.recipe import recipe_table
 from earl.config.stages import PolicyRecipe
 from earl.errors import CheckpointError, TrainingError
 from earl.training import checkpoint
@@ -113,6 +114,7 @@ class Trainer:
             run.folder,
             total_steps=total_steps,
             tracker=recipe.run.tracker,
+            project=recipe.run.project,
             active=run.main,
             title=recipe.stage,
         )
@@ -272,7 +274,7 @@ class Trainer:
             self._restore(snapshot)
         if self.run.main:
             changed = self.run.note_start(step=self.step, facts=self.facts)
-            self.log.open(self.step)
+            self.log.open(self.step, recipe_table(self.recipe))
             for problem in damage:
                 self.log.line(f"{problem}; going on from the checkpoint before it")
             if snapshot is not None:

@@ -30,6 +30,7 @@ MAY_CHANGE = [
     "run.device",
     "run.threads",
     "run.tracker",
+    "run.project",
     "run.log_every",
     "length",
     "checkpoint",
