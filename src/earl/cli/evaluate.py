@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -144,6 +145,49 @@ def compare(options: CompareOptions) -> None:
     say(comparison_text(comparison))
 
 
+class VoteOptions(Settings):
+    first: Annotated[Path, Option(positional=True, metavar="A")] = Field(
+        description="folder of an evaluation"
+    )
+    second: Annotated[Path, Option(positional=True, metavar="B")] = Field(
+        description="folder of another one, of the same tasks"
+    )
+    out: Annotated[Path, OUT] = Field(
+        default=Path("votes.jsonl"), description="file of the votes, which grows; several voters may share it"
+    )
+    voter: str = Field(default="someone", min_length=1, max_length=80, description="who votes")
+    num: int | None = Field(default=None, ge=1, description="pairs to show (default: all)")
+    seed: int = Field(default=0, ge=0, description="of the order and of the sides")
+    port: int = Field(default=8003, ge=0, le=65535, description="0 takes a free one")
+
+
+def vote(options: VoteOptions) -> None:
+    """Serve a page of pairs of edits without names, where a person votes; print what the votes say."""
+    from earl.evaluation.voting import Ballot, count_votes, read_votes, tally_text
+
+    ballot = Ballot(
+        options.first,
+        options.second,
+        options.out,
+        voter=options.voter,
+        seed=options.seed,
+        count=options.num,
+    )
+    if ballot.next() is not None:
+        from earl.service.http import serve
+        from earl.service.voting import voting_app
+
+        def ready(url: str) -> None:
+            say(f"vote at {url.removesuffix('v1')}; Ctrl-C ends it and prints the votes of {options.out}")
+
+        with suppress(KeyboardInterrupt):  # how voting ends
+            serve(voting_app(ballot), host="127.0.0.1", port=options.port, ready=ready)
+    if not options.out.exists():
+        say("no votes yet")
+        return
+    say(tally_text(count_votes(read_votes(options.out)), ballot.names))
+
+
 class TableOptions(Settings):
     folders: Annotated[tuple[Path, ...], FOLDER] = Field(
         default=(),
@@ -254,7 +298,8 @@ def _size(page: Path) -> str:
 
 class AgreeOptions(Settings):
     ratings: Annotated[Path, Option(positional=True, metavar="RATINGS.csv")] = Field(
-        description="columns source, edited, instruction, rating; perhaps target and subset"
+        description="columns source, edited, instruction, rating; perhaps target and subset; or the .jsonl "
+        "file of `earl evaluate vote`"
     )
     cache: Annotated[Path | None, Option(metavar="FILE")] = Field(
         default=None, description="verdicts are kept there (default: RATINGS.verdicts.jsonl)"
@@ -268,7 +313,13 @@ class AgreeOptions(Settings):
 
 def agree(options: AgreeOptions, verifier: Annotated[VerifierSettings, verifier_group("judge")]) -> None:
     """Rank correlation of a verifier's scores with people's ratings."""
-    from earl.evaluation.agreement import agreement, agreement_table, judge_ratings, read_ratings
+    from earl.evaluation.agreement import (
+        agreement,
+        agreement_table,
+        judge_ratings,
+        read_ratings,
+        votes_agreement,
+    )
     from earl.evaluation.records import to_json
     from earl.evaluation.run import Judging
     from earl.evaluation.tables import judge_name
@@ -292,3 +343,7 @@ def agree(options: AgreeOptions, verifier: Annotated[VerifierSettings, verifier_
         write_json(options.json_file, to_json(figures) | {"verifier": judging.identity})
     say(f"{judge_name(judging.identity)} and the ratings of {len(edits)} edits in {options.ratings}")
     say(agreement_table(figures, scores=options.scores).text())
+    if options.ratings.suffix == ".jsonl":
+        share = votes_agreement(options.ratings, verdicts)
+        text = share.text() + f" of {share.count} tasks" if share else "-, no task is decided"
+        say(f"prefers the edit that people prefer: {text} (share 0-1, equal scores half)")

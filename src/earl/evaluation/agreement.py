@@ -10,6 +10,9 @@ A table of ratings has a row per rating:
     subset       a part of the table that is reported by itself
 
 Several ratings of one edit are averaged. An edit without a verdict is counted, and in no figure.
+
+A file of votes (`earl evaluate vote`) is read as well: the edit that is preferred is rated 1, the other 0,
+and both 0.5 in a tie.
 """
 
 from __future__ import annotations
@@ -26,8 +29,10 @@ from typing import Any, Literal
 
 from earl.errors import DataError, EarlError
 from earl.evaluation.correlation import RESAMPLES, correlate
+from earl.evaluation.intervals import estimate
 from earl.evaluation.records import RecordFile
 from earl.evaluation.stages import judge_all
+from earl.evaluation.voting import WORTH, Vote, read_votes
 from earl.records import SCORES, Attempt, Estimate, Verdict
 from earl.tables import Column, Row, Table
 from earl.verifiers.protocol import Verifier
@@ -74,13 +79,15 @@ class Agreement:
 
 
 def read_ratings(path: str | Path) -> list[Rated]:
-    """The edits of a table, in the order of their first rows.
+    """The edits of a table, or of a file of votes (.jsonl), in the order of their first rows.
 
     Raises:
         DataError: a column is missing or unknown, a cell is empty, a rating is no number, or a
             image is not there; says the line.
     """
     path = Path(path).expanduser()
+    if path.suffix == ".jsonl":
+        return _average([rated for vote in read_votes(path) for rated in _rated(vote)], path)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -90,11 +97,29 @@ def read_ratings(path: str | Path) -> list[Rated]:
         raise DataError(f"{path} cannot be read as CSV: {error}") from error
     if not rows:
         raise DataError(f"{path} has no ratings under its head line")
-    found: dict[str, list[Rated]] = {}
-    for line, row in rows:
-        rated = _read_row(path, line, row)
-        found.setdefault(rated.key, []).append(rated)
-    return [_mean(ratings, path) for ratings in found.values()]
+    return _average([_read_row(path, line, row) for line, row in rows], path)
+
+
+def votes_agreement(path: Path, verdicts: Mapping[str, Verdict]) -> Estimate | None:
+    """Share of the tasks where people prefer one edit, in which the verifier's overall score does so too.
+
+    Equal scores count half. None where no task is decided, or none has two scores.
+
+    Args:
+        path: a file of votes.
+        verdicts: by key, of `read_ratings` of the file.
+    """
+    tasks: dict[str, list[tuple[Rated, Rated]]] = {}
+    for vote in read_votes(path):
+        tasks.setdefault(vote.pair.key, []).append(_rated(vote))
+    found = []
+    for pairs in tasks.values():
+        people = sum(a.rating - b.rating for a, b in pairs)
+        scores = [verdicts[edit.key].overall for edit in pairs[0]]
+        if people and scores[0] is not None and scores[1] is not None:
+            ours = scores[0] - scores[1]
+            found.append(0.5 if ours == 0 else float((ours > 0) == (people > 0)))
+    return estimate(found) if found else None
 
 
 def judge_ratings(
@@ -217,17 +242,28 @@ def _read_row(path: Path, line: int, row: Mapping[str | None, Any]) -> Rated:
         raise DataError(f"{where}: the rating is {cells['rating']!r}, expected a finite number")
     files = {name: _file(path, cells[name], where) for name in ("source", "edited")}
     target = _file(path, cells["target"], where) if cells.get("target") else None
-    digest = hashlib.blake2b(cells["instruction"].encode(), digest_size=12)
-    for file in (files["source"], files["edited"], target):
+    return _edit(
+        files["source"], files["edited"], cells["instruction"], target, rating, cells.get("subset", "")
+    )
+
+
+def _edit(
+    source: Path, edited: Path, instruction: str, target: Path | None, rating: float, subset: str
+) -> Rated:
+    digest = hashlib.blake2b(instruction.encode(), digest_size=12)
+    for file in (source, edited, target):
         digest.update(b"\0" + (file.read_bytes() if file else b""))
-    return Rated(
-        digest.hexdigest(),
-        files["source"],
-        files["edited"],
-        cells["instruction"],
-        target,
-        rating,
-        cells.get("subset", ""),
+    return Rated(digest.hexdigest(), source, edited, instruction, target, rating, subset)
+
+
+def _rated(vote: Vote) -> tuple[Rated, Rated]:
+    """The edits of A and of B. Raises DataError: an image is gone."""
+    where = f"the vote on {vote.pair.key}"
+    source, a, b = (_file(Path(), str(path), where) for path in (vote.pair.source, vote.pair.a, vote.pair.b))
+    worth = WORTH[vote.choice]
+    return (
+        _edit(source, a, vote.pair.instruction, None, worth, ""),
+        _edit(source, b, vote.pair.instruction, None, 1 - worth, ""),
     )
 
 
@@ -240,6 +276,13 @@ def _file(table: Path, name: str, where: str) -> Path:
     except EarlError as error:
         raise DataError(f"{where}: {error}") from error
     return path
+
+
+def _average(ratings: Sequence[Rated], path: Path) -> list[Rated]:
+    found: dict[str, list[Rated]] = {}
+    for rated in ratings:
+        found.setdefault(rated.key, []).append(rated)
+    return [_mean(several, path) for several in found.values()]
 
 
 def _mean(ratings: Sequence[Rated], path: Path) -> Rated:

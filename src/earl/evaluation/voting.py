@@ -1,0 +1,200 @@
+"""Blind votes on two evaluations of the same tasks: which pairs are shown, how votes are kept, what they say.
+
+A vote is a line of JSON: the task, the voter, the images of A and B, and the choice. Where one image is
+preferred the line is also a pair as `earl prepare` takes it (source, instruction, preferred, other). Paths
+are relative to the file.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Literal
+
+from earl.errors import DataError
+from earl.evaluation.compare import names_apart, sign_test
+from earl.evaluation.folder import EvaluationFolder
+from earl.evaluation.intervals import estimate
+from earl.files import read_lines
+from earl.records import Estimate
+from earl.store import JsonLinesStore
+
+Choice = Literal["A", "B", "tie"]
+WORTH: dict[str, float] = {"A": 1.0, "tie": 0.5, "B": 0.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two edits of one task."""
+
+    key: str
+    instruction: str
+    source: Path
+    a: Path
+    b: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """One line of a file of votes, with the paths made whole."""
+
+    pair: Pair
+    voter: str
+    choice: Choice
+
+
+class Ballot:
+    """The pairs that one voter sees, in an order and with sides of the voter's own, and the votes so far.
+
+    Args:
+        first, second: folders of evaluations, A and B.
+        file: of the votes; what the voter has voted on is not asked again.
+        count: pairs at most; None shows all.
+
+    Raises:
+        DataError: no evaluations, no task with an image in both, or a damaged file of votes.
+    """
+
+    def __init__(
+        self, first: Path, second: Path, file: Path, *, voter: str, seed: int = 0, count: int | None = None
+    ) -> None:
+        runs = EvaluationFolder(first), EvaluationFolder(second)
+        self.names = names_apart(*runs)
+        self.file, self.voter = file, voter
+        self._votes = JsonLinesStore(file)
+        self.pairs = _pairs(*runs)
+        if not self.pairs:
+            raise DataError(f"{first} and {second} have no task with an image in both; edit the same tasks")
+        rng = random.Random(f"{seed} {voter}")
+        rng.shuffle(self.pairs)
+        self.pairs = self.pairs[:count]
+        self._a_is_left = [rng.random() < 0.5 for _ in self.pairs]
+
+    def next(self) -> int | None:
+        """The number of the first pair without this voter's vote; None when all have one."""
+        numbers = range(len(self.pairs))
+        return next((n for n in numbers if self._key(n) not in self._votes), None)
+
+    def sides(self, number: int) -> tuple[Path, Path]:
+        """The images on the left and on the right."""
+        pair = self.pairs[number]
+        return (pair.a, pair.b) if self._a_is_left[number] else (pair.b, pair.a)
+
+    def vote(self, number: int, side: Literal["left", "right", "tie"]) -> None:
+        """Record a vote; a second one on the same pair changes nothing. Raises OutputError."""
+        if self._key(number) in self._votes:
+            return
+        pair = self.pairs[number]
+        choice: Choice = (
+            "tie" if side == "tie" else "A" if (side == "left") == self._a_is_left[number] else "B"
+        )
+        beside = {
+            name: os.path.relpath(path, self.file.parent)
+            for name, path in (("source", pair.source), ("a", pair.a), ("b", pair.b))
+        }
+        record = {"key": self._key(number), "task": pair.key, "voter": self.voter, "choice": choice, **beside}
+        record |= {"instruction": pair.instruction, "left": "A" if self._a_is_left[number] else "B"}
+        if choice != "tie":
+            better, worse = ("a", "b") if choice == "A" else ("b", "a")
+            record |= {"preferred": beside[better], "other": beside[worse]}
+        self._votes.append(record)
+
+    def _key(self, number: int) -> str:
+        return f"{self.voter}: {self.pairs[number].key}"
+
+
+def read_votes(path: Path) -> list[Vote]:
+    """The votes of a file. Raises DataError: a line that is none, or no line."""
+    votes = []
+    for number, line in read_lines(path):
+        names = ("task", "voter", "choice", "instruction", "source", "a", "b")
+        whole = isinstance(line, dict) and all(isinstance(line.get(name), str) for name in names)
+        if not whole or line["choice"] not in WORTH:
+            raise DataError(f"{path}:{number} is no vote; votes are made by `earl evaluate vote`")
+        files = [path.parent / line[name] for name in ("source", "a", "b")]
+        votes.append(Vote(Pair(line["task"], line["instruction"], *files), line["voter"], line["choice"]))
+    if not votes:
+        raise DataError(f"{path} holds no votes yet")
+    return votes
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What votes say.
+
+    Attributes:
+        a, tie, b: tasks that most votes give to A, to neither, to B.
+        share: of votes for A, ties half, 0-1; with its interval over tasks.
+        p: two-sided, that A and B win equally often (sign test over tasks).
+        agreement: share of pairs of voters of one task who chose the same; None with one voter.
+    """
+
+    votes: int
+    voters: int
+    a: int
+    tie: int
+    b: int
+    share: Estimate
+    p: float
+    agreement: Estimate | None
+
+
+def count_votes(votes: Sequence[Vote]) -> Tally:
+    """Tasks won, and how far voters agree; a task counts once, whatever number of votes it has."""
+    choices: dict[str, list[str]] = defaultdict(list)
+    for vote in votes:
+        choices[vote.pair.key].append(vote.choice)
+    means = [sum(WORTH[choice] for choice in task) / len(task) for task in choices.values()]
+    same = [
+        sum(x == y for x, y in combinations(task, 2)) / (len(task) * (len(task) - 1) / 2)
+        for task in choices.values()
+        if len(task) > 1
+    ]
+    share = estimate(means)
+    assert share is not None, "there are votes"
+    wins, losses = sum(mean > 0.5 for mean in means), sum(mean < 0.5 for mean in means)
+    return Tally(
+        len(votes),
+        len({vote.voter for vote in votes}),
+        wins,
+        len(means) - wins - losses,
+        losses,
+        share,
+        sign_test(wins, losses),
+        estimate(same) if same else None,
+    )
+
+
+def tally_text(tally: Tally, names: tuple[str, str]) -> str:
+    """For the terminal, where the names may be told again."""
+    lines = [
+        f"A: {names[0]}",
+        f"B: {names[1]}",
+        f"{tally.votes} votes of {tally.voters} voters on {tally.share.count} tasks: A wins {tally.a}, "
+        f"ties {tally.tie}, B wins {tally.b}",
+        f"share of votes for A, ties half: {tally.share.text()} (95% interval over tasks; "
+        f"sign test p = {tally.p:.3g})",
+    ]
+    if tally.agreement is not None:
+        lines.append(f"two voters chose the same in {tally.agreement.text()} of the cases where both voted")
+    return "\n".join(lines)
+
+
+def _pairs(a: EvaluationFolder, b: EvaluationFolder) -> list[Pair]:
+    others = dict(b.edits.items())
+    found = []
+    for key, edit in a.edits.items():
+        other = others.get(key)
+        if other is None or not (edit.source and edit.edited and other.edited):
+            continue
+        if edit.instruction != other.instruction:
+            raise DataError(f"task {key} has another instruction in {b.path}; the runs are of different data")
+        found.append(
+            Pair(key, edit.instruction, a.path / edit.source, a.path / edit.edited, b.path / other.edited)
+        )
+    return found

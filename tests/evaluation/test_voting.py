@@ -1,0 +1,154 @@
+"""Blind votes: nothing tells the runs apart, sides differ, votes resume, and what they say by hand."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from earl.cli import main
+from earl.errors import DataError
+from earl.evaluation.agreement import read_ratings, votes_agreement
+from earl.evaluation.folder import EvaluationFolder
+from earl.evaluation.records import EditRecord
+from earl.evaluation.voting import Ballot, Pair, Vote, count_votes, read_votes, tally_text
+from earl.records import Verdict
+from earl.service.http import served
+from earl.service.voting import voting_app
+
+TASKS = 24
+
+
+def write_run(path: Path, colour: str, *, without: int | None = None, instruction: str = "paint it") -> Path:
+    """An evaluation whose edits are of one colour."""
+    plan = {
+        "benchmark": {"name": "own", "title": "Own edits"},
+        "editor": {"name": f"the {colour} model", "kind": "model"},
+        "verifier": None,
+    }
+    folder = EvaluationFolder(EvaluationFolder.start(path, plan))
+    for number in range(TASKS):
+        key = f"task-{number}"
+        noise = np.random.default_rng(number).integers(0, 256, (16, 16, 3), np.uint8)
+        source = folder.save_image("sources", key, Image.fromarray(noise))
+        edited = None
+        if number != without:
+            edited = folder.save_image("edits", key, Image.new("RGB", (16, 16), colour))
+        folder.add_edits(
+            [
+                EditRecord(
+                    key,
+                    key,
+                    number,
+                    f"{instruction} {number}",
+                    "own",
+                    "simple",
+                    "",
+                    "edited" if edited else "no_image",
+                    source=source,
+                    edited=edited,
+                )
+            ]
+        )
+    return path
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> tuple[Path, Path]:
+    home = tmp_path_factory.mktemp("runs")
+    return write_run(home / "a", "red"), write_run(home / "b", "blue", without=3)
+
+
+def test_a_person_votes_in_a_browser_and_goes_on_later(runs, tmp_path):
+    httpx = pytest.importorskip("httpx2")
+    file = tmp_path / "votes.jsonl"
+    sides: Counter[str] = Counter()
+    for stop in (10, TASKS):  # the server is ended after ten votes and started again
+        with served(voting_app(Ballot(*runs, file, voter="ann", seed=1))) as url:
+            root = url.removesuffix("/v1")
+            page = httpx.get(root).text
+            seen = [page]
+            while (pair := httpx.get(f"{root}/pair").json())["number"] is not None:
+                number = pair["number"]
+                if number == stop:
+                    break
+                seen.append(json.dumps(pair))
+                answers = {s: httpx.get(f"{root}/image/{number}/{s}") for s in ("source", "left", "right")}
+                colours = {s: Image.open(io.BytesIO(a.content)).getpixel((0, 0)) for s, a in answers.items()}
+                red = "left" if colours["left"] == (255, 0, 0) else "right"
+                assert {colours["left"], colours["right"]} == {(255, 0, 0), (0, 0, 255)}
+                sides[red] += 1
+                seen += [str(answer.headers) for answer in answers.values()]
+                assert httpx.post(f"{root}/vote/{number}/{red}").status_code == 200
+                httpx.post(f"{root}/vote/{number}/tie")  # a second click changes nothing
+            assert httpx.get(f"{root}/image/999/left").status_code == 404
+            for tell in ("red", "blue", str(runs[0]), str(runs[1]), "model"):
+                assert not any(tell in text for text in seen[1:]), tell
+    votes = read_votes(file)
+    assert len(votes) == TASKS - 1 and {vote.choice for vote in votes} == {"A"}
+    assert min(sides.values()) >= 5, "A is on either side"
+    first = json.loads(file.read_text().splitlines()[0])
+    assert (tmp_path / first["preferred"]).resolve() == (tmp_path / first["a"]).resolve()
+    assert (tmp_path / first["a"]).resolve().parent.parent == runs[0].resolve()
+
+
+def test_when_all_is_voted_the_command_prints_and_ends(runs, tmp_path, capsys):
+    file = tmp_path / "votes.jsonl"
+    ballot = Ballot(*runs, file, voter="ann", count=4)
+    for number, side in enumerate(("left", "right", "tie", "left")):
+        ballot.vote(number, side)
+    assert ballot.next() is None
+    assert main(["evaluate", "vote", *map(str, runs), "-o", str(file), "--voter", "ann", "--num", "4"]) == 0
+    said = capsys.readouterr().out
+    assert "A: the red model" in said and "4 votes of 1 voters on 4 tasks" in said and "ties 1" in said
+
+
+def vote(task: str, voter: str, choice) -> Vote:
+    return Vote(Pair(task, "x", Path(), Path(), Path()), voter, choice)
+
+
+def test_the_tally_by_hand():
+    votes = [vote("1", "ann", "A"), vote("1", "bob", "A"), vote("2", "ann", "A"), vote("2", "bob", "tie")]
+    votes += [vote("3", "ann", "B"), vote("3", "bob", "A"), vote("4", "ann", "B")]
+    tally = count_votes(votes)
+    assert (tally.votes, tally.voters, tally.a, tally.tie, tally.b) == (7, 2, 2, 1, 1)
+    assert tally.share.mean == pytest.approx((1 + 0.75 + 0.5 + 0) / 4) and tally.p == 1.0
+    assert tally.agreement.mean == pytest.approx(1 / 3) and tally.agreement.count == 3
+    assert "0.56 [" in tally_text(tally, ("one", "two"))
+    assert count_votes([vote(str(n), "ann", "A") for n in range(10)]).p == pytest.approx(2 / 2**10)
+
+
+def test_votes_are_read_as_ratings_and_pairs(runs, tmp_path):
+    file = tmp_path / "votes.jsonl"
+    for voter in ("ann", "bob"):
+        ballot = Ballot(*runs, file, voter=voter, count=4)
+        for number in range(4):
+            side = "left" if ballot.sides(number)[0].parent.parent == runs[0] else "right"
+            ballot.vote(number, "tie" if voter == "bob" else side)
+    edits = read_ratings(file)
+    ratings = Counter(edit.rating for edit in edits)
+    assert sum(ratings.values()) == len(edits) and set(ratings) <= {0.25, 0.5, 0.75, 0.0, 1.0}
+    red = {edit.key for edit in edits if edit.edited.parent.parent.resolve() == runs[0].resolve()}
+
+    def verdicts(a: float, b: float) -> dict[str, Verdict]:
+        return {edit.key: Verdict("ok", *(4 * [a if edit.key in red else b])) for edit in edits}
+
+    assert votes_agreement(file, verdicts(9, 2)).mean == 1.0
+    assert votes_agreement(file, verdicts(2, 9)).mean == 0.0
+    assert votes_agreement(file, verdicts(5, 5)).mean == 0.5
+    assert votes_agreement(file, {edit.key: Verdict("unusable", why="x") for edit in edits}) is None
+
+
+def test_what_cannot_be_voted_on_is_refused(runs, tmp_path):
+    other = write_run(tmp_path / "c", "green", instruction="another thing")
+    with pytest.raises(DataError, match="another instruction"):
+        Ballot(runs[0], other, tmp_path / "v.jsonl", voter="ann")
+    (tmp_path / "v.jsonl").write_text('{"key": "a", "choice": "C"}\n')
+    with pytest.raises(DataError, match="is no vote"):
+        read_votes(tmp_path / "v.jsonl")
+    assert main(["evaluate", "vote", str(tmp_path), str(runs[0])]) == 2
