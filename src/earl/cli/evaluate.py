@@ -166,12 +166,7 @@ def vote(options: VoteOptions) -> None:
     from earl.evaluation.voting import Ballot, count_votes, read_votes, tally_text
 
     ballot = Ballot(
-        options.first,
-        options.second,
-        options.out,
-        voter=options.voter,
-        seed=options.seed,
-        count=options.num,
+        options.first, options.second, options.out, voter=options.voter, seed=options.seed, count=options.num
     )
     if ballot.next() is not None:
         from earl.service.http import serve

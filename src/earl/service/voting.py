@@ -7,7 +7,7 @@ from typing import Any, Literal
 from earl.errors import MissingExtraError
 from earl.evaluation.voting import Ballot
 from earl.pages.rendering import render
-from earl.vision import open_image
+from earl.vision.images import open_image
 from earl.vision.saving import encode_image
 
 try:
