@@ -142,10 +142,6 @@ class Grpo(LossSettings):
     updates: Count = Field(default=1, description="mu, updates of the weights on the rollouts of a step")
     divide_by_std: bool = Field(default=True, description="false: Dr. GRPO's advantage, r - mean")
     advantage_eps: float = Field(default=1e-4, gt=0, le=1, description="reward points, added to the std")
-    dynamic_sampling: Steps | None = Field(
-        default=None,
-        description="leave out groups of equal rewards (DAPO) and draw others for them, so many times a step",
-    )
     score_cut: bool = Field(
         default=False, description="likelihoods among the ids that rollouts.top_k and rollouts.top_p leave"
     )

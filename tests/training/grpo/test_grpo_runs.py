@@ -410,28 +410,6 @@ def test_a_pool_of_tasks_comes_round(room: Path) -> None:
     assert len({prompt.key for prompt in made}) == 7 and made[0].ids == made[6].ids != made[1].ids
 
 
-class Sorted(Bright):
-    """All rollouts of every second prompt are equally good."""
-
-    def verdict(self, attempt: Attempt) -> Verdict:
-        odd = sum(map(ord, attempt.key)) % 2
-        return Verdict("ok", 5.0, 5.0, 5.0, 5.0) if odd else super().verdict(attempt)
-
-
-def test_equal_groups_make_room_for_others(room: Path, tmp_path: Path) -> None:
-    table = recipe_table(room, tmp_path)
-    train(table | {"run": table["run"] | {"folder": str(tmp_path / "kept")}}, Sorted())
-    assert sum(line["zero_variance"] for line in records(tmp_path / "kept")) > 0
-    table |= {"grpo": {"dynamic_sampling": 20}, "run": table["run"] | {"folder": str(tmp_path / "a")}}
-    train(table, Sorted())
-    lines = records(tmp_path / "a")
-    assert all(line["groups"] == 4 for line in lines) and sum(line["zero_variance"] for line in lines) > 0
-    drawn = checkpoint.load_snapshot(tmp_path / "a" / "checkpoints" / "step-00000006").state["batches"][
-        "drawn"
-    ]
-    assert drawn > 24
-
-
 class Level(Bright):
     """Every edit is equally good."""
 

@@ -98,24 +98,15 @@ class GrpoTrainer(Trainer):
 
     def _collect(self) -> list[Group]:
         """The step's groups, of all ranks, each with at least 2 verdicts; the same list on each rank."""
-        more, wanted = self.rl.grpo.dynamic_sampling, self.rl.prompts_per_step
-        kept: list[Group] = []
-        equal: list[Group] = []
-        for _ in range(1 + (more or 0)):
-            drawn = self._sample(self.stream.take(wanted - len(kept)))
-            usable = [group for group in drawn if len(group.judged) >= 2]
-            self._note_groups(drawn, usable)
-            equal += [group for group in usable if group.equal]
-            kept += [group for group in usable if more is None or not group.equal]
-            if len(kept) == wanted:
-                break
-        self.note("groups", len(kept))
+        drawn = self._sample(self.stream.take(self.rl.prompts_per_step))
+        usable = [group for group in drawn if len(group.judged) >= 2]
+        self._note_groups(drawn, usable)
+        self.note("groups", len(usable))
         for name in self.sampler.seconds:
             self.note(f"seconds_{name}", 0.0)
-        kept = kept or equal  # nothing to tell apart: KL still acts
-        if not kept:
+        if not usable:
             raise TrainingError("not one group has 2 rollouts with a verdict")
-        return kept
+        return usable
 
     def _sample(self, numbers: list[int]) -> list[Group]:
         """Judged groups of these prompts, each rank having made its part; asks failed verdicts again."""
