@@ -46,19 +46,21 @@ class Noisy:
         return [self._shaken(a, v) if v.ok else v for a, v in zip(attempts, verdicts, strict=True)]
 
     def _shaken(self, attempt: Attempt, verdict: Verdict) -> Verdict:
-        noise = np.random.default_rng(self._seed_of(attempt)).normal(0.0, self.std, len(SCORE_PARTS))
+        noise = np.random.default_rng(seed_of(attempt, self.seed)).normal(0.0, self.std, len(SCORE_PARTS))
         scores: dict[str, Any] = {
             part: float(np.clip(getattr(verdict, part) + extra, 0.0, 10.0))
             for part, extra in zip(SCORE_PARTS, noise, strict=True)
         }
         return _rescored(verdict, scores)
 
-    def _seed_of(self, attempt: Attempt) -> int:
-        digest = blake2b(f"{self.seed}\0{attempt.instruction}\0".encode(), digest_size=8)
-        for image in (attempt.source, attempt.edited):
-            if image is not None:
-                digest.update(f"{image.size}".encode() + image.tobytes())
-        return int.from_bytes(digest.digest(), "big")
+
+def seed_of(attempt: Attempt, seed: int) -> int:
+    """A seed that the pixels and words of an edit decide, and `seed`."""
+    digest = blake2b(f"{seed}\0{attempt.instruction}\0".encode(), digest_size=8)
+    for image in (attempt.source, attempt.edited):
+        if image is not None:
+            digest.update(f"{image.size}".encode() + image.tobytes())
+    return int.from_bytes(digest.digest(), "big")
 
 
 class Blind:

@@ -62,6 +62,7 @@ class CalibrateOptions(Settings):
     through: Annotated[str | None, MODEL] = Field(
         default=None, description="judge again after a pass through this vision tokenizer"
     )
+    weak: bool = Field(default=False, description="also what the verifier weak-judge makes of the same edits")
     resolution: int | None = Field(
         default=None, ge=16, le=1024, description="px, side of the images (default: the model's)"
     )
@@ -77,7 +78,8 @@ def calibrate(options: CalibrateOptions) -> None:
     from earl.environment import versions
     from earl.files import claim, write_json
     from earl.world.verifier.calibration import calibrate as run
-    from earl.world.verifier.calibration import format_report
+    from earl.world.verifier.calibration import format_report, weak_table
+    from earl.world.verifier.weak_judge import AGREEMENTS, WeakJudge
 
     claim([options.json_file] if options.json_file else [], force=options.force)
     through, side = _through(options.through, options.device) if options.through else (None, 64)
@@ -90,6 +92,7 @@ def calibrate(options: CalibrateOptions) -> None:
             through,
             side=side,
             families=options.families or None,
+            weak=[WeakJudge(name) for name in AGREEMENTS] if options.weak else (),
             on_tasks=lambda done: show("tasks", done, options.num),
         )
     report = result.report()
@@ -101,6 +104,8 @@ def calibrate(options: CalibrateOptions) -> None:
     passed = f", and again after a pass through {options.through}" if options.through else ""
     say(f"{len(result.cases)} edits of {options.num} tasks, seed {options.seed}, {side} px{passed}\n")
     say(format_report(report))
+    if options.weak:
+        say(weak_table(result.cases).markdown())
     say(f"\n{len(report['misses'])} on the wrong side; {seconds:.0f} s")
 
 

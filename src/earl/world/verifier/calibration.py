@@ -7,8 +7,9 @@ lossy such as a vision tokenizer. The source is judged as it was given, as in us
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice, zip_longest
 from typing import Any
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from earl.errors import ConfigError, DataError
+from earl.evaluation.correlation import correlate
 from earl.records import Attempt, Verdict
 from earl.tables import Cell, Column, Row, Table
 from earl.world.families import FAMILIES
@@ -24,6 +26,7 @@ from earl.world.rendering import render
 from earl.world.tasks import WorldTask, sample_task
 from earl.world.verifier.damage import MAKERS
 from earl.world.verifier.scene import SceneVerifier
+from earl.world.verifier.weak_judge import WeakJudge
 
 Pixels = NDArray[np.uint8]
 Pass = Callable[[list[Image.Image]], list[Image.Image]]
@@ -31,6 +34,9 @@ Pass = Callable[[list[Image.Image]], list[Image.Image]]
 GOOD, BAD = 9.0, 3.0  # overall scores that a good edit must reach and a bad one must not exceed
 NEAR = 2.0  # points by which a pass may move a true target
 TRUE = "target"
+UNCHANGED = "no-op"
+LIKELY = (UNCHANGED, "wrong count", "wrong colour", "wrong object", "extra damage", "blob")
+"""Mistakes that policies make."""
 WASHED_OUT = "noise"  # a tokenizer takes the grain away: what comes out is no mistake any more
 _TOGETHER = 8  # tasks whose images go through the pass in one call
 
@@ -39,7 +45,7 @@ _TOGETHER = 8  # tasks whose images go through the pass in one call
 class Case:
     """One edit: what kind it is ("target" for the true one), and what the verifier says of it.
 
-    `after` is the verdict after the pass, None where there was none.
+    `after` is the verdict after the pass, None where there was none; `weak` has those of weak judges by name.
     """
 
     task: str
@@ -47,6 +53,7 @@ class Case:
     family: str
     verdict: Verdict
     after: Verdict | None = None
+    weak: Mapping[str, Verdict] = field(default_factory=dict)
 
     def score(self, *, after: bool = False) -> float:
         """Overall, 0-10; an edit without scores counts 0."""
@@ -174,6 +181,39 @@ def format_report(report: dict[str, Any]) -> str:
     return "\n".join(table.markdown() for table in tables)
 
 
+def weak_table(cases: Sequence[Case]) -> Table:
+    """What weak judges make of the edits of a policy that is right half of the time, beside the truth: each
+    task's true target, and one of the mistakes that policies make, the kinds in turn."""
+    by_task: dict[str, list[Case]] = defaultdict(list)
+    for case in cases:
+        if case.kind == TRUE or case.kind in LIKELY:
+            by_task[case.task].append(case)
+    mixed = []
+    for place, members in enumerate(by_task.values()):
+        mistakes = [case for case in members if case.kind != TRUE]
+        mixed += [case for case in members if case.kind == TRUE] + mistakes[place % len(mistakes) :][:1]
+    judged = {"truth": [case.verdict for case in mixed]}
+    judged |= {name: [case.weak[name] for case in mixed] for name in mixed[0].weak}
+    kinds, families = (np.array([getattr(case, name) for case in mixed]) for name in ("kind", "family"))
+    rows = []
+    for name, verdicts in judged.items():
+        cells: list[Cell] = [name]
+        for part in ("overall", "semantic_consistency"):
+            said, true = ([v.score(part) or 0.0 for v in found] for found in (verdicts, judged["truth"]))
+            cells.append(None if name == "truth" else correlate("spearman", said, true))
+        scores = np.array([verdict.overall or 0.0 for verdict in verdicts])
+        tied = (scores[:, None] == scores)[np.triu_indices(len(scores), 1)].mean()
+        means = [scores[kinds == kind].mean() for kind in (TRUE, UNCHANGED) if (kinds == kind).any()]
+        apart = np.std([scores[families == family].mean() for family in sorted(set(families))])
+        rows.append(Row([*cells, *map(float, (tied, *means, apart))]))
+    heads = ("Spearman overall", "Spearman SC", "tied pairs", "targets", "unchanged", "families apart")
+    note = (
+        f"{len(mixed)} edits, half of them right; targets, unchanged: mean overall score; families apart: "
+        "standard deviation of the families' means"
+    )
+    return Table("", [Column("judge", left=True), *map(Column, heads)], rows, [note])
+
+
 def _table(
     left: str, heads: Mapping[str, str], rows: Mapping[str, Mapping[str, float]], *notes: str
 ) -> Table:
@@ -194,6 +234,7 @@ def calibrate(
     *,
     side: int = 64,
     families: Sequence[str] | None = None,
+    weak: Sequence[WeakJudge] = (),
     on_tasks: Callable[[int], None] | None = None,
 ) -> Calibration:
     """Judge n tasks' true targets and one of each possible mistake.
@@ -205,6 +246,7 @@ def calibrate(
             tokenizer's encoder and decoder; they come back in the same size.
         side: pixels.
         families: edit families; all when None.
+        weak: judges whose scores of the same edits are kept beside the truth.
         on_tasks: called with the number of tasks done.
 
     Raises:
@@ -226,21 +268,19 @@ def calibrate(
         passed = iter(through([image for images in made for image in images.values()]) if through else ())
         for index, task, images in zip(indices, tasks, made, strict=True):
             source = Image.fromarray(render(task.source, side))
-            verdicts = _judge(verifier, source, task, images.values())
-            after = _judge(verifier, source, task, islice(passed, len(images)))
-            cases += [
-                Case(task.id, kind, task.family, *pair)
-                for kind, *pair in zip_longest(images, verdicts, after)
-            ]
+            attempts = [_attempt(source, task, image) for image in images.values()]
+            verdicts = verifier.judge_now(attempts)
+            after = verifier.judge_now([_attempt(source, task, i) for i in islice(passed, len(images))])
+            for kind, attempt, verdict, again in zip_longest(images, attempts, verdicts, after):
+                said = {judge.agreement: judge.weaken(attempt, verdict) for judge in weak}
+                cases.append(Case(task.id, kind, task.family, verdict, again, said))
             if on_tasks:
                 on_tasks(index + 1)
     return Calibration(tuple(cases), through is not None)
 
 
-def _judge(
-    verifier: SceneVerifier, source: Image.Image, task: WorldTask, edited: Iterable[Image.Image]
-) -> list[Verdict]:
-    return verifier.judge_now([Attempt(source, task.instruction, image) for image in edited])
+def _attempt(source: Image.Image, task: WorldTask, edited: Image.Image) -> Attempt:
+    return Attempt(source, task.instruction, edited, family=task.family)
 
 
 def _images(task: WorldTask, rng: np.random.Generator, side: int) -> dict[str, Image.Image]:
