@@ -37,6 +37,43 @@ def edits(
     )
 
 
+class PageOptions(ServiceSettings):
+    examples: Annotated[Path | None, Option(metavar="FILE")] = Field(
+        default=None,
+        description="JSON Lines with image and instruction to choose from, as `earl edit` takes them "
+        "(default: drawn ones, where the model edits drawn scenes)",
+    )
+
+
+def page(
+    options: PageOptions, model: ModelSettings, best_by: Annotated[VerifierSettings | None, BEST_BY]
+) -> None:
+    """Serve a page to edit on, and edits over HTTP, until Ctrl-C or SIGTERM."""
+    from earl.data.tasks import EditTask
+    from earl.jobs import read_jobs
+    from earl.pipeline.domain import domain_of
+    from earl.service.http import serve
+    from earl.service.opening import open_service
+    from earl.service.page import PATH, mount_page
+    from earl.service.page_edits import EXAMPLES, PageEdits
+    from earl.vision.images import open_image
+
+    jobs = read_jobs(options.examples, ())[:EXAMPLES] if options.examples else []
+    examples = [EditTask(job.name, open_image(job.image), job.instructions[0]) for job in jobs]
+    domain = domain_of(model.model)
+    if best_by is None and domain is not None:
+        best_by = VerifierSettings(kind=domain.verifier)
+    service = open_service(options, model, best_by)
+    serve(
+        mount_page(service.app(), PageEdits(service, examples)),
+        host=options.host,
+        port=options.port,
+        ready=lambda url: say(f"{model.model}: page at {url.removesuffix('/v1')}{PATH}; Ctrl-C ends it"),
+        drain=options.drain,
+        leaving=service.scheduler.drain,
+    )
+
+
 class ServeOptions(Settings):
     host: str = Field(
         default="127.0.0.1", description="address to listen at; 0.0.0.0 is reachable from other machines"

@@ -102,6 +102,7 @@ COMMANDS = tuple(
         ),
         "serve": (
             ("serve", "earl.cli.serve:edits", "serve edits over HTTP (OpenAI's image API)"),
+            ("ui", "earl.cli.serve:page", "serve a web page to edit images on"),
             ("verifier serve", "earl.cli.serve:verifier", "serve a verifier over HTTP (OpenAI's chat API)"),
             ("verifier ask", "earl.cli.serve:ask", "ask a judge about one edit, or show what would be sent"),
             ("verifier check", "earl.cli.serve:check", "see whether a judge answers, and which model it is"),

@@ -262,10 +262,21 @@ class EditPipeline:
             edited: one of the result's images.
             result: what it belongs to.
         """
-        from earl.vision.compose import changed_cells, keep_outside, mask_of
+        from earl.vision.compose import keep_outside
+
+        return keep_outside(source, edited, self.changed(edited, result))
+
+    def changed(self, edited: Image.Image, result: EditResult) -> Image.Image:
+        """A mask of what an edit changed, mode L, white there.
+
+        Args:
+            edited: one of the result's images.
+            result: what it belongs to.
+        """
+        from earl.vision.compose import changed_cells, mask_of
 
         (before,) = self.vision.decode(self.vision.encode([result.source], resize=False))
-        return keep_outside(source, edited, mask_of(changed_cells(before, edited)))
+        return mask_of(changed_cells(before, edited))
 
     def _check_length(self, request: Request) -> None:
         longest = max(map(len, (request.prompt, request.negative_prompt or ())))

@@ -102,29 +102,7 @@ async def read_raw(request: Request, settings: ServiceSettings) -> RawRequest:
             415,
             code="unsupported_content_type",
         )
-    fields = _check_fields(values)
-    length = len(fields.prompt)
-    if not fields.prompt.strip():
-        raise ApiError("prompt is empty; say what to change", param="prompt", code="missing_prompt")
-    if length > settings.max_prompt:
-        raise ApiError(
-            f"prompt has {length:,} characters, at most {settings.max_prompt:,} are accepted",
-            param="prompt",
-            code="string_above_max_length",
-        )
-    if fields.best_of is not None and fields.best_of < fields.n:
-        raise ApiError(
-            f"best_of is {fields.best_of} and n is {fields.n}; best_of is the number of draws that n are "
-            "chosen from",
-            param="best_of",
-            code="invalid_value",
-        )
-    if fields.output_format == "png" and fields.output_compression != 100:
-        raise ApiError(
-            "output_compression is for jpeg and webp; png is lossless",
-            param="output_compression",
-            code="unsupported_value",
-        )
+    fields = check_fields(values, settings)
     sources = images.get("image", [])
     if len(sources) != 1:
         raise ApiError(
@@ -148,7 +126,35 @@ def decode(raw: RawRequest, settings: ServiceSettings) -> EditRequest:
     return EditRequest(raw.fields, image, _open_mask(raw.mask, image, settings))
 
 
-def _check_fields(values: Mapping[str, Any]) -> EditFields:
+def check_fields(values: Mapping[str, Any], settings: ServiceSettings) -> EditFields:
+    """The fields of a request. Raises ApiError 400 with the name of the one that cannot be honoured."""
+    fields = _parse_fields(values)
+    length = len(fields.prompt)
+    if not fields.prompt.strip():
+        raise ApiError("prompt is empty; say what to change", param="prompt", code="missing_prompt")
+    if length > settings.max_prompt:
+        raise ApiError(
+            f"prompt has {length:,} characters, at most {settings.max_prompt:,} are accepted",
+            param="prompt",
+            code="string_above_max_length",
+        )
+    if fields.best_of is not None and fields.best_of < fields.n:
+        raise ApiError(
+            f"best_of is {fields.best_of} and n is {fields.n}; best_of is the number of draws that n are "
+            "chosen from",
+            param="best_of",
+            code="invalid_value",
+        )
+    if fields.output_format == "png" and fields.output_compression != 100:
+        raise ApiError(
+            "output_compression is for jpeg and webp; png is lossless",
+            param="output_compression",
+            code="unsupported_value",
+        )
+    return fields
+
+
+def _parse_fields(values: Mapping[str, Any]) -> EditFields:
     try:
         return EditFields.model_validate(dict(values))
     except ValidationError as error:

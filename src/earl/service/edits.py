@@ -144,7 +144,8 @@ class EditService:
             edit = await asyncio.to_thread(decode, raw, self.settings)
             size = check_size(edit.fields.size, [edit.image.size, self.session.size_of(edit.image)])
             seed = secrets.randbelow(_MAX_SEED) if edit.fields.seed is None else edit.fields.seed
-            job = self.scheduler.submit(edit, tuple(range(seed, seed + edit.draws)), arrived)
+            partials = edit.fields.partial_images if edit.fields.stream else 0
+            job = self.scheduler.submit(edit, tuple(range(seed, seed + edit.draws)), arrived, partials)
         except BaseException:
             held.__exit__(None, None, None)
             raise

@@ -47,6 +47,7 @@ class Job:
     loop: asyncio.AbstractEventLoop
     arrived: float
     done: asyncio.Future[EditResult]
+    wanted: int  # partial images of each image
     partials: asyncio.Queue[Partial | None]
     cancelled: threading.Event = field(default_factory=threading.Event)
     started: float | None = None
@@ -131,8 +132,12 @@ class Scheduler:
             self._held -= images
             self._metrics.images_held.set(self._held)
 
-    def submit(self, request: EditRequest, seeds: tuple[int, ...], arrived: float) -> Job:
-        """Queue a request whose places are held. Called in the event loop."""
+    def submit(self, request: EditRequest, seeds: tuple[int, ...], arrived: float, partials: int = 0) -> Job:
+        """Queue a request whose places are held. Called in the event loop.
+
+        Args:
+            partials: how often each image is shown while it is sampled.
+        """
         loop = asyncio.get_running_loop()
         job = Job(
             request,
@@ -141,6 +146,7 @@ class Scheduler:
             loop,
             arrived,
             loop.create_future(),
+            partials,
             asyncio.Queue(),
         )
         with self._news:
@@ -240,12 +246,10 @@ class Scheduler:
         if job.first_row is None:
             job.first_row = now
             self._metrics.first_seconds.observe(now - job.arrived)
-        fields = job.request.fields
         height = self._session.rows_of(job.ticket) if job.ticket is not None else 0
-        wanted = fields.partial_images if fields.stream else 0
-        if not wanted or rows >= height:
+        if not job.wanted or rows >= height:
             return
-        if rows * (wanted + 1) // height > (rows - 1) * (wanted + 1) // height:
+        if rows * (job.wanted + 1) // height > (rows - 1) * (job.wanted + 1) // height:
             job.post(job.partials.put_nowait, Partial(index, rows, show()))
 
     def _finish(self, job: Job, result: EditResult) -> None:

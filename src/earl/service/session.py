@@ -55,6 +55,10 @@ class Session(Protocol):
         """An image as the caller gets it: scaled, and with the source's pixels outside what changed."""
         ...
 
+    def changed(self, image: Image.Image, result: EditResult) -> Image.Image:
+        """A mask of what an edit changed: mode L, white there, at the image's size."""
+        ...
+
     def prompt_lengths(self, result: EditResult) -> tuple[int, int]:
         """Ids of text and of the image in a result's prompt."""
         ...
@@ -147,6 +151,10 @@ class PipelineSession:
         if size is None or size == image.size:
             return image
         return image.resize(size, Image.Resampling.LANCZOS)
+
+    def changed(self, image: Image.Image, result: EditResult) -> Image.Image:
+        """A mask of what an edit changed: mode L, white there, at the image's size."""
+        return self.pipeline.changed(image, result)
 
     def prompt_lengths(self, result: EditResult) -> tuple[int, int]:
         """Ids of text and of the image in a result's prompt; BOS counts as text."""
