@@ -135,10 +135,17 @@ class Tasks(Settings):
         return self
 
 
+class SftValidation(Validation):
+    """Loss on held-back data, and images of it."""
+
+    images: int = Field(default=4, ge=0, le=32, description="held-back edits that are drawn each time")
+
+
 class SftRecipe(PolicyRecipe):
     """Supervised fine-tuning on edits, and on other tasks of the same images."""
 
     stage: Literal["sft"]
+    validation: SftValidation = SftValidation()
     data: Data
     tasks: Tasks = Tasks()
     token_dropout: TokenDropout | None = None

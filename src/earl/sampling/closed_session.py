@@ -13,6 +13,14 @@ from earl.errors import ConfigError
 from earl.sampling.protocol import Engine, OnCompletion, OnRow, Request
 
 
+def refuse_given(request: Request) -> None:
+    """Raises ConfigError for given codes, which an engine outside ours would draw all the same."""
+    if request.given is not None:
+        raise ConfigError(
+            "given codes (a mask) need engine = 'earl'; leave the mask out, or change the engine"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class _Entry:
     request: Request
@@ -44,12 +52,9 @@ class ClosedSession:
         """Let a request join at the next step.
 
         Raises:
-            ConfigError: there is no room, or the request has given codes, which vLLM draws all the same.
+            ConfigError: there is no room, or the request has given codes.
         """
-        if request.given is not None:
-            raise ConfigError(
-                "given codes (a mask) need engine = 'earl'; leave the mask out, or change the engine"
-            )
+        refuse_given(request)
         if len(request.seeds) > self.room:
             raise ConfigError(f"{len(request.seeds)} samples do not fit: there is room for {self.room}")
         ticket = next(self._numbers)

@@ -1,14 +1,16 @@
 """What vLLM wrote becomes what our engine would have reported."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from earl.config import SamplingSettings
-from earl.errors import EngineError, SequenceError
+from earl.errors import ConfigError, EngineError, SequenceError
 from earl.records import Completion, Grid
 from earl.sampling import Request
 from earl.sampling.completions import by_request, checked_grammar
-from earl.sampling.vllm.base import VllmSample
+from earl.sampling.vllm.base import VllmBase, VllmSample
 from earl.sequence.layout import write_completion
 
 
@@ -84,3 +86,26 @@ def test_what_cannot_fit_is_refused(tokenizer):
         checked_grammar(Request((1,), (0,), Grid(100, 100)), tokenizer, 512)
     with pytest.raises(SequenceError, match="outside 0 to"):
         checked_grammar(Request((10**6,), (0,), Grid(1, 1)), tokenizer, 512)
+
+
+class Closed(VllmBase):
+    """An engine outside ours that must never be asked."""
+
+    def refresh(self):
+        raise AssertionError("asked")
+
+    def _run(self, samples, sampling):
+        raise AssertionError("asked")
+        yield
+
+
+def test_given_codes_are_refused_in_a_session_and_in_one_go(tokenizer):
+    config = SimpleNamespace(vocab_size=tokenizer.vocabulary.size, max_position_embeddings=512)
+    engine = Closed(config, tokenizer, 4)
+    masked = Request((1,), (0,), Grid(1, 2), given=(3, -1))
+    session = engine.open_session()
+    with pytest.raises(ConfigError, match="need engine = 'earl'"):
+        session.insert(masked, SamplingSettings())
+    assert session.room == 4 and not session.step()
+    with pytest.raises(ConfigError, match="need engine = 'earl'"):
+        engine.generate([Request((1,), (0,), Grid(1, 2)), masked])

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from earl.config.recipe import load_recipe
@@ -20,6 +21,7 @@ from earl.config.stages import SftRecipe
 from earl.data.shards import load_shards
 from earl.errors import ConfigError, DataError, Interrupted, OutputError, TrainingError
 from earl.files import only_one
+from earl.pages.run import write_run_page
 from earl.policy.loading import load_policy
 from earl.sequence.tokenizer import TextTokenizer
 from earl.training import checkpoint
@@ -453,3 +455,22 @@ def test_missing_shards_are_named(room: Path, tmp_path: Path) -> None:
     table["data"]["sources"]["world"]["path"] = str(tmp_path / "none")
     with pytest.raises(DataError, match=r"no tokenised shards.*earl prepare"):
         train_sft(make_recipe(table))
+
+
+def test_held_back_edits_are_shown_and_change_nothing(room: Path, tmp_path: Path, model_folder: Path) -> None:
+    """Before, target, edited at each validation and on the report's page; the weights are those without."""
+    for images in (2, 0):
+        table = recipe_table(room, tmp_path / str(images))
+        table["length"] = {"max_steps": 2}
+        table["model"] |= {"vision_tokenizer": str(model_folder / "vision")}
+        table["data"]["validation"] = str(room / "validation")
+        table["validation"] = {"every": 1, "images": images}
+        train_sft(make_recipe(table))
+    sheets = sorted(path.name for path in (tmp_path / "2" / "images").iterdir())
+    assert sheets == ["validation-00000001.png", "validation-00000002.png"]
+    with Image.open(tmp_path / "2" / "images" / sheets[0]) as sheet:
+        assert sheet.width == 2 * (3 * 288 + 4 * 12)  # two cells of three images each
+    assert not (tmp_path / "0" / "images").exists()
+    assert largest_difference(weights(tmp_path / "2"), weights(tmp_path / "0")) == 0
+    page = write_run_page(tmp_path / "2", tmp_path / "page.html").read_text()
+    assert "validation-00000002" in page

@@ -11,7 +11,7 @@ from typing import Any
 from earl.config import SamplingSettings
 from earl.errors import ConfigError, EngineError, SequenceError
 from earl.records import Completion
-from earl.sampling.closed_session import ClosedSession
+from earl.sampling.closed_session import ClosedSession, refuse_given
 from earl.sampling.completions import Sample, by_request, check_vocabulary, checked_grammar
 from earl.sampling.protocol import EngineSession, OnCompletion, OnRow, Request
 from earl.sampling.vllm.arguments import GrammarArguments
@@ -97,7 +97,7 @@ class VllmBase(ABC):
 
         Raises:
             SequenceError: ids outside the vocabulary, or an image too long for the model's positions.
-            ConfigError: guidance, which vLLM does not have: its requests have one prompt.
+            ConfigError: guidance, which vLLM does not have: its requests have one prompt; given codes.
             EngineError: vLLM failed, left the grammar, or did not take the weights.
         """
         sampling = sampling or SamplingSettings()
@@ -107,6 +107,7 @@ class VllmBase(ABC):
             )
         samples: list[VllmSample] = []
         for request in requests:
+            refuse_given(request)
             grammar = checked_grammar(request, self.tokenizer, self.max_positions)
             for seed in request.seeds:
                 samples.append(VllmSample(len(samples), seed, grammar.start(), on_row, request=request))

@@ -17,6 +17,7 @@ from earl.training.parts import (
 )
 from earl.training.random_streams import derive_seed
 from earl.training.run import start_run
+from earl.training.sft.images import EditImages
 from earl.training.sft.objective import SftObjective
 from earl.training.sft.tasks import SftTasks
 from earl.training.sft.validation import Validator
@@ -50,14 +51,23 @@ def train_sft(recipe: SftRecipe) -> RunResult:
             seed=derive_seed(recipe.run.seed, "pools"),
             rank=run.rank,
         )
-        validator = None
+        validate, images = None, None
         if recipe.data.held_back:
             held_back = load_sources(recipe.data.held_back, parts.tokenizer, parts.rule)
-            edits = picked(held_back, recipe.data.held_back, recipe.validation.sequences)
+            edits = list(picked(held_back, recipe.data.held_back, recipe.validation.sequences))
             examples = [tasks.held_back(index, edit) for index, edit in enumerate(edits)]
             validator = Validator(examples, objective, run)
+            if recipe.validation.images and parts.vision_path is not None and run.main:
+                shown = edits[:: max(1, len(edits) // recipe.validation.images)][: recipe.validation.images]
+                images = EditImages(parts, shown, tasks.prefill, run)
+
+            def validate(step: int) -> dict[str, float]:
+                if images is not None and images.shown:
+                    trainer.log.image("validation", step, images.draw())
+                return validator(step)
+
         steps = count_steps(recipe, tasks.mixture.epoch_size)
-        trainer = Trainer(run, objective, batches, total_steps=steps, validate=validator)
+        trainer = Trainer(run, objective, batches, total_steps=steps, validate=validate)
         for line in composition(sources, recipe.data):
             trainer.log.line(line)
         result = trainer.train()
