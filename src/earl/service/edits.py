@@ -283,8 +283,8 @@ async def _unless_gone(
     """The answer; where the client leaves before it is there, the job is cancelled."""
 
     async def watch() -> None:
-        while not await request.is_disconnected():
-            await asyncio.sleep(0.1)
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
 
     working, watching = asyncio.ensure_future(answer), asyncio.ensure_future(watch())
     try:
@@ -327,10 +327,14 @@ def _described() -> dict[str, Any]:
 
     schema = EditFields.model_json_schema()
     file = {"type": "string", "format": "binary"}
-    url = {"type": "string", "description": "a base64 data URL"}
+    url = {"type": "string", "format": "data-url", "description": "a base64 data URL"}
     form = {**schema, "properties": {"image": file, "mask": file, **schema["properties"]}}
     body = {**schema, "properties": {"image": url, "mask": url, **schema["properties"]}}
     for described in (form, body):
         described["required"] = ["image", "prompt"]
-    content = {"multipart/form-data": {"schema": form}, "application/json": {"schema": body}}
+    kinds = {"image": {"contentType": "image/png, image/jpeg"}, "mask": {"contentType": "image/png"}}
+    content = {
+        "multipart/form-data": {"schema": form, "encoding": kinds},
+        "application/json": {"schema": body},
+    }
     return {"requestBody": {"required": True, "content": content}}
