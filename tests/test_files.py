@@ -169,3 +169,11 @@ def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
     assert (
         files.parse_json(b'\xef\xbb\xbf{"a": 1}', "x") == files.parse_json('\ufeff{"a": 1}', "x") == {"a": 1}
     )
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "config.json")
+    (tmp_path / "recipe.toml").symlink_to("/dev/zero")
+    for name in ("config.json", "recipe.toml"):
+        with pytest.raises(ConfigError, match="a pipe or a device"):
+            files.read_text(tmp_path / name, error=ConfigError)

@@ -202,13 +202,25 @@ def append_lines(path: str | Path, records: Iterable[Any], *, durable: bool = Tr
                 raise
 
 
+def check_ends(path: str | Path, *, error: type[EarlError] = DataError) -> None:
+    """Refuse a pipe or a device, which may never end; /dev/stdin and /dev/fd/… are a shell's own.
+
+    Raises:
+        error: it is one.
+    """
+    place, given = Path(path), str(path).startswith(("/dev/fd/", "/dev/stdin"))
+    if place.exists() and not (place.is_file() or place.is_dir() or given):
+        raise error(f"{path} is a pipe or a device, which may never end; give a file")
+
+
 def read_text(path: str | Path, *, error: type[EarlError] = DataError) -> str:
     """A person's text file: UTF-8 with or without a byte order mark.
 
     Raises:
-        error: it is missing, unreadable or not UTF-8.
+        error: it is missing, unreadable, not UTF-8, or a pipe or device (`check_ends`).
     """
     try:
+        check_ends(path, error=error)
         return Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as cause:
         raise error(f"{path} is not UTF-8 text ({cause.reason} at byte {cause.start})") from cause

@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -115,3 +116,18 @@ def test_libraries_say_nothing_beside_our_sentence(tmp_path):
     names = [str(path) for path in sorted(tmp_path.iterdir())]
     done = subprocess.run([sys.executable, "-c", code, *names], capture_output=True, text=True)
     assert done.stderr == "" and done.returncode == 0
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_may_never_end_is_not_read(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises(ImageError, match=r"image\.png is a pipe or a device"):
+        open_image(path)
+
+
+def test_premultiplied_grey() -> None:
+    assert open_image(Image.new("La", (4, 4))).getpixel((0, 0)) == (255, 255, 255)

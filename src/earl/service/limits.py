@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import json
 import warnings
 from typing import Any
@@ -13,7 +14,9 @@ from starlette.requests import Request
 
 from earl.errors import EarlError
 from earl.service.wire import ApiError
-from earl.vision.images import open_image, open_raster
+from earl.vision.images import open_image
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 
 
 def bounded(request: Request, limit: int) -> Request:
@@ -93,7 +96,7 @@ def check_pixels(data: bytes, field: str, max_pixels: int) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with open_raster(data) as image:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 width, height = image.size
     except Exception as error:  # decoders fail in many ways
         raise ApiError(

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from earl.errors import ImageError
+from earl.files import check_ends
 from earl.records import Grid, SizeRule
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | Array"
@@ -187,8 +188,12 @@ def _read(source: ImageSource) -> tuple[str, bytes]:
     elif isinstance(source, (str, os.PathLike)):
         name = str(source).encode("utf-8", "backslashreplace").decode()
         try:
-            with Path(source).expanduser().open("rb") as file:
+            path = Path(source).expanduser()
+            check_ends(path, error=ImageError)
+            with path.open("rb") as file:
                 data = file.read(MAX_BYTES + 1)
+        except ImageError:
+            raise
         except FileNotFoundError as error:
             raise ImageError(f"there is no image at {name}; check the path") from error
         except IsADirectoryError as error:
@@ -324,6 +329,7 @@ def _flatten(image: Image.Image) -> Image.Image:
             grey.paste(255, mask=Image.fromarray(levels_HW == clear))
         return grey.convert("RGB")
     if image.mode in _ALPHA_MODES or "transparency" in image.info:
+        image = image.convert("LA") if image.mode == "La" else image
         pixels = image.convert("RGBA")
         white = Image.new("RGBA", pixels.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, pixels).convert("RGB")

@@ -27,7 +27,8 @@ from earl.progress import Progress
 from earl.vision.images import open_image
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-_FAILED_SHARE = 0.05  # of a folder's images
+_FAILED_SHARE = 0.05  # of a folder's images, as `earl prepare` allows
+_NAMED = 20  # of those that cannot be opened
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def _image_paths(folder: str, split: Split) -> list[Path]:
 
 
 def _opened(paths: Sequence[Path], side: int) -> Iterator[NDArray[np.uint8]]:
-    """The images that can be opened; how many cannot is said in the end.
+    """The images that can be opened; those that cannot are named in the end.
 
     Raises:
         DataError: too many cannot, or none can.
@@ -136,8 +137,10 @@ def _opened(paths: Sequence[Path], side: int) -> Iterator[NDArray[np.uint8]]:
                 ) from error
             continue
         yield np.asarray(_fitted(image, side), np.uint8)
+    for error in failed[:_NAMED]:
+        Progress().line(f"left out: {error}")
     if failed:
-        Progress().line(f"left out {len(failed)} of {len(paths)} images, the first: {failed[0]}")
+        Progress().line(f"left out {len(failed)} of {len(paths)} images")
 
 
 def _fitted(image: Image.Image, side: int) -> Image.Image:
