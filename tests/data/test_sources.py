@@ -337,3 +337,21 @@ def test_boxes(value, boxes):
 def test_boxes_that_are_none(value):
     with pytest.raises(DataError):
         read_boxes(value)
+
+
+def test_vismin_dev_is_two_files_without_the_prefix(tmp_path):
+    """As the release reads it: of each task the first file, and no `edit_instruction: `."""
+    rows = files.rows_of("vismin-dev")
+    for name in ("counting-00001", "relation-00001", "relation-00002"):
+        changed = [
+            row | {"id": f"{name}-{n}", "edit_instruction": f"edit_instruction: do {n}"}
+            for n, row in enumerate(rows)
+        ]
+        place = tmp_path / "data" / "train" / f"{name}.parquet"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        files.write_parquet(changed, place)
+    reads = list(open_source("vismin-dev", path=str(tmp_path)).read())
+    assert len(reads) == 2 * len(rows)
+    assert {read.sample.id.rpartition("-")[0] for read in reads} == {"counting-00001", "relation-00001"}
+    assert reads[1].sample.instruction == "do 1"
+    assert {read.sample.family for read in reads} == {"counting", "relation"}

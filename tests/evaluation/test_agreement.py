@@ -172,3 +172,29 @@ def test_mistakes_are_one_sentence(tmp_path, capsys):
         assert main(["verifier", "agree", *words]) == 2
         said = capsys.readouterr().err
         assert what in said and said.count("\n") == 1
+
+
+def test_ratings_of_aurora_bench(tmp_path):
+    """JSON with its names; two people rated the first edit."""
+    ratings(tmp_path, [])
+    entries = [
+        {"input": "source.png", "gen": f"{n}.png", "prompt": "brighter", "score": score, "task": task}
+        for n, score, task in ((1, 0, "whatsup"), (1, 1, "whatsup"), (2, 2, "clevr"))
+    ]
+    path = tmp_path / "human_ratings.json"
+    for content in (entries, {str(n): entry | {"model": "m"} for n, entry in enumerate(entries)}):
+        path.write_text(json.dumps(content))
+        edits = read_ratings(path)
+        assert [(e.edited.name, e.rating, e.subset) for e in edits] == [
+            ("1.png", 0.5, "whatsup"),
+            ("2.png", 2.0, "clevr"),
+        ]
+    for content, what in (
+        ([], "no list of ratings"),
+        ({"whatsup": [1, 2]}, "no list of ratings"),
+        ([entries[0] | {"score": None}], "entry 0: the rating is empty"),
+        ([entries[0] | {"gen": "gone.png"}], "entry 0: there is no image"),
+    ):
+        path.write_text(json.dumps(content))
+        with pytest.raises(DataError, match=what):
+            read_ratings(path)

@@ -114,3 +114,27 @@ def test_what_has_no_image_is_missing(tmp_path):
         tmp_path / "run", benchmark, PredictionsEditor(named(tmp_path / "p", ["犬"])), judging()
     )
     assert results.all.left_out == {"missing": 1} and results.metrics["psnr"].count == 1
+
+
+def test_sides_follow_the_size_rule(tmp_path):
+    """4:3 gives 296 x 224 by multiples of 8; by the release 296 x 222, which a model decodes as 296 x 216."""
+    (tmp_path / "data").mkdir()
+    Image.new("RGB", (640, 480)).save(tmp_path / "data" / "a.png")
+    (tmp_path / "data" / "metadata.jsonl").write_text('{"id": "a", "source": "a.png", "instruction": "go"}\n')
+    task = next(open_benchmark(str(tmp_path / "data")).tasks())
+    sizes = {}
+    for rule in ("snap", "release"):
+        for side in ((512, 384), (296, 216)):
+            folder = tmp_path / f"{rule}-{side[0]}"
+            folder.mkdir()
+            Image.new("RGB", side).save(folder / "a.png")
+            editor = PredictionsEditor(folder, rule=rule)
+            (edited,) = editor.edit([(task, Image.open(task.source))])
+            sizes[rule, side[0]] = edited.source.size, edited.candidates[0].image.size
+            assert editor.describe().get("size", "snap") == rule
+    assert sizes == {
+        ("snap", 512): ((296, 224), (296, 224)),
+        ("snap", 296): ((296, 224), (296, 224)),
+        ("release", 512): ((296, 222), (296, 222)),
+        ("release", 296): ((296, 222), (296, 216)),
+    }

@@ -90,6 +90,8 @@ def evaluate(
         raise ConfigError(f"--until {evaluation.until} needs --out FOLDER, where images and verdicts stay")
     if options.map:
         asked = asked.replace(columns=parse_map(options.map))
+    if options.predictions is None and evaluation.size != "snap":
+        raise ConfigError("--size is for --predictions: a model has its own size rule")
     editor: ModelEditor | PredictionsEditor
     if options.predictions is None:
         editor = ModelEditor.of_settings(model, sampling, evaluation)
@@ -98,7 +100,9 @@ def evaluate(
         benchmark = open_benchmark(options.benchmark, asked, area=evaluation.area, seed=sampling.seed)
         own_area: int = getattr(benchmark, "area", AREA)
         area = evaluation.area or own_area
-        editor = PredictionsEditor(options.predictions, name=evaluation.name or "", area=area)
+        editor = PredictionsEditor(
+            options.predictions, name=evaluation.name or "", area=area, rule=evaluation.size
+        )
     measured = getattr(benchmark, "measured", False)
     if verifier is None and evaluation.until != "edits" and not measured:
         kind = getattr(benchmark, "verifier", "judge")

@@ -70,6 +70,11 @@ COMMANDS = tuple(
                 "earl.cli.targets:prepare_edits",
                 "draw target images with a model, the best by a verifier",
             ),
+            (
+                "prepare tokenised",
+                "earl.cli.targets:prepare_tokenised",
+                "write the authors' tokenised samples as shards",
+            ),
             ("prepare", "earl.cli.data:prepare", "tokenise your own edits, or a data set by name"),
             ("data sources", "earl.cli.data:sources", "list the data sets and benchmarks known by name"),
             (

@@ -1,10 +1,13 @@
-"""`earl prepare edits`, `earl data images`: targets that a model draws; what a tokenizer keeps of images."""
+"""`earl prepare edits`, `earl prepare tokenised`, `earl data images`.
+
+Targets that a model draws; samples that are tokenised already; what a tokenizer keeps of images.
+"""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -62,6 +65,45 @@ def prepare_edits(
         f"{counts.edits} {kind} in {options.out}, each the {kept} of {targets.best_of} by "
         f"{verifier.kind}; {refused}, {time.perf_counter() - began:.0f} s"
     )
+
+
+class TokenisedOptions(Settings):
+    source: Annotated[str, POSITIONAL] = Field(
+        description="a tokenized_datalist.json of mair-lab/earl-datasets, or a folder with one"
+    )
+    out: Annotated[Path, OUT_FOLDER] = Field(description="folder of shards; continued if it was cut short")
+    vision: Annotated[str, MODEL] = Field(description="the vision tokenizer that made the codes")
+    split: Literal["train", "validation", "test"] = Field(default="train", description="what the samples are")
+    group: Literal["simple", "complex"] = Field(default="complex", description="of all its edits")
+
+
+def prepare_tokenised(
+    options: TokenisedOptions,
+    preparation: Annotated[
+        PreparationSettings, Group(title="shards", only=("shard_rows", "max_rejected", "limit"))
+    ],
+) -> None:
+    """Write the authors' samples, tokenised already, as shards."""
+    from earl.data.prepare import prepare_source
+    from earl.data.released import ReleasedSamples
+    from earl.vision.loading import load_vision_tokenizer
+
+    vision = load_vision_tokenizer(options.vision)
+    samples = ReleasedSamples.open(
+        options.source, vision.codebook_size, split=options.split, group=options.group
+    )
+    total = min(samples.count(), preparation.limit or samples.count())
+    with Progress() as show:
+        counts = prepare_source(
+            samples,
+            options.out,
+            vision,
+            preparation.replace(area=vision.area),
+            stage=samples,
+            on_progress=lambda now: show(samples.name, now.rows, total, f"{now.rejected} refused"),
+        )
+    refused = f", {counts.rejected} refused ({options.out}/rejected.jsonl)" if counts.rejected else ""
+    say(f"{counts.edits} edits in {options.out}{refused}")
 
 
 class ImagesOptions(Settings):

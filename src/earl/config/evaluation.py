@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from earl.config.data import HoldoutSettings, SourceSettings
 from earl.config.settings import Count, Settings
+from earl.records import SizeRule
 
 Stage = Literal["edits", "verdicts", "tables"]
 LearnedMetric = Literal["lpips", "clip", "fid", "pie"]
@@ -34,6 +35,10 @@ class EvaluationSettings(Settings):
         default=None, description="what is evaluated, in tables (default: the model or the folder)"
     )
     area: int | None = Field(default=None, ge=64, description="px² of the images (default: the model's own)")
+    size: SizeRule = Field(
+        default="snap",
+        description="how sides of --predictions are rounded: as the models do that they are compared with",
+    )
     best_of: int = Field(default=1, ge=1, le=64, description="images drawn for a task; the best is kept")
     batch: Count = Field(default=16, description="edits made together; a matter of speed")
     until: Stage = Field(default="tables", description="last stage of this run")

@@ -1,6 +1,6 @@
 """Agreement of a verifier with people: rank correlation of its scores with human ratings.
 
-A table of ratings has a row per rating:
+A table of ratings (CSV) has a row per rating:
 
     source       image before the edit: a path, relative to the table     needed
     edited       image after it                                           needed
@@ -13,6 +13,9 @@ Several ratings of one edit are averaged. An edit without a verdict is counted, 
 
 A file of votes (`earl evaluate vote`) is read as well: the edit that is preferred is rated 1, the other 0,
 and both 0.5 in a tie.
+
+In JSON, a list of objects or an object of them, the names of AURORA-Bench's ratings are taken too (`NAMES`),
+and what is under other names is passed over.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ from earl.evaluation.intervals import estimate
 from earl.evaluation.records import RecordFile
 from earl.evaluation.stages import judge_all
 from earl.evaluation.voting import WORTH, Vote, read_votes
+from earl.files import read_json
 from earl.records import SCORES, Attempt, Estimate, Verdict
 from earl.tables import Column, Row, Table
 from earl.verifiers.protocol import Verifier
@@ -41,6 +45,15 @@ from earl.vision.images import open_image
 KINDS: tuple[Literal["spearman", "kendall"], ...] = ("spearman", "kendall")
 NEEDED = ("source", "edited", "instruction", "rating")
 COLUMNS = (*NEEDED, "target", "subset")
+NAMES = {
+    "source": ("source", "input"),
+    "edited": ("edited", "gen", "output"),
+    "instruction": ("instruction", "prompt"),
+    "rating": ("rating", "score"),
+    "target": ("target",),
+    "subset": ("subset", "task"),
+}
+"""Of a rating in JSON: what each column may be called there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +101,8 @@ def read_ratings(path: str | Path) -> list[Rated]:
     path = Path(path).expanduser()
     if path.suffix == ".jsonl":
         return _average([rated for vote in read_votes(path) for rated in _rated(vote)], path)
+    if path.suffix.lower() == ".json":
+        return _average([_read_row(path, place, row) for place, row in _json_rows(path)], path)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -97,7 +112,7 @@ def read_ratings(path: str | Path) -> list[Rated]:
         raise DataError(f"{path} cannot be read as CSV: {error}") from error
     if not rows:
         raise DataError(f"{path} has no ratings under its head line")
-    return _average([_read_row(path, line, row) for line, row in rows], path)
+    return _average([_read_row(path, f"line {line}", row) for line, row in rows], path)
 
 
 def votes_agreement(path: Path, verdicts: Mapping[str, Verdict]) -> Estimate | None:
@@ -120,6 +135,22 @@ def votes_agreement(path: Path, verdicts: Mapping[str, Verdict]) -> Estimate | N
             ours = scores[0] - scores[1]
             found.append(0.5 if ours == 0 else float((ours > 0) == (people > 0)))
     return estimate(found) if found else None
+
+
+def _json_rows(path: Path) -> list[tuple[str, dict[str | None, Any]]]:
+    """The entries of a JSON file under our columns' names."""
+    content = read_json(path)
+    entries = [*content.items()] if isinstance(content, dict) else [*enumerate(content)]
+    if not entries or not all(isinstance(entry, dict) for _, entry in entries):
+        raise DataError(f"{path} holds no list of ratings; expected objects with {', '.join(NEEDED)}")
+    rows: list[tuple[str, dict[str | None, Any]]] = []
+    for place, entry in entries:
+        row: dict[str | None, Any] = {
+            column: str(next((entry[name] for name in names if entry.get(name) is not None), ""))
+            for column, names in NAMES.items()
+        }
+        rows.append((f"entry {place}", row))
+    return rows
 
 
 def judge_ratings(
@@ -226,8 +257,8 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
         raise DataError(f"{path} has the column {unknown[0]!r}; columns are {', '.join(COLUMNS)}")
 
 
-def _read_row(path: Path, line: int, row: Mapping[str | None, Any]) -> Rated:
-    where = f"{path}, line {line}"
+def _read_row(path: Path, place: str, row: Mapping[str | None, Any]) -> Rated:
+    where = f"{path}, {place}"
     if None in row:
         raise DataError(f"{where} has more cells than the head line; put quotes around commas")
     cells = {str(name): (value or "").strip() for name, value in row.items()}

@@ -23,8 +23,8 @@ from earl.evaluation.records import EditState
 from earl.files import parse_json, read_text
 from earl.models.resolve import Part, resolve_model
 from earl.pipeline import EditPipeline, build_pipeline
-from earl.records import FinishReason
-from earl.vision.images import open_image, resize_to, target_size
+from earl.records import FinishReason, SizeRule
+from earl.vision.images import CELL, open_image, resize_to, target_size
 
 WEIGHED: tuple[Part, ...] = ("policy", "vision")
 """Parts whose weights are the model's identity."""
@@ -162,17 +162,20 @@ class PredictionsEditor:
             null says that the system made none.
         name: what to call the system.
         area: px² to which sources and images are brought.
+        rule: by which their sides are rounded, that of the model that they are compared with.
 
     Raises:
         DataError: no such folder, no image in it, or two images of one task.
     """
 
-    def __init__(self, folder: str | Path, *, name: str = "", area: int = AREA) -> None:
+    def __init__(
+        self, folder: str | Path, *, name: str = "", area: int = AREA, rule: SizeRule = "snap"
+    ) -> None:
         self.folder = Path(folder).expanduser()
         if not self.folder.is_dir():
             raise DataError(f"{folder} is no folder; give one with the edited images")
         self.name = name or self.folder.resolve().name
-        self.area = area
+        self.area, self.rule = area, rule
         self._files: dict[str, Path | None] = {}
         for id, path in self._found():
             if id in self._files:
@@ -188,13 +191,14 @@ class PredictionsEditor:
     def describe(self) -> dict[str, Any]:
         listed = "\n".join(f"{id}\t{self._beside(path)}" for id, path in sorted(self._files.items()))
         digest = hashlib.blake2b(listed.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-        return {"kind": "predictions", "name": self.name, "files": digest, "area": self.area}
+        described = {"kind": "predictions", "name": self.name, "files": digest, "area": self.area}
+        return described | ({"size": self.rule} if self.rule != "snap" else {})
 
     def edit(self, batch: Sequence[tuple[Task, Image.Image]]) -> list[Edited]:
         return [self._one(task, image) for task, image in batch]
 
     def _one(self, task: Task, image: Image.Image) -> Edited:
-        size = target_size(*image.size, self.area)
+        size = target_size(*image.size, self.area, self.rule)
         source = resize_to(image, size)
         id = self._id_of(task)
         if id is None:
@@ -204,7 +208,9 @@ class PredictionsEditor:
         if path is None:
             return Edited(task, source, (Candidate(None, "no_image", problem="the system made none"),))
         try:
-            edited = resize_to(open_image(path), size)
+            edited = open_image(path)
+            if edited.size != (CELL * (size[0] // CELL), CELL * (size[1] // CELL)):  # as a model decodes it
+                edited = resize_to(edited, size)
         except EarlError as error:
             return Edited(task, source, (Candidate(None, "missing", problem=str(error)),))
         return Edited(task, source, (Candidate(edited),))

@@ -176,6 +176,9 @@ VISMIN_DEV = Schema(
     family="vismin",
     split="test",
     benchmark=True,
+    prefix="edit_instruction: ",
+    hub_files="data/train/*-00001.parquet",
+    files=("counting-00001.parquet", "relation-00001.parquet"),
 )
 I2EBENCH = Schema(
     name="i2ebench",

@@ -60,6 +60,9 @@ def open_path(schema: Schema, path: Path, split: str | None, default: str) -> tu
     names = [split] if split else [default, "train", "test", "valid", "dev"]
     if layout := open_layout(schema, path, names):
         return schema, *layout
+    named = [found[0] for name in schema.files if (found := sorted(path.rglob(name)))]
+    if schema.files and len(named) == len(schema.files):
+        return schema, open_files(named), named[0].parent
     files, told = find_files(path, split, default)
     if told and not schema.benchmark:
         schema = replace(schema, split=told)

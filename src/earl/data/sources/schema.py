@@ -59,7 +59,8 @@ class Schema:
     family. `only` keeps the rows whose column (where there is one) has one of the values. `pairs`
     names two columns: the row's own id and the id of the row that holds its source image. Without
     `join_ids` the first id column that a row has is the whole id. `keys` are the columns of `reasoning` that
-    are all taken, each with the key of its chain; none given: `CHAINS`.
+    are all taken, each with the key of its chain; none given: `CHAINS`. `prefix` is taken off instructions.
+    Where a folder has all of `files` below it, only these are read.
     """
 
     name: str
@@ -81,6 +82,8 @@ class Schema:
     unsure_boxes: bool = False
     join_ids: bool = True
     keys: Mapping[str, str] = field(default_factory=dict)
+    prefix: str = ""
+    files: tuple[str, ...] = ()
 
     def column(self, name: str, row: Mapping[str, Any]) -> str | None:
         """The column of a row that holds a field."""
@@ -121,7 +124,7 @@ class Schema:
         source = image_of(self.value("source", row), folder)
         if source is None:
             raise DataError(f"no source image ({' or '.join(self.columns.get('source', ()))})")
-        instruction = self.text("instruction", row)
+        instruction = self.text("instruction", row).removeprefix(self.prefix).strip()
         if not instruction:
             raise DataError(f"no instruction ({' or '.join(self.columns.get('instruction', ())) or 'none'})")
         family = self.text("family", row) or self.family
