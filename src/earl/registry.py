@@ -92,6 +92,7 @@ QUESTIONS = Registry(
     {
         "earl": "earl.verifiers.question_sets:EARL",
         "viescore": "earl.verifiers.question_sets:VIESCORE",
+        "ground": "earl.verifiers.question_sets:GROUND",
         "editscore": "earl.verifiers.question_sets:EDITSCORE",
         "firm": "earl.verifiers.question_sets:FIRM",
         "imgedit": "earl.verifiers.question_sets:IMGEDIT",

@@ -111,3 +111,21 @@ def test_dry_run_prints_the_requests(folder, tmp_path, capsys):
     shown = json.loads(capsys.readouterr().out)
     assert shown["semantic"]["max_tokens"] == 1400 and "temperature" not in shown["semantic"]
     assert shown["perceptual"]["messages"][0]["content"][1]["image_url"]["url"].endswith("…")
+
+
+def test_the_ground_score_alone(folder):
+    """One question; its number is the overall score."""
+    asked = []
+
+    def script(body):
+        asked.append(body)
+        return 200, completion("the same <score>6</score>")
+
+    with serving(script) as server:
+        settings = JudgeSettings(url=server.url, protocol="ground", prompts=str(folder))
+        verdict = asyncio.run(ReferenceVerifier(settings).judge([attempt(target=noise(3))]))[0]
+    assert verdict.overall == pytest.approx(6) and len(asked) == 1
+    assert asked[0]["messages"][0]["content"] == "be strict"
+    assert (asked[0]["temperature"], asked[0]["max_tokens"]) == (0.3, 1300)
+    with pytest.raises(ConfigError, match="name kind reference"):
+        judge_at("http://127.0.0.1:9/v1", model="m", protocol="ground", prompts=str(folder))

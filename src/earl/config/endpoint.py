@@ -54,8 +54,8 @@ class JudgeSettings(EndpointSettings):
 
     protocol: str = Field(
         default="earl",
-        description="the questions and how they are asked: earl, viescore, editscore, firm, imgedit, or a "
-        "registered name",
+        description="the questions and how they are asked: earl, viescore, ground, editscore, firm, imgedit, "
+        "or a registered name",
     )
     prompts: str | None = Field(
         default=None,

@@ -52,7 +52,8 @@ class JudgeVerifier:
         questions: QuestionSet = self.own or QUESTIONS.load(settings.protocol)
         self.forms = self._asked(questions)
         if not self.forms:
-            raise ConfigError(f"the questions {settings.protocol!r} have none about the target image")
+            kind = "the target image" if questions.asked else "source and edited image: name kind reference"
+            raise ConfigError(f"the questions {settings.protocol!r} have none about {kind}")
         if settings.expected and any(
             form.style in ("tag", "lines") or form.high > 10 for form in self.forms.values()
         ):

@@ -150,6 +150,14 @@ VIESCORE = QuestionSet(
 )
 """As EARL's release asks (arXiv 2508.01119)."""
 
+GROUND = QuestionSet(
+    {},
+    {"reference": Form(AGAINST_TARGET.images, SCORE_PARTS, count=1, style="tag", request=_GROUND)},
+    settings=VIESCORE.settings,
+)
+"""The release's ground score by itself: one question about target and edited image, in words of the user's
+own; its number stands for all four scores, so that overall is the number."""
+
 _EDITSCORE_CONTEXT = "_context_no_delimit_reasoning_first"
 _EDITSCORE_HIGH = 25
 
