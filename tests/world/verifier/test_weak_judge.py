@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from earl.config.recipe import tomllib
 from earl.config.verifier import VerifierSettings
 from earl.errors import ConfigError
+from earl.files import parse_toml
 from earl.records import Attempt, Verdict
 from earl.verifiers.factory import make_verifier
 from earl.world.verifier.calibration import calibrate, weak_table
@@ -62,7 +62,8 @@ def test_families_differ_by_a_bias_of_their_own():
 
 
 def test_by_name_with_its_agreement():
-    names = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["earl.verifiers"]
+    project = parse_toml((ROOT / "pyproject.toml").read_text("utf-8"), "pyproject.toml")["project"]
+    names = project["entry-points"]["earl.verifiers"]
     made = make_verifier(VerifierSettings(kind=names["weak-judge"], options={"agreement": 0.53, "seed": 3}))
     assert isinstance(made, WeakJudge) and made.std == AGREEMENTS["0.53"]
     with pytest.raises(ConfigError, match=r"0\.40, 0\.53"):
