@@ -14,6 +14,7 @@ from earl.data.tasks import EditTask
 from earl.errors import EarlError, MissingExtraError
 from earl.records import Box
 from earl.service.page_edits import MOST_VARIATIONS, Asked, History, PageEdits, Shown, Step, Variation
+from earl.service.scheduler import Job
 from earl.service.wire import ApiError
 
 try:
@@ -95,6 +96,7 @@ class Page:
 
     def __init__(self, work: PageEdits) -> None:
         self.work = work
+        self._jobs: dict[str, Job] = {}  # by session: Gradio lets an edit run on when its page is closed
         with gr.Blocks(title="earl", analytics_enabled=False, delete_cache=(_KEPT, _KEPT)) as self.blocks:
             self.history, self.shown = gr.State(History()), gr.State(None)
             gr.Markdown(self._heading())
@@ -108,6 +110,7 @@ class Page:
                 gr.Markdown(_HELP.format(side=work.side))
             self._wire()
             self._offer_tool()
+            self.blocks.unload(self._leave)
         self.blocks.queue(default_concurrency_limit=None)  # the service's own queue is the bound
 
     def _heading(self) -> str:
@@ -144,7 +147,7 @@ class Page:
         self.note = gr.Markdown(visible=False, elem_classes="note", elem_id="note")
         self.compare = gr.ImageSlider(
             label="Before and after", format="png", interactive=False, height=400, max_height=400,
-            buttons=["fullscreen"], slider_position=20, elem_id="compare",
+            buttons=["fullscreen"], slider_position=30, elem_id="compare",
         )  # fmt: skip
         self.choices = _tiles("Variations: click one", "choices", MOST_VARIATIONS)
         self.changed = gr.Checkbox(False, label="Show what changed", elem_id="changed")
@@ -173,11 +176,9 @@ class Page:
         past = [self.history, self.steps, self.strip, self.past]
         given = [self.source, self.instruction, self.history]
         lock = [self.edit, self.stop]
-        running = gr.on([self.edit.click, self.instruction.submit], _begun, None, lock, **quiet).success(
-            self._edit, asked, [*result, *past], **quiet
-        )
-        running.then(_ended, None, lock, **quiet)
-        self.stop.click(_ended, None, lock, cancels=[running], **quiet)
+        pressed = [self.edit.click, self.instruction.submit]
+        running = gr.on(pressed, self._edit, asked, [*lock, *result, *past], **quiet)
+        self.stop.click(lambda: self._lock(False), None, lock, cancels=[running], **quiet)
         self.choices.select(self._choose, [self.shown, self.changed], result, **quiet)
         self.changed.change(self._overlay, [self.shown, self.changed], [self.compare], **quiet)
         self.use.click(self._use, [self.shown, self.history], [self.source, *past], **quiet)
@@ -191,9 +192,9 @@ class Page:
         """The one endpoint of the page's API, which is also the MCP tool."""
         made = gr.Image(visible=False, format="png")
         inputs = [self.source, self.instruction, self.seed]
-        gr.Button(visible=False).click(self._tool, inputs, made, api_name="edit_image")
+        gr.Button(visible=False).click(self.edit_image, inputs, made, api_name="edit_image")
 
-    async def _tool(self, image: str, instruction: str, seed: int = 0) -> Image.Image:
+    async def edit_image(self, image: str, instruction: str, seed: int = 0) -> Image.Image:
         """Edit an image as an instruction says.
 
         Args:
@@ -220,11 +221,14 @@ class Page:
         keep: bool,
         changed: bool,
         history: History,
+        session: gr.Request,
     ) -> AsyncIterator[Update]:
         if not path:
-            raise gr.Error("There is no image yet: upload one, or click an example.", print_exception=False)
+            gr.Warning("There is no image yet: upload one, or click an example.")
+            return
         first = int(seed) if seeding == _FIXED else None
         asked = Asked(Path(path).read_bytes(), instruction, int(variations), first, reasoning, keep)
+        yield self._lock(True)
         try:
             place = None
             async for shown in self.work.edit(asked):
@@ -232,9 +236,22 @@ class Page:
                     history.root(shown.source)
                     place = history.place
                     yield self._past(history)
+                if shown.job is not None:
+                    self._jobs[str(session.session_hash)] = shown.job
                 yield self._result(View(shown, shown.best, place), changed)
         except (ApiError, EarlError) as error:
-            raise gr.Error(str(error), print_exception=False) from error
+            gr.Warning(str(error))
+        finally:
+            self._jobs.pop(str(session.session_hash), None)
+        yield self._lock(False)
+
+    def _leave(self, session: gr.Request) -> None:
+        job = self._jobs.pop(str(session.session_hash), None)
+        if job is not None:
+            self.work.service.scheduler.cancel(job)
+
+    def _lock(self, working: bool) -> Update:
+        return {self.edit: gr.Button(interactive=not working), self.stop: gr.Button(interactive=working)}
 
     def _result(self, view: View, changed: bool) -> Update:
         shown, made = view.shown, view.variation
@@ -309,14 +326,6 @@ class Page:
 
     def _scene(self, history: History) -> Update:
         return self._task(self.work.scene(), history)
-
-
-def _begun() -> tuple[Any, Any]:
-    return gr.Button(interactive=False), gr.Button(interactive=True)
-
-
-def _ended() -> tuple[Any, Any]:
-    return gr.Button(interactive=True), gr.Button(interactive=False)
 
 
 def _tiles(label: str, name: str, columns: int | None = None, value: Any = None) -> Any:

@@ -79,6 +79,7 @@ class Shown:
         source: as the model saw it; as it was given before that is known.
         best: place of the variation that a verifier likes best; 0 without one.
         note: what the person should know; "" for nothing.
+        job: what `Scheduler.cancel` ends, while rows come.
     """
 
     asked: Asked
@@ -88,6 +89,7 @@ class Shown:
     best: int = 0
     note: str = ""
     done: bool = False
+    job: Job | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,12 +206,12 @@ class PageEdits:
             note = await asyncio.to_thread(
                 lacking, self.pipeline, request.image, [fields.prompt], reasoning=fields.reasoning
             )
-            yield Shown(asked, request.image, seed, note=note)
             seeds = tuple(range(seed, seed + fields.n))
             job = scheduler.submit(request, seeds, time.monotonic(), partials=_UPDATES // fields.n)
             try:
+                yield Shown(asked, request.image, seed, note=note, job=job)
                 async for variations in self._in_progress(job):
-                    yield Shown(asked, request.image, seed, variations, note=note)
+                    yield Shown(asked, request.image, seed, variations, note=note, job=job)
                 yield await self._finished(asked, request, await job.done, note)
             finally:
                 scheduler.cancel(job)
@@ -250,10 +252,10 @@ class PageEdits:
         assert edited is not None, "it was written"
         session, service = self.service.session, self.service
         image = session.finish(edited, result, request, None)
-        mask = session.changed(edited, result).resize(image.size).point(lambda level: level // 2)
+        mask = session.changed(edited, result).resize(image.size).point(lambda level: level // 3)
         score = ""
         if verdict is not None:
-            score = ", not judged" if verdict.overall is None else f", {verdict.overall:.1f} of 10"
+            score = ", not judged" if verdict.overall is None else f", {round(verdict.overall, 1):g} of 10"
         made = Provenance(service.name, seed, [result.instruction]) if service.settings.provenance else None
         text = result.reasoning[place] or ""
         return Variation(
