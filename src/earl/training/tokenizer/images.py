@@ -137,8 +137,8 @@ def _opened(paths: Sequence[Path], side: int) -> Iterator[NDArray[np.uint8]]:
                 ) from error
             continue
         yield np.asarray(_fitted(image, side), np.uint8)
-    for error in failed[:_NAMED]:
-        Progress().line(f"left out: {error}")
+    for problem in failed[:_NAMED]:
+        Progress().line(f"left out: {problem}")
     if failed:
         Progress().line(f"left out {len(failed)} of {len(paths)} images")
 
