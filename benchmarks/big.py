@@ -62,8 +62,8 @@ def write_weights(folder: Path, layers: int) -> None:
         count = shape[0] * shape[1]
         return pool.roll(offset).repeat(-(-count // len(pool)))[:count].view(shape)
 
-    ones = torch.ones(EMU3.hidden, dtype=torch.bfloat16)
-    _save(folder, {"model.embed_tokens.weight": drawn(EMU3.vocabulary, EMU3.hidden)}, "embedding")
+    ones = torch.ones(EMU3.hidden_size, dtype=torch.bfloat16)
+    _save(folder, {"model.embed_tokens.weight": drawn(EMU3.vocab_size, EMU3.hidden_size)}, "embedding")
     for index in range(layers):
         above = f"model.layers.{index}"
         shard = {
@@ -74,21 +74,25 @@ def write_weights(folder: Path, layers: int) -> None:
             home = "self_attn" if name[0] in "qkvo" else "mlp"
             shard[f"{above}.{home}.{name}.weight"] = drawn(outputs, inputs)
         _save(folder, shard, f"layer{index:02}")
-    _save(folder, {"lm_head.weight": drawn(EMU3.vocabulary, EMU3.hidden), "model.norm.weight": ones}, "head")
+    _save(
+        folder,
+        {"lm_head.weight": drawn(EMU3.vocab_size, EMU3.hidden_size), "model.norm.weight": ones},
+        "head",
+    )
     files = sorted(folder.glob("*.safetensors"))
     homes = {name: file.name for file in files for name in json.loads(file.with_suffix(".names").read_text())}
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": homes}))
     config = {
         "model_type": "Emu3",
-        "vocab_size": EMU3.vocabulary,
+        "vocab_size": EMU3.vocab_size,
         "pad_token_id": 0,
         "bos_token_id": 1,
         "eos_token_id": 2,
-        "hidden_size": EMU3.hidden,
-        "intermediate_size": EMU3.ffn,
+        "hidden_size": EMU3.hidden_size,
+        "intermediate_size": EMU3.intermediate_size,
         "num_hidden_layers": layers,
-        "num_attention_heads": EMU3.heads,
-        "num_key_value_heads": EMU3.kv_heads,
+        "num_attention_heads": EMU3.num_attention_heads,
+        "num_key_value_heads": EMU3.num_key_value_heads,
         "max_position_embeddings": 9216,
         "rope_theta": 1_000_000.0,
     }
@@ -106,13 +110,13 @@ def repeat_layer(folder: Path) -> None:
     homes = json.loads(index.read_text())["weight_map"]
     layer = {name: homes[name] for name in homes if name.startswith("model.layers.0.")}
     tensors = {name: load_file(folder / home)[name] for name, home in layer.items()}
-    for number in range(1, EMU3.layers):
+    for number in range(1, EMU3.num_hidden_layers):
         renamed = {name.replace(".0.", f".{number}.", 1): tensor for name, tensor in tensors.items()}
         save_file(renamed, folder / f"again{number:02}.safetensors")
         homes |= dict.fromkeys(renamed, f"again{number:02}.safetensors")
     index.write_text(json.dumps({"weight_map": homes}))
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": EMU3.layers}))
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": EMU3.num_hidden_layers}))
 
 
 def show_full(folder: Path, kind: str, options: argparse.Namespace) -> None:
@@ -253,7 +257,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.measure:
         return print(json.dumps(measure(options.measure, options.ids, options.repeats)))
     room = Path(tempfile.mkdtemp(prefix="earl-big-", dir=options.folder))
-    full = options.layers == EMU3.layers
+    full = options.layers == EMU3.num_hidden_layers
     try:
         plain = room / "bfloat16"
         plain.mkdir()

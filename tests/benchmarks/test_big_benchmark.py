@@ -13,7 +13,14 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from benchmarks import big, judges, scaling
 from earl.models.shapes import PolicyShape
 
-SMALL = PolicyShape(hidden=128, layers=3, heads=4, kv_heads=2, ffn=192, vocabulary=320)
+SMALL = PolicyShape(
+    hidden_size=128,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    intermediate_size=192,
+    vocab_size=320,
+)
 
 
 @pytest.fixture

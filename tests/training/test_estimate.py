@@ -61,8 +61,8 @@ def test_the_optimisers_state_is_counted():
         (Optimiser(learning_rate=1e-3), shape.parameters * 8),
         (
             Optimiser(name="muon", learning_rate=1e-3, muon_learning_rate=1e-2),
-            shape.layers * shape.layer_matrices * 4
-            + (shape.parameters - shape.layers * shape.layer_matrices) * 8,
+            shape.num_hidden_layers * shape.layer_matrices * 4
+            + (shape.parameters - shape.num_hidden_layers * shape.layer_matrices) * 8,
         ),
     ):
         optimisers = create_optimisers(model.named_parameters(), settings)
@@ -82,7 +82,7 @@ def test_the_optimisers_state_is_counted():
 def test_flops_are_those_that_torch_counts():
     shape, model = shape_of("tiny"), create_policy("tiny", IDS, 0)
     ids = torch.randint(0, 300, (2, 40))
-    matrices = shape.layers * shape.layer_matrices
+    matrices = shape.num_hidden_layers * shape.layer_matrices
     with FlopCounterMode(display=False) as counter:
         hidden = hidden_states(model, ids, torch.ones_like(ids, dtype=torch.bool))
     forward = counter.get_flop_counts()["Global"]
@@ -232,4 +232,4 @@ def test_memory_sizes():
 
 def test_sizes_of_the_catalogue():
     assert {model.parameters for model in KNOWN.values()} == {EMU3.parameters, 270_740_287}
-    assert SIZES["8b"]["hidden_size"] == EMU3.hidden
+    assert SIZES["8b"]["hidden_size"] == EMU3.hidden_size

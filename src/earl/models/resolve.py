@@ -148,7 +148,7 @@ def _with_known_homes(found: ModelFolder, parts: Sequence[Part]) -> ModelFolder:
     config = found.policy_path / "config.json" if found.policy_path else None
     if not lacking or found.meta or config is None or not config.is_file():
         return found
-    if read_json(config).get("vocab_size") != EMU3.vocabulary:
+    if read_json(config).get("vocab_size") != EMU3.vocab_size:
         return found
     for part in lacking:
         with suppress(ModelNotFoundError):  # it stays absent; `need` says what to fetch

@@ -8,8 +8,9 @@ Units: bytes, and counts of parameters and tokens.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
 
 GIB = 2**30
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "int8": 1.0, "int4": 0.5}
@@ -19,58 +20,56 @@ _SCALES = {"int4": 4 / 128}
 EMU3_VISION_PARAMETERS = 270_740_287
 IMAGE_MARKS = 9  # BOI, "H*W" as at most five ids, IMG, EOF, EOI
 
+Width = Annotated[int, Field(ge=1, le=2**24)]
+Small = Annotated[float, Field(gt=0, lt=1)]
 
-@dataclass(frozen=True, slots=True)
-class PolicyShape:
-    """The numbers of an `Emu3TextConfig` that decide its size."""
 
-    hidden: int
-    layers: int
-    heads: int
-    kv_heads: int
-    ffn: int
-    vocabulary: int
-    head_dim: int = 0
-    tied: bool = False
+class PolicyShape(BaseModel):
+    """The fields of a policy's `config.json` that are read; names and defaults are `Emu3TextConfig`'s."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True, allow_inf_nan=False)
+
+    vocab_size: Width = 184_622
+    hidden_size: Width = 4096
+    intermediate_size: Width = 14_336
+    num_hidden_layers: Width = 32
+    num_attention_heads: Width = 32
+    num_key_value_heads: Width = 8
+    head_dim: Width | None = None
+    max_position_embeddings: Width = 9216
+    rms_norm_eps: Small = 1e-5
+    initializer_range: Small = 0.02
+    tie_word_embeddings: bool = False
     attention_bias: bool = False
     mlp_bias: bool = False
+    hidden_act: Any = "silu"
+    pad_token_id: Any = None
+    bos_token_id: Any = None
+    eos_token_id: Any = None
 
     @classmethod
     def from_config(cls, raw: Mapping[str, Any]) -> PolicyShape:
         """From the content of a `config.json`, released or transformers layout; what a full -hf folder
         leaves out is Emu3's own."""
-        text = raw.get("text_config") if raw.get("model_type") == "emu3" else raw
-        text = text or {}
-        heads = int(text.get("num_attention_heads") or 32)
-        return cls(
-            hidden=int(text.get("hidden_size") or 4096),
-            layers=int(text.get("num_hidden_layers") or 32),
-            heads=heads,
-            kv_heads=int(text.get("num_key_value_heads") or (8 if "hidden_size" not in text else heads)),
-            ffn=int(text.get("intermediate_size") or 14336),
-            vocabulary=int(text.get("vocab_size") or 184_622),
-            head_dim=int(text.get("head_dim") or 0),
-            tied=bool(text.get("tie_word_embeddings", False)),
-            attention_bias=bool(text.get("attention_bias", False)),
-            mlp_bias=bool(text.get("mlp_bias", False)),
-        )
+        text = (raw.get("text_config") if raw.get("model_type") == "emu3" else raw) or {}
+        return cls(**{name: value for name, value in text.items() if value is not None})
 
     @property
     def head_width(self) -> int:
-        return self.head_dim or self.hidden // self.heads
+        return self.head_dim or self.hidden_size // self.num_attention_heads
 
     @property
     def projections(self) -> dict[str, tuple[int, int]]:
         """(inputs, outputs) of each matrix of a layer, by its name in transformers."""
-        queries, keys = self.heads * self.head_width, self.kv_heads * self.head_width
+        queries, keys = self.num_attention_heads * self.head_width, self.num_key_value_heads * self.head_width
         return {
-            "q_proj": (self.hidden, queries),
-            "k_proj": (self.hidden, keys),
-            "v_proj": (self.hidden, keys),
-            "o_proj": (queries, self.hidden),
-            "gate_proj": (self.hidden, self.ffn),
-            "up_proj": (self.hidden, self.ffn),
-            "down_proj": (self.ffn, self.hidden),
+            "q_proj": (self.hidden_size, queries),
+            "k_proj": (self.hidden_size, keys),
+            "v_proj": (self.hidden_size, keys),
+            "o_proj": (queries, self.hidden_size),
+            "gate_proj": (self.hidden_size, self.intermediate_size),
+            "up_proj": (self.hidden_size, self.intermediate_size),
+            "down_proj": (self.intermediate_size, self.hidden_size),
         }
 
     @property
@@ -85,27 +84,27 @@ class PolicyShape:
         for name, (_, outputs) in self.projections.items():
             mlp = name in ("gate_proj", "up_proj", "down_proj")
             biases += outputs * (self.mlp_bias if mlp else self.attention_bias)
-        return self.layer_matrices + biases + 2 * self.hidden
+        return self.layer_matrices + biases + 2 * self.hidden_size
 
     @property
     def table(self) -> int:
         """Parameters of the embedding, and of the head."""
-        return self.vocabulary * self.hidden
+        return self.vocab_size * self.hidden_size
 
     @property
     def parameters(self) -> int:
         """All of them; a head tied to the embedding counts once."""
-        tables = self.table * (1 if self.tied else 2)
-        return self.layers * self.layer_parameters + tables + self.hidden
+        tables = self.table * (1 if self.tie_word_embeddings else 2)
+        return self.num_hidden_layers * self.layer_parameters + tables + self.hidden_size
 
     def lora_parameters(self, rank: int, targets: Iterable[str]) -> int:
         """Of the two low-rank matrices beside each target, all layers."""
         sizes = self.projections
-        return self.layers * sum(rank * sum(sizes[target]) for target in targets)
+        return self.num_hidden_layers * sum(rank * sum(sizes[target]) for target in targets)
 
     def weight_bytes(self, dtype: str) -> float:
         """Bytes of the weights; int8 and int4 hold the layers' matrices, the rest stays bfloat16."""
-        matrices = self.layers * self.layer_matrices
+        matrices = self.num_hidden_layers * self.layer_matrices
         if dtype in ("int8", "int4"):
             each = BYTES[dtype] + _SCALES.get(dtype, 0.0)
             return matrices * each + (self.parameters - matrices) * BYTES["bfloat16"]
@@ -113,10 +112,10 @@ class PolicyShape:
 
     def cache_bytes(self, tokens: float, dtype: str = "bfloat16") -> float:
         """Bytes of the keys and values of so many tokens."""
-        return 2 * self.layers * self.kv_heads * self.head_width * BYTES[dtype] * tokens
+        return 2 * self.num_hidden_layers * self.num_key_value_heads * self.head_width * BYTES[dtype] * tokens
 
 
-EMU3 = PolicyShape(4096, 32, 32, 8, 14336, 184_622)
+EMU3 = PolicyShape()
 
 
 def image_tokens(area: int) -> int:

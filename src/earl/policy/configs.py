@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ValidationError
 
-from earl.config.settings import Settings
 from earl.errors import ConfigError, ModelFormatError
 from earl.models.resolve import read_json
 from earl.models.shapes import PolicyShape
@@ -45,34 +44,6 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 _CONFIG_KEYS = {*SIZES["8b"], "rms_norm_eps", "initializer_range", "hidden_act"}
 QUANT_METHOD = "earl"  # under quantization_config, where other tools look before they read weights
-
-
-Width = Annotated[int, Field(ge=1, le=2**24)]
-Small = Annotated[float, Field(gt=0, lt=1)]
-
-
-class PolicyFields(Settings):
-    """The fields of a policy's `config.json` that are read; names and defaults are `Emu3TextConfig`'s."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    vocab_size: Width = 184_622
-    hidden_size: Width = 4096
-    intermediate_size: Width = 14_336
-    num_hidden_layers: Width = 32
-    num_attention_heads: Width = 32
-    num_key_value_heads: Width = 8
-    head_dim: Width | None = None
-    max_position_embeddings: Width = 9216
-    rms_norm_eps: Small = 1e-5
-    initializer_range: Small = 0.02
-    tie_word_embeddings: bool = False
-    attention_bias: bool = False
-    mlp_bias: bool = False
-    hidden_act: Any = "silu"
-    pad_token_id: Any = None
-    bos_token_id: Any = None
-    eos_token_id: Any = None
 
 
 def make_config(size: str | Mapping[str, Any], vocabulary: Vocabulary) -> Emu3TextConfig:
@@ -148,17 +119,19 @@ def read_fields(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise ModelFormatError(
             f"{folder / 'config.json'} is of type '{kind}', expected Emu3, emu3_text_model or emu3"
         )
-    fields = {key: raw[key] for key in PolicyFields.model_fields if raw.get(key) is not None}
+    fields = {key: raw[key] for key in PolicyShape.model_fields if raw.get(key) is not None}
     if kind != "emu3":  # a full -hf folder leaves defaults out; the others write every field
         missing = [key for key in _NEEDED if key not in fields]
         if missing:
             raise ModelFormatError(f"{folder / 'config.json'} lacks {', '.join(missing)}")
     try:
-        PolicyFields(**fields)
-    except ConfigError as error:
-        raise ModelFormatError(f"{folder / 'config.json'}: {error}") from error
-    parameters = PolicyShape.from_config({**fields, "model_type": "Emu3"}).parameters
-    check_size(folder, parameters // 2 if stored_bits(raw) == "int4" else parameters)
+        shape = PolicyShape(**fields)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        raise ModelFormatError(
+            f"{folder / 'config.json'}: {wrong['loc'][0]} is {str(wrong['input'])[:80]!r}: {wrong['msg']}"
+        ) from error
+    check_size(folder, shape.parameters // 2 if stored_bits(raw) == "int4" else shape.parameters)
     return raw, fields
 
 

@@ -12,27 +12,29 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from torch import Tensor, nn
 
-from earl.config.settings import Settings
 from earl.errors import ConfigError
+from earl.models.shapes import PolicyShape
 from earl.models.tensors import parse_dtype
-from earl.policy.configs import PolicyFields, read_fields, rope_of, stored_bits
+from earl.policy.configs import read_fields, rope_of, stored_bits
 from earl.policy.quantised import SCALE, Bits, check_bits, quantise, replace_matrices
 from earl.policy.weights import iterate_weights, quantising, take_weights
 
 
-class _Rope(Settings):
+class _Rope(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
     rope_type: Literal["default"]
     rope_theta: float
 
 
-class StoredConfig(PolicyFields):
+class StoredConfig(PolicyShape):
     """The configurations that are understood here.
 
     Raises:
-        ConfigError: heads that do not divide, or what only transformers computes: another activation,
+        ValidationError: heads that do not divide, or what only transformers computes: another activation,
             positions that are scaled.
     """
 
@@ -46,10 +48,6 @@ class StoredConfig(PolicyFields):
         if self.hidden_size % heads or heads % self.num_key_value_heads:
             raise ValueError(f"{heads} heads do not divide")
         return self
-
-    @property
-    def head_width(self) -> int:
-        return self.head_dim or self.hidden_size // self.num_attention_heads
 
 
 class StoredPolicy(nn.Module):
@@ -154,7 +152,7 @@ def stored_config(folder: Path) -> StoredConfig | None:
     raw, fields = read_fields(folder)
     try:
         return StoredConfig(**fields, rope=_Rope(**rope_of(raw)), bits=stored_bits(raw))
-    except ConfigError:
+    except ValidationError:
         return None
 
 

@@ -75,7 +75,7 @@ def _shape(model: Any, size: str | None) -> tuple[PolicyShape, int, int, list[st
         found = resolve_model(name, parts=("policy",))
         folder = found.need("policy")
         shape = PolicyShape.from_config(read_json(folder / "config.json"))
-        codebook = int(found.meta.get("vocabulary", {}).get("codebook_size", min(32_768, shape.vocabulary)))
+        codebook = int(found.meta.get("vocabulary", {}).get("codebook_size", min(32_768, shape.vocab_size)))
         files = found.vision_path.glob("*.safetensors") if found.vision_path else []
         vision = sum(file.stat().st_size for file in files) // 4 or EMU3_VISION_PARAMETERS
         return shape, codebook, vision, [f"policy: {model.start}"]

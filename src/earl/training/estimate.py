@@ -163,7 +163,7 @@ class _Counter:
         """AdamW keeps two float32 numbers a parameter, Muon one for the layers' matrices."""
         recipe, shape = self.recipe, self.shape
         if recipe.optimiser.name == "muon" and recipe.lora is None:
-            matrices = shape.layers * shape.layer_matrices
+            matrices = shape.num_hidden_layers * shape.layer_matrices
             return matrices * 4 + (trained - matrices) * 8
         return trained * 8
 
@@ -174,12 +174,14 @@ class _Counter:
         narrow = half and (sharded or recipe.precision.frozen == "bf16")  # the residual stream's numbers
         stream, width = (2 if narrow else 4), (2 if half else 4)
         # Of one layer, kept for its backward pass: seven matrices' inputs and outputs, two norms in float32.
-        keys = 2 * shape.kv_heads * shape.head_width
-        inner = tokens * (width * (5 * shape.hidden + keys + 4 * shape.ffn) + 4 * 4 * shape.hidden)
+        keys = 2 * shape.num_key_value_heads * shape.head_width
+        inner = tokens * (
+            width * (5 * shape.hidden_size + keys + 4 * shape.intermediate_size) + 4 * 4 * shape.hidden_size
+        )
         if recipe.precision.gradient_checkpointing:
-            kept = shape.layers * tokens * shape.hidden * stream + inner
+            kept = shape.num_hidden_layers * tokens * shape.hidden_size * stream + inner
         else:
-            kept = shape.layers * inner + tokens * shape.hidden * stream
+            kept = shape.num_hidden_layers * inner + tokens * shape.hidden_size * stream
         rows: dict[str, float] = {"activations (estimate)": kept}
         one_row = recipe.precision.gradient_checkpointing or recipe.ranks.sharding != "none"
         prompts, sequences = _counts(recipe, recipe.batch.micro_size)
@@ -191,12 +193,12 @@ class _Counter:
         )  # float32 at once; the entropy's gradient wants more
         rows[f"logits, {positions:,} positions at a time"] = positions * codebook * (4 * held + width)
         if recipe.lora is None:
-            rows["head gradient"] = codebook * shape.hidden * 4
+            rows["head gradient"] = codebook * shape.hidden_size * 4
         if sharded:
             two_layers = (2 * shape.layer_parameters + 2 * shape.table) * width
             rows["unsharded weights"] = rows["unsharded gradients"] = two_layers
         elif half and recipe.lora is None:
-            rows["bf16 copies of weights (autocast)"] = shape.layers * shape.layer_matrices * 2
+            rows["bf16 copies of weights (autocast)"] = shape.num_hidden_layers * shape.layer_matrices * 2
         return rows
 
     def _micro_tokens(self) -> tuple[int, int]:
@@ -212,11 +214,11 @@ class _Counter:
         sharded, half = self.sharded, self.half
         width = 2 if half else 4
         kind = "bfloat16" if half else "float32"
-        matrices = shape.layers * shape.layer_matrices
+        matrices = shape.num_hidden_layers * shape.layer_matrices
         copies = 0.0
         if recipe.lora is not None:  # adapters are merged into copies of the matrices that they touch
             targets = [shape.projections[name] for name in recipe.lora.targets]
-            touched = shape.layers * sum(inputs * outputs for inputs, outputs in targets)
+            touched = shape.num_hidden_layers * sum(inputs * outputs for inputs, outputs in targets)
             same = (recipe.precision.frozen == "bf16") == half
             copies = (touched if same else matrices) * width
         elif half and not sharded:
@@ -231,7 +233,7 @@ class _Counter:
             "KV cache of prompts": shape.cache_bytes(prompts * lengths.prompt, kind),
             "prefill (estimate)": min(PREFILL, prompts * lengths.prompt)
             * width
-            * (4 * shape.hidden + 3 * shape.ffn),
+            * (4 * shape.hidden_size + 3 * shape.intermediate_size),
             "sampling's logits": 6 * at_once * codebook * 4,
             "images decoded (estimate)": 6 * group * (recipe.model.area or DEFAULT_AREA) * 256 * 4,
         }
@@ -245,7 +247,7 @@ class _Counter:
         copy = shape.parameters * (2 if self.sharded and self.half else 4)
         tokens, _ = self._micro_tokens()
         phase: dict[str, float] = {
-            "activations (estimate)": tokens * width * (6 * shape.hidden + 4 * shape.ffn)
+            "activations (estimate)": tokens * width * (6 * shape.hidden_size + 4 * shape.intermediate_size)
         }
         if isinstance(self.recipe, GrpoRecipe) and self.recipe.grpo.reference_device == "cpu":
             phase["reference policy, moved here"] = copy
@@ -261,17 +263,17 @@ class _Counter:
         groups, sequences = _counts(recipe, recipe.batch.global_size)
         prompt = self.lengths.prompt
         completion, codebook = self.lengths.completion, self.codebook
-        matrices = shape.layers * shape.layer_matrices
-        width = shape.heads * shape.head_width
+        matrices = shape.num_hidden_layers * shape.layer_matrices
+        width = shape.num_attention_heads * shape.head_width
         shared = groups // recipe.batch.share
 
         def forward(prompts: int) -> float:
             """All tokens once: of so many prompts, of all completions; each query sees what is before it."""
             tokens = prompts * prompt + sequences * completion
             seen = prompts * prompt**2 / 2 + sequences * (prompt * completion + completion**2 / 2)
-            return 2 * matrices * tokens + 4 * shape.layers * width * seen
+            return 2 * matrices * tokens + 4 * shape.num_hidden_layers * width * seen
 
-        head = 2 * shape.hidden * codebook * sequences * completion
+        head = 2 * shape.hidden_size * codebook * sequences * completion
         # Backward: twice the forward (gradients of activations and of weights); without weights' gradients
         # once. Recomputed activations are one forward more; logits are made again in the backward pass.
         backward = 1 if recipe.lora is not None else 2
