@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from earl.config import Settings, WriterSettings
 from earl.config.data import PreparationSettings, SourceSettings
@@ -65,11 +65,9 @@ class PrepareOptions(Settings):
         default=None, description="of a Ray cluster (default: RAY_ADDRESS, else this machine)"
     )
 
-    @model_validator(mode="after")
-    def _writes(self) -> PrepareOptions:
+    def problems(self) -> Iterator[str]:
         if self.answers is not None and not self.write_instructions:
-            raise ValueError("answers keeps what write_instructions has a model write: give both, or neither")
-        return self
+            yield "answers keeps what write_instructions has a model write: give both, or neither"
 
 
 def prepare(
@@ -181,11 +179,9 @@ class ReasonOptions(Settings):
     limit: Steps = Field(default=0, description="edits at most; 0: all; a larger one goes on in a folder")
     max_rejected: Fraction = Field(default=0.2, description="stop when a larger share of answers is unfit")
 
-    @model_validator(mode="after")
-    def _one_kind_of_image(self) -> ReasonOptions:
+    def problems(self) -> Iterator[str]:
         if (self.vision is None) == (self.source is None):
-            raise ValueError("which images is the model to see? Give --vision MODEL or --source SOURCE")
-        return self
+            yield "which images is the model to see? Give --vision MODEL or --source SOURCE"
 
 
 def reason(
@@ -281,11 +277,9 @@ class StatsOptions(Settings):
     seed: Seed = Field(default=0, description="which edits are on it")
     force: bool = Field(default=False, description="overwrite files that exist")
 
-    @model_validator(mode="after")
-    def _decodes(self) -> StatsOptions:
+    def problems(self) -> Iterator[str]:
         if self.sheet is not None and self.vision is None:
-            raise ValueError("--sheet needs --vision: the vision tokenizer that made the codes")
-        return self
+            yield "--sheet needs --vision: the vision tokenizer that made the codes"
 
 
 def stats(options: StatsOptions) -> None:
@@ -365,11 +359,9 @@ class WeightsOptions(Settings):
         default=None, description="upsample to the largest, but to at most this many edits"
     )
 
-    @model_validator(mode="after")
-    def _one_rule(self) -> WeightsOptions:
+    def problems(self) -> Iterator[str]:
         if self.temperature is not None and self.cap is not None:
-            raise ValueError("--temperature and --cap are two rules for the weights: give one of them")
-        return self
+            yield "--temperature and --cap are two rules for the weights: give one of them"
 
 
 def weights(options: WeightsOptions) -> None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from earl.config import ModelSettings, SamplingSettings, Settings, VerifierSettings
 from earl.config.options import BEST_BY, JSON, OUT, POSITIONAL, Option
@@ -60,17 +60,13 @@ class EditOptions(Settings):
     )
     as_json: Annotated[bool, JSON] = Field(default=False, description="print JSON")
 
-    @model_validator(mode="after")
-    def _one_of_several(self) -> EditOptions:
+    def problems(self) -> Iterator[str]:
         if self.best_of > 1 and self.num_images > 1:
-            raise ValueError("best_of keeps one of several images: leave out num_images")
+            yield "best_of keeps one of several images: leave out num_images"
         if self.keep_outside and self.source_size:
-            raise ValueError("keep_outside gives the source's size: leave out source_size")
+            yield "keep_outside gives the source's size: leave out source_size"
         if self.out == STREAM and (self.num_images > 1 or self.before_after or self.many):
-            raise ValueError(
-                "standard output takes one image: leave out num_images, before_after and folders"
-            )
-        return self
+            yield "standard output takes one image: leave out num_images, before_after and folders"
 
     @property
     def many(self) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from earl.config.data import Place
 from earl.config.settings import Settings
@@ -34,10 +35,8 @@ class ConversionSettings(Settings):
         default=False, description="read pytorch_model.bin, tensors only; from a source you trust"
     )
 
-    @model_validator(mode="after")
-    def _temperature_needs_the_policy(self) -> ConversionSettings:
+    def problems(self) -> Iterator[str]:
         if self.temperature != 1 and "policy" not in self.parts:
-            raise ValueError("temperature is folded into the policy, which is not among the parts")
+            yield "temperature is folded into the policy, which is not among the parts"
         if self.quantize is not None and "policy" not in self.parts:
-            raise ValueError("quantize changes the policy's weights, which are not among the parts")
-        return self
+            yield "quantize changes the policy's weights, which are not among the parts"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -36,17 +36,13 @@ class EndpointSettings(Settings):
         default_factory=dict, description="more fields of the request's body, as they are"
     )
 
-    @model_validator(mode="after")
-    def _endpoint(self) -> EndpointSettings:
+    def problems(self) -> Iterator[str]:
         if not self.url.startswith(("http://", "https://")):
-            raise ValueError(f"url = {self.url!r}: expected http:// or https://")
+            yield f"url = {self.url!r}: expected http:// or https://"
         if self.key_env is not None and not re.fullmatch(r"[A-Za-z_]\w{0,60}", self.key_env):
-            raise ValueError(
-                "key_env takes the name of an environment variable, as MY_KEY, not the key itself"
-            )
+            yield "key_env takes the name of an environment variable, as MY_KEY, not the key itself"
         if self.temperature != "server" and not 0 <= self.temperature <= 2:
-            raise ValueError(f"temperature = {self.temperature:g}: expected 0 to 2, or 'server'")
-        return self
+            yield f"temperature = {self.temperature:g}: expected 0 to 2, or 'server'"
 
 
 class JudgeSettings(EndpointSettings):
@@ -99,11 +95,10 @@ class JudgeSettings(EndpointSettings):
             )
         return merged
 
-    @model_validator(mode="after")
-    def _answers_differ(self) -> JudgeSettings:
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
         if self.samples > 1 and self.temperature == 0:
-            raise ValueError(f"samples = {self.samples} with temperature = 0 gives the same answer each time")
-        return self
+            yield f"samples = {self.samples} with temperature = 0 gives the same answer each time"
 
 
 class WriterSettings(EndpointSettings):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from earl.config.data import HoldoutSettings, SourceSettings
 from earl.config.settings import Count, Settings
@@ -60,10 +61,8 @@ class EvaluationSettings(Settings):
     )
     dino_model: str | None = Field(default=None, description="folder or cached hub id, for the metric pie")
 
-    @model_validator(mode="after")
-    def _clip(self) -> EvaluationSettings:
+    def problems(self) -> Iterator[str]:
         if self.clip_model is not None and not {"clip", "pie"} & {*self.metrics}:
-            raise ValueError("clip_model is for the metric clip: name it in metrics, or leave both out")
+            yield "clip_model is for the metric clip: name it in metrics, or leave both out"
         if self.dino_model is not None and "pie" not in self.metrics:
-            raise ValueError("dino_model is for the metric pie: name it in metrics, or leave both out")
-        return self
+            yield "dino_model is for the metric pie: name it in metrics, or leave both out"

@@ -5,9 +5,10 @@ P prompts a step is batch.global_size / rollouts.group; G rollouts of a prompt i
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from earl.config.model import EngineSettings
 from earl.config.sampling import DrawSettings
@@ -34,15 +35,14 @@ class Rollouts(EngineSettings, DrawSettings):
         description="what sampled images are decoded in; auto: bf16 where the device has it natively",
     )
 
-    @model_validator(mode="after")
-    def _weights_reach_the_server(self) -> Rollouts:
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
         if (self.server is None and not self.servers) != (self.server_weights is None):
-            raise ValueError(
+            yield (
                 f"rollouts.server = {self.server!r}, rollouts.servers = {list(self.servers)} and "
                 f"rollouts.server_weights = {self.server_weights!r} disagree: training needs a folder for "
                 "the weights beside the servers, so that they sample from each step's weights"
             )
-        return self
 
 
 class Prompts(Settings):
@@ -63,28 +63,26 @@ class Prompts(Settings):
     families: tuple[str, ...] = Field(default=(), description="only these edit families; none given: all")
     options: dict[str, Any] = Field(default_factory=dict, description="the prompt source's own settings")
 
-    @model_validator(mode="after")
-    def _path(self) -> Prompts:
+    def problems(self) -> Iterator[str]:
         if self.origin != "shards" and self.origin not in PROMPTS:
-            raise ValueError(
+            yield (
                 f"prompts.origin = {self.origin!r}: expected shards, {', '.join(PROMPTS.names())} or "
                 "'package.module:attribute'"
             )
         given = (self.path is not None) + bool(self.sources)
         if given != (self.origin == "shards"):
-            raise ValueError(
+            yield (
                 f"prompts.origin = {self.origin!r}, prompts.path = {self.path!r} and prompts.sources = "
                 f"{', '.join(self.sources) or None} disagree: give one of path and sources exactly when the "
                 "origin is 'shards'"
             )
         if self.sources and (self.group != "all" or self.families):
-            raise ValueError(
+            yield (
                 "prompts.group and prompts.families are of prompts.path; a source has its own, as "
                 "prompts.sources.NAME.group"
             )
         if self.sources and not any(source.weight > 0 for source in self.sources.values()):
-            raise ValueError("every prompts.sources.*.weight is 0")
-        return self
+            yield "every prompts.sources.*.weight is 0"
 
     @property
     def shards(self) -> dict[str, Source]:
@@ -115,17 +113,15 @@ class LossSettings(Settings):
         default=False, description="loss and scored tokens as in the release, for comparison"
     )
 
-    @model_validator(mode="after")
-    def _range(self) -> LossSettings:
+    def problems(self) -> Iterator[str]:
         if self.importance_range is None:
-            return self
+            return
         low, high = self.importance_range
         if not 0 <= low < 1 < high:
-            raise ValueError(
+            yield (
                 f"importance_range = [{low:g}, {high:g}] must reach from below 1 (0 at least) to above 1, "
                 "as [0.2, 5] does: where sampler and trainer agree the ratio is 1"
             )
-        return self
 
 
 RewardDesign = Literal["overall", "modulated", "mean", "win_rate"]
@@ -149,19 +145,16 @@ class Grpo(LossSettings):
         default="same", description="where a frozen copy rests between uses; not asked for with lora"
     )
 
-    @model_validator(mode="after")
-    def _mirror(self) -> Grpo:
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
         compared = self.importance_cap or self.importance_range
         if self.mirror_release and (self.updates > 1 or compared):
-            raise ValueError(
+            yield (
                 "grpo.mirror_release = true has neither ratios nor importance weights: it needs "
                 "grpo.updates = 1, no grpo.importance_cap and no grpo.importance_range"
             )
         if self.mirror_release and self.average != "token":
-            raise ValueError(
-                "grpo.mirror_release = true averages over tokens: it needs grpo.average = 'token'"
-            )
-        return self
+            yield "grpo.mirror_release = true averages over tokens: it needs grpo.average = 'token'"
 
 
 SAMPLER_CAP = 2.0
@@ -213,11 +206,9 @@ class HeldOut(Settings):
         """The shards that are looked at, by name; {} for the prompt source."""
         return self.sources if self.path is None else {"heldout": HeldSource(path=self.path)}
 
-    @model_validator(mode="after")
-    def _one_place(self) -> HeldOut:
+    def problems(self) -> Iterator[str]:
         if self.path is not None and self.sources:
-            raise ValueError("heldout.path and heldout.sources exclude each other; give one")
-        return self
+            yield "heldout.path and heldout.sources exclude each other; give one"
 
 
 class Strips(Settings):

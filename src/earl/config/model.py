@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from earl.config.settings import Count, Settings
 
@@ -29,19 +30,17 @@ class EngineSettings(Settings):
         default=None, description="folder that server and this process both see, for weights that change"
     )
 
-    @model_validator(mode="after")
-    def _server(self) -> EngineSettings:
+    def problems(self) -> Iterator[str]:
         remote = self.engine == "vllm-server"
         given = (self.server is not None) + bool(self.servers)
         if given != remote or (self.server_weights is not None and not remote):
-            raise ValueError(
+            yield (
                 f"engine = {self.engine!r}, server = {self.server!r}, servers = {list(self.servers)} and "
                 f"server_weights = {self.server_weights!r} disagree: a server is for engine = 'vllm-server', "
                 "which needs server or servers, not both"
             )
         if len(set(self.servers)) < len(self.servers):
-            raise ValueError(f"servers = {list(self.servers)} names one twice")
-        return self
+            yield f"servers = {list(self.servers)} names one twice"
 
 
 class ModelSettings(EngineSettings):
@@ -67,12 +66,11 @@ class ModelSettings(EngineSettings):
         default=None, description="of each device for device_map = 'auto', as {0 = '10GiB', cpu = '30GiB'}"
     )
 
-    @model_validator(mode="after")
-    def _fits(self) -> ModelSettings:
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
         if self.device_map is not None and self.quantize is not None:
-            raise ValueError("quantize works on one device: leave out quantize or device_map")
+            yield "quantize works on one device: leave out quantize or device_map"
         if self.max_memory is not None and self.device_map != "auto":
-            raise ValueError("max_memory needs device_map = 'auto'")
+            yield "max_memory needs device_map = 'auto'"
         if self.engine != "earl" and (self.device_map is not None or self.quantize is not None):
-            raise ValueError("device_map and quantize are for engine = 'earl'; vLLM places weights itself")
-        return self
+            yield "device_map and quantize are for engine = 'earl'; vLLM places weights itself"

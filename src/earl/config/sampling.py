@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+from collections.abc import Iterator
+
+from pydantic import Field
 
 from earl.config.settings import Count, Seed, Settings
 
@@ -42,10 +44,8 @@ class SamplingSettings(DrawSettings):
         """Whether samples are drawn with guidance."""
         return self.guidance != 1.0
 
-    @model_validator(mode="after")
-    def _negative_needs_guidance(self) -> SamplingSettings:
+    def problems(self) -> Iterator[str]:
         if self.negative_instruction is not None and not self.guided:
-            raise ValueError(
+            yield (
                 "negative_instruction names what guidance leads away from: give guidance above 1, or neither"
             )
-        return self

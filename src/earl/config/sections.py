@@ -5,9 +5,10 @@ A learning rate is per optimiser step; a step is one update of the weights; leng
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from earl.config.settings import Count, Fraction, Rate, Seed, Settings, Steps
 from earl.errors import ConfigError
@@ -39,11 +40,9 @@ class Length(Settings):
     max_steps: Count | None = Field(default=None, description="updates of the weights")
     max_epochs: float | None = Field(default=None, gt=0, description="passes over the data (weighted size)")
 
-    @model_validator(mode="after")
-    def _bounded(self) -> Length:
+    def problems(self) -> Iterator[str]:
         if self.max_steps is None and self.max_epochs is None:
-            raise ValueError("length.max_steps and length.max_epochs are both missing; give at least one")
-        return self
+            yield "length.max_steps and length.max_epochs are both missing; give at least one"
 
 
 class BatchSizes(Settings):
@@ -55,15 +54,13 @@ class BatchSizes(Settings):
         default=1, description="edits of one source image that share its computation, at most"
     )
 
-    @model_validator(mode="after")
-    def _divides(self) -> BatchSizes:
+    def problems(self) -> Iterator[str]:
         for name, value, part, size in (
             ("global_size", self.global_size, "micro_size", self.micro_size),
             ("micro_size", self.micro_size, "share", self.share),
         ):
             if value % size:
-                raise ValueError(f"batch.{name} = {value} is not a multiple of batch.{part} = {size}")
-        return self
+                yield f"batch.{name} = {value} is not a multiple of batch.{part} = {size}"
 
     def check_ranks(self, ranks: int) -> None:
         """Raises ConfigError where an update does not divide over so many ranks."""
@@ -87,16 +84,14 @@ class Optimiser(Settings):
     )
     clip_norm: float | None = Field(default=1.0, gt=0, description="of the gradient over all weights, 2-norm")
 
-    @model_validator(mode="after")
-    def _muon_has_its_rate(self) -> Optimiser:
+    def problems(self) -> Iterator[str]:
         if (self.name == "muon") != (self.muon_learning_rate is not None):
-            raise ValueError(
+            yield (
                 f"optimiser.name = {self.name!r} and optimiser.muon_learning_rate = "
                 f"{self.muon_learning_rate} disagree: give the rate exactly when the name is 'muon'"
             )
         if max(self.betas) >= 1:
-            raise ValueError(f"optimiser.betas = {list(self.betas)}: both must be below 1")
-        return self
+            yield f"optimiser.betas = {list(self.betas)}: both must be below 1"
 
 
 class Schedule(Settings):
@@ -167,12 +162,10 @@ class TokenDropout(Settings):
         default=(0.0, 1.0), description="bounds of the share of hidden tokens, drawn for each sequence"
     )
 
-    @model_validator(mode="after")
-    def _bounds(self) -> TokenDropout:
+    def problems(self) -> Iterator[str]:
         low, high = self.rates
         if low > high:
-            raise ValueError(f"token_dropout.rates = [{low:g}, {high:g}]: the first is above the second")
-        return self
+            yield f"token_dropout.rates = [{low:g}, {high:g}]: the first is above the second"
 
 
 class SmoothingSettings(Settings):
@@ -213,20 +206,16 @@ class Model(Settings):
         default=False, description="begin the visual embeddings and head from the tokenizer's codebook"
     )
 
-    @model_validator(mode="after")
-    def _one_origin(self) -> Model:
+    def problems(self) -> Iterator[str]:
         if (self.start is None) == (self.size is None):
-            raise ValueError(
-                f"model.start = {self.start!r} and model.size = {self.size!r}: give exactly one of the two"
-            )
+            yield f"model.start = {self.start!r} and model.size = {self.size!r}: give exactly one of the two"
         if self.size is not None and self.text_tokenizer is None:
-            raise ValueError("model.size needs model.text_tokenizer: a new model has no tokenizer of its own")
+            yield "model.size needs model.text_tokenizer: a new model has no tokenizer of its own"
         if self.warm_start_visual and (self.size is None or self.vision_tokenizer is None):
-            raise ValueError(
+            yield (
                 "model.warm_start_visual is for a new model: it needs model.size, and "
                 "model.vision_tokenizer, whose codebook is read"
             )
-        return self
 
 
 class HeldSource(Settings):
@@ -260,13 +249,11 @@ class Sources(Settings):
     )
     max_tokens: int = Field(default=4096, ge=8, description="tokens; longer sequences are left out")
 
-    @model_validator(mode="after")
-    def _something_weighs(self) -> Sources:
+    def problems(self) -> Iterator[str]:
         if not any(source.weight > 0 for source in self.sources.values()):
-            raise ValueError("data.sources is empty or every data.sources.*.weight is 0")
+            yield "data.sources is empty or every data.sources.*.weight is 0"
         if self.validation is not None and self.validation_sources:
-            raise ValueError("data.validation and data.validation_sources exclude each other; give one")
-        return self
+            yield "data.validation and data.validation_sources exclude each other; give one"
 
     @property
     def held_back(self) -> dict[str, HeldSource]:

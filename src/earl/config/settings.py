@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from earl.errors import ConfigError
 
@@ -49,6 +49,16 @@ class Settings(BaseModel):
                 raise ConfigError(explain(type(self), error)) from error
 
         __init__.__pydantic_base_init__ = True  # sections inside a recipe are made without it
+
+    def problems(self) -> Iterator[str]:
+        """What is wrong with fields that are right one by one; the first is raised."""
+        yield from ()
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        for problem in self.problems():
+            raise ValueError(problem)
+        return self
 
     def replace(self, **changes: Any) -> Self:
         """The same settings with some changed, checked again. Raises ConfigError."""

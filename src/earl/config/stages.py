@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from earl.config.grpo import EarlyStopping, Grpo, HeldOut, Judging, Prompts, Rollouts, Strips
 from earl.config.model import Memory
@@ -49,20 +49,18 @@ class TrainingRecipe(Settings):
     checkpoint: Checkpoint = Checkpoint()
     validation: Validation = Validation()
 
-    @model_validator(mode="after")
-    def _schedule_fits(self) -> TrainingRecipe:
+    def problems(self) -> Iterator[str]:
         schedule, length = self.schedule, self.length
         if schedule.minimum > self.optimiser.learning_rate:
-            raise ValueError(
+            yield (
                 f"schedule.minimum = {schedule.minimum} is above optimiser.learning_rate = "
                 f"{self.optimiser.learning_rate}"
             )
         if length.max_steps is not None and schedule.warmup_steps > length.max_steps:
-            raise ValueError(
+            yield (
                 f"schedule.warmup_steps = {schedule.warmup_steps} is above length.max_steps = "
                 f"{length.max_steps}"
             )
-        return self
 
 
 class PolicyRecipe(TrainingRecipe):
@@ -74,40 +72,39 @@ class PolicyRecipe(TrainingRecipe):
     neighbour_smoothing: SmoothingSettings | None = None
     lora: Lora | None = None
 
-    @model_validator(mode="after")
-    def _parts_fit(self) -> PolicyRecipe:
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
         smoothing, sharded = self.neighbour_smoothing, self.ranks.sharding != "none"
         if self.batch.share > 1 and self.precision.gradient_checkpointing:
-            raise ValueError(
+            yield (
                 f"batch.share = {self.batch.share} and precision.gradient_checkpointing = true exclude each "
                 "other: sharing keeps the source's keys and values"
             )
         if self.precision.frozen != "float32" and self.lora is None:
-            raise ValueError(
+            yield (
                 f"precision.frozen = {self.precision.frozen!r} needs [lora]: without an adapter all weights "
                 "are trained, in float32"
             )
         if sharded and self.batch.share > 1:
-            raise ValueError(
+            yield (
                 f"ranks.sharding = {self.ranks.sharding!r} and batch.share = {self.batch.share} exclude each "
                 "other: a shared source goes through each layer twice"
             )
         if sharded and self.optimiser.name == "muon":
-            raise ValueError(
+            yield (
                 "ranks.sharding = 'fsdp2' and optimiser.name = 'muon' exclude each other: Muon needs whole "
                 "matrices"
             )
         if sharded and smoothing is not None:
-            raise ValueError(
+            yield (
                 f"ranks.sharding = {self.ranks.sharding!r} and [neighbour_smoothing] exclude each other: it "
                 "needs whole embeddings"
             )
         if smoothing is not None and self.lora is not None and not smoothing.targets:
-            raise ValueError(
+            yield (
                 "[lora] leaves the embeddings as they are, so [neighbour_smoothing] needs "
                 "neighbour_smoothing.targets above 0 beside it"
             )
-        return self
 
 
 class Tasks(Settings):
@@ -125,14 +122,12 @@ class Tasks(Settings):
         default=0.0, description="the image with what a question names covered; needs questions too"
     )
 
-    @model_validator(mode="after")
-    def _sum(self) -> Tasks:
+    def problems(self) -> Iterator[str]:
         shares = self.model_dump()
         total = sum(shares.values())
         if abs(total - 1) > 1e-6:
             names = " + ".join(f"tasks.{name}" for name in shares)
-            raise ValueError(f"{names} = {total:g}, expected 1")
-        return self
+            yield f"{names} = {total:g}, expected 1"
 
 
 class SftValidation(Validation):
@@ -164,11 +159,10 @@ class SftRecipe(PolicyRecipe):
         default=False, description="as the release: the whole completion is scored, forced tokens too"
     )
 
-    @model_validator(mode="after")
-    def _early_stop_has_data(self) -> SftRecipe:
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
         if self.validation.patience is not None and not self.data.held_back:
-            raise ValueError("validation.patience needs data.validation: there is no loss to watch")
-        return self
+            yield "validation.patience needs data.validation: there is no loss to watch"
 
 
 class Dpo(Settings):
@@ -189,15 +183,14 @@ class DpoRecipe(PolicyRecipe):
     data: Sources
     dpo: Dpo = Dpo()
 
-    @model_validator(mode="after")
-    def _starts_somewhere(self) -> DpoRecipe:
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
         if self.model.start is None:
-            raise ValueError("model.start is missing: preferences tune a policy that edits already")
+            yield "model.start is missing: preferences tune a policy that edits already"
         if self.batch.share > 1:
-            raise ValueError("batch.share is for SFT; the two edits of a pair always share their prompt")
+            yield "batch.share is for SFT; the two edits of a pair always share their prompt"
         if self.validation.patience is not None and not self.data.held_back:
-            raise ValueError("validation.patience needs data.validation: there is no loss to watch")
-        return self
+            yield "validation.patience needs data.validation: there is no loss to watch"
 
 
 class GrpoRecipe(PolicyRecipe):
@@ -226,44 +219,35 @@ class GrpoRecipe(PolicyRecipe):
         """P."""
         return self.batch.global_size // self.rollouts.group
 
-    @model_validator(mode="after")
-    def _groups_fit(self) -> GrpoRecipe:
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
         group = self.rollouts.group
         if self.batch.micro_size % group:  # and batch.global_size is a multiple of batch.micro_size
-            raise ValueError(
-                f"batch.micro_size = {self.batch.micro_size} is not a multiple of rollouts.group = {group}"
-            )
+            yield f"batch.micro_size = {self.batch.micro_size} is not a multiple of rollouts.group = {group}"
         if self.batch.share > 1:
-            raise ValueError("batch.share is for SFT; a group's rollouts always share their prompt")
+            yield "batch.share is for SFT; a group's rollouts always share their prompt"
         if self.length.max_steps is None:
-            raise ValueError("length.max_steps is missing: prompts are drawn, so there are no epochs")
+            yield "length.max_steps is missing: prompts are drawn, so there are no epochs"
         if self.validation.patience is not None:
-            raise ValueError("validation.patience is for SFT; use early_stopping.patience")
-        return self
-
-    @model_validator(mode="after")
-    def _sources_fit(self) -> GrpoRecipe:
+            yield "validation.patience is for SFT; use early_stopping.patience"
         if self.verifier.second is not None and not self.heldout.prompts:
-            raise ValueError(
-                "verifier.second scores held-out prompts only, and heldout.prompts = 0 leaves it none"
-            )
+            yield "verifier.second scores held-out prompts only, and heldout.prompts = 0 leaves it none"
         if self.heldout.prompts and self.prompts.origin == "shards" and not self.heldout.held_back:
-            raise ValueError(
+            yield (
                 "prompts.origin = 'shards' has no held-out prompts: set heldout.path to a folder of shards "
                 "that is not trained on, or [heldout.sources], or heldout.prompts = 0"
             )
         if self.grpo.mirror_release and self.neighbour_smoothing is not None:
-            raise ValueError(
+            yield (
                 "grpo.mirror_release = true excludes [neighbour_smoothing], which the release does not have"
             )
         if self.grpo.score_cut and self.rollouts.engine == "earl" and self.compares:
-            raise ValueError(
+            yield (
                 "grpo.score_cut = true excludes grpo.importance_cap and grpo.importance_range with "
                 "rollouts.engine = 'earl', which reports probabilities among all ids"
             )
         if self.model.start is None:
-            raise ValueError("model.start is missing: reinforcement begins with a policy that edits already")
-        return self
+            yield "model.start is missing: reinforcement begins with a policy that edits already"
 
 
 class TokenizerModel(Settings):
@@ -285,11 +269,9 @@ class TokenizerModel(Settings):
     code_dimensions: int = Field(default=4, ge=1, le=1024, description="of one code")
     area: int = Field(default=64 * 64, ge=64, description="px² of the images it is meant for")
 
-    @model_validator(mode="after")
-    def _codes(self) -> TokenizerModel:
+    def problems(self) -> Iterator[str]:
         if self.keep_codes and self.start is None:
-            raise ValueError("model.keep_codes = true needs model.start: there are no codes to keep yet")
-        return self
+            yield "model.keep_codes = true needs model.start: there are no codes to keep yet"
 
 
 class TokenizerImages(Settings):
@@ -309,26 +291,24 @@ class TokenizerImages(Settings):
     options: dict[str, Any] = Field(default_factory=dict, description="the prompt source's own settings")
     cache: str | None = Field(default=None, description="file of drawn images; default: in run.folder")
 
-    @model_validator(mode="after")
-    def _crops(self) -> TokenizerImages:
+    def problems(self) -> Iterator[str]:
         if self.resolution % 8:
-            raise ValueError(f"images.resolution = {self.resolution} is not a multiple of 8")
+            yield f"images.resolution = {self.resolution} is not a multiple of 8"
         if self.origin != "folder" and self.origin not in PROMPTS:
-            raise ValueError(
+            yield (
                 f"images.origin = {self.origin!r}: expected folder, {', '.join(PROMPTS.names())} or "
                 "'package.module:attribute'"
             )
         if (self.origin == "folder") != (self.folder is not None):
-            raise ValueError(
+            yield (
                 f"images.origin = {self.origin!r} and images.folder = {self.folder!r} disagree: "
                 "give the folder exactly when the origin is 'folder'"
             )
         if self.crop_steps and (self.crop is None or self.crop > self.resolution or self.crop % 8):
-            raise ValueError(
+            yield (
                 f"images.crop_steps = {self.crop_steps} needs images.crop, a multiple of 8 of at most "
                 f"images.resolution = {self.resolution}; it is {self.crop}"
             )
-        return self
 
 
 class TokenizerLosses(Settings):
@@ -352,11 +332,10 @@ class TokenizerRecipe(TrainingRecipe):
     images: TokenizerImages
     losses: TokenizerLosses = TokenizerLosses()
 
-    @model_validator(mode="after")
-    def _something_to_learn(self) -> TokenizerRecipe:
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
         if self.losses.l1 + self.losses.l2 == 0:
-            raise ValueError("losses.l1 and losses.l2 are both 0: pixels would not count")
-        return self
+            yield "losses.l1 and losses.l2 are both 0: pixels would not count"
 
 
 class DryRunSettings(Settings):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from earl.config.endpoint import JudgeSettings
 from earl.config.settings import Seed, Settings
@@ -26,19 +27,17 @@ class OneVerifier(Settings):
     judge: JudgeSettings | None = Field(default=None, description="for kinds that ask a model")
     options: dict[str, Any] = Field(default_factory=dict, description="of another kind's factory, by name")
 
-    @model_validator(mode="after")
-    def _asked(self) -> OneVerifier:
+    def problems(self) -> Iterator[str]:
         if self.kind != "sum" and self.kind not in VERIFIERS:
             known = ", ".join(["sum", *VERIFIERS.names()])
-            raise ValueError(f"kind = {self.kind!r}: expected one of {known}, or 'package.module:attribute'")
+            yield f"kind = {self.kind!r}: expected one of {known}, or 'package.module:attribute'"
         if (self.kind in JUDGED) != (self.judge is not None):
-            raise ValueError(
+            yield (
                 f"kind = {self.kind!r} and judge{' (given)' if self.judge else ' (missing)'} disagree: give "
                 f"judge.url exactly when the kind is one of {', '.join(JUDGED)}"
             )
         if self.options and self.kind in (*JUDGED, "sum"):
-            raise ValueError(f"options are for kinds of other packages; kind = {self.kind!r} takes none")
-        return self
+            yield f"options are for kinds of other packages; kind = {self.kind!r} takes none"
 
 
 class WeightedVerifier(OneVerifier):
@@ -52,14 +51,13 @@ class VerifierSettings(OneVerifier):
 
     parts: dict[str, WeightedVerifier] = Field(default_factory=dict, description="by name, for kind = 'sum'")
 
-    @model_validator(mode="after")
-    def _sum(self) -> VerifierSettings:
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
         if (self.kind == "sum") != bool(self.parts):
-            raise ValueError(
+            yield (
                 f"kind = {self.kind!r} and {len(self.parts)} parts disagree: give parts exactly when "
                 "the kind is 'sum'"
             )
-        return self
 
     @property
     def needs_target(self) -> bool:

@@ -10,10 +10,11 @@ Source: `transformers` models/emu3, for names and shapes.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import torch
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field
 from torch import nn
 
 from earl.config.settings import Count, Settings, Steps
@@ -49,12 +50,10 @@ class VisionConfig(Settings):
     hidden_size: Count = 1024
     num_attention_heads: Narrow = 1
 
-    @model_validator(mode="after")
-    def _power_of_two(self) -> VisionConfig:
+    def problems(self) -> Iterator[str]:
         factor = self.temporal_downsample_factor
         if factor & (factor - 1):
-            raise ValueError(f"temporal_downsample_factor is {factor}, expected a power of two")
-        return self
+            yield f"temporal_downsample_factor is {factor}, expected a power of two"
 
     @property
     def top(self) -> int:

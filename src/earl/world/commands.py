@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from earl.config import ModelSettings, Settings
 from earl.config.model import Device
@@ -207,11 +208,9 @@ class PrepareTextOptions(Settings):
     seed: Seed = Field(default=0, description="of the sentences")
     force: bool = Field(default=False, description="overwrite a tokenizer that is there")
 
-    @model_validator(mode="after")
-    def _codes(self) -> PrepareTextOptions:
+    def problems(self) -> Iterator[str]:
         if (self.vision is None) == (self.codebook_size is None):
-            raise ValueError("how many image codes get ids? Give vision or codebook_size, one of the two")
-        return self
+            yield "how many image codes get ids? Give vision or codebook_size, one of the two"
 
 
 def prepare_text(options: PrepareTextOptions) -> None:

@@ -6,10 +6,10 @@ A request without any of them is not ours and is left alone. The keys are flat s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 
 from earl.config.settings import Settings
 from earl.errors import SequenceError
@@ -49,11 +49,9 @@ class GrammarArguments(Settings):
         default=MAX_TEXT_TOKENS, ge=1, le=65_536, description="most ids of text before the image"
     )
 
-    @model_validator(mode="after")
-    def _size_is_given(self) -> GrammarArguments:
+    def problems(self) -> Iterator[str]:
         if self.earl_prefill == "size" and self.earl_grid is None:
-            raise ValueError('earl_prefill = "size" needs earl_grid, e.g. "32*32"')
-        return self
+            yield 'earl_prefill = "size" needs earl_grid, e.g. "32*32"'
 
     @classmethod
     def read(cls, extra_args: Mapping[str, Any] | None) -> GrammarArguments | None:
