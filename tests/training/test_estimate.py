@@ -51,7 +51,7 @@ def test_the_8b_model_is_counted_without_being_made():
         model = Emu3ForCausalLM(make_config("8b", Vocabulary.released()))
     assert EMU3.parameters == sum(parameter.numel() for parameter in model.parameters())
     found = PolicyShape.from_config(make_config("8b", Vocabulary.released()).to_dict())
-    assert (found.hidden, found.layers, found.kv_heads, found.parameters) == (4096, 32, 8, EMU3.parameters)
+    assert found.model_dump(exclude_defaults=True).keys() <= {"pad_token_id", "bos_token_id", "eos_token_id"}
     assert PolicyShape.from_config({"model_type": "emu3", "text_config": {}}).parameters == EMU3.parameters
 
 
