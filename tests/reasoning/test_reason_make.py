@@ -22,17 +22,18 @@ from reasoning_set import Flat, chain, edit, write_set
 
 from command_kills import contents
 from earl.config import WriterSettings
+from earl.config.data import ReasoningSettings
 from earl.data.card import read_card
 from earl.data.prepare import REJECTED
 from earl.data.shards import load_shards
 from earl.errors import ConfigError, DataError, EndpointError
-from earl.reasoning.annotate import ANSWERS, ReasoningData, estimate_boxes, make_reasoning
+from earl.reasoning.annotate import ANSWERS, estimate_boxes, make_reasoning
 from earl.reasoning.asking import Asker
 from earl.reasoning.images import DecodedImages
 from earl.reasoning.questions import load_template
 from earl.records import Box
 
-SHOWN = ReasoningData(side=128, max_rejected=0.5)  # twice the size of the images
+SHOWN = ReasoningSettings(side=128, max_rejected=0.5)  # twice the size of the images
 GOOD = chain(region=[[20, 18, 40, 44]])
 
 
@@ -119,13 +120,13 @@ def test_too_many_bad_answers_stop_the_run(tmp_path):
         serving(lambda body: (200, completion("no"))) as endpoint,
         pytest.raises(DataError, match=r"27 of 27 chains were rejected \(limit 20%\).*rejected\.jsonl"),
     ):
-        make(endpoint.url, prepared, tmp_path / "out", ReasoningData(side=64), attempts=1)
+        make(endpoint.url, prepared, tmp_path / "out", ReasoningSettings(side=64), attempts=1)
     assert len((tmp_path / "out" / REJECTED).read_text().splitlines()) == 27
     with (
         serving(lambda body: (200, completion(GOOD))) as endpoint,
         pytest.raises(DataError, match=r"raise --max-rejected"),
     ):
-        make(endpoint.url, prepared, tmp_path / "out", ReasoningData(side=64), attempts=1)
+        make(endpoint.url, prepared, tmp_path / "out", ReasoningSettings(side=64), attempts=1)
 
 
 def test_late_answers_count(prepared, tmp_path):
@@ -191,7 +192,7 @@ def test_keys_models_and_other_wordings(prepared, tmp_path, monkeypatch):
         with pytest.raises(EndpointError, match=r"'gone' is not served .*it has: scripted"):
             make(endpoint.url, prepared, tmp_path / "other", model="gone")
         with pytest.raises(DataError, match="reasoning"):  # made with another size of images
-            make(endpoint.url, prepared, tmp_path / "out", ReasoningData(side=64))
+            make(endpoint.url, prepared, tmp_path / "out", ReasoningSettings(side=64))
     with pytest.raises(ConfigError, match="NO_KEY holds no key"):
         make("http://127.0.0.1:9/v1", prepared, tmp_path / "x", key_env="NO_KEY")
     with pytest.raises(EndpointError, match=r"the model at http://127\.0\.0\.1:9/v1 is not ready"):
@@ -200,7 +201,7 @@ def test_keys_models_and_other_wordings(prepared, tmp_path, monkeypatch):
 
 def test_a_limit_takes_the_first(prepared, tmp_path):
     with serving(lambda body: (200, completion(GOOD))) as endpoint:
-        totals, _ = make(endpoint.url, prepared, tmp_path / "out", ReasoningData(side=128, limit=4))
+        totals, _ = make(endpoint.url, prepared, tmp_path / "out", ReasoningSettings(side=128, limit=4))
     assert totals.edits == 4
     assert [e.id for e in load_shards(tmp_path / "out")] == ["e0", "e1", "e2", "e3"]
 
@@ -221,7 +222,7 @@ def test_a_larger_limit_goes_on_and_a_smaller_one_takes_nothing_away(prepared, t
                 endpoint.url,
                 prepared,
                 out,
-                ReasoningData(side=128, max_rejected=0.5, limit=limit),
+                ReasoningSettings(side=128, max_rejected=0.5, limit=limit),
                 concurrency=1,
             )
             assert [named(body) for body in endpoint.asked] == asked
@@ -234,7 +235,7 @@ def test_a_larger_limit_goes_on_and_a_smaller_one_takes_nothing_away(prepared, t
 def test_an_endpoint_lost_while_a_limit_is_raised_leaves_what_was_there(prepared, tmp_path):
     out = tmp_path / "out"
     with serving(lambda body: (200, completion(GOOD))) as endpoint:
-        make(endpoint.url, prepared, out, ReasoningData(side=128, limit=1))
+        make(endpoint.url, prepared, out, ReasoningSettings(side=128, limit=1))
     before = contents(out)
     with serving(lambda body: (503, {"error": {"message": "busy"}})) as endpoint, pytest.raises(DataError):
         make(endpoint.url, prepared, out, retries=0)

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from earl.config import Settings, WriterSettings
-from earl.config.data import PreparationSettings, SourceSettings
+from earl.config.data import PreparationSettings, ReasoningSettings, SourceSettings
 from earl.config.model import Device
 from earl.config.options import JSON, JSON_FILE, MODEL, OUT, OUT_FOLDER, POSITIONAL, Group, Option
-from earl.config.settings import Count, Fraction, Seed, Steps
+from earl.config.settings import Count, Seed
 from earl.errors import ConfigError
 from earl.progress import Progress, say
 
@@ -175,9 +175,6 @@ class ReasonOptions(Settings):
     source: str | None = Field(default=None, description="or show those that the shards were prepared from")
     map: Annotated[str, MAP] = Field(default="", description=MAPPING)
     device: Device = Field(default="auto", description="of the vision tokenizer: auto, cpu, cuda or cuda:1")
-    side: int = Field(default=512, ge=64, le=4096, description="px, longer side of the images as shown")
-    limit: Steps = Field(default=0, description="edits at most; 0: all; a larger one goes on in a folder")
-    max_rejected: Fraction = Field(default=0.2, description="stop when a larger share of answers is unfit")
 
     def problems(self) -> Iterator[str]:
         if (self.vision is None) == (self.source is None):
@@ -186,16 +183,16 @@ class ReasonOptions(Settings):
 
 def reason(
     options: ReasonOptions,
+    settings: Annotated[ReasoningSettings, Group(title="chains")],
     source: Annotated[SourceSettings, Group(title="source images", only=("path", "hub", "split"))],
     writer: Annotated[WriterSettings, WRITER],
 ) -> None:
     """Have a multimodal model write a chain of thought for every edit."""
-    from earl.reasoning.annotate import ReasoningData, make_reasoning
+    from earl.reasoning.annotate import make_reasoning
     from earl.reasoning.asking import Asker
     from earl.reasoning.questions import load_template
 
     template, asker = load_template("reasoning", writer.prompts), Asker(writer)
-    settings = ReasoningData(side=options.side, max_rejected=options.max_rejected, limit=options.limit)
     images = _images(options, source)
     began = time.perf_counter()
     with Progress() as show:
@@ -216,8 +213,8 @@ def reason(
         f"{totals.edits} edits with reasoning by {asker.model} in {options.out}{refused}; "
         f"{asker.tally.asked} questions asked, {seconds:.0f} s"
     )
-    if options.limit and totals.looked > options.limit:
-        say(f"{options.out} held {totals.looked} edits before, more than --limit {options.limit}; all stay")
+    if settings.limit and totals.looked > settings.limit:
+        say(f"{options.out} held {totals.looked} edits before, more than --limit {settings.limit}; all stay")
 
 
 def _images(options: ReasonOptions, source: SourceSettings) -> Images:
@@ -302,7 +299,7 @@ def stats(options: StatsOptions) -> None:
     counted = shard_stats(shards, tokenizer)
     say("\n".join(stats_lines(counted)))
     if options.json_file is not None:
-        write_json(options.json_file, counted.to_dict())
+        write_json(options.json_file, counted)
     if sheet is not None:
         _write_sheet(shards, options, sheet)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from earl.config.settings import Count, Fraction, Seed, Settings
+from earl.config.settings import Count, Fraction, Seed, Settings, Steps
 from earl.records import SizeRule
 
 Place = Annotated[
@@ -67,6 +67,14 @@ class PreparationSettings(HoldoutSettings):
     readers: int = Field(default=0, ge=0, le=256, description="threads that open images")
     max_rejected: Fraction = Field(default=0.05, description="share of bad samples that stops")
     limit: int = Field(default=0, ge=0, description="rows looked at; 0: all")
+
+
+class ReasoningSettings(Settings):
+    """How chains of thought are made for prepared edits."""
+
+    side: int = Field(default=512, ge=64, le=4096, description="px, longer side of the images as shown")
+    limit: Steps = Field(default=0, description="edits at most; 0: all; a larger one goes on in a folder")
+    max_rejected: Fraction = Field(default=0.2, description="stop when a larger share of answers is unfit")
 
 
 class TargetSettings(Settings):

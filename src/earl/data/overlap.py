@@ -51,16 +51,14 @@ class Match:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
-        sides = {name: {"id": of.id, "side": of.side} for name, of in self._sides().items()}
+        both = {"evaluation": self.evaluation, "train": self.train}
+        sides = {name: {"id": of.id, "side": of.side} for name, of in both.items()}
         return {**sides, "kind": self.kind, "distance": self.distance}
 
     def __str__(self) -> str:
         how = "same pixels" if self.kind == "exact" else f"{self.distance} bits apart"
         evaluation, train = self.evaluation, self.train
         return f"{evaluation.id} ({evaluation.side}) is {train.id} ({train.side}), {how}"
-
-    def _sides(self) -> dict[str, Fingerprint]:
-        return {"evaluation": self.evaluation, "train": self.train}
 
 
 def overlap_lines(matches: Sequence[Match], train: int, evaluation: int, bits: int) -> list[str]:
@@ -135,20 +133,11 @@ def find_overlap(
         if same := by_pixels.get(image.exact):
             matches.append(Match(same, image, "exact", 0))
         elif image.look and len(seen):
-            place, distance = _nearest(looks_T, int(image.look, 16))
-            if distance <= bits:
-                matches.append(Match(seen[place], image, "near", distance))
+            apart_T = np.bitwise_count(looks_T ^ np.uint64(int(image.look, 16)))
+            nearest = int(apart_T.argmin())
+            if apart_T[nearest] <= bits:
+                matches.append(Match(seen[nearest], image, "near", int(apart_T[nearest])))
     return matches
-
-
-def _nearest(looks_T: NDArray[np.uint64], look: int) -> tuple[int, int]:
-    best, least = 0, 65
-    for start in range(0, len(looks_T), _CHUNK * 256):
-        differing = np.bitwise_count(looks_T[start : start + _CHUNK * 256] ^ np.uint64(look))
-        place = int(differing.argmin())
-        if differing[place] < least:
-            best, least = start + place, int(differing[place])
-    return best, least
 
 
 def _of_shards(folder: Path) -> Iterator[Fingerprint]:

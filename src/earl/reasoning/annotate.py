@@ -17,6 +17,7 @@ from typing import Any
 
 from PIL import Image
 
+from earl.config.data import ReasoningSettings
 from earl.data.card import drop_card, read_card, write_card
 from earl.data.changes import changed_boxes
 from earl.data.prepare import REJECTED
@@ -33,24 +34,8 @@ from earl.sequence.reasoning import MAX_REASONING_CHARACTERS, format_box, scale_
 from earl.store import JsonLinesStore
 
 ANSWERS = "answers"
+_UNCHANGED = 16  # levels (0-255) up to which pixels count as unchanged
 _SURE = 20  # edits from which a share of rejected ones is judged
-
-
-@dataclass(frozen=True)
-class ReasoningData:
-    """How chains are made.
-
-    Attributes:
-        side: px of the longer side of the images that are shown; smaller ones are enlarged to it.
-        max_rejected: share (0-1) of rejected edits that stops the run.
-        limit: edits that are asked about, at most; 0 takes all. A folder can be continued with another.
-        tolerance: levels (0-255) below which pixels count as unchanged.
-    """
-
-    side: int = 512
-    max_rejected: float = 0.2
-    limit: int = 0
-    tolerance: int = 16
 
 
 @dataclass
@@ -78,7 +63,7 @@ async def make_reasoning(
     asker: Asker,
     template: Template,
     images: Images,
-    settings: ReasoningData | None = None,
+    settings: ReasoningSettings | None = None,
     *,
     on_progress: Callable[[Totals, Tally], None] | None = None,
 ) -> Totals:
@@ -93,7 +78,7 @@ async def make_reasoning(
             answer (what is done is kept; the same command goes on).
         EndpointError: the endpoint is not ready.
     """
-    prepared, folder, settings = Path(prepared), Path(folder), settings or ReasoningData()
+    prepared, folder, settings = Path(prepared), Path(folder), settings or ReasoningSettings()
     manifest, shards = read_manifest(prepared), shard_folders(prepared)
     writer = {"model": await asker.check(), "prompts": template.version, "prompts_hash": template.hash}
     made = {name: value for name, value in manifest.items() if name != "format"}
@@ -151,7 +136,7 @@ class _ChainQuestions:
     template: Template
     model: str
     exact: bool
-    settings: ReasoningData
+    settings: ReasoningSettings
     margin: int
 
     def about(self, edits: Sequence[Edit], shard: Path, images: Images) -> Iterator[Question[str]]:
@@ -168,7 +153,7 @@ class _ChainQuestions:
         scale = self.settings.side / max(size)
         shown = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
         shown_pair = pair if self.exact else None
-        known = edit.boxes or estimate_boxes(edit, shown_pair, self.settings.tolerance, self.margin)
+        known = edit.boxes or estimate_boxes(edit, shown_pair, self.margin)
         boxes = [scale_box(box, size, shown) for box in known]
         values = {
             "instruction": edit.instruction,
@@ -191,7 +176,7 @@ class _ChainQuestions:
 
 
 def estimate_boxes(
-    edit: Edit, pair: tuple[Image.Image, Image.Image] | None, tolerance: int = 16, margin: int = 1
+    edit: Edit, pair: tuple[Image.Image, Image.Image] | None, margin: int = 1
 ) -> tuple[Box, ...]:
     """Where an edit is, from the difference of its pixels, in pixels of the prepared image.
 
@@ -209,7 +194,7 @@ def estimate_boxes(
         np.asarray(image.convert("RGB").resize((width * 8, height * 8), Image.Resampling.BICUBIC), np.int16)
         for image in pair
     )
-    differs = (np.abs(before - after) > tolerance).any(axis=2)
+    differs = (np.abs(before - after) > _UNCHANGED).any(axis=2)
     return changed_boxes(edit.changed, differs, dilated=margin)
 
 
@@ -247,7 +232,7 @@ def _write(
     return part
 
 
-def _check_share(totals: Totals, folder: Path, settings: ReasoningData, *, sure: int = _SURE) -> None:
+def _check_share(totals: Totals, folder: Path, settings: ReasoningSettings, *, sure: int = _SURE) -> None:
     looked = totals.looked
     if looked >= sure and totals.rejected > settings.max_rejected * looked:
         _gather_rejected(folder)
