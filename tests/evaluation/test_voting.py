@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from earl.cli import main
+from earl.data.shards import load_shards
 from earl.errors import DataError
 from earl.evaluation.agreement import read_ratings, votes_agreement
 from earl.evaluation.folder import EvaluationFolder
@@ -152,3 +153,15 @@ def test_what_cannot_be_voted_on_is_refused(runs, tmp_path):
     with pytest.raises(DataError, match="is no vote"):
         read_votes(tmp_path / "v.jsonl")
     assert main(["evaluate", "vote", str(tmp_path), str(runs[0])]) == 2
+
+
+@pytest.mark.slow
+def test_votes_are_pairs_that_prepare_takes(runs, tmp_path, model_folder):
+    file = tmp_path / "votes.jsonl"
+    ballot = Ballot(*runs, file, voter="ann", count=4)
+    for number, side in enumerate(("left", "right", "tie", "left")):
+        ballot.vote(number, side)
+    words = ["-o", tmp_path / "shards", "--vision", model_folder, "--max-rejected", "0.5"]
+    assert main(["prepare", *map(str, [file, *words])]) == 0
+    shards = load_shards(tmp_path / "shards")
+    assert len(shards) == 3 and not shards.without_pair()  # the tie is refused

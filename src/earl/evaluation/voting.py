@@ -93,14 +93,13 @@ class Ballot:
         choice: Choice = (
             "tie" if side == "tie" else "A" if (side == "left") == self._a_is_left[number] else "B"
         )
-        beside = {
-            name: os.path.relpath(path, self.file.parent)
-            for name, path in (("source", pair.source), ("a", pair.a), ("b", pair.b))
-        }
-        record = {"key": self._key(number), "task": pair.key, "voter": self.voter, "choice": choice, **beside}
-        record |= {"instruction": pair.instruction, "left": "A" if self._a_is_left[number] else "B"}
+        paths = {"before": pair.source, "a": pair.a, "b": pair.b}
+        beside = {name: os.path.relpath(path, self.file.parent) for name, path in paths.items()}
+        record = {"key": self._key(number), "task_key": pair.key, "voter": self.voter, "choice": choice}
+        record |= {**beside, "asked": pair.instruction, "left": "A" if self._a_is_left[number] else "B"}
         if choice != "tie":
             better, worse = ("a", "b") if choice == "A" else ("b", "a")
+            record |= {"source": beside["before"], "instruction": pair.instruction}
             record |= {"preferred": beside[better], "other": beside[worse]}
         self._votes.append(record)
 
@@ -112,12 +111,12 @@ def read_votes(path: Path) -> list[Vote]:
     """The votes of a file. Raises DataError: a line that is none, or no line."""
     votes = []
     for number, line in read_lines(path):
-        names = ("task", "voter", "choice", "instruction", "source", "a", "b")
+        names = ("task_key", "voter", "choice", "asked", "before", "a", "b")
         whole = isinstance(line, dict) and all(isinstance(line.get(name), str) for name in names)
         if not whole or line["choice"] not in WORTH:
             raise DataError(f"{path}:{number} is no vote; votes are made by `earl evaluate vote`")
-        files = [path.parent / line[name] for name in ("source", "a", "b")]
-        votes.append(Vote(Pair(line["task"], line["instruction"], *files), line["voter"], line["choice"]))
+        files = [path.parent / line[name] for name in ("before", "a", "b")]
+        votes.append(Vote(Pair(line["task_key"], line["asked"], *files), line["voter"], line["choice"]))
     if not votes:
         raise DataError(f"{path} holds no votes yet")
     return votes
