@@ -14,7 +14,6 @@ from earl.data.tasks import EditTask
 from earl.errors import EarlError, MissingExtraError
 from earl.records import Box
 from earl.service.page_edits import MOST_VARIATIONS, Asked, History, PageEdits, Shown, Step, Variation
-from earl.service.scheduler import Job
 from earl.service.wire import ApiError
 
 try:
@@ -96,7 +95,6 @@ class Page:
 
     def __init__(self, work: PageEdits) -> None:
         self.work = work
-        self._jobs: dict[str, Job] = {}  # by session: Gradio lets an edit run on when its page is closed
         with gr.Blocks(title="earl", analytics_enabled=False, delete_cache=(_KEPT, _KEPT)) as self.blocks:
             self.history, self.shown = gr.State(History()), gr.State(None)
             gr.Markdown(self._heading())
@@ -110,7 +108,6 @@ class Page:
                 gr.Markdown(_HELP.format(side=work.side))
             self._wire()
             self._offer_tool()
-            self.blocks.unload(self._leave)
         self.blocks.queue(default_concurrency_limit=None)  # the service's own queue is the bound
 
     def _heading(self) -> str:
@@ -221,7 +218,6 @@ class Page:
         keep: bool,
         changed: bool,
         history: History,
-        session: gr.Request,
     ) -> AsyncIterator[Update]:
         if not path:
             gr.Warning("There is no image yet: upload one, or click an example.")
@@ -236,19 +232,10 @@ class Page:
                     history.root(shown.source)
                     place = history.place
                     yield self._past(history)
-                if shown.job is not None:
-                    self._jobs[str(session.session_hash)] = shown.job
                 yield self._result(View(shown, shown.best, place), changed)
         except (ApiError, EarlError) as error:
             gr.Warning(str(error))
-        finally:
-            self._jobs.pop(str(session.session_hash), None)
         yield self._lock(False)
-
-    def _leave(self, session: gr.Request) -> None:
-        job = self._jobs.pop(str(session.session_hash), None)
-        if job is not None:
-            self.work.service.scheduler.cancel(job)
 
     def _lock(self, working: bool) -> Update:
         return {self.edit: gr.Button(interactive=not working), self.stop: gr.Button(interactive=working)}

@@ -79,7 +79,6 @@ class Shown:
         source: as the model saw it; as it was given before that is known.
         best: place of the variation that a verifier likes best; 0 without one.
         note: what the person should know; "" for nothing.
-        job: what `Scheduler.cancel` ends, while rows come.
     """
 
     asked: Asked
@@ -89,7 +88,6 @@ class Shown:
     best: int = 0
     note: str = ""
     done: bool = False
-    job: Job | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,9 +207,9 @@ class PageEdits:
             seeds = tuple(range(seed, seed + fields.n))
             job = scheduler.submit(request, seeds, time.monotonic(), partials=_UPDATES // fields.n)
             try:
-                yield Shown(asked, request.image, seed, note=note, job=job)
+                yield Shown(asked, request.image, seed, note=note)
                 async for variations in self._in_progress(job):
-                    yield Shown(asked, request.image, seed, variations, note=note, job=job)
+                    yield Shown(asked, request.image, seed, variations, note=note)
                 yield await self._finished(asked, request, await job.done, note)
             finally:
                 scheduler.cancel(job)
