@@ -17,7 +17,7 @@ from earl.config.data import PreparationSettings, ReasoningSettings, SourceSetti
 from earl.config.model import Device
 from earl.config.options import JSON, JSON_FILE, MODEL, OUT, OUT_FOLDER, POSITIONAL, Group, Option
 from earl.config.settings import Count, Seed
-from earl.errors import ConfigError
+from earl.errors import ConfigError, DataError
 from earl.progress import Progress, say
 
 if TYPE_CHECKING:
@@ -79,11 +79,22 @@ def prepare(
     """Tokenise a source into shards."""
     from earl.data.prepare import prepare_source
     from earl.data.sources import open_source, parse_map
+    from earl.data.tokenise import HELD
 
     if options.write_instructions != (writer is not None):
         raise ConfigError("--write-instructions and --writer-url are given together, or neither")
     settings = source.replace(columns=parse_map(options.map))
-    opened = open_source(options.source, settings, instructions=_instructions(options))
+    held = (preparation.holdout or preparation.holdout_test) and settings.split in HELD
+    try:
+        opened = open_source(options.source, settings, instructions=_instructions(options))
+    except DataError:
+        if not held:
+            raise
+        # The files name other splits, as train: the share that is held back of these is meant.
+        opened = open_source(
+            options.source, settings.replace(split=None), instructions=_instructions(options)
+        )
+        opened.hold_back(str(settings.split))
     if writer is not None:
         _write_instructions(opened, options, preparation.limit, writer)
     rows = opened.count()
@@ -307,7 +318,6 @@ def stats(options: StatsOptions) -> None:
 def _write_sheet(shards: Any, options: StatsOptions, path: Path) -> None:
     import numpy as np
 
-    from earl.errors import DataError
     from earl.pages.sheets import contact_sheet, write_image
     from earl.vision.loading import load_vision_tokenizer
 

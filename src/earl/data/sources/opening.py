@@ -100,6 +100,10 @@ class OpenedSource:
         self._instructions = {**self._instructions, **instructions}
         self._written_by, self._problems = origin, problems or {}
 
+    def hold_back(self, split: str) -> None:
+        """Call what is read the share of a split that is held back of it (`--holdout`)."""
+        self.split, self.schema = split, replace(self.schema, split=split)
+
     def describe(self) -> dict[str, Any]:
         return {
             "origin": self.schema.name,
