@@ -1,4 +1,4 @@
-"""The plain twin of `earl.policy.token_scores`: full logits, masked columns, one softmax."""
+"""The plain twin of `earl.policy.likelihood.token_scores`: full logits, masked columns, one softmax."""
 
 from __future__ import annotations
 

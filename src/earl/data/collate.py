@@ -30,7 +30,7 @@ Bundle = Sequence[Example]
 class Batch:
     """Padded on the right.
 
-    `kinds_BT` is `earl.sequence.Kind`, FORCED (0) on prompts and padding; `loss_BT` is where a
+    `kinds_BT` is `earl.sequence.kinds.Kind`, FORCED (0) on prompts and padding; `loss_BT` is where a
     loss is taken; `changed_BT` marks visual tokens in cells that the edit changes. With a prefix,
     `ids_BT` and the others hold only what follows it.
     """

@@ -131,7 +131,7 @@ class EditShards:
 
     @property
     def size_rule(self) -> str:
-        """By which images were resized, "snap" or "release" (`earl.vision.target_size`)."""
+        """By which images were resized, "snap" or "release" (`earl.vision.images.target_size`)."""
         return str(self.manifest.get("size_rule", "snap"))
 
     @property

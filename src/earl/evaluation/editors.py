@@ -101,7 +101,7 @@ class ModelEditor:
     def of_settings(
         cls, model: ModelSettings, sampling: SamplingSettings, evaluation: EvaluationSettings
     ) -> ModelEditor:
-        """The model that settings describe. Raises what `earl.models.resolve_model` raises."""
+        """The model that settings describe. Raises what `earl.models.resolve.resolve_model` raises."""
         folder = resolve_model(model.model, model.revision, tokenizer=model.tokenizer, vision=model.vision)
         weights = "-".join(fingerprint(folder.need(part)) for part in WEIGHED)
         own_area = folder.meta.get("area")

@@ -25,7 +25,7 @@ def build_pipeline(
 ) -> EditPipeline:
     """Build an editing pipeline: load a model's parts, or take those in memory, and make the engine.
 
-    The policy that is loaded for the native engine mostly holds weights alone (`earl.policy.open_policy`);
+    The policy that is loaded for the native engine mostly holds weights alone (`open_policy`);
     `earl.load_policy` gives the transformers model, which has a forward pass.
 
     Args:

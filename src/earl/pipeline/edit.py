@@ -94,7 +94,7 @@ class EditPipeline:
 
         Args:
             image: a PIL image, a path, the bytes of an image file, a numpy array or a torch tensor (see
-                `earl.vision.open_image`); or a list of them.
+                `earl.vision.images.open_image`); or a list of them.
             instruction: what to change, 1 to 2,000 characters; or a list. One image with several
                 instructions, and several images with one, are paired up. Also `prompt=`.
             num_images: how many to draw, >= 1; image i is drawn with seed + i. Also `num_images_per_prompt=`.

@@ -110,7 +110,7 @@ def token_scores(
         model: an Emu3ForCausalLM, with or without a LoRA adapter.
         ids_BT: int64 (B, T), padded left or right.
         mask_BT: (B, T), true where there is a token.
-        kinds_BT: (B, T) of `earl.sequence.Kind`; 0 (forced) also on the prompt and on padding. The
+        kinds_BT: (B, T) of `earl.sequence.kinds.Kind`; 0 (forced) also on the prompt and on padding. The
             first token has nothing before it and counts as forced.
 
     Raises:

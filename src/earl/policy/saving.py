@@ -63,7 +63,7 @@ def save_policy(
 
 
 def save_quantised(model: Emu3ForCausalLM, folder: str | Path, bits: Bits) -> None:
-    """Save a policy with the matrices of its layers in 8 or 4 bits, for `earl.policy.open_policy` on a CPU.
+    """Save a policy with the matrices of its layers in 8 or 4 bits, for `open_policy` on a CPU.
 
     Matrices are quantised one by one and written shard by shard, so that little more than a shard is in
     memory beside the model.

@@ -30,7 +30,7 @@ class _Entry:
 
 
 class ClosedSession:
-    """See `earl.sampling.EngineSession`. A request that has begun is not dropped before it is through."""
+    """See `EngineSession`. A request that has begun is not dropped before it is through."""
 
     def __init__(self, engine: Engine, max_batch: int) -> None:
         self._engine, self._max_batch = engine, max_batch

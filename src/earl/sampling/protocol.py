@@ -34,7 +34,7 @@ class Request:
         prompt: token ids, at least one; computed once for all its completions.
         seeds: one completion per seed, 0 <= seed < 2**63; the same seed gives the same completion.
         grid: the edited image's latent grid; needed for the prefill "size".
-        prefill: how the completion begins (see `earl.sequence.Grammar`).
+        prefill: how the completion begins (see `earl.sequence.grammar.Grammar`).
         max_text_tokens: most ids of text before the image.
         negative_prompt: ids of the prompt that guidance leads away from, such as the same image with
             another instruction; of any length. Not used without guidance.

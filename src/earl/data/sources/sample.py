@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 ImageRef: TypeAlias = "bytes | Path | Image"
-"""An image file's bytes, its path, or an opened image: what `earl.vision.open_image` takes."""
+"""An image file's bytes, its path, or an opened image: what `earl.vision.images.open_image` takes."""
 
 Group = Literal["simple", "complex"]
 

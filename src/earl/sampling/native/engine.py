@@ -43,7 +43,7 @@ class NativeEngine:
     """Samples completions from a policy.
 
     Args:
-        model: an Emu3ForCausalLM, with or without LoRA, or `earl.policy.StoredPolicy`; its current weights
+        model: an Emu3ForCausalLM, with or without LoRA, or a `StoredPolicy`; its current weights
             are read at each call, or only at the first where it is `frozen`.
         tokenizer: its text tokenizer, whose vocabulary the grammar uses.
         max_batch: most samples in progress at once (memory); with guidance each counts twice.

@@ -41,7 +41,7 @@ class GrammarArguments(Settings):
             bound out of its range.
     """
 
-    earl_prefill: Prefill = Field(default="size", description="how it begins, see `earl.sequence.Grammar`")
+    earl_prefill: Prefill = Field(default="size", description="how it begins, see `Grammar`")
     earl_grid: Annotated[str | None, BeforeValidator(_grid)] = Field(
         default=None, description='rows and columns of image codes, "32*32" or [32, 32]; needed for size'
     )

@@ -3,7 +3,7 @@
 What the automaton allows is always one range of ids: text columns, visual columns, or one forced id.
 A fixed number of tensor operations gives the ranges of a whole batch from the ids written so far. So no
 state has to follow vLLM's preemption, resumption or drafts, and the host does not wait for the device.
-`earl.sequence.Grammar` is the plain twin that it is tested against.
+`earl.sequence.grammar.Grammar` is the plain twin that it is tested against.
 
 Axes: S slots, R rows of logits, W ids of a completion that are looked at, C characters, V vocabulary.
 """

@@ -22,7 +22,7 @@ from earl.records import Completion, Verdict
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """A completion, its kinds (`earl.sequence.Kind`, (T,)), its verdict, and the reward read from it:
+    """A completion, its kinds (`earl.sequence.kinds.Kind`, (T,)), its verdict, and the reward read from it:
     None where the verdict gives no number."""
 
     completion: Completion

@@ -23,7 +23,7 @@ class DecodedImages:
     """Images of codes, each different grid decoded once for as long as this object lives.
 
     Args:
-        vision: decodes; with `bf16` its `decode` must take that word (`earl.vision.VisionTokenizer`).
+        vision: decodes; with `bf16` its `decode` must take that word (`VisionTokenizer`).
         bf16: decode under bfloat16 autocast.
 
     Attributes:
