@@ -13,9 +13,10 @@ from PIL import Image, ImageFilter
 
 from earl.cli import main
 from earl.models.catalogue import RELEASED
-from earl.models.resolve import ModelFolder, shipped_folder
+from earl.models.resolve import ModelFolder
 from earl.pipeline.domain import domain_of, lacking
 from earl.world.domain import WORLD, unknown_words
+from earl.world.model import FOLDER
 from earl.world.rendering import render
 from earl.world.tasks import sample_task
 
@@ -93,12 +94,11 @@ def test_a_sentence_names_what_is_missing_and_a_model_that_has_it():
 
 def test_which_models_reason():
     assert [model.name for model in RELEASED if model.reasons] == ["mair-lab/thinking-sft-simple", THINKING]
-    folder = shipped_folder()
-    assert ModelFolder(folder, name=BEST).reasons is False
-    assert ModelFolder(folder, name=THINKING).reasons is True
-    assert ModelFolder(folder, name="runs/a", meta={"reasoning": True}).reasons is True
-    assert ModelFolder(folder, name="runs/a", meta={"format": 1}).reasons is False
-    assert ModelFolder(folder, name="owner/other").reasons is None
+    assert ModelFolder(FOLDER, name=BEST).reasons is False
+    assert ModelFolder(FOLDER, name=THINKING).reasons is True
+    assert ModelFolder(FOLDER, name="runs/a", meta={"reasoning": True}).reasons is True
+    assert ModelFolder(FOLDER, name="runs/a", meta={"format": 1}).reasons is False
+    assert ModelFolder(FOLDER, name="owner/other").reasons is None
     assert domain_of("world") is WORLD and domain_of(BEST) is None
 
 
@@ -116,7 +116,7 @@ def test_edit_warns_once_of_many_and_of_reasoning(files, capsys):
     (files / "jobs.jsonl").write_text("\n".join(map(json.dumps, jobs)))
     assert main(["edit", "jobs.jsonl", "-o", "edited"]) == 1  # one image is not there
     assert capsys.readouterr().err.count("warning") == 1
-    shutil.copytree(shipped_folder(), "taught")
+    shutil.copytree(FOLDER, "taught")
     meta = json.loads((files / "taught/earl.json").read_text())
     command = ["edit", "scene.png", "make it night", "--reasoning", "--max-text-tokens", "2", "--force"]
     main([*command, "-o", "out.png"])
