@@ -98,8 +98,9 @@ def test_the_folder_as_published(folder):
     mask = np.asarray(tasks[0].mask) > 0
     assert mask[: SIDE // 2].all() and mask[-1].all() and mask[:, 0].all() and mask[:, -1].all()
     assert not mask[SIDE // 2 : -1, 1:-1].any()
-    with pytest.raises(DataError, match="where is pie-bench"):
-        open_benchmark("pie-bench", BenchmarkSettings())
+    for settings in (BenchmarkSettings(), BenchmarkSettings(hub=True)):
+        with pytest.raises(DataError, match="--path; it is not on the Hub"):
+            open_benchmark("pie-bench", settings)
 
 
 def test_a_broken_mask_is_told(folder, tmp_path):

@@ -136,11 +136,10 @@ class DeclaredBenchmark:
             DataError: no files where the settings say, or columns missing; the Hub cannot be reached.
         """
         check_taken(self.name, settings, ("path", "hub", "columns", "split", "draw", "seed"))
-        if settings.hub == (settings.path is not None):
-            raise DataError(
-                f"where is {self.name}? Give its files with --path, or --hub to fetch "
-                f"{SCHEMAS[self.schema].hub} from the Hub"
-            )
+        hub = SCHEMAS[self.schema].hub
+        if settings.hub == (settings.path is not None) or (settings.hub and not hub):
+            fetched = f", or --hub to fetch {hub} from the Hub" if hub else "; it is not on the Hub"
+            raise DataError(f"where is {self.name}? Give its files with --path{fetched}")
         if settings.hub and self.archive:
             raise DataError(
                 f"the images of {self.name} lie in {self.archive} of {SCHEMAS[self.schema].hub}, which --hub "

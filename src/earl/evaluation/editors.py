@@ -108,7 +108,8 @@ class ModelEditor:
         return cls(
             evaluation.name or model.model,
             lambda: build_pipeline(model),
-            {"weights": weights, "dtype": model.dtype},
+            {"weights": weights, "dtype": model.dtype}
+            | ({"engine": model.engine} if model.engine != "earl" else {}),
             sampling,
             evaluation.best_of,
             evaluation.area or (own_area if isinstance(own_area, int) else None),
