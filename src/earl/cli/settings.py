@@ -281,7 +281,8 @@ def _sentence(parameter: Parameter, error: ValidationError, sources: Mapping[tup
     if file is not None:
         where = f"{file}: {'.'.join(location)}"
     if problem["type"] == "extra_forbidden":
-        return f"{where} is no setting of it; there are {', '.join(_siblings(parameter, location))}"
+        beside = [leaf.path[-1] for leaf in parameter.leaves if leaf.path[:-1] == location[:-1]]
+        return f"{where} is no setting of it; there are {', '.join(beside)}"
     if problem["type"] == "missing":
         return f"{where} is missing: {leaf.info.description if leaf else 'it has no default'}"
     if problem["type"] == "value_error":
@@ -291,10 +292,6 @@ def _sentence(parameter: Parameter, error: ValidationError, sources: Mapping[tup
         return f"{where} = {problem['input']!r}: {problem['msg']}"
     expected = _range(leaf.info) or leaf.info.description or problem["msg"]
     return f"{where} {problem['input']}: expected {expected}"
-
-
-def _siblings(parameter: Parameter, location: tuple[str, ...]) -> list[str]:
-    return [leaf.path[-1] for leaf in parameter.leaves if leaf.path[:-1] == location[:-1]]
 
 
 def _with_flags(parameter: Parameter, location: tuple[str, ...], message: str) -> str:

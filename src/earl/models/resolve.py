@@ -314,8 +314,8 @@ def resolve_base(adapter: Path, parts: Sequence[Part]) -> ModelFolder:
         ModelNotFoundError: it is not where the adapter says.
         ModelFormatError: the adapter names itself, or adapters name each other in a circle.
     """
-    base, seen = adapter_base(adapter), [adapter.resolve()]
-    below = None if base == SHIPPED else _adapter_in(Path(base).expanduser())
+    base, seen = adapter_base(adapter), list[Path]()
+    below: Path | None = adapter
     while below is not None:
         if below.resolve() in seen:
             how = "itself" if len(seen) == 1 else "one that names it in turn"

@@ -53,14 +53,9 @@ class EditResult:
 
     def keep(self, places: Sequence[int]) -> EditResult:
         """The result with some of its images, in the order of `places`."""
-        return replace(
-            self,
-            images=tuple(self.images[place] for place in places),
-            completions=tuple(self.completions[place] for place in places),
-            seeds=tuple(self.seeds[place] for place in places),
-            problems=tuple(self.problems[place] for place in places),
-            reasoning=tuple(self.reasoning[place] for place in places),
-        )
+        by_image = ("images", "completions", "seeds", "problems", "reasoning")
+        kept: dict[str, Any] = {name: tuple(getattr(self, name)[p] for p in places) for name in by_image}
+        return replace(self, **kept)
 
     def as_type(self, output_type: str) -> EditResult:
         """The result with its images in another type; best of N and verifiers take "pil" alone.
