@@ -174,3 +174,14 @@ def test_training_from_one_trains_all_weights(run):
     assert not hasattr(policy, "peft_config")
     assert all(parameter.requires_grad for parameter in policy.parameters())
     assert torch.allclose(logits(policy), logits(run[1]), atol=1e-5)
+
+
+@pytest.mark.parametrize("change", [{"target_modules": ["q_proj"]}, {"use_dora": True}])
+def test_weights_and_configuration_of_different_adapters(run, tmp_path, change):
+    """peft would take what fits, and leave out or draw the rest."""
+    folder, _ = run
+    shutil.copytree(folder, tmp_path / "other")
+    path = tmp_path / "other" / "adapter" / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ModelFormatError, match=r"does not fit its adapter_config\.json: \d+ weights"):
+        load_policy(tmp_path / "other")

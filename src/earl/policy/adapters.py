@@ -93,13 +93,22 @@ def attach_adapter(base: Emu3ForCausalLM, folder: Path, *, trainable: bool = Fal
         raise ModelNotFoundError(f"{weights} is missing; fetch it")
     if read_json(folder / "adapter_config.json").get("peft_type") != "LORA":
         raise ModelFormatError(f"{folder} is not a LoRA adapter; other kinds are not supported")
-    from peft import PeftModel
+    from peft import PeftModel, get_peft_model_state_dict
+    from safetensors import safe_open
 
     try:
         model = PeftModel.from_pretrained(base, str(folder), is_trainable=trainable)
+        with safe_open(weights, framework="pt") as stored:
+            given = {name for name in stored.keys() if "lora_" in name}  # noqa: SIM118 (not a dict)
+        named = get_peft_model_state_dict(model, save_embedding_layers=False)
     except Exception as error:  # peft and its parsers fail in many ways on odd values
         first_line = str(error).strip().split("\n")[0]
         raise ModelFormatError(f"the adapter in {folder} does not fit its base: {first_line}") from error
+    if unlike := given.symmetric_difference(name for name in named if "lora_" in name):
+        raise ModelFormatError(  # peft takes what fits and leaves the rest as it was drawn
+            f"the adapter in {folder} does not fit its adapter_config.json: {len(unlike)} weights are in one "
+            f"of the two only, as {min(unlike)}; fetch it again"
+        )
     unread = {
         part for name, _ in model.named_parameters() if "lora_" in name for part in _UNREAD if part in name
     }
