@@ -12,7 +12,6 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 OUT="${OUT:-out/gpu}" MINUTES="${MINUTES:-10}" DEVICE="${DEVICE:-cuda}" SCALE="${SCALE:-8b}"
 SHARDS="${SHARDS:-$OUT/shards}" CORES="${CORES:-$(nproc)}"
-START="${START:-experiments/checkpoints/language}"
 [ "$SCALE" = tiny ] && SOURCES=8 NUM=4 || { SOURCES=4096 NUM=500; }
 mkdir -p "$OUT"
 begun=$(date +%s)
@@ -49,7 +48,7 @@ teach() { # NAME, what it starts from, share of the time that is left
   done
   mark "$1 taught and measured"
 }
-earl convert "$START" "$OUT/start" --vision world --dtype float32 --force
+earl convert "${START:-$OUT/teacher}" "$OUT/start" --vision world --dtype float32 --force
 python recipes/world/add_layers.py "$OUT/start" "$OUT/grown" --layers 12
 teach deep "$OUT/start" 0.4
 teach deeper "$OUT/grown" 0.8

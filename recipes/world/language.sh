@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# The world's policy taught people's language, from the shipped one: data, new words, training, weights, figures.
+# The world's policy taught people's language further, from the shipped one: data, training, weights, figures.
 # Shards and models that are there are kept. Training saves every five minutes; START=runs/world/language-taught
-# goes on from what was saved.
+# goes on from what was saved. How the shipped one was taught: docs/lab-notes/language.md (it began with
+# new_words.py and add_layers.py, and its teacher was the policy before).
 #
 #   recipes/world/language.sh                 # all of it into runs/world
 #   MINUTES=480 recipes/world/language.sh     # of training, over which the learning rate falls
@@ -24,15 +25,11 @@ prepare complex --sources 8192 --first-seed 400000 \
 prepare pairs --sources 3072 --edits 2 --first-seed 500000 --families double replace
 prepare other --sources 2048 --edits 1 --first-seed 600000 --families other
 
-# the teacher: the shipped policy, the sampling temperature that its weights have folded in taken out (1 / 0.21)
+# where it starts, and its teacher: the shipped policy, the sampling temperature that its weights have folded in
+# taken out (1 / 0.21)
 [ -e "$R/language-start" ] || earl convert world "$R/language-start" --temperature 4.761904762 --dtype float32
-if [ -z "${START:-}" ]; then
-  START="$R/language-words"
-  [ -e "$START" ] || python recipes/world/new_words.py "$R/language-start" "$START" \
-    "$R"/{solids,complex,globals,pairs}
-fi
 
-python recipes/world/teach_words.py "$START" "$R/language-taught" \
+python recipes/world/teach_words.py "${START:-$R/language-start}" "$R/language-taught" \
   "$R"/{solids,globals} "$R/complex=1.2" "$R/pairs=1.5" "$R/other=2.5" \
   --teacher "$R/language-start" --minutes "$MINUTES" --rate "$RATE"
 

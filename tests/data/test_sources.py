@@ -16,7 +16,7 @@ from earl.records import Box
 from earl.vision.images import open_image
 
 INSTRUCTIONS = {f"e{i}": f"add a square {i}" for i in range(files.COUNT)}
-LATER = {"gedit-bench-en", "gedit-bench-cn", "imgedit-bench", "rise-bench"}
+LATER = {"gedit-bench-en", "gedit-bench-cn", "imgedit-bench", "rise-bench", "pie-bench"}
 WITHOUT_TARGET = {"emu-edit", "aurora-bench", "i2ebench", *LATER}
 
 

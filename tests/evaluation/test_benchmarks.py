@@ -21,7 +21,7 @@ from .evaluation_parts import Inverter, judging, own_data
 
 DECLARED: dict[str, DeclaredBenchmark] = {name: BENCHMARKS.load(name) for name in BENCHMARKS.own}
 SCHEMA_OF = {name: declared.schema for name, declared in DECLARED.items()}
-LATER = {"gedit-en", "gedit-cn", "imgedit", "risebench"}
+LATER = {"gedit-en", "gedit-cn", "imgedit", "risebench", "pie-bench"}
 WITH_TARGET = {"omniedit-dev", "magicbrush", "vismin"}
 
 

@@ -214,7 +214,7 @@ def test_own_data_with_the_judge_gone_and_back(tmp_path, endpoint, capsys):
         (["{data}", "--predictions", "no/such"], "no/such"),
         (["{data}"], "--judge-url"),
         (["world", "--best-of", "2"], "--best-by"),
-        (["world", "--families", "colour"], "no family 'colour'"),
+        (["world", "--families", "colour"], "unknown edit family 'colour'"),
         (["emuedit", "--path", "{data}", "--families", "add"], "takes no --families"),
         (["world", "--until", "edits"], "--out FOLDER"),
         (["page", "{data}"], "evaluation.json"),

@@ -260,14 +260,15 @@ def reply_problem(reply: Any) -> str:
     from earl.config import JudgeSettings
     from earl.endpoints.client import ChatClient
     from earl.errors import InvalidAnswerError
-    from earl.verifiers.judge import _read
+    from earl.verifiers.judge import Question, _read
+    from earl.verifiers.question_sets import SEMANTIC
 
     client = ChatClient(JudgeSettings(url="http://127.0.0.1:9/v1", model="m"))
     try:
         for expected in (False, True):
-            result = _read("semantic", client._answers(reply), expected)
-            if result.status == "ok" and not all(0 <= score <= 10 for score in result.scores):
-                return f"read as {result.scores}"
+            result = _read(Question("semantic"), SEMANTIC, client._answers(reply), expected)
+            if not all(0 <= score <= 10 for scores in result.answers for score in scores):
+                return f"read as {result.answers}"
     except InvalidAnswerError:
         return ""
     except Exception as error:  # whatever is raised is what we look for

@@ -61,6 +61,6 @@ def test_an_endpoint_that_never_answers_can_be_left(sent):
         link, _ = silent.accept()
         with link:
             waiting.send_signal(sent)
-            _, said = waiting.communicate(timeout=20)
+            _, said = waiting.communicate(timeout=60)
     assert waiting.returncode == (130 if sent == signal.SIGINT else -signal.SIGTERM)
     assert "Traceback" not in said

@@ -125,6 +125,12 @@ def rows_of(name: str) -> list[Row]:
         "image": cell(i),
         "reference": "older",
     }
+    makers["pie-bench"] = lambda i: {
+        "__key__": f"{i:03}",
+        "image_path": cell(i),
+        "editing_instruction": f"remove it {i}",
+        "editing_type": "delete object",
+    }
     makers["omniedit-dev"] = makers["omniedit"]
     for aurora in ("aurora-kubric", "aurora-ag", "something-something-v2"):
         makers[aurora] = makers["aurora"]

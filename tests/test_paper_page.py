@@ -10,7 +10,7 @@ import pytest
 
 from earl.cli.table import parse
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 BLOCKS = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / "paper.md").read_text("utf-8"), re.DOTALL)
 LINES = [line for block in BLOCKS for line in block.splitlines()]
 EARL = [words for line in LINES if "vllm serve" not in line for words in [shlex.split(line)]]
