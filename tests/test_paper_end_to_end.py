@@ -11,9 +11,9 @@ import re
 
 import pytest
 import source_files as files
-from test_paper_page import EARL, ROOT, own_words
 
 from earl.cli import main
+from test_paper_page import EARL, ROOT, own_words
 
 pytest.importorskip("httpx2")
 import judge_endpoint
