@@ -74,7 +74,7 @@ print(json.dumps({"kills": kills, "status": status, "seconds": length}))
 LORA = {"lora": {"rank": 2, "targets": ["q_proj", "down_proj"]}}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("more", "kills", "steps", "weights_at"),
     [({}, 10, 60, "policy/model.safetensors"), (LORA, 4, 24, "adapter/adapter_model.safetensors")],
