@@ -3,9 +3,10 @@
     python examples/diffusion_edits.py aurora-bench --path ~/data/aurora-bench --model aurora -o out/theirs
     earl evaluate aurora-bench --path ~/data/aurora-bench --predictions out/theirs --judge-url …
 
-InstructPix2Pix and models tuned from it (MagicBrush, AURORA), and OmniGen. A model of a name below is
-sampled as its authors do; another hub id or folder as InstructPix2Pix, unless options say otherwise. Each
-task has a seed of its own, `--seed` plus its number; a run that was cut short goes on.
+InstructPix2Pix and models tuned from it (MagicBrush, AURORA), and OmniGen. A model of a name below has
+settings of its own, from memory and not checked against its authors' files; another hub id or folder is
+sampled as InstructPix2Pix, unless options say otherwise. Each task has a seed of its own, `--seed` plus its
+number; a run that was cut short goes on.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Sampling:
     side: int = 512
 
 
-PUBLISHED = {
+SETTINGS = {
     "instruct-pix2pix": Sampling("timbrooks/instruct-pix2pix"),
     "magicbrush": Sampling("vinesmsuic/magicbrush-jul7", steps=20, text=7.0),
     "aurora": Sampling("McGill-NLP/AURORA", steps=50),
@@ -107,17 +108,17 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("benchmark", help="a name, or own data: a file or folder")
     parser.add_argument("--path", help="files of a benchmark by name; own data need none")
     parser.add_argument(
-        "--model", default="instruct-pix2pix", help=f"{', '.join(PUBLISHED)}, hub id or folder"
+        "--model", default="instruct-pix2pix", help=f"{', '.join(SETTINGS)}, hub id or folder"
     )
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--seed", type=int, default=42)
     for name, kind in (("steps", int), ("text", float), ("image", float), ("side", int)):
-        parser.add_argument(f"--{name}", type=kind, help="in place of the published value")
+        parser.add_argument(f"--{name}", type=kind, help="in place of the own value")
     given = parser.parse_args(argv)
     own = {name: value for name in ("steps", "text", "image", "side") if (value := getattr(given, name))}
-    published = PUBLISHED.get(given.model, Sampling(given.model))
-    sampling = Sampling(**{**vars(published), **own})
+    own = SETTINGS.get(given.model, Sampling(given.model))
+    sampling = Sampling(**{**vars(own), **own})
     settings = BenchmarkSettings() if Path(given.benchmark).exists() else BenchmarkSettings(path=given.path)
     benchmark = open_benchmark(given.benchmark, settings)
     made = run(load(sampling.model, given.device), benchmark, given.out, sampling, given.seed)

@@ -76,7 +76,7 @@ def data(tmp_path):
 
 
 def test_published_settings():
-    published = SCRIPT["PUBLISHED"]
+    published = SCRIPT["SETTINGS"]
     steps = {name: (one.steps, one.text, one.image) for name, one in published.items()}
     assert steps["instruct-pix2pix"] == (100, 7.5, 1.5) and steps["aurora"] == (50, 7.5, 1.5)
     fitted = SCRIPT["fitted"]
