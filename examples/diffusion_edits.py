@@ -114,11 +114,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--seed", type=int, default=42)
     for name, kind in (("steps", int), ("text", float), ("image", float), ("side", int)):
-        parser.add_argument(f"--{name}", type=kind, help="in place of the own value")
+        parser.add_argument(f"--{name}", type=kind, help="in place of the named model's value")
     given = parser.parse_args(argv)
     own = {name: value for name in ("steps", "text", "image", "side") if (value := getattr(given, name))}
-    own = SETTINGS.get(given.model, Sampling(given.model))
-    sampling = Sampling(**{**vars(own), **own})
+    named = SETTINGS.get(given.model, Sampling(given.model))
+    sampling = Sampling(**{**vars(named), **own})
     settings = BenchmarkSettings() if Path(given.benchmark).exists() else BenchmarkSettings(path=given.path)
     benchmark = open_benchmark(given.benchmark, settings)
     made = run(load(sampling.model, given.device), benchmark, given.out, sampling, given.seed)

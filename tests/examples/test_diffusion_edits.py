@@ -75,9 +75,9 @@ def data(tmp_path):
     return tmp_path / "data"
 
 
-def test_published_settings():
-    published = SCRIPT["SETTINGS"]
-    steps = {name: (one.steps, one.text, one.image) for name, one in published.items()}
+def test_settings_by_name():
+    named = SCRIPT["SETTINGS"]
+    steps = {name: (one.steps, one.text, one.image) for name, one in named.items()}
     assert steps["instruct-pix2pix"] == (100, 7.5, 1.5) and steps["aurora"] == (50, 7.5, 1.5)
     fitted = SCRIPT["fitted"]
     assert fitted(Image.new("RGB", (640, 480)), 512).size == (512, 384)
