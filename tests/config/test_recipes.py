@@ -10,6 +10,7 @@ from earl.config.recipe import check, load_recipe, recipe_toml, save_recipe
 from earl.config.stages import STAGES, GrpoRecipe, SftRecipe, load_stage
 from earl.data.weights import RELEASED
 from earl.errors import ConfigError
+from earl.models.resolve import is_folder
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted(path for folder in ("recipes", "experiments") for path in (ROOT / folder).rglob("*.toml"))
@@ -199,3 +200,14 @@ def test_reinforcement_is_the_release_s_and_each_recipe_names_its_row() -> None:
     for path in sorted(EMU3.glob("*.toml")):
         head = path.read_text().partition("stage =")[0]
         assert "row" in head.lower() and "SFT" in head, f"{path} names no row of the paper's table"
+
+
+def test_numbers_and_names_that_nothing_could_be_done_with(recipe_file: Path) -> None:
+    for override in (
+        f"batch.global_size={10**400}",
+        f"length.max_steps={2**63}",
+        f"checkpoint.keep={10**30}",
+    ):
+        with pytest.raises(ConfigError, match=override.partition("=")[0].rpartition(".")[2]):
+            load_stage(recipe_file, [override])
+    assert not is_folder("x" * 5000) and not is_folder("~nobody/x") and is_folder(recipe_file.parent)

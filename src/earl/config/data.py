@@ -58,7 +58,7 @@ class HoldoutSettings(Settings):
 class PreparationSettings(HoldoutSettings):
     """How rows become tokenised shards."""
 
-    area: int = Field(default=256 * 256, ge=64, description="px² that images are brought to")
+    area: int = Field(default=256 * 256, ge=64, le=2**28, description="px² that images are brought to")
     rule: SizeRule = Field(default="snap", description="how sides are rounded, the tokenizer's own")
     tolerance: int = Field(default=16, ge=0, le=255, description="levels below which pixels are unchanged")
     margin: int = Field(default=1, ge=0, le=8, description="cells around a change that count as changed")

@@ -35,7 +35,9 @@ class EvaluationSettings(Settings):
     name: str | None = Field(
         default=None, description="what is evaluated, in tables (default: the model or the folder)"
     )
-    area: int | None = Field(default=None, ge=64, description="px² of the images (default: the model's own)")
+    area: int | None = Field(
+        default=None, ge=64, le=2**28, description="px² of the images (default: the model's own)"
+    )
     size: SizeRule = Field(
         default="snap",
         description="how sides of --predictions are rounded: as the models do that they are compared with",

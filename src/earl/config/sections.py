@@ -201,7 +201,9 @@ class Model(Settings):
     size: str | None = Field(default=None, description="name in earl.policy.SIZES, created from scratch")
     text_tokenizer: str | None = Field(default=None, description="folder; default: the start's own")
     vision_tokenizer: str | None = Field(default=None, description="folder or name; default: the start's own")
-    area: int | None = Field(default=None, ge=64, description="px², of the images; default: the tokenizer's")
+    area: int | None = Field(
+        default=None, ge=64, le=2**28, description="px², of the images; default: the tokenizer's"
+    )
     warm_start_visual: bool = Field(
         default=False, description="begin the visual embeddings and head from the tokenizer's codebook"
     )

@@ -16,6 +16,7 @@ Folders that are understood:
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -102,7 +103,7 @@ def resolve_model(
         ConfigError: two revisions that disagree.
     """
     name, revision = split_revision(str(name_or_folder), revision)
-    known = None if Path(name).is_dir() else KNOWN.get(name)
+    known = None if is_folder(name) else KNOWN.get(name)
     if known is not None:
         revision = revision or known.revision
     given = {"tokenizer": tokenizer, "vision": vision}
@@ -156,6 +157,14 @@ def _with_known_homes(found: ModelFolder, parts: Sequence[Part]) -> ModelFolder:
     return found
 
 
+def is_folder(name: str | Path) -> bool:
+    """Whether a folder of this name is there, `~` expanded; a name that no file system takes is none."""
+    try:
+        return Path(name).expanduser().is_dir()
+    except (OSError, ValueError, RuntimeError):
+        return False
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file; ModelFormatError in one sentence where it is not one."""
     return read_object(path, error=ModelFormatError)
@@ -169,10 +178,9 @@ def _locate(name: str, revision: str | None, parts: Sequence[Part], allow_pickle
         if not (folder / "earl.json").is_file():
             raise ModelNotFoundError(f"the model {name!r} is missing from {folder}; reinstall its package")
         return folder
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return folder
-    if folder.exists():
+    if is_folder(name):
+        return Path(name).expanduser()
+    if os.path.exists(name):
         raise ModelNotFoundError(f"{name} is a file; give the folder that holds config.json and the weights")
     if _HUB_ID.fullmatch(name):
         return _fetch(name, revision, parts, allow_pickle)

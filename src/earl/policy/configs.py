@@ -101,7 +101,7 @@ def read_config(folder: Path) -> Emu3TextConfig:
         return Emu3TextConfig(**fields, rope_parameters=rope_of(raw), attention_dropout=0.0)
     except Exception as error:  # the strict config class raises several kinds
         raise ModelFormatError(
-            f"{folder / 'config.json'} is not a usable Emu3 configuration: {error}"
+            f"{folder / 'config.json'} is not a usable Emu3 configuration: {' '.join(str(error).split())}"
         ) from error
 
 

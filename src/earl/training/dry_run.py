@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from earl.config.recipe import recipe_toml
@@ -67,11 +66,11 @@ def _place(recipe: Any, settings: DryRunSettings) -> tuple[float, int, str, str]
 def _shape(model: Any, size: str | None) -> tuple[PolicyShape, int, int, list[str]]:
     """(shape, visual ids, parameters of the vision tokenizer, what was assumed); loads nothing."""
     from earl.models.catalogue import KNOWN
-    from earl.models.resolve import SHIPPED, read_json, resolve_model, split_revision
+    from earl.models.resolve import SHIPPED, is_folder, read_json, resolve_model, split_revision
     from earl.models.shapes import EMU3, EMU3_VISION_PARAMETERS, PolicyShape
 
     name = split_revision(str(model.start))[0] if model.start is not None else None
-    if name is not None and size is None and (name == SHIPPED or Path(name).expanduser().is_dir()):
+    if name is not None and size is None and (name == SHIPPED or is_folder(name)):
         found = resolve_model(name, parts=("policy",))
         folder = found.need("policy")
         shape = PolicyShape.from_config(read_json(folder / "config.json"))
@@ -88,14 +87,14 @@ def _shape(model: Any, size: str | None) -> tuple[PolicyShape, int, int, list[st
 
 
 def _from_scratch(model: Any, size: str) -> tuple[PolicyShape, int, int, list[str]]:
-    from earl.models.resolve import resolve_model
+    from earl.models.resolve import is_folder, resolve_model
     from earl.policy.configs import make_config
     from earl.sequence.tokenizer import TextTokenizer
     from earl.sequence.vocabulary import Vocabulary
 
     home, vocabulary = model.text_tokenizer, Vocabulary.released()
     note = f"policy: size {size}, Emu3's vocabulary assumed"
-    if home is not None and Path(home).expanduser().is_dir():
+    if home is not None and is_folder(home):
         folder = resolve_model(home, parts=("tokenizer",)).need("tokenizer")
         vocabulary = TextTokenizer.from_folder(folder).vocabulary
         note = f"policy: size {size}, {vocabulary.size:,} ids"
