@@ -11,6 +11,7 @@ from earl.errors import ModelFormatError
 from earl.models.resolve import resolve_model
 from earl.models.weight_files import copy_files, weight_files
 from earl.policy.loading import load_policy
+from earl.vision.loading import load_vision_tokenizer
 from earl.world.model import FOLDER
 
 
@@ -116,3 +117,20 @@ def test_weights_that_are_not_numbers_are_refused(policy_copy):
     save_file(nothing, policy_copy / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelFormatError, match="not numbers"):
         load_policy(policy_copy)
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "why"),
+    [
+        ("policy", {"model_type": "emu3", "text_config": 5}, "text_config is a JSON int"),
+        ("policy", {"hidden_act": "nothing"}, "hidden_act|widths do not make a model"),
+        ("vision", {"model_type": "emu3", "vq_config": "x"}, "vq_config is a JSON str"),
+    ],
+)
+def test_objects_and_names_that_are_none(part, change, why, tmp_path):
+    shutil.copytree(FOLDER / part, tmp_path / part)
+    path = tmp_path / part / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    load = load_policy if part == "policy" else load_vision_tokenizer
+    with pytest.raises(ModelFormatError, match=why):
+        load(tmp_path / part)

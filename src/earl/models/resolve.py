@@ -170,6 +170,14 @@ def read_json(path: Path) -> dict[str, Any]:
     return read_object(path, error=ModelFormatError)
 
 
+def read_nested(raw: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
+    """An object inside a JSON object, {} where it is absent; ModelFormatError where it is something else."""
+    inner = raw.get(name)
+    if inner is not None and not isinstance(inner, dict):
+        raise ModelFormatError(f"{path}: {name} is a JSON {type(inner).__name__}, expected an object")
+    return inner or {}
+
+
 def _locate(name: str, revision: str | None, parts: Sequence[Part], allow_pickle: bool = False) -> Path:
     if not name.strip():
         raise ModelNotFoundError("the model's name is empty; give 'world', a folder, or a hub id owner/name")
@@ -292,6 +300,11 @@ def _check_meta(meta: Mapping[str, Any], path: Path) -> None:
         if not isinstance(meta.get(name, kind()), kind):
             raise ModelFormatError(
                 f"{path}: {name} is a JSON {type(meta[name]).__name__}; write the file anew"
+            )
+    for name, value in meta.get("vocabulary", {}).items():
+        if not isinstance(value, int):
+            raise ModelFormatError(
+                f"{path}: vocabulary.{name} is {str(value)[:80]!r}, expected a whole number"
             )
 
 

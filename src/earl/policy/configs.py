@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import ValidationError
 
 from earl.errors import ConfigError, ModelFormatError
-from earl.models.resolve import read_json
+from earl.models.resolve import read_json, read_nested
 from earl.models.shapes import PolicyShape
 from earl.models.weight_files import check_size
 from earl.sequence.vocabulary import Vocabulary
@@ -114,7 +114,8 @@ def read_fields(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     raw = read_json(folder / "config.json")
     kind = raw.get("model_type")
     if kind == "emu3":
-        raw = {**(raw.get("text_config") or {}), "quantization_config": raw.get("quantization_config")}
+        text = read_nested(raw, "text_config", folder / "config.json")
+        raw = {**text, "quantization_config": raw.get("quantization_config")}
     elif kind not in ("Emu3", "emu3_text_model"):
         raise ModelFormatError(
             f"{folder / 'config.json'} is of type '{kind}', expected Emu3, emu3_text_model or emu3"

@@ -77,7 +77,7 @@ def load_policy(
     try:
         with torch.device("meta"):  # without memory of its own
             model = Emu3ForCausalLM(config)
-    except (AssertionError, ValueError, RuntimeError) as error:
+    except (AssertionError, KeyError, ValueError, RuntimeError) as error:  # KeyError: no such activation
         raise ModelFormatError(
             f"{folder / 'config.json'}: the widths do not make a model ({error})"
         ) from error

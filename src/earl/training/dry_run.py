@@ -66,14 +66,15 @@ def _place(recipe: Any, settings: DryRunSettings) -> tuple[float, int, str, str]
 def _shape(model: Any, size: str | None) -> tuple[PolicyShape, int, int, list[str]]:
     """(shape, visual ids, parameters of the vision tokenizer, what was assumed); loads nothing."""
     from earl.models.catalogue import KNOWN
-    from earl.models.resolve import SHIPPED, is_folder, read_json, resolve_model, split_revision
+    from earl.models.resolve import SHIPPED, is_folder, resolve_model, split_revision
     from earl.models.shapes import EMU3, EMU3_VISION_PARAMETERS, PolicyShape
+    from earl.policy.configs import read_fields
 
     name = split_revision(str(model.start))[0] if model.start is not None else None
     if name is not None and size is None and (name == SHIPPED or is_folder(name)):
         found = resolve_model(name, parts=("policy",))
         folder = found.need("policy")
-        shape = PolicyShape.from_config(read_json(folder / "config.json"))
+        shape = PolicyShape.from_config({**read_fields(folder)[1], "model_type": "Emu3"})
         codebook = int(found.meta.get("vocabulary", {}).get("codebook_size", min(32_768, shape.vocab_size)))
         files = found.vision_path.glob("*.safetensors") if found.vision_path else []
         vision = sum(file.stat().st_size for file in files) // 4 or EMU3_VISION_PARAMETERS

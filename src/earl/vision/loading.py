@@ -22,7 +22,7 @@ from torch import Tensor
 
 from earl.errors import ConfigError, ModelFormatError, ModelNotFoundError
 from earl.files import new_file, write_text
-from earl.models.resolve import read_json, resolve_model
+from earl.models.resolve import read_json, read_nested, resolve_model
 from earl.models.tensors import check_tensors, parse_dtype, read_tensors
 from earl.records import SIZE_RULES, SizeRule
 from earl.vision.parts import VisionConfig, VisionParts
@@ -144,7 +144,7 @@ def read_vision_config(folder: Path) -> tuple[VisionConfig, bool]:
     raw = read_json(path)
     kind = raw.get("model_type")
     if kind == FULL:
-        raw, kind = raw.get("vq_config") or {}, STOCK
+        raw, kind = read_nested(raw, "vq_config", path), STOCK
     if kind not in (RELEASED, STOCK):
         raise ModelFormatError(f"{path} is of type '{kind}', a vision tokenizer has {RELEASED} or {STOCK}")
     given = {name: value for name, value in raw.items() if value is not None}
