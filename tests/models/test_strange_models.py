@@ -123,7 +123,8 @@ def test_weights_that_are_not_numbers_are_refused(policy_copy):
     ("part", "change", "why"),
     [
         ("policy", {"model_type": "emu3", "text_config": 5}, "text_config is a JSON int"),
-        ("policy", {"hidden_act": "nothing"}, "hidden_act|widths do not make a model"),
+        ("policy", {"hidden_act": "nothing"}, "hidden_act|do not make a model"),
+        ("policy", {"rope_parameters": {"rope_theta": 0.0}}, "rope rope_theta"),
         ("vision", {"model_type": "emu3", "vq_config": "x"}, "vq_config is a JSON str"),
     ],
 )

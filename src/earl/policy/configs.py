@@ -164,4 +164,9 @@ def rope_of(raw: Mapping[str, Any]) -> dict[str, Any]:
         raise ModelFormatError(
             f"the positions (rope) of a config.json are not understood: {error}"
         ) from error
+    for name, value in rope.items():
+        if isinstance(value, (int, float)) and name != "truncate" and not 0 < value < 1e15:
+            raise ModelFormatError(f"rope {name} of a config.json is {value}, expected a number above 0")
+    if not isinstance(rope["rope_theta"], (int, float)) or not isinstance(rope["rope_type"], str):
+        raise ModelFormatError(f"rope of a config.json is {str(rope)[:200]}, expected a type and a theta")
     return rope
