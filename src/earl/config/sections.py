@@ -27,6 +27,10 @@ class Run(Settings):
     threads: int = Field(
         default=0, ge=0, le=1024, description="CPU threads of a rank; 0 leaves torch's choice"
     )
+    compile: bool = Field(
+        default=False,
+        description="norms, gates and softmax compiled: faster updates after half a minute; needs a compiler",
+    )
     tracker: TrackerName = Field(
         default="tensorboard", description="where numbers and images go beside log.jsonl"
     )

@@ -20,6 +20,7 @@ from earl.files import new_folder, write_json
 from earl.models.resolve import FORMAT_VERSION, ModelFolder, resolve_model
 from earl.models.weight_files import copy_files
 from earl.policy.adapters import add_lora, merged
+from earl.policy.compiled import compile_parts
 from earl.policy.likelihood import policy_of, recompute_activations
 from earl.policy.loading import create_policy, load_policy, warm_start_visual
 from earl.policy.saving import save_policy
@@ -88,6 +89,8 @@ def assemble_policy(recipe: PolicyRecipe, device: torch.device) -> Parts:
         recompute_activations(policy)
         if recipe.lora is not None:
             policy_of(policy).enable_input_require_grads()
+    if recipe.run.compile:
+        compile_parts(policy)
     area = start.get("area") or model.area
     rule = read_size_rule(vision_path, start) if vision_path is not None else None
     teaches = (isinstance(recipe, SftRecipe) and recipe.data.reasoning) or (
