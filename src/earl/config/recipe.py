@@ -79,8 +79,7 @@ def recipe_toml(recipe: Settings) -> str:
 
 def recipe_table(recipe: Settings) -> dict[str, Any]:
     """The resolved recipe as tables and plain values, without the fields that are None."""
-    table: dict[str, Any] = _without_none(recipe.model_dump(mode="json"))
-    return table
+    return _without_none(recipe.model_dump(mode="json"))
 
 
 def _without_none(value: Any) -> Any:

@@ -29,8 +29,7 @@ def probe_logits(policy: Any) -> Tensor:
     rows = policy.config.vocab_size
     ids = torch.randint(0, rows, (1, TOKENS), generator=torch.Generator().manual_seed(0))
     out = policy(input_ids=ids.to(policy.lm_head.weight.device), use_cache=False)
-    logits: Tensor = out.logits[0].float().cpu()
-    return logits
+    return out.logits[0].float().cpu()
 
 
 @torch.no_grad()

@@ -84,8 +84,7 @@ def _grown(cells_HW: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
     rows, columns = cells_HW.shape
     padded, steps = np.pad(cells_HW, by), range(2 * by + 1)
     shifted = [padded[down : down + rows, across : across + columns] for down in steps for across in steps]
-    grown: NDArray[np.bool_] = np.logical_or.reduce(shifted)
-    return grown
+    return np.logical_or.reduce(shifted)
 
 
 def _regions(cells_HW: NDArray[np.bool_]) -> list[NDArray[np.int64]]:

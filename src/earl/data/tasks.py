@@ -64,5 +64,4 @@ def open_tasks(name: str, settings: TaskSettings) -> TaskSource:
     Raises:
         ConfigError: no such source, or settings that it does not take.
     """
-    source: TaskSource = PROMPTS.load(name)(settings)
-    return source
+    return PROMPTS.load(name)(settings)

@@ -31,8 +31,7 @@ def parse_dtype(dtype: str | torch.dtype) -> torch.dtype | None:
         return None
     if dtype not in DTYPES:
         raise ConfigError(f"unknown dtype '{dtype}'; there are auto, {', '.join(DTYPES)}")
-    named: torch.dtype = getattr(torch, dtype)
-    return named
+    return getattr(torch, dtype)
 
 
 def read_tensors(folder: Path, device: str = "cpu") -> Iterator[tuple[str, torch.Tensor]]:

@@ -34,8 +34,7 @@ class Domain(Protocol):
 
 def domain_of(model: str) -> Domain | None:
     """The domain of a model by name; None for one that edits images of all kinds."""
-    domain: Domain | None = DOMAINS.load(model) if model in DOMAINS.names() else None
-    return domain
+    return DOMAINS.load(model) if model in DOMAINS.names() else None
 
 
 def lacking(

@@ -55,8 +55,7 @@ def native_order(packed: Tensor) -> Tensor:
     """The same weights as the kernel reads them here: the tensor itself, or a copy laid out anew."""
     if _kernel_reads_ours():
         return packed
-    laid_out: Tensor = torch.ops.aten._convert_weight_to_int4pack_for_cpu(unpack(packed).int(), 1)
-    return laid_out
+    return torch.ops.aten._convert_weight_to_int4pack_for_cpu(unpack(packed).int(), 1)
 
 
 @functools.cache
@@ -74,8 +73,7 @@ def multiply_int4(x_MI: Tensor, native: Tensor, packed: Tensor, scales: Tensor) 
         scales: as from `quantise_int4`.
     """
     if len(x_MI) <= _FEW_ROWS:
-        few: Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(x_MI.contiguous(), native, GROUP, scales)
-        return few
+        return torch.ops.aten._weight_int4pack_mm_for_cpu(x_MI.contiguous(), native, GROUP, scales)
     inputs, outputs = x_MI.shape[1], len(packed)
     halves = packed.view(-1, inputs, _BLOCK // 2)
     # The middle of a group meets the sum of its inputs: a product 32 times smaller than the other.

@@ -31,8 +31,7 @@ def multiply_int8(x_MI: Tensor, weight_OI: Tensor, scale_O: Tensor) -> Tensor:
     """x W^T, bfloat16 (M, O)."""
     rows = len(x_MI)
     if rows <= _FEW_ROWS:
-        few: Tensor = torch.ops.aten._weight_int8pack_mm(x_MI.contiguous(), weight_OI, scale_O)
-        return few
+        return torch.ops.aten._weight_int8pack_mm(x_MI.contiguous(), weight_OI, scale_O)
     out_MO = x_MI.new_empty(rows, len(weight_OI))
     block = torch.empty(_BLOCK, weight_OI.shape[1], dtype=x_MI.dtype)
     for at in range(0, len(weight_OI), _BLOCK):

@@ -156,8 +156,7 @@ def hidden_states(model: Any, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
         position_ids=None if full else positions_of(mask_BT),
         use_cache=False,
     )
-    hidden_BTC: Tensor = output.last_hidden_state
-    return hidden_BTC
+    return output.last_hidden_state
 
 
 def scores_from_hidden(

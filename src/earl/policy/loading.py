@@ -69,8 +69,7 @@ def load_policy(
             device_map=device_map,
             max_memory=max_memory,
         )
-        adapted: Emu3ForCausalLM = attach_adapter(merged(base), folder)
-        return adapted
+        return attach_adapter(merged(base), folder)
     config = read_config(folder)
     config._attn_implementation = attention
     wanted = parse_dtype(dtype)

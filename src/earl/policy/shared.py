@@ -44,8 +44,7 @@ def shared_hidden_states(
     """
     transformer = policy_of(policy).model
     if prefix_PL is None:
-        alone_BTC: Tensor = transformer(input_ids=ids_BT, use_cache=False).last_hidden_state
-        return alone_BTC
+        return transformer(input_ids=ids_BT, use_cache=False).last_hidden_state
     assert prefix_mask_PL is not None and owner_B is not None
     cache = DynamicCache(config=policy_of(policy).config)
     keyword = _cache_keyword(type(transformer).forward)
@@ -64,8 +63,7 @@ def shared_hidden_states(
         use_cache=True,
         **{keyword: cache},
     )
-    hidden_BTC: Tensor = output.last_hidden_state
-    return hidden_BTC
+    return output.last_hidden_state
 
 
 @functools.cache

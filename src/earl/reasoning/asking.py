@@ -188,5 +188,4 @@ def read_object(answer: str, keys: Sequence[str]) -> dict[str, Any]:
         )
     if not having[-1].whole:
         raise InvalidAnswerError("the JSON object is cut off or broken")
-    found: dict[str, Any] = having[-1].value()
-    return found
+    return having[-1].value()

@@ -80,8 +80,7 @@ class PolicyObjective(nn.Module):
     def hidden_states(self, policy: Any, batch: Batch, ids_BT: Tensor) -> Tensor:
         """The last layer's output, (B, T, C)."""
         hidden: Any = branched_hidden_states if self.sharing == "mask" else shared_hidden_states
-        hidden_BTC: Tensor = hidden(policy, ids_BT, batch.prefix_PL, batch.prefix_mask_PL, batch.owner_B)
-        return hidden_BTC
+        return hidden(policy, ids_BT, batch.prefix_PL, batch.prefix_mask_PL, batch.owner_B)
 
     def block(self, batch: Batch) -> int:
         """Positions that meet the head together."""

@@ -67,8 +67,7 @@ class Run:
 
     @property
     def device(self) -> torch.device:
-        device: torch.device = self.accelerator.device
-        return device
+        return self.accelerator.device
 
     @property
     def rank(self) -> tuple[int, int]:

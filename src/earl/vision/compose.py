@@ -51,8 +51,7 @@ def changed_cells(before: Image.Image, after: Image.Image, threshold: float = TH
     changed = difference_RK > threshold
     lone = changed & (_neighbours(changed) == 0)
     changed &= ~lone | (difference_RK > _STRONG * threshold)
-    grown: NDArray[np.bool_] = changed | (_neighbours(changed) > 0)
-    return grown
+    return changed | (_neighbours(changed) > 0)
 
 
 def keep_outside(source: Image.Image, edited: Image.Image, inside: Image.Image) -> Image.Image:
@@ -85,8 +84,7 @@ def cells_inside(mask: Image.Image, rows: int, columns: int) -> NDArray[np.bool_
         mask: mode L or 1, of any size, white where the edit may change the image.
     """
     scaled = mask.convert("L").resize((columns * CELL, rows * CELL), Image.Resampling.BOX)
-    touched: NDArray[np.bool_] = np.asarray(scaled).reshape(rows, CELL, columns, CELL).max(axis=(1, 3)) > 0
-    return touched
+    return np.asarray(scaled).reshape(rows, CELL, columns, CELL).max(axis=(1, 3)) > 0
 
 
 def _neighbours(cells: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -99,5 +97,4 @@ def _neighbours(cells: NDArray[np.bool_]) -> NDArray[np.int64]:
         for across in (-1, 0, 1)
         if down or across
     ]
-    count: NDArray[np.int64] = np.sum(around, axis=0)
-    return count
+    return np.sum(around, axis=0)

@@ -87,13 +87,11 @@ class VisionParts(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        device: torch.device = self.quantize.embedding.weight.device
-        return device
+        return self.quantize.embedding.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        dtype: torch.dtype = self.quantize.embedding.weight.dtype
-        return dtype
+        return self.quantize.embedding.weight.dtype
 
 
 def _named(**parts: nn.Module) -> nn.Module:

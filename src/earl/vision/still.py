@@ -99,8 +99,7 @@ def decode_still(model: Model, quant_BDHW: Tensor) -> Tensor:
                 x = _attention(level.attn[i], level.attn_norms[i], x, quant)
         if hasattr(level, "upsample"):
             x = level.upsample.conv(upsample(x, 2))
-    pixels: Tensor = decoder.conv_out(F.silu(_norm(decoder.norm_out, x, quant)))
-    return pixels
+    return decoder.conv_out(F.silu(_norm(decoder.norm_out, x, quant)))
 
 
 def nearest_codes(embedding_KD: Tensor, latents_BDHW: Tensor) -> Tensor:
@@ -165,8 +164,7 @@ def upsample(x_BCHW: Tensor, times: int) -> Tensor:
     """Each cell repeated `times` x `times`: (B, C, times H, times W)."""
     if times == 1:
         return x_BCHW
-    repeated: Tensor = _Upsample.apply(x_BCHW, times)  # type: ignore[no-untyped-call]
-    return repeated
+    return _Upsample.apply(x_BCHW, times)  # type: ignore[no-untyped-call]
 
 
 def _encode_repeated(model: Model, features_BCHW: Tensor) -> Tensor:
@@ -193,8 +191,7 @@ def _causal(causal: Module, x_BCTHW: Tensor) -> Tensor:
     conv = causal.conv
     rows, columns = (size - step for size, step in zip(conv.kernel_size[1:], conv.stride[1:], strict=True))
     pad = (columns - columns // 2, columns // 2, rows - rows // 2, rows // 2, 2, 0)
-    out: Tensor = conv(F.pad(x_BCTHW, pad))
-    return out
+    return conv(F.pad(x_BCTHW, pad))
 
 
 def _last_tap(causal: Module, x_BCHW: Tensor) -> Tensor:
@@ -223,8 +220,7 @@ def _batch_norm(norm: Module, x_BCHW: Tensor) -> Tensor:
 def _norm(norm: Module, x_BCHW: Tensor, quant_BDHW: Tensor | None) -> Tensor:
     """Group norm, in the decoder scaled and shifted by the code vectors (`Emu3VQVAESpatialNorm`)."""
     if quant_BDHW is None:
-        normed: Tensor = norm(x_BCHW)
-        return normed
+        return norm(x_BCHW)
     times = x_BCHW.shape[-1] // quant_BDHW.shape[-1]
     scale, shift = upsample(norm.conv_y(quant_BDHW), times), upsample(norm.conv_b(quant_BDHW), times)
     normed = norm.norm_layer(x_BCHW)

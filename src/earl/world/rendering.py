@@ -188,8 +188,7 @@ def shade(obj: SceneObject, normal: Array, stripe: Array, material: NDArray[np.i
     ambient = 0.40 + 0.16 * normal[:, 1]
     gloss = np.clip(normal @ _HALF, 0, 1) ** (36 if obj.shape == "sphere" else 60)
     lit = albedo * (ambient + 0.72 * diffuse)[:, None]
-    shaded: Array = lit + (0.55 if obj.shape == "sphere" else 0.22) * gloss[:, None]
-    return shaded
+    return lit + (0.55 if obj.shape == "sphere" else 0.22) * gloss[:, None]
 
 
 def apply_style(pixels: Array, style: str) -> Floats:

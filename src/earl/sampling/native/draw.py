@@ -33,8 +33,7 @@ def _mix64(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
     words = words + np.uint64(0x9E3779B97F4A7C15)
     words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed: NDArray[np.uint64] = words ^ (words >> np.uint64(31))
-    return mixed
+    return words ^ (words >> np.uint64(31))
 
 
 def gumbel_noise(keys_R2: Tensor, ids_RK: Tensor) -> Tensor:

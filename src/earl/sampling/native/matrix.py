@@ -54,16 +54,14 @@ class PackedMatrix:
     def times(self, x_MC: Tensor, other: Tensor) -> Tensor:
         if self.plain is not None and len(x_MC) <= _FEW_ROWS:
             return self.plain.times(x_MC, other)
-        product: Tensor = torch.ops.mkldnn._linear_pointwise.binary(
+        return torch.ops.mkldnn._linear_pointwise.binary(
             x_MC.to(self.dtype), other, self.weight, self.bias, "mul"
         )
-        return product
 
     def _then(self, activation: str, x_MC: Tensor) -> Tensor:
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(
+        return torch.ops.mkldnn._linear_pointwise(
             x_MC.to(self.dtype), self.weight, self.bias, activation, [], ""
         )
-        return product
 
 
 class LayerMatrix(PlainMatrix):
@@ -73,8 +71,7 @@ class LayerMatrix(PlainMatrix):
         self.layer = layer
 
     def __call__(self, x_MC: Tensor) -> Tensor:
-        product: Tensor = self.layer(x_MC)
-        return product
+        return self.layer(x_MC)
 
 
 Matrix = PlainMatrix | PackedMatrix

@@ -192,8 +192,7 @@ def _own_dtype(policy: Any) -> torch.dtype:
     """Of the weights. vLLM's own "auto" would make half precision of float32."""
     if isinstance(policy, str | Path):
         return next(iterate_weights(Path(policy)))[1].dtype
-    dtype: torch.dtype = policy_of(policy).lm_head.weight.dtype
-    return dtype
+    return policy_of(policy).lm_head.weight.dtype
 
 
 def _cache_bytes(config: Any, max_batch: int) -> int:

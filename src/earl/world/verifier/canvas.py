@@ -111,8 +111,7 @@ class Canvas:
     def compose(self, solids: Sequence[Solid]) -> Array:
         """The image of some solids, float32 (3, side, side) in [0, 1]."""
         around = self.surroundings(solids, None, self.full)
-        image: Array = self.finish((around.ground + around.under)[None], self.full, mono=False)[0]
-        return image
+        return self.finish((around.ground + around.under)[None], self.full, mono=False)[0]
 
     # -- patches --------------------------------------------------------------------------------
 
@@ -231,8 +230,7 @@ def energies(candidates_NCHW: Array, seen_CHW: Array, weight: float = 1.0) -> Ar
     apart -= seen_CHW
     np.abs(apart, out=apart)
     np.minimum(apart, 16 * CAP, out=apart)
-    energy: Array = apart.reshape(len(apart), -1).sum(1) * np.float32(weight / 16)
-    return energy
+    return apart.reshape(len(apart), -1).sum(1) * np.float32(weight / 16)
 
 
 def pencil_gray(day_NCHW: Array, patch: Patch, side: int) -> Array:
