@@ -39,8 +39,8 @@ from earl.policy.saving import save_quantised
 from earl.policy.stored import open_policy
 from earl.records import Grid
 from earl.sampling import Request
-from earl.sampling.native import NativeEngine
 from earl.sampling.native.decoder import Decoder
+from earl.sampling.native.engine import NativeEngine
 from earl.sampling.native.slots import Slots
 from earl.sequence.layout import write_completion, write_prompt
 from earl.world.benchmark import WorldBenchmark, draw_tasks

@@ -34,7 +34,8 @@ from PIL import Image
 from earl.config.data import PreparationSettings
 from earl.data.prepare import Counts, prepare_source
 from earl.data.shards import load_shards
-from earl.data.sources import OpenedSource, own_schema
+from earl.data.sources.opening import OpenedSource
+from earl.data.sources.own import own_schema
 from earl.vision.creating import create_vision_tokenizer
 from earl.vision.images import open_image, resize_pair
 from earl.vision.tokenizer import VisionTokenizer, to_pixels

@@ -35,8 +35,8 @@ from earl.policy.devices import native_bf16
 from earl.policy.loading import create_policy, load_policy
 from earl.records import Grid
 from earl.sampling import Request
-from earl.sampling.native import NativeEngine
 from earl.sampling.native.draw import gumbel_noise, stream_keys
+from earl.sampling.native.engine import NativeEngine
 from earl.sequence.grammar import Grammar
 from earl.sequence.layout import write_prompt
 from earl.sequence.trained import train_text_tokenizer

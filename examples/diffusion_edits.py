@@ -21,7 +21,7 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from earl.config import BenchmarkSettings
-from earl.evaluation import Task, open_benchmark
+from earl.evaluation.benchmark import Task, open_benchmark
 from earl.files import append_lines, read_lines
 from earl.vision.images import open_image
 

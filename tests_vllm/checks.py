@@ -15,7 +15,7 @@ from earl.config import SamplingSettings
 from earl.errors import SequenceError
 from earl.records import Completion, Grid
 from earl.sampling import Request
-from earl.sampling.native import NativeEngine
+from earl.sampling.native.engine import NativeEngine
 from earl.sampling.vllm import VllmEngine
 from earl.sequence.grammar import Grammar
 from earl.sequence.kinds import completion_kinds

@@ -23,7 +23,7 @@ from earl.policy.adapters import add_lora
 from earl.policy.likelihood import recompute_activations
 from earl.records import Attempt, Grid, Verdict
 from earl.sampling import Request
-from earl.sampling.native import NativeEngine
+from earl.sampling.native.engine import NativeEngine
 from earl.sequence.kinds import completion_kinds
 from earl.sequence.layout import write_completion, write_prompt
 from earl.training.grpo.batches import make_batch

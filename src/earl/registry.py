@@ -27,7 +27,7 @@ class Registry:
     Attributes:
         kind: what is registered, for messages: "verifier".
         group: entry-point group that packages use: "earl.verifiers".
-        own: the core's own names, each with its `module:attribute`.
+        own: the core's own names, each with its `module:attribute`; of a table, the entry of that name.
     """
 
     kind: str
@@ -72,7 +72,12 @@ class Registry:
                 factory = getattr(factory, part)
         except (ImportError, AttributeError) as error:
             raise ConfigError(f"the {self.kind} {name!r} cannot be loaded from {home}: {error}") from error
-        return factory
+        return factory[name] if isinstance(factory, Mapping) else factory
+
+
+def _of_table(home: str, names: str) -> dict[str, str]:
+    """The homes of names, blanks between them, whose factories are entries of one table."""
+    return dict.fromkeys(names.split(), home)
 
 
 VERIFIERS = Registry(
@@ -101,43 +106,21 @@ QUESTIONS = Registry(
 BENCHMARKS = Registry(
     "benchmark",
     "earl.benchmarks",
-    {
-        "omniedit-dev": "earl.evaluation.benchmarks.omniedit:BENCHMARK",
-        "emuedit": "earl.evaluation.benchmarks.emuedit:BENCHMARK",
-        "magicbrush": "earl.evaluation.benchmarks.magicbrush:BENCHMARK",
-        "aurora-bench": "earl.evaluation.benchmarks.aurora:BENCHMARK",
-        "vismin": "earl.evaluation.benchmarks.vismin:BENCHMARK",
-        "i2ebench": "earl.evaluation.benchmarks.i2ebench:BENCHMARK",
-        "gedit-en": "earl.evaluation.benchmarks.gedit:ENGLISH",
-        "gedit-cn": "earl.evaluation.benchmarks.gedit:CHINESE",
-        "imgedit": "earl.evaluation.benchmarks.imgedit:BENCHMARK",
-        "pie-bench": "earl.evaluation.benchmarks.pie:BENCHMARK",
-        "risebench": "earl.evaluation.benchmarks.risebench:BENCHMARK",
-    },
+    _of_table(
+        "earl.evaluation.benchmarks:BENCHMARKS",
+        "omniedit-dev emuedit magicbrush aurora-bench vismin i2ebench gedit-en gedit-cn imgedit pie-bench "
+        "risebench",
+    ),
 )
 SOURCES = Registry(
     "data source",
     "earl.sources",
-    {
-        "omniedit": "earl.data.sources.builtin:OMNIEDIT",
-        "humanedit": "earl.data.sources.builtin:HUMANEDIT",
-        "magicbrush": "earl.data.sources.builtin:MAGICBRUSH",
-        "vismin": "earl.data.sources.builtin:VISMIN",
-        "aurora-kubric": "earl.data.sources.builtin:AURORA_KUBRIC",
-        "aurora-ag": "earl.data.sources.builtin:AURORA_AG",
-        "something-something-v2": "earl.data.sources.builtin:SOMETHING_SOMETHING_V2",
-        "omniedit-dev": "earl.data.sources.builtin:OMNIEDIT_DEV",
-        "emu-edit": "earl.data.sources.builtin:EMU_EDIT",
-        "magicbrush-test": "earl.data.sources.builtin:MAGICBRUSH_TEST",
-        "aurora-bench": "earl.data.sources.builtin:AURORA_BENCH",
-        "vismin-dev": "earl.data.sources.builtin:VISMIN_DEV",
-        "i2ebench": "earl.data.sources.builtin:I2EBENCH",
-        "gedit-bench-en": "earl.data.sources.recent:GEDIT_BENCH_EN",
-        "gedit-bench-cn": "earl.data.sources.recent:GEDIT_BENCH_CN",
-        "imgedit-bench": "earl.data.sources.recent:IMGEDIT_BENCH",
-        "rise-bench": "earl.data.sources.recent:RISE_BENCH",
-        "pie-bench": "earl.data.sources.recent:PIE_BENCH",
-    },
+    _of_table(
+        "earl.data.sources.builtin:SCHEMAS",
+        "omniedit humanedit magicbrush vismin aurora-kubric aurora-ag something-something-v2 omniedit-dev "
+        "emu-edit magicbrush-test aurora-bench vismin-dev i2ebench gedit-bench-en gedit-bench-cn "
+        "imgedit-bench rise-bench pie-bench",
+    ),
 )
 PROMPTS = Registry("prompt source", "earl.prompts")
 MODELS = Registry("model", "earl.models")

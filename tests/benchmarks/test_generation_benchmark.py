@@ -18,7 +18,7 @@ from earl.errors import EngineError
 from earl.policy.loading import create_policy, load_policy
 from earl.records import Grid
 from earl.sampling import Request
-from earl.sampling.native import NativeEngine
+from earl.sampling.native.engine import NativeEngine
 from earl.sequence.layout import write_prompt
 from earl.sequence.trained import train_text_tokenizer
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 import earl
 from earl.cli import main
-from earl.convert import convert_model
+from earl.convert.folder import convert_model
 from earl.errors import EarlError, ModelFormatError, OutputError
 from earl.models.resolve import resolve_model
 from earl.sequence.tokenizer import TextTokenizer

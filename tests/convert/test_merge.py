@@ -11,7 +11,7 @@ import torch
 
 import earl
 from earl.cli import main
-from earl.convert import merge_policies
+from earl.convert.merge import merge_policies
 from earl.errors import ConfigError, EarlError, ModelFormatError, OutputError
 from earl.models.resolve import resolve_model
 from earl.policy.loading import create_policy

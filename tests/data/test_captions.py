@@ -16,7 +16,7 @@ from earl.config import WriterSettings
 from earl.config.data import PreparationSettings
 from earl.data.prepare import REJECTED, prepare_source
 from earl.data.shards import load_shards
-from earl.data.sources import CaptionPair, open_source
+from earl.data.sources.opening import CaptionPair, open_source
 from earl.errors import DataError
 from earl.reasoning.asking import Asker
 from earl.reasoning.instructions import instructions_from_captions

@@ -17,7 +17,7 @@ from earl.config.data import PreparationSettings
 from earl.data.distributed import RayStage
 from earl.data.prepare import REJECTED, prepare_source
 from earl.data.shards import load_shards
-from earl.data.sources import open_source
+from earl.data.sources.opening import open_source
 from earl.data.tokenise import make_edits
 from earl.errors import ConfigError, DataError, MissingExtraError
 

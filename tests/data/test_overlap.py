@@ -15,7 +15,7 @@ from earl.cli import main
 from earl.config.data import PreparationSettings
 from earl.data.overlap import Fingerprint, exact_hash, find_overlap, fingerprints, look_hash
 from earl.data.prepare import prepare_source
-from earl.data.sources import open_source
+from earl.data.sources.opening import open_source
 from earl.errors import DataError
 from earl.world.shards import WorldData, prepare_world
 

@@ -21,7 +21,8 @@ from earl.data.card import read_card
 from earl.data.examples import edit_example, whole_example
 from earl.data.prepare import REJECTED, prepare_source
 from earl.data.shards import load_shards
-from earl.data.sources import SCHEMAS, open_source
+from earl.data.sources.builtin import SCHEMAS
+from earl.data.sources.opening import open_source
 from earl.data.tokenise import mask_box
 from earl.errors import ConfigError, DataError, OutputError
 from earl.records import Box
@@ -296,7 +297,7 @@ sys.path.insert(0, sys.argv[2])
 import numpy as np
 from pathlib import Path
 import earl.data.prepare as prepare, earl.data.shards as shards
-from earl.data.sources import open_source
+from earl.data.sources.opening import open_source
 from source_files import Marks
 
 root = Path(sys.argv[1])

@@ -10,7 +10,7 @@ from earl.config.data import PreparationSettings
 from earl.data.card import read_card
 from earl.data.prepare import prepare_source
 from earl.data.shards import load_shards
-from earl.data.sources import open_source
+from earl.data.sources.opening import open_source
 from earl.errors import DataError
 
 AREA = 32 * 32

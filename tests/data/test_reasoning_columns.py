@@ -11,7 +11,8 @@ from source_files import Marks
 from earl.config.data import PreparationSettings, SourceSettings
 from earl.data.prepare import prepare_source
 from earl.data.shards import load_shards
-from earl.data.sources import open_source, parse_map
+from earl.data.sources.opening import open_source
+from earl.data.sources.own import parse_map
 from earl.errors import DataError
 
 

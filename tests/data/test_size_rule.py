@@ -13,7 +13,7 @@ from earl.config.data import PreparationSettings
 from earl.config.sections import Data, Source
 from earl.data.prepare import prepare_source
 from earl.data.shards import load_shards, read_manifest
-from earl.data.sources import open_source
+from earl.data.sources.opening import open_source
 from earl.data.tasks import EditTask
 from earl.errors import DataError
 from earl.models.listing import describe_models, model_lines

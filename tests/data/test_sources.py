@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import source_files as files
 
-from earl.data.sources import SCHEMAS, open_source, own_schema, parse_map
+from earl.data.sources.builtin import SCHEMAS
 from earl.data.sources.cells import read_boxes
+from earl.data.sources.opening import open_source
+from earl.data.sources.own import own_schema, parse_map
 from earl.errors import ConfigError, DataError
 from earl.records import Box
 from earl.vision.images import open_image

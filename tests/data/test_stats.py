@@ -13,7 +13,7 @@ from earl.cli import main
 from earl.config.data import PreparationSettings
 from earl.data.prepare import prepare_source
 from earl.data.shards import Edit, load_shards, start_folder, write_shard
-from earl.data.sources import open_source
+from earl.data.sources.opening import open_source
 from earl.data.stats import shard_stats
 from earl.records import Box
 from earl.sequence.layout import write_completion, write_prompt

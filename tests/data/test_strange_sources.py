@@ -23,7 +23,7 @@ from source_files import Marks
 from earl.config.data import PreparationSettings
 from earl.data.prepare import prepare_source
 from earl.data.shards import load_shards
-from earl.data.sources import open_source
+from earl.data.sources.opening import open_source
 from earl.errors import ConfigError, DataError
 
 SMALL = PreparationSettings(area=32 * 32, max_rejected=1.0)

@@ -15,7 +15,8 @@ from earl.cli import main
 from earl.config.data import PreparationSettings
 from earl.data.mixture import Mixture
 from earl.data.prepare import prepare_source
-from earl.data.sources import SCHEMAS, open_source
+from earl.data.sources.builtin import SCHEMAS
+from earl.data.sources.opening import open_source
 from earl.data.weights import RELEASED, allocate, pick, temperature_weights, upsample_to_largest
 from earl.errors import DataError
 from earl.training.grpo.prompts import mixed

@@ -12,7 +12,8 @@ import torch
 import transformers
 from PIL import Image
 
-from earl.evaluation import PredictionsEditor, open_benchmark
+from earl.evaluation.benchmark import open_benchmark
+from earl.evaluation.editors import PredictionsEditor
 
 diffusers = pytest.importorskip("diffusers")
 SCRIPT = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "diffusion_edits.py"))

@@ -18,7 +18,7 @@ from source_files import Marks
 
 from earl.config.data import PreparationSettings
 from earl.data.prepare import prepare_source
-from earl.data.sources import open_source
+from earl.data.sources.opening import open_source
 from earl.errors import DataError, ImageError
 from earl.vision.images import open_image
 

@@ -12,7 +12,7 @@ from earl.config import SamplingSettings, VerifierSettings
 from earl.config.data import PreparationSettings, SourceSettings, TargetSettings
 from earl.data.prepare import prepare_source
 from earl.data.shards import load_shards
-from earl.data.sources import open_source
+from earl.data.sources.opening import open_source
 from earl.pipeline import EditPipeline
 from earl.pipeline.targets import DrawnTargets
 from earl.records import Attempt, Verdict

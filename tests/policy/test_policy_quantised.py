@@ -151,7 +151,7 @@ def test_the_engine_reports_the_likelihood_of_the_quantised_policy(bits, model_f
 
     from earl.records import Grid
     from earl.sampling import Request
-    from earl.sampling.native import NativeEngine
+    from earl.sampling.native.engine import NativeEngine
     from earl.sequence.kinds import completion_kinds
     from earl.sequence.tokenizer import TextTokenizer
 

@@ -11,7 +11,7 @@ from earl.cli import main
 from earl.config.data import PreparationSettings
 from earl.data.prepare import prepare_source
 from earl.data.shards import load_shards
-from earl.data.sources import open_source
+from earl.data.sources.opening import open_source
 from earl.sequence.layout import parse_completion
 from earl.sequence.trained import train_text_tokenizer
 

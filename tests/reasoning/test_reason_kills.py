@@ -11,7 +11,7 @@ from reasoning_set import chain
 from command_kills import contents, kill_at_random, nursery
 from earl.config.data import PreparationSettings
 from earl.data.prepare import prepare_source
-from earl.data.sources import open_source
+from earl.data.sources.opening import open_source
 from earl.vision.creating import create_vision_tokenizer
 from earl.vision.loading import load_vision_tokenizer, save_vision_tokenizer
 

@@ -259,7 +259,7 @@ def test_the_source_shows_its_own_images(tmp_path):
     from earl.config.data import PreparationSettings
     from earl.data.prepare import prepare_source
     from earl.data.shards import open_shard, read_manifest, shard_folders
-    from earl.data.sources import open_source
+    from earl.data.sources.opening import open_source
     from earl.reasoning.images import SourceImages
 
     files.own_folder(tmp_path / "own", 7)

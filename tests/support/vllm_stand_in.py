@@ -11,7 +11,7 @@ from earl.config import SamplingSettings
 from earl.policy.loading import load_policy
 from earl.records import Grid
 from earl.sampling import Request
-from earl.sampling.native import NativeEngine
+from earl.sampling.native.engine import NativeEngine
 
 
 class StandIn(ThreadingHTTPServer):

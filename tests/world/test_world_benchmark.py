@@ -6,7 +6,9 @@ import pytest
 from earl.config import BenchmarkSettings, EvaluationSettings, SamplingSettings
 from earl.data.tasks import TaskSettings
 from earl.errors import ConfigError, InstructionError
-from earl.evaluation import Judging, ModelEditor, evaluate, open_benchmark
+from earl.evaluation.benchmark import open_benchmark
+from earl.evaluation.editors import ModelEditor
+from earl.evaluation.run import Judging, evaluate
 from earl.pipeline import EditPipeline
 from earl.records import Verdict
 from earl.world.benchmark import WorldBenchmark, draw_tasks

@@ -22,7 +22,7 @@ from earl.progress import Progress, say
 
 if TYPE_CHECKING:
     from earl.data.prepare import Stage
-    from earl.data.sources import OpenedSource
+    from earl.data.sources.opening import OpenedSource
     from earl.data.tokenise import Encoder
     from earl.reasoning.asking import Tally
     from earl.reasoning.images import Images
@@ -78,7 +78,8 @@ def prepare(
 ) -> None:
     """Tokenise a source into shards."""
     from earl.data.prepare import prepare_source
-    from earl.data.sources import open_source, parse_map
+    from earl.data.sources.opening import open_source
+    from earl.data.sources.own import parse_map
     from earl.data.tokenise import HELD
 
     if options.write_instructions != (writer is not None):
@@ -140,7 +141,7 @@ def _encoder(options: PrepareOptions) -> Iterator[tuple[Encoder, int, Stage | No
 def _instructions(options: PrepareOptions) -> dict[str, str] | None:
     if options.instructions is None:
         return {} if options.write_instructions else None
-    from earl.data.sources import read_instructions
+    from earl.data.sources.own import read_instructions
 
     return read_instructions(options.instructions)
 
@@ -229,7 +230,8 @@ def reason(
 
 
 def _images(options: ReasonOptions, source: SourceSettings) -> Images:
-    from earl.data.sources import open_source, parse_map
+    from earl.data.sources.opening import open_source
+    from earl.data.sources.own import parse_map
     from earl.reasoning.images import DecodedImages, SourceImages
 
     if options.source is not None:
@@ -251,7 +253,7 @@ class SourcesOptions(Settings):
 
 def sources(options: SourcesOptions) -> None:
     """List the data sets and benchmarks that have a name: the built-in ones, and those of other packages."""
-    from earl.data.sources import SCHEMAS
+    from earl.data.sources.builtin import SCHEMAS
     from earl.registry import SOURCES
 
     registered = {name: SOURCES.home(name) for name in SOURCES.names() if name not in SCHEMAS}

@@ -77,9 +77,9 @@ def evaluate(
     best_by: Annotated[VerifierSettings | None, BEST_BY],
 ) -> int:
     """Edit and score a benchmark, in stages that resume. Exit code 1 where nothing could be judged."""
-    from earl.data.sources import parse_map
-    from earl.evaluation import ModelEditor, PredictionsEditor, open_benchmark
-    from earl.evaluation.editors import AREA
+    from earl.data.sources.own import parse_map
+    from earl.evaluation.benchmark import open_benchmark
+    from earl.evaluation.editors import AREA, ModelEditor, PredictionsEditor
     from earl.evaluation.records import to_json
     from earl.evaluation.run import closing_lines, run_evaluation
     from earl.evaluation.tables import outcome_table

@@ -52,7 +52,7 @@ def convert(
     options: ConvertOptions, conversion: Annotated[ConversionSettings, Group(title="what is written")]
 ) -> None:
     """Write a model of any layout as one folder, and compare it with its source."""
-    from earl.convert import convert_model
+    from earl.convert.folder import convert_model
 
     tell = (lambda _: None) if options.as_json else say
     done = convert_model(options.source, options.target, conversion, force=options.force, say=tell)
@@ -78,7 +78,7 @@ class MergeOptions(Settings):
 
 def merge(options: MergeOptions) -> None:
     """Write a weighted sum of policies."""
-    from earl.convert import merge_policies
+    from earl.convert.merge import merge_policies
 
     parts = [_weighted(words) for words in options.models]
     meta = merge_policies(

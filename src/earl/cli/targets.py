@@ -41,7 +41,8 @@ def prepare_edits(
 ) -> None:
     """Draw edits with a model, keep the best of each row by a verifier, and tokenise them into shards."""
     from earl.data.prepare import prepare_source
-    from earl.data.sources import open_source, parse_map
+    from earl.data.sources.opening import open_source
+    from earl.data.sources.own import parse_map
     from earl.pipeline import build_pipeline
     from earl.pipeline.targets import DrawnTargets
 

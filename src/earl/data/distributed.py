@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earl.config.data import PreparationSettings
-from earl.data.sources import Read
+from earl.data.sources.sample import Read
 from earl.data.tokenise import Made, make_edits
 from earl.errors import ConfigError, DataError, EarlError, MissingExtraError
 from earl.records import SizeRule

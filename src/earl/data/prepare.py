@@ -21,7 +21,7 @@ from earl import __version__
 from earl.config.data import PreparationSettings
 from earl.data.card import drop_card, write_card
 from earl.data.shards import PART, Edit, shard_path, start_folder, write_shard
-from earl.data.sources import Read
+from earl.data.sources.sample import Read
 from earl.data.tokenise import Encoder, Made, make_edits
 from earl.errors import DataError
 from earl.files import append_lines, clear_partial, only_one, read_object, read_text, write_text

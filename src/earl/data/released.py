@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 
 from earl.config.data import PreparationSettings
 from earl.data.shards import Edit
-from earl.data.sources import Read
-from earl.data.sources.sample import Group
+from earl.data.sources.sample import Group, Read
 from earl.data.tokenise import Made
 from earl.errors import DataError
 from earl.files import read_object

@@ -22,7 +22,7 @@ from earl.config.data import HoldoutSettings, PreparationSettings
 from earl.data.changes import changed_cells
 from earl.data.overlap import exact_hash, look_hash
 from earl.data.shards import Edit
-from earl.data.sources import ImageRef, Read, Sample
+from earl.data.sources.sample import ImageRef, Read, Sample
 from earl.errors import DataError, EarlError
 from earl.records import Box, Point, SizeRule
 from earl.sequence.reasoning import clean_reasoning, scale_box, scale_boxes, scale_point

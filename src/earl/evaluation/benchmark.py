@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from earl.config import BenchmarkSettings
-from earl.data.sources import SCHEMAS, OpenedSource, Read, Sample, open_source
+from earl.data.sources.builtin import SCHEMAS
+from earl.data.sources.opening import OpenedSource, open_source
+from earl.data.sources.sample import Read, Sample
 from earl.data.tokenise import on_side
 from earl.errors import ConfigError, DataError
 from earl.registry import BENCHMARKS
@@ -103,11 +105,11 @@ class DeclaredBenchmark:
         name: on the command line.
         title: in tables.
         schema: the name of its columns' declaration in `earl.data.sources`.
-        column: in tables of published results (`earl.evaluation.published`); "": none are kept.
         about: what it holds, in a sentence.
-        kinds: the benchmark's own division: family, in lower case without blanks, to kind.
+        column: in tables of published results (`earl.evaluation.published`); "": none are kept.
+        kinds: the benchmark's own division: the families of each kind, in lower case without blanks.
         groups: families that are not of the group that the schema gives them.
-        family_of: a sample's family, where the schema's is not fine enough.
+        turns: the number at the end of an id is that of its turn, which is its family.
         hub_patterns: files that are fetched from the Hub; all where empty.
         archive: file of the publisher that holds the images, to be unpacked first; "": none does.
         mean: what published means are of, all edits or the families' means.
@@ -117,11 +119,11 @@ class DeclaredBenchmark:
     name: str
     title: str
     schema: str
-    column: str
     about: str
-    kinds: Mapping[str, str] = field(default_factory=dict)
+    column: str = ""
+    kinds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     groups: Mapping[str, str] = field(default_factory=dict)
-    family_of: Callable[[Sample], str] | None = None
+    turns: bool = False
     hub_patterns: tuple[str, ...] = ()
     archive: str = ""
     mean: Literal["edits", "families"] = "edits"
@@ -149,7 +151,7 @@ class DeclaredBenchmark:
             settings = settings.replace(hub=False, path=str(self.fetch()))
         source = open_source(self.schema, settings)
         given = {"split": settings.split} if settings.split else {}
-        kinds = {"kinds": sorted(set(self.kinds.values()))} if self.kinds else {}
+        kinds = {"kinds": sorted(self.kinds)} if self.kinds else {}
         mean = {"mean": self.mean} if self.mean != "edits" else {}
         fixed = {"column": self.column, "hub": SCHEMAS[self.schema].hub, **kinds, **mean, **given}
         return SourceBenchmark(self.name, self.title, source, fixed, self._place, measured=self.measured)
@@ -169,9 +171,12 @@ class DeclaredBenchmark:
             ) from error
 
     def _place(self, sample: Sample) -> tuple[str, str, str]:
-        family = self.family_of(sample) if self.family_of else sample.family
+        own_id = self.turns and not sample.id.startswith(f"{self.schema}-")  # else made of the row's number
+        turn = re.search(r"-(\d)$", sample.id) if own_id else None
+        family = f"turn {turn[1]}" if turn else sample.family
         plain = re.sub(r"[\s_-]+", "", family.lower())
-        return family, self.groups.get(plain, sample.group), self.kinds.get(plain, "")
+        kind = next((kind for kind, families in self.kinds.items() if plain in families), "")
+        return family, self.groups.get(plain, sample.group), kind
 
 
 class SourceBenchmark:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from earl.config import SamplingSettings, VerifierSettings
 from earl.config.data import TargetSettings
-from earl.data.sources import OpenedSource, Read
+from earl.data.sources.opening import OpenedSource
+from earl.data.sources.sample import Read
 from earl.errors import EarlError
 from earl.pipeline.edit import EditPipeline
 from earl.pipeline.result import EditResult, best_index, worst_index

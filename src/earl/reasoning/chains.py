@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from earl.data.sources import read_boxes
+from earl.data.sources.cells import read_boxes
 from earl.errors import DataError, InvalidAnswerError
 from earl.reasoning.asking import read_object
 from earl.records import Box

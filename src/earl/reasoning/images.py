@@ -15,7 +15,7 @@ from PIL import Image
 
 from earl.data.overlap import exact_hash
 from earl.data.shards import PART, Edit
-from earl.data.sources import OpenedSource
+from earl.data.sources.opening import OpenedSource
 from earl.errors import DataError, EarlError
 from earl.vision.images import open_image
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from earl.data.sources import CaptionPair
+from earl.data.sources.opening import CaptionPair
 from earl.errors import DataError, InvalidAnswerError
 from earl.reasoning.asking import Asker, Question, Tally, read_object
 from earl.reasoning.questions import Template

@@ -40,7 +40,7 @@ def create_engine(
 
     kind = None if dtype is None else parse_dtype(dtype)
     if settings.engine == "earl":
-        from earl.sampling.native import NativeEngine
+        from earl.sampling.native.engine import NativeEngine
 
         return NativeEngine(
             policy, tokenizer, max_batch=settings.max_batch, dtype=kind, frozen=frozen, **options

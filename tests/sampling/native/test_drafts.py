@@ -14,7 +14,7 @@ from earl.config import SamplingSettings
 from earl.errors import SequenceError
 from earl.records import Grid
 from earl.sampling import Request
-from earl.sampling.native import NativeEngine
+from earl.sampling.native.engine import NativeEngine
 from earl.sequence.layout import parse_completion
 
 SAMPLINGS = [

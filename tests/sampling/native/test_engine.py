@@ -15,8 +15,8 @@ from earl.policy.likelihood import Scoring, token_logprobs
 from earl.policy.loading import create_policy
 from earl.records import Grid
 from earl.sampling import Request
-from earl.sampling.native import NativeEngine
 from earl.sampling.native.decoder import Decoder
+from earl.sampling.native.engine import NativeEngine
 from earl.sequence.kinds import completion_kinds
 from earl.sequence.layout import parse_completion, write_completion
 

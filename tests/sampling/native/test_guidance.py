@@ -19,9 +19,9 @@ from earl.errors import ConfigError, SequenceError
 from earl.policy.loading import create_policy
 from earl.records import Grid
 from earl.sampling import Request
-from earl.sampling.native import NativeEngine
 from earl.sampling.native import batch as batch_module
 from earl.sampling.native.draw import guide
+from earl.sampling.native.engine import NativeEngine
 from earl.sequence.grammar import Grammar
 
 GREEDY = SamplingSettings(greedy=True, guidance=1.5)

@@ -10,7 +10,7 @@ import torch
 from earl.config import SamplingSettings
 from earl.records import Grid
 from earl.sampling import Request
-from earl.sampling.native import NativeEngine
+from earl.sampling.native.engine import NativeEngine
 from earl.sampling.native.matrix import PackedMatrix, PlainMatrix, can_pack
 from earl.sampling.native.weights import read_weights
 

@@ -18,8 +18,8 @@ from earl.policy.quantised import quantise
 from earl.policy.saving import save_policy
 from earl.records import Grid
 from earl.sampling import Request
-from earl.sampling.native import NativeEngine
 from earl.sampling.native.decoder import Decoder
+from earl.sampling.native.engine import NativeEngine
 from earl.sampling.native.slots import Slots
 
 ZERO, ONE = torch.device("cpu:0"), torch.device("cpu:1")

@@ -14,7 +14,7 @@ from earl.policy.adapters import add_lora
 from earl.policy.loading import create_policy, load_policy
 from earl.records import Grid
 from earl.sampling import Request
-from earl.sampling.native import NativeEngine
+from earl.sampling.native.engine import NativeEngine
 from earl.sampling.vllm import VllmEngine
 from earl.sampling.vllm import engine as module
 from earl.sampling.vllm.weights import current_weights, write_checkpoint

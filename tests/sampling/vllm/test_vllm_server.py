@@ -9,7 +9,7 @@ from earl.errors import ConfigError, EngineError
 from earl.policy.loading import create_policy, load_policy
 from earl.records import Grid
 from earl.sampling import Request
-from earl.sampling.native import NativeEngine
+from earl.sampling.native.engine import NativeEngine
 from earl.sampling.vllm import VllmServer
 
 from .same import SIZE, assert_same

@@ -20,7 +20,7 @@ from earl.config.stages import Dpo, DpoRecipe
 from earl.data.collate import collate
 from earl.data.prepare import prepare_source
 from earl.data.shards import load_shards
-from earl.data.sources import open_source
+from earl.data.sources.opening import open_source
 from earl.errors import ConfigError, DataError
 from earl.models.shapes import EMU3
 from earl.policy.loading import create_policy

@@ -1,1 +1,0 @@
-"""The paper's six benchmarks and later ones, one file each, registered in `earl.registry`."""
