@@ -1,11 +1,13 @@
-"""An HTTP server that answers in vLLM's form with what the native engine samples."""
+"""vLLM played by the native engine: an HTTP server that answers in its form, and its Python interface."""
 
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import ModuleType, SimpleNamespace
 
 from earl.config import SamplingSettings
 from earl.policy.loading import load_policy
@@ -86,3 +88,58 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+
+class PlayedLLM:
+    """Takes requests and weights as vLLM does, and samples with our engine."""
+
+    forgets = True
+
+    def __init__(self, **settings):
+        self.settings, self.calls, self.waiting, self.aborted = settings, [], {}, []
+        self.llm_engine = self
+        self.model = None
+
+    def collective_rpc(self, method, kwargs):
+        self.calls.append(method)
+        self.weights = {name: tensor.clone() for name, tensor in kwargs["weights_iterator"]}
+
+    def reset_prefix_cache(self):
+        self.calls.append("reset")
+        return self.forgets
+
+    def sleep(self, level):
+        self.calls.append(f"sleep {level}")
+
+    def wake_up(self):
+        self.calls.append("wake")
+
+    def add_request(self, name, prompt, params):
+        self.waiting[name] = (tuple(prompt["prompt_token_ids"]), params)
+
+    def abort_request(self, names):
+        self.aborted += names
+
+    def step(self):
+        name, (prompt, params) = self.waiting.popitem()
+        height, width = map(int, params.extra_args["earl_grid"].split("*"))
+        request = Request(prompt, (params.seed,), Grid(height, width))
+        sampling = SamplingSettings(temperature=params.temperature, top_k=params.top_k, top_p=params.top_p)
+        ((done,),) = self.model.generate([request], sampling)
+        table = [{i: SimpleNamespace(logprob=p)} for i, p in zip(done.ids, done.logprobs, strict=True)]
+        piece = SimpleNamespace(token_ids=list(done.ids), logprobs=table)
+        return [SimpleNamespace(request_id=name, outputs=[piece], finished=True)]
+
+
+def play_vllm(monkeypatch):
+    """A module `vllm` whose LLM is `PlayedLLM`."""
+    vllm = ModuleType("vllm")
+    vllm.LLM = PlayedLLM
+    vllm.SamplingParams = lambda **given: SimpleNamespace(**given)
+    kinds = ModuleType("vllm.sampling_params")
+    kinds.RequestOutputKind = SimpleNamespace(DELTA="delta", FINAL_ONLY="final")
+    monkeypatch.setitem(sys.modules, "vllm", vllm)
+    monkeypatch.setitem(sys.modules, "vllm.sampling_params", kinds)
+    monkeypatch.setattr("earl.sampling.vllm.plugin.register", lambda: None)
+    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
+    return vllm

@@ -2,10 +2,10 @@
 
 import subprocess
 import sys
-from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
+from vllm_stand_in import play_vllm
 
 from earl.config import SamplingSettings
 from earl.config.grpo import Grpo, Rollouts, importance_cap
@@ -22,47 +22,6 @@ from earl.sampling.vllm.weights import current_weights, write_checkpoint
 from .same import SIZE, assert_same
 
 
-class PlayedLLM:
-    """Takes requests and weights as vLLM does, and samples with our engine."""
-
-    forgets = True
-
-    def __init__(self, **settings):
-        self.settings, self.calls, self.waiting, self.aborted = settings, [], {}, []
-        self.llm_engine = self
-        self.model = None
-
-    def collective_rpc(self, method, kwargs):
-        self.calls.append(method)
-        self.weights = {name: tensor.clone() for name, tensor in kwargs["weights_iterator"]}
-
-    def reset_prefix_cache(self):
-        self.calls.append("reset")
-        return self.forgets
-
-    def sleep(self, level):
-        self.calls.append(f"sleep {level}")
-
-    def wake_up(self):
-        self.calls.append("wake")
-
-    def add_request(self, name, prompt, params):
-        self.waiting[name] = (tuple(prompt["prompt_token_ids"]), params)
-
-    def abort_request(self, names):
-        self.aborted += names
-
-    def step(self):
-        name, (prompt, params) = self.waiting.popitem()
-        height, width = map(int, params.extra_args["earl_grid"].split("*"))
-        request = Request(prompt, (params.seed,), Grid(height, width))
-        sampling = SamplingSettings(temperature=params.temperature, top_k=params.top_k, top_p=params.top_p)
-        ((done,),) = self.model.generate([request], sampling)
-        table = [{i: SimpleNamespace(logprob=p)} for i, p in zip(done.ids, done.logprobs, strict=True)]
-        piece = SimpleNamespace(token_ids=list(done.ids), logprobs=table)
-        return [SimpleNamespace(request_id=name, outputs=[piece], finished=True)]
-
-
 @pytest.fixture
 def policy(tokenizer):
     return create_policy({**SIZE, "tie_word_embeddings": True}, tokenizer.vocabulary, seed=1)
@@ -70,16 +29,7 @@ def policy(tokenizer):
 
 @pytest.fixture
 def played(monkeypatch):
-    vllm = ModuleType("vllm")
-    vllm.LLM = PlayedLLM
-    vllm.SamplingParams = lambda **given: SimpleNamespace(**given)
-    kinds = ModuleType("vllm.sampling_params")
-    kinds.RequestOutputKind = SimpleNamespace(DELTA="delta", FINAL_ONLY="final")
-    monkeypatch.setitem(sys.modules, "vllm", vllm)
-    monkeypatch.setitem(sys.modules, "vllm.sampling_params", kinds)
-    monkeypatch.setattr("earl.sampling.vllm.plugin.register", lambda: None)
-    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
-    return vllm
+    return play_vllm(monkeypatch)
 
 
 def make(policy, tokenizer, **options):

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 
 from earl.errors import EarlError, VerifierError
-from earl.records import Attempt, Verdict
+from earl.records import Attempt, Verdict, VerdictStatus
 from earl.training.interrupts import Interrupts
 from earl.verifiers.protocol import Verifier
 
@@ -46,8 +46,8 @@ class Judge:
         self._thread.start()
 
     def submit(self, verifier: Verifier, attempts: Sequence[Attempt]) -> Future[list[Verdict]]:
-        """Verdicts in the order of the attempts. An attempt without an image is not sent: its status
-        is "unfinished" or "undecodable"."""
+        """Verdicts in the order of the attempts. An attempt that a bound ended is "unfinished", even with a
+        whole image, as in EARL's release; one without an image is "undecodable". Neither is sent."""
         return asyncio.run_coroutine_threadsafe(self._judge(verifier, list(attempts)), self._loop)
 
     def wait(self, future: Future[list[Verdict]]) -> list[Verdict]:
@@ -67,18 +67,21 @@ class Judge:
         ended.add_done_callback(lambda _: self._loop.stop())
 
     async def _judge(self, verifier: Verifier, attempts: list[Attempt]) -> list[Verdict]:
-        sent = [attempt for attempt in attempts if attempt.edited is not None]
+        failed = [_status(attempt) for attempt in attempts]
+        sent = [attempt for attempt, status in zip(attempts, failed, strict=True) if status is None]
         try:
             answered = await asyncio.wait_for(_ask(verifier, sent), self._deadline) if sent else []
         except asyncio.TimeoutError:
             answered = [Verdict("unreachable", why=f"no answer in {self._deadline:g} s")] * len(sent)
         found = iter(answered)
-        return [
-            next(found)
-            if attempt.edited is not None
-            else Verdict("unfinished" if attempt.finish_reason == "length" else "undecodable")
-            for attempt in attempts
-        ]
+        return [next(found) if status is None else Verdict(status) for status in failed]
+
+
+def _status(attempt: Attempt) -> VerdictStatus | None:
+    """Of an attempt that the verifier is not asked about, None of one that it is."""
+    if attempt.finish_reason == "length":
+        return "unfinished"
+    return "undecodable" if attempt.edited is None else None
 
 
 async def _ask(verifier: Verifier, attempts: list[Attempt]) -> list[Verdict]:
