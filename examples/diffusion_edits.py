@@ -3,22 +3,22 @@
     python examples/diffusion_edits.py aurora-bench --path ~/data/aurora-bench --model aurora -o out/theirs
     earl evaluate aurora-bench --path ~/data/aurora-bench --predictions out/theirs --judge-url …
 
-InstructPix2Pix and models tuned from it (MagicBrush, AURORA), and OmniGen. A model of a name below has
-settings of its own, from memory and not checked against its authors' files; another hub id or folder is
-sampled as InstructPix2Pix, unless options say otherwise. Each task has a seed of its own, `--seed` plus its
-number; a run that was cut short goes on.
+InstructPix2Pix and models tuned from it (MagicBrush, AURORA), and OmniGen. A model of a name below has the
+settings of the paper's own scripts (https://github.com/saba96/EARL, `baselines/baselines_eval_on_*.py`):
+diffusers' defaults for the first three, at the image's own size. Another hub id or folder is sampled as
+InstructPix2Pix, unless options say otherwise. Each task has a seed of its own, `--seed` plus its number;
+these scripts have none, and 222 for a batch of OmniGen's. A run that was cut short goes on.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from earl.config import BenchmarkSettings
 from earl.evaluation.benchmark import Task, open_benchmark
@@ -28,37 +28,33 @@ from earl.vision.images import open_image
 
 @dataclass(frozen=True)
 class Sampling:
-    """Hub id, steps, guidance by text and by image, and the longer side in px."""
+    """Hub id, steps, guidance by text and by image; `side`: of the square in px that images are resized to, 0
+    for their own size; `ancestral`: Euler's ancestral scheduler in place of the model's."""
 
     model: str
     steps: int = 100
     text: float = 7.5
     image: float = 1.5
-    side: int = 512
+    side: int = 0
+    ancestral: bool = True
 
 
 SETTINGS = {
     "instruct-pix2pix": Sampling("timbrooks/instruct-pix2pix"),
-    "magicbrush": Sampling("vinesmsuic/magicbrush-jul7", steps=20, text=7.0),
-    "aurora": Sampling("McGill-NLP/AURORA", steps=50),
-    "omnigen": Sampling("Shitao/OmniGen-v1-diffusers", steps=50, text=2.5, image=1.6, side=1024),
+    "magicbrush": Sampling("vinesmsuic/magicbrush-paper"),
+    "aurora": Sampling("McGill-NLP/AURORA", ancestral=False),
+    "omnigen": Sampling("Shitao/OmniGen-v1-diffusers", steps=50, text=2.0, image=1.6, side=512),
 }
 
 
-def fitted(image: Image.Image, side: int) -> Image.Image:
-    """The longer side near `side`, both multiples of 64, as InstructPix2Pix's own script has it."""
-    scale = side / max(image.size)
-    scale = math.ceil(min(image.size) * scale / 64) * 64 / min(image.size)
-    size = tuple(max(64, int(edge * scale) // 64 * 64) for edge in image.size)
-    return ImageOps.fit(image, size, method=Image.Resampling.LANCZOS)
-
-
 def edit(pipeline: Any, task: Task, sampling: Sampling, seed: int) -> Image.Image:
-    """One edited image, in the size of the source's shape."""
+    """One edited image, as large as what the model was shown."""
     import torch
 
     assert task.source is not None, "a task without a problem has a source"
-    source = fitted(open_image(task.source), sampling.side)
+    source = open_image(task.source)
+    if sampling.side:
+        source = source.resize((sampling.side, sampling.side))
     options: dict[str, Any] = {
         "num_inference_steps": sampling.steps,
         "guidance_scale": sampling.text,
@@ -66,7 +62,7 @@ def edit(pipeline: Any, task: Task, sampling: Sampling, seed: int) -> Image.Imag
     }
     if type(pipeline).__name__.startswith("OmniGen"):
         options |= {"prompt": f"<img><|image_1|></img> {task.instruction}", "input_images": [source]}
-        options |= {"img_guidance_scale": sampling.image, "width": source.width, "height": source.height}
+        options |= {"img_guidance_scale": sampling.image, "use_input_image_size_as_output": True}
     else:
         options |= {"prompt": task.instruction, "image": source, "image_guidance_scale": sampling.image}
     edited: Image.Image = pipeline(**options).images[0]
@@ -89,15 +85,17 @@ def run(pipeline: Any, benchmark: Any, out: Path, sampling: Sampling, seed: int)
     return made
 
 
-def load(model: str, device: str) -> Any:
-    """A pipeline by its folder or hub id; the class is the one that it names."""
+def load(sampling: Sampling, device: str) -> Any:
+    """A pipeline by its folder or hub id; the class is the one that it names. OmniGen is in bfloat16."""
     import torch
     from diffusers import DiffusionPipeline, EulerAncestralDiscreteScheduler
 
-    dtype = torch.float32 if device == "cpu" else torch.float16
-    pipeline: Any = DiffusionPipeline.from_pretrained(model, torch_dtype=dtype, use_safetensors=True)
+    half = torch.bfloat16 if "omnigen" in sampling.model.lower() else torch.float16
+    dtype = torch.float32 if device == "cpu" else half
+    pipeline: Any = DiffusionPipeline.from_pretrained(sampling.model, torch_dtype=dtype, use_safetensors=True)
     if hasattr(pipeline, "safety_checker"):
         pipeline.safety_checker = None  # a blackened image is no edit to be judged
+    if hasattr(pipeline, "safety_checker") and sampling.ancestral:
         pipeline.scheduler = EulerAncestralDiscreteScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
@@ -121,7 +119,7 @@ def main(argv: list[str] | None = None) -> None:
     sampling = Sampling(**{**vars(named), **own})
     settings = BenchmarkSettings() if Path(given.benchmark).exists() else BenchmarkSettings(path=given.path)
     benchmark = open_benchmark(given.benchmark, settings)
-    made = run(load(sampling.model, given.device), benchmark, given.out, sampling, given.seed)
+    made = run(load(sampling, given.device), benchmark, given.out, sampling, given.seed)
     (given.out / "sampling.json").write_text(json.dumps({**vars(sampling), "seed": given.seed}))
     print(f"{made} images in {given.out}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -60,12 +61,31 @@ def test_a_sample_is_an_edit(tmp_path):
         assert (second.instruction, second.reasoning) == ("add a cat", "")
 
 
+@pytest.mark.parametrize("module", ["numpy._core.multiarray", "numpy.core.multiarray"])
+def test_arrays_are_read_as_tensors_are(module, tmp_path):
+    """The release's `prepare_data.py` writes NumPy arrays; NumPy 1 and 2 name their maker differently."""
+    arrays = {name: sample(0)[name].numpy() for name in ("original_image", "edited_image")}
+    path = saved(tmp_path / "set", [{**sample(0), **arrays, "edit_id": "add_object_0.pth", "CoT": {}}])
+    file = tmp_path / "set" / "feature" / "add_object_0.pth"
+    with zipfile.ZipFile(file) as given:
+        members = {name: given.read(name) for name in given.namelist()}
+    with zipfile.ZipFile(file, "w") as changed:
+        for name, content in members.items():
+            changed.writestr(name, content.replace(b"numpy._core.multiarray", module.encode()))
+    edit = opened(path).edit(0)
+    assert (edit.source_codes == arrays["original_image"]).all() and edit.changed.sum() == 1
+
+
 @pytest.mark.parametrize(
     ("change", "what"),
     [
         ({"original_image": Sly()}, "holds print, which is no tensor; nothing of it was run"),
         ({"edited_image": torch.zeros(3, 4)}, "edited_image is no 2-D tensor of whole numbers"),
         ({"edited_image": torch.zeros(3, 4, 1, dtype=torch.long)}, "edited_image is no 2-D"),
+        ({"edited_image": torch.zeros(3, 4, dtype=torch.bfloat16)}, "edited_image is no 2-D"),
+        ({"edited_image": np.zeros((3, 4))}, "edited_image is no 2-D tensor of whole numbers"),
+        ({"edited_image": [[0] * 4] * 3}, "edited_image is no 2-D tensor of whole numbers"),
+        ({"edited_image": np.array([[Sly()] * 4] * 3)}, "nothing of it was run"),
         ({"edited_image": torch.zeros(4, 4, dtype=torch.long)}, "grids differ"),
         ({"edited_image": torch.full((3, 4), CODEBOOK)}, f"codes of {CODEBOOK} to {CODEBOOK}"),
         ({"instruction": " "}, "no instruction"),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -77,23 +79,41 @@ def data(tmp_path):
 
 
 def test_settings_by_name():
-    named = SCRIPT["SETTINGS"]
-    steps = {name: (one.steps, one.text, one.image) for name, one in named.items()}
-    assert steps["instruct-pix2pix"] == (100, 7.5, 1.5) and steps["aurora"] == (50, 7.5, 1.5)
-    fitted = SCRIPT["fitted"]
-    assert fitted(Image.new("RGB", (640, 480)), 512).size == (512, 384)
-    assert fitted(Image.new("RGB", (300, 200)), 512).size == (576, 384)
+    """Those of the paper's scripts: the pipelines' own defaults, OmniGen's guidance and square."""
+    named = {name: vars(one) for name, one in SCRIPT["SETTINGS"].items()}
+    defaults = inspect.signature(diffusers.StableDiffusionInstructPix2PixPipeline.__call__).parameters
+    own = [defaults[n].default for n in ("num_inference_steps", "guidance_scale", "image_guidance_scale")]
+    for name in ("instruct-pix2pix", "magicbrush", "aurora"):
+        assert [named[name][key] for key in ("steps", "text", "image", "side")] == [*own, 0]
+    assert [name for name, one in named.items() if not one["ancestral"]] == ["aurora"]
+    assert [named["omnigen"][key] for key in ("steps", "text", "image", "side")] == [50, 2.0, 1.6, 512]
+
+
+def test_omnigen_is_called_by_the_names_that_it_has(data):
+    """Its signature takes what is given; the source is a square."""
+    takes = inspect.signature(diffusers.OmniGenPipeline.__call__).parameters
+
+    class OmniGenPlayed:
+        def __call__(self, **options):
+            assert set(options) <= set(takes)
+            self.options = options
+            return SimpleNamespace(images=options["input_images"])
+
+    task = next(iter(open_benchmark(str(data)).tasks()))
+    edited = SCRIPT["edit"](played := OmniGenPlayed(), task, SCRIPT["SETTINGS"]["omnigen"], 3)
+    assert edited.size == (512, 512) and played.options["prompt"] == "<img><|image_1|></img> a"
+    assert (played.options["guidance_scale"], played.options["img_guidance_scale"]) == (2.0, 1.6)
 
 
 def test_a_benchmark_from_edits_to_predictions(model, data, tmp_path, capsys):
     out = tmp_path / "out"
-    words = [str(data), "--model", str(model), "-o", str(out), "--device", "cpu"]
-    SCRIPT["main"]([*words, "--steps", "2", "--side", "64"])
+    words = [str(data), "--model", str(model), "-o", str(out), "--device", "cpu", "--steps", "2"]
+    SCRIPT["main"](words)
     assert "2 images in" in capsys.readouterr().out
     lines = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
     assert [line["id"] for line in lines] == ["t/0", "t/1"]
     images = [Image.open(out / line["image"]) for line in lines]
-    assert [image.size for image in images] == [(64, 64)] * 2
+    assert [image.size for image in images] == [(120, 90)] * 2, "their own size"
     assert json.loads((out / "sampling.json").read_text())["steps"] == 2
     editor = PredictionsEditor(out, area=64 * 64)
     tasks = [(task, Image.open(task.source)) for task in open_benchmark(str(data)).tasks()]
@@ -101,6 +121,6 @@ def test_a_benchmark_from_edits_to_predictions(model, data, tmp_path, capsys):
 
     first = images[0].tobytes()
     (out / "predictions.jsonl").write_text(json.dumps(lines[1]) + "\n")  # cut off; the first is made again
-    SCRIPT["main"]([*words, "--steps", "2", "--side", "64"])
+    SCRIPT["main"](words)
     assert "1 images in" in capsys.readouterr().out
     assert Image.open(out / lines[0]["image"]).tobytes() == first, "a task has a seed of its own"

@@ -2,8 +2,8 @@
 
 A list, `tokenized_datalist.json`, names files of one sample each: `{"prefix": folder, "path_list": [names]}`.
 A file is a pickle of `original_image` and `edited_image` (image codes, 2-D), `instruction`, and perhaps `CoT`
-(chains of thought by key). Only tensors and texts are read (`torch.load(weights_only=True)`); what else a
-file holds is refused by its name, and nothing of it is run.
+(chains of thought by key). Only tensors, NumPy arrays of numbers (which the release's own script writes) and
+texts are read (`torch.load(weights_only=True)`); what else a file holds is refused by its name and never run.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from earl.sequence.reasoning import clean_reasoning, join_chains
 HUB = "mair-lab/earl-datasets"
 LIST = "tokenized_datalist.json"
 IMAGES = ("original_image", "edited_image")
+_DTYPES = [type(np.dtype(code)) for code in np.typecodes["AllInteger"] + "fd"]
+_RECONSTRUCT = np.ndarray.__reduce__(np.empty(0))[0]  # NumPy 1 and 2 name it differently
 _PREFIX = re.compile(r"^edit_instruction:\s*")  # VisMin's instructions carry it
 
 
@@ -133,9 +135,13 @@ class ReleasedSamples:
 
     def _codes(self, content: dict[str, Any], image: str, name: str) -> NDArray[np.int32]:
         value: Any = content.get(image)
-        if getattr(value, "ndim", None) != 2 or value.is_floating_point() or not value.numel():
+        try:
+            array = value if isinstance(value, np.ndarray) else value.numpy()
+        except (AttributeError, TypeError, RuntimeError):  # no tensor, or one that NumPy does not know
+            array = np.empty(0)
+        if array.ndim != 2 or array.dtype.kind not in "iu" or not array.size:
             raise DataError(f"{name}: {image} is no 2-D tensor of whole numbers")
-        codes: NDArray[np.int32] = value.numpy().astype(np.int32)
+        codes: NDArray[np.int32] = array.astype(np.int32)
         if codes.min() < 0 or codes.max() >= self.codebook_size:
             raise DataError(
                 f"{name}: {image} has codes of {codes.min()} to {codes.max()}; the tokenizer's are 0 to "
@@ -147,8 +153,12 @@ class ReleasedSamples:
 def _load(path: Path) -> dict[str, Any]:
     import torch
 
+    arrays = [np.ndarray, np.dtype, *_DTYPES, (_RECONSTRUCT, "numpy._core.multiarray._reconstruct")]
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(
+            [*arrays, (_RECONSTRUCT, "numpy.core.multiarray._reconstruct")]
+        ):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, zipfile.BadZipFile) as error:
         named = re.search(r"GLOBAL (\S+)", str(error))
         what = f"holds {named[1]}, which is no tensor" if named else "is damaged, or no file of tensors"
