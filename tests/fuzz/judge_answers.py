@@ -83,6 +83,11 @@ NOTHING = (
     "{open}maybe score: [{a}, {b}]. Let me look at the roof",
     '{open}{{"score": [{a}, {b}]}}{close}',
     '{open}{{"score": [{a}, {b}]}} or so',
+    '{{"score": [{a}, {b}], "reasoning": "I am sorry, but I cannot rate this image."}}',
+    '{{"verdict": "cannot judge", "score": [{a}, {b}]}}',
+    'If both images were here, I might say:\n{{"score": [{a}, {b}]}}',
+    "These are the images:\n[{a}, {b}]",
+    '{{"score": [{a}, {b}]}}\nHmm, no.',
     "",
 )
 ATOMS = (

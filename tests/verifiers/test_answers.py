@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from earl.verifiers.answers import read_scores
+from earl.verifiers.answers import read_lines, read_scores, read_tagged
 
 VECTORS = json.loads(
     (
@@ -131,3 +131,73 @@ def test_hostile_answers_take_no_time(answer):
     began = time.process_time()
     assert read_scores(answer).scores is None
     assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '{"score": [0, 0], "reasoning": "I\'m sorry, but I can\'t assist with that."}',
+        '{"score": [0, 0], "error": "I am unable to rate this image"}',
+        '{"verdict": "cannot judge", "score": [10, 10]}',
+        '{"score": [7, 9]}\n{"status": "refused"}',
+        "I don't feel able to judge.\n[0, 0]",
+        "As an AI, I do not rate people.\n[0, 0]",
+        'Sample output:\n{"score": [5, 5]}',
+        'If I could see the images, I might say:\n{"score": [9, 9]}',
+        "I need both images:\n[1, 2]",
+        "References:\n[1, 2]",
+        '{"score": [7, 9]}\nHmm, no.',
+        '{"score": [7, 9]}\nNo wait',
+        "score: [7, 8]?",
+        '{"draft_score": [7, 9], "score": [7, 8]}',
+        '<draft>{"score": [10, 10]}</draft>',
+        '<think >{"score": [1, 1]}',
+        '<think budget="3">{"score": [1, 1]}',
+        'Thinking:\n{"score": [1, 1]}',
+    ],
+)
+def test_refusals_and_drafts_in_other_clothes(answer):
+    assert read_scores(answer).scores is None
+
+
+def test_reasons_may_say_what_could_not_be_seen():
+    for reason in (
+        "the sign cannot be compared, it is hidden",
+        "it looks as if pasted",
+        "I can't see the sky",
+    ):
+        assert read_scores(json.dumps({"score": [8, 9], "reasoning": reason})).scores == (8, 9)
+    assert read_scores("It looks as if it was pasted.\nScore: [4, 6]").scores == (4, 6)
+
+
+@pytest.mark.parametrize(
+    ("answer", "cut_off", "score"),
+    [
+        ("The car is red. <score>7</score>", False, 7),
+        ("The car is red, so\n**<score> 7 </score>**.", True, 7),
+        ("<think>maybe <score>3</score></think><score>7</score>", False, 7),
+        ("<think>maybe <score>3</score>, but", True, None),
+        ("At first <score>3</score>, then I saw the roof", True, None),
+        ("First <score>3</score>, now <score>7</score>", False, None),
+        ("First <score>3.5</score>, now <score>7</score>", False, None),
+        ("The format is <score>7</score>, but I cannot judge this.", False, None),
+        ("For example: <score>10</score>", False, None),
+        ("<score>10</score> would be a perfect edit.", False, None),
+        ("<score>7</score>\nWait, the roof is red.", False, None),
+        ("<score>" + "9" * 5000 + "</score>", False, None),
+        ("<score>" * 14_000, False, None),
+    ],
+)
+def test_a_number_between_tags(answer, cut_off, score):
+    reading = read_tagged(answer, low=0, high=10, cut_off=cut_off)
+    assert reading.scores == (None if score is None else (score,)) and bool(reading.problem) == (
+        score is None
+    )
+
+
+def test_numbers_in_lines():
+    lines = "Compliance: 4\nSeamlessness: 5\nDetail: 3"
+    assert read_lines(f"<think>Fidelity: 1</think>\n{lines}", 3, low=1, high=5).scores == (4, 5, 3)
+    for bad in (f"For example:\n{lines}", f"I can't rate this.\n{lines}", "Detail: " + "9" * 5000):
+        assert read_lines(bad, 3, low=1, high=5).scores is None
+    assert "cut off" in read_lines(lines, 3, low=1, high=5, cut_off=True).problem

@@ -39,6 +39,11 @@ def test_words_count_without_probabilities(text, value):
     assert read_check(Answer(text), False)[0] == value
 
 
+def test_a_refusal_that_begins_with_no_is_no_answer():
+    refusal = Answer("No, I can't help with that.", tokens=(token(("No", 0.0)),))
+    assert read_check(refusal, True) == (None, "the answer declines to judge")
+
+
 @pytest.mark.parametrize(
     ("answer", "why"),
     [

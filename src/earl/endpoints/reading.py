@@ -15,10 +15,12 @@ from typing import Any, Literal
 LONGEST = 100_000  # characters of an answer that are read
 DEEPEST = 64  # containers inside each other; what lies deeper is not read
 _MARK = re.compile(
-    r"<\|channel\|>(?P<channel>\w{1,20})<\|message\|>|<\|?(?P<tag>/?[\w:]{1,30})\|?>"
+    r"<\|channel\|>(?P<channel>\w{1,20})<\|message\|>|<[\s|]{0,4}(?P<tag>/?[\w:]{1,30})(?:\s[^<>]{0,80})?\|?>"
     r"|◁(?P<kimi>/?\w{1,30})▷|\[(?P<square>/?[A-Z]{5,9})\]"
 )
-_THOUGHT = re.compile(r"think|thought|reason|reflect|scratchpad|analysis|monologue", re.I)
+_THOUGHT = re.compile(
+    r"think|thought|reason|reflect|scratchpad|analysis|monologue|draft|plan|internal|\bcot\b", re.I
+)
 _THOUGHT_ENDS = re.compile(r"^/|(?:^|_)(?:end|final)(?:$|_)", re.I)
 _BLANKS = re.compile(r"\s*")
 _BARE = re.compile(r"[^\s,\[\]{}\"':]+")

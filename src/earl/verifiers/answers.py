@@ -1,9 +1,10 @@
 """Scores in a judge's answer; what is not certain is unusable.
 
 A score counts as the answer's own JSON object, which stands on lines of its own, or in its last line, as
-`score: [...]` or a list alone. What was thought aloud, and what stands in an example or in the middle of
-prose, does not count. All scores that stand anywhere in the answer must agree. Numbers are checked for
-count, range and being numbers. `tests/vectors/judge_answers.json` has 27 answers and what is read from each.
+`score: [...]` or a list alone; `read_tagged` and `read_lines` read the forms of other published questions.
+What was thought aloud, and what stands in an example or in the middle of prose, does not count. All scores
+that stand anywhere in the answer must agree. Numbers are checked for count, range and being numbers.
+`tests/vectors/judge_answers.json` has 27 answers and what is read from each.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ _WRAPPERS = frozenset(
         "result",
     )
 )
+_MOST_BRACKETS = 500
 _NEAR = 400  # characters before and after a score that are looked at
+_WHOLE = re.compile(r"[+-]?\d{1,4}")
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d{1,3})?")
 _LIST = re.compile(r"\[([\s\d.,+\-\"']{0,200})\]")
 _KEYED = re.compile(
@@ -43,21 +46,44 @@ _LABEL = re.compile(
 _CLAUSE_END = re.compile(r"[.,;:!?)]")
 _BECAUSE = re.compile(r"\b(?:because|since|due to)\b", re.I)
 _REASONS = re.compile(r"\n[\s*_#>-]{0,8}(?:reasoning|reasons?|explanation|rationale)[\s*_]{0,4}[:：]", re.I)
+_CANNOT = (
+    r"\b(?:can(?:no|['’])?t|can not|could(?:n['’]t| not)|(?:unable|not able|not comfortable|not willing)"
+    r"(?: to)?|won['’]t|(?:will|would) not|(?:do not|don['’]t)(?: feel able to)?|decline|refuse)\b"
+)
+_JUDGING = r"(?:judg|rat|scor|assess|evaluat|grad)(?:e|ing)?\b"
 _DECLINES = re.compile(
-    r"\b(?:can(?:no|['’])?t|can not|could(?:n['’]t| not)|unable to|not able to|won['’]t|(?:will|would) not|"
-    r"decline|refuse)\b[^.!?\n]{0,60}?"
-    r"\b(?:judge|rate|score|assess|evaluate|grade|compare|assist|help|comply|answer|determine|provide)\b"
+    rf"{_CANNOT}[^.!?\n]{{0,60}}?"
+    rf"\b(?:{_JUDGING}|(?:compare|assist|help|comply|answer|determine|provide)\b)"
     r"|\b(?:I|we)\s(?:must\s)?(?:decline|refuse)\b",
     re.I,
 )
-_EXAMPLE = re.compile(
-    r"\b(?:example|template|instance|such as|e\.g\.|format (?:is|would|should|must|looks))[^\n]{0,80}\Z", re.I
-)
-_DOUBT = re.compile(
-    r"(?:[\n.!?]\s{0,4}(?:wait|actually|on second thought|scratch that|correction)"
-    r"|\blet me (?:look|check|re\w+))\b",
+_REFUSES = re.compile(  # as a text inside an object, where a reason may well say what could not be seen
+    rf"\A\W*(?:(?:refus|declin)\w*\W*\Z|{_CANNOT}[^.!?\n]{{0,20}}?\b{_JUDGING})"
+    rf"|\b(?:I|we)\b[^.!?\n]{{0,20}}{_CANNOT}[^.!?\n]{{0,40}}?\b(?:{_JUDGING}|(?:assist|help|comply)\b)",
     re.I,
 )
+_EXAMPLE = re.compile(
+    r"\b(?:example|template|instance|such as|e\.g\.|format (?:is|would|should|must|looks))[^\n]{0,80}\Z"
+    r"|\b(?:sample|schema|draft|thinking|assum\w+|suppos\w+|if|might|hypothetical\w*|guess|placeholders?)\b"
+    r"[^\n.!?]{0,80}\Z",
+    re.I,
+)
+_OTHER_LIST = re.compile(  # announces a list that is not one of scores
+    r"\b(?:images?|pictures?|photos?|figures?|references?|sources?|citations?|pages?|sections?|polic(?:y|ies)|"
+    r"regions?|box|bbox|coordinates)\W*\Z",
+    re.I,
+)
+_DOUBT = re.compile(
+    r"(?:[\n.!?]\s{0,4}(?:(?:no|oh|but|hmm+),? )?(?:wait|actually|on second thought|scratch that|correction|"
+    r"hmm+|I take (?:that|it) back)|\blet me (?:look|check|re\w+))\b",
+    re.I,
+)
+_OTHER_SCORE = re.compile(
+    r"(?:first|initial|draft|preliminary|previous|earlier|tentative|final|revised|updated|corrected)"
+    r"[_ -]scores?"
+)
+_TAGGED = re.compile(r"<score>([^<>]{0,40})</score>")
+_LINE = re.compile(r"^[ \t*-]*[A-Z][^\n:]{2,60}:[ \t*]*(\d{1,4})[ \t*.]*$", re.M)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +113,16 @@ def read_scores(
     Args:
         cut_off: the answer was ended by a limit, not by the judge. Then only its own object counts.
     """
-    if len(answer) > LONGEST:
-        return Reading(None, f"the answer has {len(answer)} characters; at most {LONGEST} are read")
-    text = without_thinking(answer)
-    if not text.strip():
-        where = "the answer holds nothing but thinking" if answer.strip() else "the answer is empty"
-        return Reading(None, f"{where}, cut off by its limit" if cut_off else where)
-    prose, mentions = _in_objects(text, cut_off)
+    text, problem = _spoken(answer, cut_off)
+    if problem:
+        return Reading(None, problem)
+    if text.count("[") + text.count("{") > _MOST_BRACKETS:
+        return Reading(None, f"the answer has more than {_MOST_BRACKETS} brackets")
+    prose, mentions, refused = _in_objects(text, cut_off)
     mentions += _in_prose(prose, f"[{low:g},{high:g}]", cut_off)
     if not any(mention.counts for mention in mentions):
         return Reading(None, _missing(prose, mentions, cut_off))
-    if _DECLINES.search(prose):
+    if refused or declines(prose):
         return Reading(None, "the answer declines to judge")
     readings = [_checked(mention.value, count, low, high) for mention in mentions]
     for reading in readings:
@@ -108,8 +133,61 @@ def read_scores(
     return next(r for r, mention in zip(readings, mentions, strict=True) if mention.counts)
 
 
+def read_tagged(answer: str, *, low: int, high: int, cut_off: bool = False) -> Reading:
+    """One whole number between score tags, which nothing follows in its line. As `read_scores`."""
+    text, problem = _spoken(answer, cut_off)
+    tags = list(_TAGGED.finditer(text))
+    if not problem and declines(text):
+        problem = "the answer declines to judge"
+    if not problem and len({tag[1].strip() for tag in tags}) > 1:
+        problem = "several verdicts that differ"
+    score = tags[-1][1].strip() if tags else ""
+    if not problem and not (_WHOLE.fullmatch(score) and low <= int(score) <= high):
+        problem = f"expected one whole number from {low} to {high} between <score> and </score>"
+    if problem:
+        return Reading(None, problem)
+    start, end = tags[-1].span()
+    if cut_off and re.search(r"\w", text[end:]):
+        return Reading(None, "the answer was cut off by its limit behind its score")
+    if _DOUBT.search(text, end) or not _bare_after(text, end) or _announced(text, start, _EXAMPLE):
+        return Reading(None, "the score stands in prose or in an example only, not as the answer's own")
+    return Reading((float(score),))
+
+
+def read_lines(answer: str, count: int, *, low: int, high: int, cut_off: bool = False) -> Reading:
+    """`count` whole numbers in lines such as `Name: 4`. As `read_scores`."""
+    text, problem = _spoken(answer, cut_off)
+    if not problem and cut_off:
+        problem = "the answer was cut off by its limit"
+    if not problem and declines(text):
+        problem = "the answer declines to judge"
+    lines = list(_LINE.finditer(text))
+    scores = tuple(float(line[1]) for line in lines)
+    if not problem and (len(scores) != count or not all(low <= score <= high for score in scores)):
+        problem = f"expected {count} whole numbers from {low} to {high} in lines such as Name: 4"
+    if not problem and _announced(text, lines[0].start(), _EXAMPLE):
+        problem = "the scores are those of an example"
+    return Reading(None, problem) if problem else Reading(scores)
+
+
+def declines(text: str) -> bool:
+    """Whether prose says that it will not judge."""
+    return bool(_DECLINES.search(text))
+
+
+def _spoken(answer: str, cut_off: bool) -> tuple[str, str]:
+    """(the answer with blanks in place of thinking, why there is nothing to read or "")."""
+    if len(answer) > LONGEST:
+        return "", f"the answer has {len(answer)} characters; at most {LONGEST} are read"
+    text = without_thinking(answer)
+    if text.strip():
+        return text, ""
+    where = "the answer holds nothing but thinking" if answer.strip() else "the answer is empty"
+    return "", f"{where}, cut off by its limit" if cut_off else where
+
+
 def _missing(prose: str, mentions: list[_Mention], cut_off: bool) -> str:
-    if _DECLINES.search(prose):
+    if declines(prose):
         return "the answer declines to judge"
     if cut_off:
         return "the answer was cut off by its limit before its scores stood whole"
@@ -118,9 +196,10 @@ def _missing(prose: str, mentions: list[_Mention], cut_off: bool) -> str:
     return "no scores in the answer"
 
 
-def _in_objects(text: str, cut_off: bool) -> tuple[str, list[_Mention]]:
-    """The text with blanks in place of its objects, and the scores in them."""
+def _in_objects(text: str, cut_off: bool) -> tuple[str, list[_Mention], bool]:
+    """The text with blanks in place of its objects, the scores in them, and whether one of them refuses."""
     mentions: list[_Mention] = []
+    refused = False
     pieces, at = [], 0
     last_brace, last_word = text.rfind("}") + 1, len(text.rstrip(" \n\t`\"'*_.|"))
     last_doubt = max((match.start() for match in _DOUBT.finditer(text)), default=-1)
@@ -131,17 +210,21 @@ def _in_objects(text: str, cut_off: bool) -> tuple[str, list[_Mention]]:
         values = list(_scores_of(node, True))
         own = bool(values) and not draft and _stands_alone(text, node.start, end)
         mentions += [_Mention(value, own and level) for value, level in values]
+        refused = refused or any(_REFUSES.search(said) for said in _texts_of(node))
         pieces += [text[at : node.start], " " * (node.end - node.start)]
         at = node.end
-    return "".join(pieces) + text[at:], mentions
+    return "".join(pieces) + text[at:], mentions, refused
 
 
 def _stands_alone(text: str, start: int, end: int) -> bool:
     """Whether an object is on lines of its own, and not announced as an example."""
-    if not (_bare_before(text, start) and _bare_after(text, end)):
-        return False
-    before = re.sub(r"[\s`]*(?:json[\s`]*)?\Z", "", text[max(0, start - _NEAR) : start])
-    return not _EXAMPLE.search(before)
+    return _bare_before(text, start) and _bare_after(text, end) and not _announced(text, start, _EXAMPLE)
+
+
+def _announced(text: str, at: int, words: re.Pattern[str]) -> bool:
+    """Whether words of a kind stand before a place, in its line or in the one before."""
+    before = text[max(0, at - _NEAR) : at].rstrip(" \n\t\r`\"'*_[")
+    return bool(words.search(re.sub(r"`json\Z", "", before).rstrip("` \n")))
 
 
 def _bare_before(text: str, at: int, *, clause: bool = False) -> bool:
@@ -158,7 +241,7 @@ def _bare_after(text: str, at: int, *, reason: bool = False) -> bool:
     because = _BECAUSE.search(after) if reason else None
     if because:
         return _bare(after[: because.start()], labels=False)
-    return (end >= 0 or at + _NEAR >= len(text)) and _bare(after, labels=False)
+    return (end >= 0 or at + _NEAR >= len(text)) and _bare(after, labels=False) and "?" not in after
 
 
 def _alone(text: str, match: re.Match[str]) -> bool:
@@ -183,8 +266,17 @@ def _scores_of(node: Node, own: bool) -> Iterator[tuple[Node, bool]]:
         name = key.strip().lower()
         if name in ("score", "scores"):
             yield value, own
+        elif _OTHER_SCORE.fullmatch(name) and value.kind == "list":
+            yield value, False
         else:
             yield from _scores_of(value, own and name in _WRAPPERS)
+
+
+def _texts_of(node: Node) -> Iterator[str]:
+    if node.kind == "string":
+        yield node.text
+    for item in node.items:
+        yield from _texts_of(item)
 
 
 def _in_prose(prose: str, scale: str, cut_off: bool) -> Iterator[_Mention]:
@@ -205,6 +297,10 @@ def _in_prose(prose: str, scale: str, cut_off: bool) -> Iterator[_Mention]:
             continue
         if f"[{''.join(match[1].split())}]" == scale and whole not in match[0]:
             continue  # the range of scores, as the question says it
+        if _announced(prose, match.start(), _EXAMPLE) or (
+            match.end() not in taken and _announced(prose, match.start(), _OTHER_LIST)
+        ):
+            stands = False
         value = value_at(prose, prose.index("[", match.start()))
         assert value is not None, "there is a bracket"
         yield _Mention(value, stands and match.start() >= last and not cut_off)

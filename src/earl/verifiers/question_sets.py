@@ -7,17 +7,14 @@ nothing of them is kept here.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from earl.records import SCORE_PARTS, ScorePart
-from earl.verifiers.answers import Reading, read_scores
+from earl.verifiers.answers import Reading, read_lines, read_scores, read_tagged
 
 INSTRUCTION = "<instruction>"
-_TAGGED = re.compile(r"<score>\s*([+-]?\d{1,4})\s*</score>")
-_LINE = re.compile(r"^[ \t*-]*[A-Z][^\n:]{2,60}:[ \t*]*(\d+)[ \t*.]*$", re.M)
 
 
 @dataclass(frozen=True)
@@ -48,13 +45,10 @@ class Form:
         """The numbers of an answer, on the question's own scale."""
         if self.style == "json":
             return read_scores(answer, count=self.count, low=self.low, high=self.high, cut_off=cut_off)
-        found = [int(number) for number in (_TAGGED if self.style == "tag" else _LINE).findall(answer)]
-        numbers = sorted(set(found)) if self.style == "tag" else found
-        if len(numbers) != self.count or not all(self.low <= number <= self.high for number in numbers):
-            where = "between <score> and </score>" if self.style == "tag" else "in lines such as Name: 4"
-            many = "one whole number" if self.count == 1 else f"{self.count} whole numbers"
-            return Reading(None, f"expected {many} from {self.low} to {self.high} {where}")
-        return Reading((sum(numbers) / self.count,))
+        if self.style == "tag":
+            return read_tagged(answer, low=self.low, high=self.high, cut_off=cut_off)
+        reading = read_lines(answer, self.count, low=self.low, high=self.high, cut_off=cut_off)
+        return Reading((sum(reading.scores) / self.count,)) if reading.scores else reading
 
     def stretched(self, numbers: tuple[float, ...]) -> tuple[float, ...]:
         """The verdict's parts, 0-10, from numbers on the question's scale."""

@@ -18,6 +18,7 @@ from earl.endpoints.reading import objects, without_thinking
 from earl.errors import EndpointError, InvalidAnswerError
 from earl.records import Attempt, Verdict
 from earl.store import JsonLinesStore
+from earl.verifiers.answers import declines
 from earl.verifiers.expected import LEAST_MASS
 from earl.verifiers.judge import JudgeVerifier, Question
 from earl.verifiers.protocol import without_image
@@ -58,10 +59,13 @@ def read_check(answer: Answer, expected: bool) -> tuple[float | None, str]:
     """(probability of yes, "") or (None, what is wrong). Without `expected` a word is 1 or 0."""
     if answer.problem:
         return None, answer.problem
+    said = without_thinking(answer.text)
+    if declines(said):
+        return None, "the answer declines to judge"
     if expected:
         found = yes_probability(answer.tokens)
         return found, "" if found is not None else "no log-probabilities of yes and no"
-    word = without_thinking(answer.text).strip().strip(".!*\"'").lower()
+    word = said.strip().strip(".!*\"'").lower()
     return _WORDS.get(word), "" if word in _WORDS else f"{word[:40]!r} is neither yes nor no"
 
 
