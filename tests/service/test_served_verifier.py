@@ -27,7 +27,9 @@ from earl.world.verifier.scene import SceneVerifier
 pytest.importorskip("fastapi")
 pytest.importorskip("httpx2")
 from earl.service.http import served
+from earl.service.limits import Room
 from earl.service.verifier import verifier_app
+from earl.service.wire import ApiError
 
 PARTS = ("edit_success", "over_editing", "naturalness", "artifacts", "overall")
 
@@ -248,6 +250,33 @@ def test_pixels_and_text_are_bounded_before_anything_is_decoded(scene_url):
         scene_url, [words("Editing instruction: " + "x" * 20_000), shown(IMAGE), shown(IMAGE)]
     )
     assert status == 422 and len(reply["error"]["message"]) <= 500
+
+
+def test_images_that_are_held_at_once_are_bounded():
+    room = Room(max_pixels=1000)
+    with room.holding() as first, room.holding() as second:
+        first(40_000)  # one alone may be larger than all
+        with pytest.raises(ApiError, match="as many images") as refused:
+            second(1)
+        assert refused.value.status == 429 and refused.value.retry_after
+    with room.holding() as third:
+        third(20_000)
+    assert room.held == 0
+
+    class Slow(Counting):
+        async def judge(self, attempts):
+            await asyncio.sleep(0.5)
+            return await super().judge(attempts)
+
+    async def all_at_once(url):
+        question = [words("Editing instruction: x"), shown(IMAGE), shown(IMAGE)]
+        return await asyncio.gather(*(asyncio.to_thread(ask, url, question) for _ in range(6)))
+
+    # 64 x 64 pixels, of which this many are held: two requests of two images and of some bytes
+    with served(verifier_app(Slow(GOOD), settings=ServiceSettings(max_pixels=4096))) as url:
+        statuses = [status for status, _ in asyncio.run(all_at_once(url))]
+        assert {200, 429} == set(statuses)
+        assert ask(url, [words("Editing instruction: x"), shown(IMAGE), shown(IMAGE)])[0] == 200
 
 
 def test_a_client_that_leaves_writes_no_traceback(capfd):

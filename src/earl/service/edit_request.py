@@ -16,7 +16,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 
 from earl.config.service import ServiceSettings
-from earl.service.limits import check_pixels, decode_image, read_data_url, read_json
+from earl.service.limits import Take, check_pixels, decode_image, read_data_url, read_json
 from earl.service.wire import ApiError
 
 MOST_IMAGES = 10
@@ -116,14 +116,14 @@ async def read_raw(request: Request, settings: ServiceSettings) -> RawRequest:
     return RawRequest(fields, sources[0], masks[0] if masks else None)
 
 
-def decode(raw: RawRequest, settings: ServiceSettings) -> EditRequest:
+def decode(raw: RawRequest, settings: ServiceSettings, take: Take) -> EditRequest:
     """Decode the images; slow, so it runs in a thread.
 
     Raises:
-        ApiError: 400 for bytes that are no image, too many pixels, or a mask of another size.
+        ApiError: 400 for bytes that are no image, too many pixels, or a mask of another size; 429, no room.
     """
-    image = decode_image(raw.image, "image", settings.max_pixels)
-    return EditRequest(raw.fields, image, _open_mask(raw.mask, image, settings))
+    image = decode_image(raw.image, "image", settings.max_pixels, take)
+    return EditRequest(raw.fields, image, _open_mask(raw.mask, image, settings, take))
 
 
 def check_fields(values: Mapping[str, Any], settings: ServiceSettings) -> EditFields:
@@ -219,11 +219,13 @@ def _image_field(name: str) -> str:
     return "mask" if name == "mask" else "image"
 
 
-def _open_mask(data: bytes | None, image: Image.Image, settings: ServiceSettings) -> Image.Image | None:
+def _open_mask(
+    data: bytes | None, image: Image.Image, settings: ServiceSettings, take: Take
+) -> Image.Image | None:
     """Where the edit may change the source: OpenAI's masks are transparent there."""
     if data is None:
         return None
-    check_pixels(data, "mask", settings.max_pixels)
+    check_pixels(data, "mask", settings.max_pixels, take)
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "WEBP")) as opened:
             has_alpha = "A" in opened.getbands() or "transparency" in opened.info

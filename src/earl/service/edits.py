@@ -10,7 +10,7 @@ import base64
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -23,7 +23,7 @@ from earl.errors import EarlError, MissingExtraError
 from earl.pipeline import EditResult
 from earl.records import Verdict
 from earl.service.edit_request import EditRequest, check_size, decode, read_raw
-from earl.service.limits import bounded
+from earl.service.limits import Room, bounded
 from earl.service.metrics import Metrics
 from earl.service.scheduler import Job, Scheduler
 from earl.service.session import Session
@@ -65,6 +65,7 @@ class EditService:
         self.settings = settings or ServiceSettings()
         self.metrics = Metrics(name)
         self.scheduler = Scheduler(session, self.settings, self.metrics)
+        self.room = Room(self.settings.max_pixels)
         self.created = int(time.time())
 
     def app(self) -> FastAPI:
@@ -129,10 +130,11 @@ class EditService:
         """Edit an image from an instruction."""
         arrived = time.monotonic()
         check_key(request, self.keys)
-        held = self.scheduler.reserve()
-        places = held.__enter__()
+        held = ExitStack()
         try:
-            raw = await read_raw(bounded(request, self.settings.max_bytes), self.settings)
+            places = held.enter_context(self.scheduler.reserve())
+            take = held.enter_context(self.room.holding())
+            raw = await read_raw(bounded(request, self.settings.max_bytes, take), self.settings)
             self._check_model(raw.fields.model)
             if raw.fields.best_of is not None and self.judge is None:
                 raise ApiError(
@@ -141,13 +143,13 @@ class EditService:
                     code="unsupported",
                 )
             places.take(raw.fields.best_of or raw.fields.n)
-            edit = await asyncio.to_thread(decode, raw, self.settings)
+            edit = await asyncio.to_thread(decode, raw, self.settings, take)
             size = check_size(edit.fields.size, [edit.image.size, self.session.size_of(edit.image)])
             seed = secrets.randbelow(_MAX_SEED) if edit.fields.seed is None else edit.fields.seed
             partials = edit.fields.partial_images if edit.fields.stream else 0
             job = self.scheduler.submit(edit, tuple(range(seed, seed + edit.draws)), arrived, partials)
         except BaseException:
-            held.__exit__(None, None, None)
+            held.close()
             raise
         answer = _Answer(self, edit, job, size)
         if edit.fields.stream:
@@ -158,13 +160,13 @@ class EditService:
                         yield item
                 finally:  # also where the client has left, and this generator is closed
                     self.scheduler.cancel(job)
-                    held.__exit__(None, None, None)
+                    held.close()
 
             return StreamingResponse(events(), media_type="text/event-stream")
         try:
             return JSONResponse(await _unless_gone(request, self.scheduler, job, answer.whole()))
         finally:
-            held.__exit__(None, None, None)
+            held.close()
 
 
 class _Answer:

@@ -6,7 +6,10 @@ import asyncio
 import base64
 import io
 import json
+import threading
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from PIL import Image
@@ -19,9 +22,51 @@ from earl.vision.images import open_image
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 
 
-def bounded(request: Request, limit: int) -> Request:
+PIXEL = 4  # bytes
+LARGE_IMAGES = 8  # images of the most pixels that are held at once
+
+Take = Callable[[int], None]
+
+
+class Room:
+    """Bytes that all requests in progress hold together: bodies as they come, and decoded images.
+
+    Args:
+        max_pixels: of one image.
+    """
+
+    def __init__(self, max_pixels: int) -> None:
+        self.limit, self.held, self._lock = LARGE_IMAGES * PIXEL * max_pixels, 0, threading.Lock()
+
+    @contextmanager
+    def holding(self) -> Iterator[Take]:
+        """A function that takes so many bytes until the block ends; it raises ApiError 429 where others
+        hold too many."""
+        taken = 0
+
+        def take(count: int) -> None:
+            nonlocal taken
+            with self._lock:
+                if self.held > taken and self.held + count > self.limit:
+                    raise ApiError(
+                        "the server holds as many images as it can; ask again later",
+                        429,
+                        code="overloaded",
+                        retry_after=1,
+                    )
+                self.held += count
+                taken += count
+
+        try:
+            yield take
+        finally:
+            with self._lock:
+                self.held -= taken
+
+
+def bounded(request: Request, limit: int, take: Take) -> Request:
     """The same request, whose body raises ApiError: 413 once it is longer than `limit` bytes, 499 where the
-    client leaves in the middle of it."""
+    client leaves in the middle of it. Each part of it is taken from a `Room`."""
     too_long = ApiError(
         f"the request is larger than {limit:,} bytes; send a smaller image", 413, code="request_too_large"
     )
@@ -40,6 +85,7 @@ def bounded(request: Request, limit: int) -> Request:
         received += len(message.get("body", b""))
         if received > limit:
             raise too_long
+        take(len(message.get("body", b"")))
         return message
 
     return Request(request.scope, receive)
@@ -78,21 +124,25 @@ def read_data_url(url: Any, field: str) -> bytes:
         raise ApiError(f"{field} is not valid base64", param=field, code="invalid_base64") from error
 
 
-def decode_image(data: bytes, field: str, max_pixels: int) -> Image.Image:
+def decode_image(data: bytes, field: str, max_pixels: int, take: Take) -> Image.Image:
     """An image as `open_image` gives it. Slow, so it runs in a thread.
 
     Raises:
-        ApiError: 400, it cannot be read, or has too many pixels (`check_pixels`).
+        ApiError: as `check_pixels`; 400, it cannot be read.
     """
-    check_pixels(data, field, max_pixels)
+    check_pixels(data, field, max_pixels, take)
     try:
         return open_image(data)
     except EarlError as error:
         raise ApiError(str(error), param=field, code="invalid_image") from error
 
 
-def check_pixels(data: bytes, field: str, max_pixels: int) -> None:
-    """Raises ApiError 400 unless the header says a bounded number of pixels; nothing is decoded yet."""
+def check_pixels(data: bytes, field: str, max_pixels: int, take: Take) -> None:
+    """Take room for the pixels that the header says; nothing is decoded yet.
+
+    Raises:
+        ApiError: 400, no image or too many pixels; 429, no room.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -110,3 +160,4 @@ def check_pixels(data: bytes, field: str, max_pixels: int) -> None:
             param=field,
             code="image_too_large",
         )
+    take(PIXEL * width * height)

@@ -17,7 +17,7 @@ from PIL.Image import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from earl.endpoints.message import Slot
-from earl.service.limits import decode_image, read_data_url
+from earl.service.limits import Take, decode_image, read_data_url
 from earl.service.wire import ApiError
 from earl.verifiers.questions import Prompts
 
@@ -83,12 +83,12 @@ def read_request(body: bytes) -> ChatRequest:
     return request
 
 
-def read_question(request: ChatRequest, prompts: Prompts, max_pixels: int) -> Asked:
+def read_question(request: ChatRequest, prompts: Prompts, max_pixels: int, take: Take) -> Asked:
     """The question that a request asks. Slow, so it runs in a thread.
 
     Raises:
         ApiError: no image or more than two, one that cannot be read or is too large, no instruction, too
-            long a text.
+            long a text, no room (429).
     """
     parts = _parts(request)
     shown = [part for part in parts if not isinstance(part, str)]
@@ -98,7 +98,7 @@ def read_question(request: ChatRequest, prompts: Prompts, max_pixels: int) -> As
         raise ApiError(f"the question has {length:,} characters, at most {MOST_TEXT:,} are accepted")
     names = [f"image {number}" for number, _ in enumerate(shown, 1)]
     files = [read_data_url(part.image_url.url, name) for part, name in zip(shown, names, strict=True)]
-    images = [decode_image(data, name, max_pixels) for data, name in zip(files, names, strict=True)]
+    images = [decode_image(data, name, max_pixels, take) for data, name in zip(files, names, strict=True)]
     words = [part.strip() if isinstance(part, str) else IMAGE for part in parts]
     text = "".join(word for word in words if word)
     for question in prompts.templates:

@@ -15,7 +15,7 @@ from uuid import uuid4
 from earl.config.service import ServiceSettings
 from earl.endpoints.http import QUESTION_HEADER
 from earl.errors import EarlError, MissingExtraError
-from earl.service.limits import bounded
+from earl.service.limits import Room, bounded
 from earl.service.questions import answer_json, read_question, read_request
 from earl.service.verdict_cache import VerdictCache
 from earl.service.wire import ApiError, answer_errors, check_key
@@ -54,6 +54,7 @@ def verifier_app(
     card = {"id": name, "object": "model", "created": int(time.time()), "owned_by": "earl"}
 
     limits, keys = settings or ServiceSettings(), (key,) if key else ()
+    room = Room(limits.max_pixels)
     answer_errors(app)
 
     @app.exception_handler(EarlError)
@@ -72,13 +73,16 @@ def verifier_app(
     @app.post("/v1/chat/completions")
     async def complete(request: Request) -> JSONResponse:
         check_key(request, keys)
-        body = await bounded(request, limits.max_bytes).body()
-        asked = await asyncio.to_thread(read_request, body)
-        if asked.model != name:
-            raise ApiError(f"model {asked.model[:80]!r} is not served; there is {name!r}", 404, param="model")
-        question = await asyncio.to_thread(read_question, asked, known, limits.max_pixels)
-        edit = EDIT_NAME.fullmatch(request.headers.get(QUESTION_HEADER, ""))
-        scores, why = await cache.answer(question, edit[1] if edit else "")
+        with room.holding() as take:
+            body = await bounded(request, limits.max_bytes, take).body()
+            asked = await asyncio.to_thread(read_request, body)
+            if asked.model != name:
+                raise ApiError(
+                    f"model {asked.model[:80]!r} is not served; there is {name!r}", 404, param="model"
+                )
+            question = await asyncio.to_thread(read_question, asked, known, limits.max_pixels, take)
+            edit = EDIT_NAME.fullmatch(request.headers.get(QUESTION_HEADER, ""))
+            scores, why = await cache.answer(question, edit[1] if edit else "")
         return JSONResponse(_completion(name, answer_json(scores, why), asked.n))
 
     return app
