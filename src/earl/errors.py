@@ -6,11 +6,23 @@ it without a traceback and leaves with `exit_code`. `assert` is for our own mist
 
 from __future__ import annotations
 
+LONGEST = 1000  # characters of a message
+
+
+def shortened(message: str) -> str:
+    """A message that may quote what it was given, however long that is: its middle gives way."""
+    if len(message) <= LONGEST:
+        return message
+    return f"{message[: LONGEST * 2 // 3]} … {message[-LONGEST // 3 :]}"
+
 
 class EarlError(Exception):
-    """Base of all errors that a user can cause; the command line prints only its message."""
+    """Base of all errors that a user can cause; the command line prints only its message, `shortened`."""
 
     exit_code = 2
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(shortened(message))
 
 
 class ConfigError(EarlError, ValueError):

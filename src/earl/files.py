@@ -51,10 +51,10 @@ def check_writable(path: str | Path, *, folder: bool = False) -> Path:
             or the other way round, a link points to nothing, the folder is read-only.
     """
     path = expand(path)
-    if not folder and path.is_dir():
-        raise OutputError(f"{path} is a folder; name a file in it")
     near = path if folder else path.absolute().parent
     try:
+        if not folder and path.is_dir():
+            raise OutputError(f"{path} is a folder; name a file in it")
         while not os.path.lexists(near):
             near = near.parent
         if not near.is_dir():

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
-from earl.errors import OutputError
+from earl.errors import OutputError, shortened
 
 if TYPE_CHECKING:
     import rich.progress
@@ -48,7 +48,7 @@ def say(text: str = "") -> None:
 def warn(text: str) -> None:
     """Print a warning as one line on standard error; nothing for ""."""
     if text:
-        print(printable(f"earl: warning: {' '.join(text.split())}"), file=sys.stderr)
+        print(printable(f"earl: warning: {shortened(' '.join(text.split()))}"), file=sys.stderr)
 
 
 class Progress:

@@ -144,3 +144,41 @@ def test_training_from_truncated_weights(model_folder, tmp_path, capsys):
     )
     assert main(["train", "sft", str(file)]) == 2
     assert "truncated" in one_sentence(capsys)
+
+
+@pytest.mark.parametrize("path", ["x" * 5000, "a/" * 3000, "~nosuchuser/x", "loop/x"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["data", "stats", "PATH"],
+        ["data", "stats", ".", "--json", "PATH"],
+        ["data", "check-overlap", ".", "PATH"],
+        ["data", "weights", "PATH"],
+        ["evaluate", "compare", "PATH", "."],
+        ["report", "PATH"],
+        ["edit", "PATH", "make it night", "-o", "out.png"],
+        ["edit", "a.png", "make it night", "-o", "out.png", "--model", "PATH"],
+        ["train", "sft", "PATH"],
+        ["verifier", "check", "--judge-url", "http://127.0.0.1:9/v1", "--judge-prompts", "PATH"],
+    ],
+    ids=" ".join,
+)
+def test_paths_that_no_file_system_takes(words, path, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    Image.new("RGB", (64, 64)).save("a.png")
+    assert main([path if word == "PATH" else word for word in words]) == 2
+    assert len(one_sentence(capsys)) < 1100
+
+
+def test_what_was_given_is_quoted_in_part_only(tmp_path, capsys):
+    (tmp_path / "recipe.toml").write_text(f'stage = "sft"\n{"x" * 5000} = 1\n')
+    for words in (
+        ["x" * 5000],
+        ["edit", "--n", "9" * 5000],
+        ["verify", "x" * 200, "y", "z" * 5000],
+        ["train", "sft", str(tmp_path / "recipe.toml")],
+        ["data", "stats", "--", *["y" * 100] * 50],
+    ):
+        assert main(words) == 2
+        assert len(one_sentence(capsys)) < 1200

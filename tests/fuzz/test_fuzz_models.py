@@ -109,7 +109,7 @@ def test_model_folders(count: int, kinds: list[Path], tmp_path: Path) -> None:
                 assert EditPipeline.from_pretrained(folder)(image, "make it blue").images
             edited += 1
         except EarlError as error:
-            if "\n" in str(error) or len(str(error)) > 20_000:  # it may quote what it was given
+            if "\n" in str(error) or len(str(error)) > 1010:
                 wrong.append((number, repr(error)[:500]))
         except BaseException as error:  # a Rust panic is no Exception
             if isinstance(error, KeyboardInterrupt):

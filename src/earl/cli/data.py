@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -378,7 +379,7 @@ def weights(options: WeightsOptions) -> None:
     from earl.data.shards import load_shards
     from earl.data.weights import temperature_weights, upsample_to_largest
 
-    paths = {folder.resolve().name: folder for folder in options.folders}
+    paths = {Path(os.path.realpath(folder)).name: folder for folder in options.folders}
     if len(paths) < len(options.folders):
         raise ConfigError("two of the folders have the same name, which is a source's name in a recipe")
     sizes = {name: len(load_shards(folder)) for name, folder in paths.items()}

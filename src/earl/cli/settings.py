@@ -22,7 +22,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from earl.config.options import OUT_FOLDER, Group, Option
-from earl.config.settings import Settings
+from earl.config.settings import Settings, check_place
 from earl.errors import ConfigError
 from earl.files import check_writable
 
@@ -365,7 +365,7 @@ def _reader(annotation: Any) -> Callable[[str], Any]:
             return words[text]
         for kind in types:
             try:
-                return kind(text)
+                return _path(text) if kind is Path else kind(text)
             except ValueError:
                 continue
         raise (
@@ -376,3 +376,10 @@ def _reader(annotation: Any) -> Callable[[str], Any]:
 
     read.__name__ = {int: "whole number", float: "number"}.get(types[0] if types else str, "value")
     return read
+
+
+def _path(text: str) -> Path:
+    try:
+        return Path(check_place(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

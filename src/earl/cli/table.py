@@ -141,9 +141,10 @@ class Parser(argparse.ArgumentParser):
         return " ".join([self.prog, *words, "[options]"])
 
     def error(self, message: str) -> NoReturn:
+        from earl.errors import shortened
         from earl.progress import printable
 
-        message = message.removeprefix("argument ")
+        message = shortened(message.removeprefix("argument "))
         print(printable(f"{self.prog}: {message}; see `{self.prog} --help`"), file=sys.stderr)
         raise SystemExit(2)
 
@@ -191,7 +192,7 @@ def find(argv: list[str]) -> Command:
     known = [command.words for command in group or COMMANDS]
     near = difflib.get_close_matches(typed, known, n=1)
     hint = f"did you mean `earl {near[0]}`?" if near else f"there are: {', '.join(known)}"
-    print(printable(f"earl: no command {typed!r}; {hint}"), file=sys.stderr)
+    print(printable(f"earl: no command {typed[:80]!r}; {hint}"), file=sys.stderr)
     raise SystemExit(2)
 
 

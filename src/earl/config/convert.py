@@ -7,8 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from earl.config.data import Place
-from earl.config.settings import Settings
+from earl.config.settings import Place, Settings
 
 
 class ConversionSettings(Settings):

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from earl.config.settings import Count, Fraction, Seed, Settings, Steps
+from earl.config.settings import Count, Fraction, Place, Seed, Settings, Steps
 from earl.records import SizeRule
-
-Place = Annotated[
-    str, BeforeValidator(lambda value: os.fspath(value) if isinstance(value, os.PathLike) else value)
-]
-"""A path, or what names one."""
 
 
 class SourceSettings(Settings):

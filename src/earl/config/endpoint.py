@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from earl.config.settings import Count, Seconds, Settings, Steps
+from earl.config.settings import Count, Place, Seconds, Settings, Steps
 from earl.registry import QUESTIONS
 
 
@@ -53,7 +53,7 @@ class JudgeSettings(EndpointSettings):
         description="the questions and how they are asked: earl, viescore, ground, editscore, firm, imgedit, "
         "or a registered name",
     )
-    prompts: str | None = Field(
+    prompts: Place | None = Field(
         default=None,
         description="folder of own questions, or the file with the protocol's words, its folder, its package",
     )
@@ -70,7 +70,7 @@ class JudgeSettings(EndpointSettings):
     comparisons: Count = Field(
         default=3, description="of each edit with others of its group, about (kind pairwise)"
     )
-    rubrics: str | None = Field(
+    rubrics: Place | None = Field(
         default=None, description="JSON Lines file that keeps the checks of each instruction (kind rubric)"
     )
 
@@ -104,7 +104,7 @@ class JudgeSettings(EndpointSettings):
 class WriterSettings(EndpointSettings):
     """A multimodal model that writes chains of thought or instructions."""
 
-    prompts: str | None = Field(default=None, description="folder of own wording")
+    prompts: Place | None = Field(default=None, description="folder of own wording")
     attempts: int = Field(default=3, ge=1, le=20, description="answers to one question, at most")
     timeout: Seconds = Field(default=120.0, description="seconds for one request")
     deadline: Seconds = Field(default=300.0, description="seconds for one question with all its retries")

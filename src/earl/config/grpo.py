@@ -13,7 +13,7 @@ from pydantic import Field
 from earl.config.model import EngineSettings
 from earl.config.sampling import DrawSettings
 from earl.config.sections import HeldSource, Source
-from earl.config.settings import Count, Fraction, Seconds, Settings, Steps
+from earl.config.settings import Count, Fraction, Place, Seconds, Settings, Steps
 from earl.registry import PROMPTS
 
 
@@ -49,7 +49,7 @@ class Prompts(Settings):
     """Where prompts come from: tasks that a prompt source draws by seed, or tokenised shards on disk."""
 
     origin: str = Field(description="shards, or a prompt source: its name or 'package.module:attribute'")
-    path: str | None = Field(default=None, description="folder of shards, for origin = 'shards'")
+    path: Place | None = Field(default=None, description="folder of shards, for origin = 'shards'")
     sources: dict[str, Source] = Field(
         default={}, description="several such folders by name, in place of one"
     )
@@ -198,7 +198,7 @@ class HeldOut(Settings):
     split: Literal["validation", "test", "heldout"] = Field(
         default="validation", description="of the prompt source"
     )
-    path: str | None = Field(default=None, description="folder of shards in place of the prompt source")
+    path: Place | None = Field(default=None, description="folder of shards in place of the prompt source")
     sources: dict[str, HeldSource] = Field(default={}, description="several such folders by name")
 
     @property

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from earl.config.settings import Count, Settings
+from earl.config.settings import Count, Place, Settings
 
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 Memory = Annotated[str, Field(pattern=r"^\d+(\.\d+)?\s*[KMGT]i?B$")]
@@ -46,7 +46,7 @@ class EngineSettings(Settings):
 class ModelSettings(EngineSettings):
     """A model to edit with."""
 
-    model: str = Field(
+    model: Place = Field(
         default="world", description="name of a registered model, a folder, or a hub id owner/name"
     )
     revision: str | None = Field(default=None, description="branch, tag or commit of a hub id")

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from pydantic import Field
 
-from earl.config.settings import Count, Fraction, Rate, Seed, Settings, Steps
+from earl.config.settings import Count, Fraction, Place, Rate, Seed, Settings, Steps
 from earl.errors import ConfigError
 
 TrackerName = Literal["tensorboard", "wandb", "trackio", "none"]
@@ -19,7 +19,7 @@ TrackerName = Literal["tensorboard", "wandb", "trackio", "none"]
 class Run(Settings):
     """Where a run lives and what it runs on."""
 
-    folder: str = Field(description="folder of the run: recipe, logs, checkpoints, final model")
+    folder: Place = Field(description="folder of the run: recipe, logs, checkpoints, final model")
     seed: Seed = Field(default=0, description="every random stream derives from it")
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="auto: CUDA where there is one"
@@ -200,11 +200,13 @@ class Lora(Settings):
 class Model(Settings):
     """The policy: a start to load, or a size to create from scratch."""
 
-    start: str | None = Field(default=None, description="name, folder or hub id to load")
+    start: Place | None = Field(default=None, description="name, folder or hub id to load")
     revision: str | None = Field(default=None, description="of the hub id")
     size: str | None = Field(default=None, description="name in earl.policy.SIZES, created from scratch")
-    text_tokenizer: str | None = Field(default=None, description="folder; default: the start's own")
-    vision_tokenizer: str | None = Field(default=None, description="folder or name; default: the start's own")
+    text_tokenizer: Place | None = Field(default=None, description="folder; default: the start's own")
+    vision_tokenizer: Place | None = Field(
+        default=None, description="folder or name; default: the start's own"
+    )
     area: int | None = Field(
         default=None, ge=64, le=2**28, description="px², of the images; default: the tokenizer's"
     )
@@ -227,7 +229,7 @@ class Model(Settings):
 class HeldSource(Settings):
     """One source of held-back edits: shards on disk."""
 
-    path: str = Field(description="folder of tokenised shards, as `earl prepare` writes it")
+    path: Place = Field(description="folder of tokenised shards, as `earl prepare` writes it")
     weight: float = Field(
         default=1.0, ge=0, description="of its share of the edits; alike: as many of each source"
     )
@@ -246,7 +248,7 @@ class Sources(Settings):
     """Shards that are trained on. An epoch draws every source `weight` times over."""
 
     sources: dict[str, Source] = Field(description="by name")
-    validation: str | None = Field(default=None, description="folder of shards of the validation split")
+    validation: Place | None = Field(default=None, description="folder of shards of the validation split")
     validation_sources: dict[str, HeldSource] = Field(
         default={}, description="several such folders by name, in place of one"
     )

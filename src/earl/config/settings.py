@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from earl.errors import ConfigError
 
@@ -19,6 +21,25 @@ Count = Annotated[int, Field(ge=1, lt=2**63)]  # beyond it sums of bytes and ope
 Steps = Annotated[int, Field(ge=0, lt=2**63)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+def check_place(path: Any) -> Any:
+    """A path as text, whether something is there or not. Raises ValueError: no file system takes it."""
+    text = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if not isinstance(text, str):
+        return path
+    try:
+        os.stat(Path(text).expanduser())
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: there is no such user's home
+        why = getattr(error, "strerror", None) or error
+        raise ValueError(f"{text[:80]!r} is no path that can be used: {why}") from error
+    return text
+
+
+Place = Annotated[str, BeforeValidator(check_place)]
+"""A path, or what names one."""
 
 
 class Settings(BaseModel):

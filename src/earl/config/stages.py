@@ -29,7 +29,7 @@ from earl.config.sections import (
     TokenDropout,
     Validation,
 )
-from earl.config.settings import Count, Fraction, Settings, Steps
+from earl.config.settings import Count, Fraction, Place, Settings, Steps
 from earl.config.verifier import RewardSettings
 from earl.errors import ConfigError
 from earl.registry import PROMPTS
@@ -253,7 +253,7 @@ class GrpoRecipe(PolicyRecipe):
 class TokenizerModel(Settings):
     """A vision tokenizer to create, or to continue from."""
 
-    start: str | None = Field(default=None, description="folder or name to continue from")
+    start: Place | None = Field(default=None, description="folder or name to continue from")
     keep_codes: bool = Field(
         default=False,
         description="teach the decoder alone: images keep their codes, so policies stay valid; needs start",
@@ -279,7 +279,7 @@ class TokenizerImages(Settings):
     cache, or a folder's."""
 
     origin: str = Field(description="folder, or a prompt source: its name or 'package.module:attribute'")
-    folder: str | None = Field(default=None, description="of image files, for origin = 'folder'")
+    folder: Place | None = Field(default=None, description="of image files, for origin = 'folder'")
     resolution: int = Field(default=64, ge=16, le=4096, description="px, side of the square images")
     count: Count = Field(default=20_000, description="images rendered into the cache")
     crop: int | None = Field(default=None, ge=16, description="px, side of the crops of the first part")
@@ -289,7 +289,7 @@ class TokenizerImages(Settings):
         default=(), description="tasks of these edit families only; none given: of all"
     )
     options: dict[str, Any] = Field(default_factory=dict, description="the prompt source's own settings")
-    cache: str | None = Field(default=None, description="file of drawn images; default: in run.folder")
+    cache: Place | None = Field(default=None, description="file of drawn images; default: in run.folder")
 
     def problems(self) -> Iterator[str]:
         if self.resolution % 8:

@@ -164,9 +164,9 @@ def _load_json(path: Path) -> TextTokenizer:
             tokenizer = Tokenizer.from_str(json.dumps(content))
         return TextTokenizer(tokenizer, vocabulary)
     except TokenizerError as error:
-        raise TokenizerError(f"{path}: {str(error)[:300]}") from error
+        raise TokenizerError(f"{path}: {error}") from error
     except Exception as error:  # `tokenizers` raises bare Exception for a content it cannot read
-        raise TokenizerError(f"{path} is not a usable tokenizer file: {str(error)[:300]}") from error
+        raise TokenizerError(f"{path} is not a usable tokenizer file: {error}") from error
 
 
 @contextmanager
