@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 import earl
 from earl.cli import main
+from earl.config.convert import ConversionSettings
 from earl.convert.folder import convert_model
 from earl.errors import EarlError, ModelFormatError, OutputError
 from earl.models.resolve import resolve_model
@@ -167,6 +168,31 @@ def test_an_adapter_is_merged(tmp_path, model_folder):
     assert not hasattr(merged, "peft_config")
     assert (logits_of(merged, ids) - logits_of(adapted.eval(), ids)).abs().max() < 1e-4
     assert (logits_of(merged, ids) - logits_of(load_policy(model_folder), ids)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_large_adapter_is_merged_as_far_as_its_dtype_reaches(tmp_path, model_folder, dtype, monkeypatch):
+    """Its sums round by more than the logits of two equal policies may differ."""
+    from earl.policy.adapters import add_lora, save_adapter
+    from earl.policy.loading import load_policy
+
+    adapted = add_lora(load_policy(model_folder), 4, base=str(model_folder))
+    for name, parameter in adapted.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter, std=0.5)
+    save_adapter(adapted, tmp_path / "adapter")
+    settings, what = ConversionSettings(dtype=dtype), "products of merged matrices, relative"
+    done = convert_model(tmp_path / "adapter", tmp_path / "merged", settings)
+    assert 0 < done.checks[what] < 4 * torch.finfo(getattr(torch, dtype)).eps + 1e-5
+
+    def wrongly(policy):
+        plain = policy.merge_and_unload()
+        plain.model.layers[0].self_attn.q_proj.weight.data *= 1.1
+        return plain
+
+    monkeypatch.setattr("earl.convert.folder.merged", wrongly)
+    with pytest.raises(ModelFormatError, match="products of merged matrices"):
+        convert_model(tmp_path / "adapter", tmp_path / "wrong", settings)
 
 
 @pytest.mark.parametrize("sharded", [False, True])

@@ -19,7 +19,15 @@ from earl import __version__
 from earl.config.convert import ConversionSettings
 from earl.convert.card import model_card
 from earl.convert.pickles import pickle_files, unpickle
-from earl.convert.probe import largest_difference, probe_logits, probe_text, probe_vision, product_error
+from earl.convert.probe import (
+    adapted_products,
+    largest_difference,
+    probe_logits,
+    probe_text,
+    probe_vision,
+    products,
+    relative_difference,
+)
 from earl.errors import ModelFormatError, OutputError
 from earl.files import check_writable, expand, new_folder
 from earl.models.catalogue import KNOWN
@@ -42,6 +50,8 @@ from earl.vision.loading import load_vision_tokenizer, save_vision_tokenizer
 
 # The same weights on the same machine: what is left is the order of sums in another memory layout.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2, "float16": 2e-3}
+# Of merged adapters, relative: sums of weights are rounded to the dtype.
+MERGED = {"float32": 1e-4, "bfloat16": 3e-2, "float16": 4e-3}
 # Of quantised weights, relative: about twice what normally distributed ones show (0.9% and 8%).
 PRODUCTS = {"int8": 0.02, "int4": 0.16}
 Say = Callable[[str], None]
@@ -189,14 +199,13 @@ _APART = "they do not belong together"
 def _write_policy(into: Path, done: Conversion, source: Path, settings: ConversionSettings, say: Say) -> int:
     policy: Any = load_policy(source, dtype=settings.dtype)
     temperature = settings.temperature
-    logits, rows, rounding = probe_logits(policy) / temperature, int(policy.config.vocab_size), 0.0
-    if hasattr(policy, "peft_config"):  # what is compared is the adapter's own answer, before merging
-        policy = merged(policy).eval()
-        rounding = 4 * torch.finfo(policy.dtype).eps * float(logits.abs().max())
-    done.meta["parameters"] = sum(parameter.numel() for parameter in policy.parameters())
     kind = str(policy.dtype).removeprefix("torch.")
+    if hasattr(policy, "peft_config"):
+        policy = _merge(policy, done, MERGED[kind], say)
+    logits, rows = probe_logits(policy) / temperature, int(policy.config.vocab_size)
+    done.meta["parameters"] = sum(parameter.numel() for parameter in policy.parameters())
     done.meta["dtype"] = kind
-    most = TOLERANCE[kind] + rounding
+    most = TOLERANCE[kind]
     if temperature != 1:
         most = most / min(temperature, 1.0) + torch.finfo(policy.dtype).eps * float(logits.abs().max())
         with torch.no_grad():
@@ -219,6 +228,20 @@ def _write_policy(into: Path, done: Conversion, source: Path, settings: Conversi
     return rows
 
 
+def _merge(policy: Any, done: Conversion, most: float, say: Say) -> Any:
+    """The policy with its adapter merged; each matrix is held to its products with the adapter beside it."""
+    before = adapted_products(policy)
+    policy = merged(policy).eval()
+    after = {
+        name: products(policy.get_submodule(name), policy.get_submodule(name).in_features) for name in before
+    }
+    what = "products of merged matrices, relative"
+    done.checks[what] = max((relative_difference(before[name], after[name]) for name in before), default=0.0)
+    _check(done.checks, what, most)
+    say(f"adapter: merged; products of {len(before)} matrices differ by {done.checks[what]:.1%} at most")
+    return policy
+
+
 def _compare_quantised(done: Conversion, policy: Any, folder: Path) -> None:
     """What was written against its source: each matrix by its products, the rest bit for bit."""
     written = open_policy(folder)
@@ -230,7 +253,12 @@ def _compare_quantised(done: Conversion, policy: Any, folder: Path) -> None:
     layers = [(name, layer) for name, layer in written.named_modules() if isinstance(layer, QuantisedLinear)]
     if not layers:
         raise ModelFormatError(f"no matrix of this policy is of a shape that {done.meta['dtype']} can hold")
-    errors = [product_error(policy.get_submodule(name), layer) for name, layer in layers]
+    errors = []
+    for name, layer in layers:
+        plain = policy.get_submodule(name)
+        errors.append(
+            relative_difference(*(products(matrix, plain.in_features) for matrix in (plain, layer)))
+        )
     done.checks["products of matrices, relative"] = max(errors)
     _check(done.checks, "products of matrices, relative", PRODUCTS[done.meta["dtype"]])
 

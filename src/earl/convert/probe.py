@@ -33,11 +33,24 @@ def probe_logits(policy: Any) -> Tensor:
 
 
 @torch.no_grad()
-def product_error(matrix: Any, other: Any) -> float:
-    """How far two linear layers' products of fixed random inputs lie apart, relative to the first's."""
-    x_2C = torch.randn(2, matrix.weight.shape[1], generator=torch.Generator().manual_seed(0))
-    first, second = matrix(x_2C.to(matrix.weight.dtype)).float(), other(x_2C).float()
-    return float((first - second).norm() / first.norm().clamp_min(1e-12))
+def products(matrix: Any, width: int) -> Tensor:
+    """A linear layer's products of fixed random inputs of this width, float32."""
+    x_2C = torch.randn(2, width, generator=torch.Generator().manual_seed(0))
+    weight = matrix.weight
+    return matrix(x_2C.to(weight) if weight.is_floating_point() else x_2C).float().cpu()
+
+
+def adapted_products(policy: Any) -> dict[str, Tensor]:
+    """`products` of the matrices that an adapter changes, by their names in the policy without it."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers = policy.get_base_model().named_modules()
+    return {n: products(layer, layer.in_features) for n, layer in layers if isinstance(layer, BaseTunerLayer)}
+
+
+def relative_difference(before: Tensor, after: Tensor) -> float:
+    """The norm of the difference, relative to the first's."""
+    return float((before - after).norm() / before.norm().clamp_min(1e-12))
 
 
 @torch.no_grad()
