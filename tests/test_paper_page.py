@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from earl.cli.table import parse
+from earl.data.sources.builtin import SCHEMAS
 
 ROOT = Path(__file__).parents[1]
 BLOCKS = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / "paper.md").read_text("utf-8"), re.DOTALL)
 LINES = [line for block in BLOCKS for line in block.splitlines()]
-EARL = [words for line in LINES if "vllm serve" not in line for words in [shlex.split(line)]]
+WORDS = [shlex.split(line) for line in LINES]
+EARL = [words for words in WORDS if "earl" in words]
 
 
 def own_words(words: list[str]) -> list[str]:
@@ -40,6 +42,22 @@ def test_recipes_resolve(words, here, capsys):
     shown = capsys.readouterr().out
     if "grpo" in words:
         assert 'protocol = "viescore"' in shown and "jpeg = 75" in shown
+
+
+def test_what_is_downloaded_is_what_is_read():
+    """Hub ids are those of the sources, and each folder is fetched before the commands that read it."""
+    names = {"emuedit": "emu-edit", "magicbrush": "magicbrush-test", "vismin": "vismin-dev"}
+    fetched = {}
+    for words in WORDS:
+        if words[:2] == ["hf", "download"] and "--local-dir" in words:
+            fetched[words[words.index("--local-dir") + 1]] = words[2]
+        if "--path" in words:
+            name = words[2] if words[1] == "prepare" else names.get(words[2], words[2])
+            assert fetched[words[words.index("--path") + 1]] == SCHEMAS[name].hub, words
+    assert len(fetched) == 11
+    assert {words[0] for words in WORDS} - {"earl", "accelerate"} == {
+        *("pip", "hf", "curl", "CUDA_VISIBLE_DEVICES=4,5,6,7", "CUDA_VISIBLE_DEVICES=0,1,2,3")
+    }
 
 
 def test_folders_agree_with_the_recipes():

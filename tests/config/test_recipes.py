@@ -10,6 +10,7 @@ from earl.config.recipe import check, load_recipe, recipe_toml, save_recipe
 from earl.config.stages import STAGES, GrpoRecipe, SftRecipe, load_stage
 from earl.data.weights import RELEASED
 from earl.errors import ConfigError
+from earl.evaluation.published import published_models
 from earl.models.resolve import is_folder
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +54,17 @@ def test_there_are_recipes() -> None:
     names = {str(path.relative_to(ROOT / path.relative_to(ROOT).parts[0])) for path in RECIPES}
     published = {f"emu3/{name}.toml" for name in ("sft-s", "sft-sc", "sft-two-stage", "sft-think")}
     assert published | {"world/tokenizer.toml", "world/base.toml", "world/sft.toml"} <= names
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "recipes" / "emu3").glob("*.toml")), ids=lambda path: path.stem
+)
+def test_recipes_of_the_paper_name_a_row_and_its_mean(path: Path) -> None:
+    said = path.read_text("utf-8").partition("\nstage = ")[0].replace("->", "→")
+    rows = [row for row in published_models() if f'"{row.model}"' in said and f"{row.mean:.2f}" in said]
+    assert rows, said
+    validation = load_stage(path).validation
+    assert path.stem == "one-gpu-sft" or not path.stem.startswith("sft") or validation.sequences == 1000
 
 
 def test_overrides_are_toml_values(recipe_file: Path) -> None:
