@@ -36,6 +36,16 @@ def prepared(folder, rows, columns="", name=None):
             "",
             "got: Move the cup. coord: [6, 6, 32, 16]",
         ),
+        (
+            {
+                "got": "The <p1> left of <p10>.",
+                "coord": '{"<p1>": [20, 20, 100, 50], "<p10>": [0, 0, 200, 100]}',
+            },
+            "",
+            "got: The [6, 6, 32, 16] left of [0, 0, 64, 32].",
+        ),
+        ({"got": "Move p1", "coord": {"p1": [20, 20, 100, 50]}}, "", "got: Move [6, 6, 32, 16]"),
+        ({"got": "Move it.", "coord": '{"p1": [1]}'}, "", 'got: Move it. coord: {"p1": [1]}'),
         ({"got": "Move it.", "coord": "[20, 20, 100, 50]"}, "", "got: Move it. coord: [6, 6, 32, 16]"),
         (
             {"CoT": {"step 1": "Find it.", "step 2": " ", "step 3": "Turn it."}},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -151,6 +152,8 @@ class Schema:
         there = [name for name in (self.keys or CHAINS) if not is_missing(row.get(name))]
         if not self.keys and there:
             there = [name for name in there if name in _GOT] if there[0] in _GOT else there[:1]
+        if not self.keys and there == list(_GOT) and (text := _placed(row["got"], row["coord"])):
+            return {"got": text}
         chains: dict[str, str] = {}
         for name in there:
             value = row[name]
@@ -184,6 +187,23 @@ class Schema:
             if self.unsure_boxes:  # their form is not documented; training does not need them
                 return ()
             raise
+
+
+def _placed(text: Any, coordinates: Any) -> str:
+    """GoT's text with its coordinates in the places that they name, as the release reads it; "" where they
+    name none."""
+    if isinstance(coordinates, str):
+        try:
+            coordinates = json.loads(coordinates)
+        except (ValueError, RecursionError):
+            return ""
+    if not isinstance(text, str) or not isinstance(coordinates, dict):
+        return ""
+    there = [place for place in coordinates if isinstance(place, str) and place and place in text]
+    places = sorted(there, key=len, reverse=True)  # "p10" before "p1"
+    for place in places:
+        text = text.replace(place, json.dumps(coordinates[place], default=str))
+    return text if places else ""
 
 
 def _id_part(value: Any) -> str:
