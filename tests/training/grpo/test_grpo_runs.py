@@ -22,7 +22,7 @@ from earl.policy.loading import load_policy
 from earl.records import Attempt, Verdict
 from earl.sequence.tokenizer import TextTokenizer
 from earl.training import checkpoint
-from earl.training.grpo.train import sampler_warnings, train_grpo, training_prompts
+from earl.training.grpo.train import heldout_prompts, sampler_warnings, train_grpo, training_prompts
 from earl.vision.creating import create_vision_tokenizer
 from earl.vision.loading import save_vision_tokenizer
 from stage_runs import largest_difference, run_script, weights
@@ -408,6 +408,15 @@ def test_a_pool_of_tasks_comes_round(room: Path) -> None:
     made = training_prompts(recipe, vision, tokenizer).make(list(range(7)))
     assert [prompt.instruction for prompt in made[:3]] == [prompt.instruction for prompt in made[3:6]]
     assert len({prompt.key for prompt in made}) == 7 and made[0].ids == made[6].ids != made[1].ids
+
+
+def test_held_out_tasks_have_the_families_and_options_of_the_prompts(room: Path) -> None:
+    prompts = {"origin": "world", "group": "simple", "families": ["remove", "count"]}
+    recipe = make_recipe(recipe_table(room, room) | {"prompts": prompts | {"options": {"kinds": "few"}}})
+    vision = MeanColour()
+    vision.area = 32 * 32
+    held = heldout_prompts(recipe, vision, TextTokenizer.from_folder(room / "model"))
+    assert {prompt.family for prompt in held.make(list(range(12)))} == {"remove", "count"}
 
 
 class Level(Bright):

@@ -106,10 +106,10 @@ def training_prompts(recipe: GrpoRecipe, vision: Any, tokenizer: TextTokenizer) 
 
 
 def heldout_prompts(recipe: GrpoRecipe, vision: Any, tokenizer: TextTokenizer) -> PromptSource:
-    """What `[heldout]` asks for: all families, whatever is trained on; the same for every seed."""
+    """What `[heldout]` asks for: of all groups, in the families of `prompts`; the same for every seed."""
     given = recipe.heldout.held_back
     if not given:
-        every = recipe.prompts.replace(group="all", families=(), pool=None)
+        every = recipe.prompts.replace(group="all", pool=None)
         return _task_prompts(every, vision, tokenizer, seed=0, split=recipe.heldout.split)
     sources = load_sources(given, tokenizer)
     _check_targets(sources, recipe.verifier, recipe.verifier.second)
