@@ -23,10 +23,10 @@ SCENE_VERIFIER = ("--verifier", "scene")
 @pytest.fixture(scope="module")
 def scene_url():
     from earl.service.http import served
-    from earl.service.verifier import verifier_app
+    from earl.service.verifier import VerifierService
     from earl.world.verifier.scene import SceneVerifier
 
-    with served(verifier_app(SceneVerifier())) as url:
+    with served(VerifierService(SceneVerifier()).app()) as url:
         yield url
 
 

@@ -25,7 +25,7 @@ from edit_session import Inverter
 
 from earl.config.service import ServiceSettings
 from earl.service.edits import EditService
-from earl.service.verifier import verifier_app
+from earl.service.verifier import VerifierService
 from earl.world.verifier.scene import SceneVerifier
 
 COUNTS = [120, pytest.param(2500, marks=pytest.mark.long)]
@@ -158,7 +158,7 @@ def test_requests(count: int, caplog) -> None:
     draw = seeded("requests")
     settings = ServiceSettings(max_bytes=2**20, max_pixels=100_000, deadline=30)
     service = EditService(Inverter(), "tiny", settings)
-    apps = {True: service.app(), False: verifier_app(SceneVerifier(), settings=settings)}
+    apps = {True: service.app(), False: VerifierService(SceneVerifier(), settings=settings).app()}
     wrong: list[tuple[int, Any]] = []
 
     async def run() -> None:

@@ -109,6 +109,15 @@ def test_json_with_data_urls(running):
     assert answer.status_code == 400 and answer.json()["error"]["code"] == "invalid_image_url"
 
 
+def test_what_the_model_lacks_is_a_warning_in_the_answer(running):
+    _, url = running
+    for prompt, warnings in (("invert the dragon", ["it never saw a dragon"]), ("invert it", [])):
+        answer = client(url).images.edit(image=png(), prompt=prompt)
+        assert answer.warnings == warnings
+        *_, last = client(url).images.edit(image=png(), prompt=prompt, stream=True)
+        assert last.warnings == warnings
+
+
 def test_partial_images_are_streamed(running):
     _, url = running
     events = list(client(url).images.edit(image=png(), prompt="invert", stream=True, partial_images=2))
@@ -265,7 +274,7 @@ def test_work_stops_when_the_client_leaves(stream):
             time.sleep(0.02)
         assert not session.running and session.removed == 1
         time.sleep(0.2)
-        assert service.metrics.running._value.get() == service.metrics.images_held._value.get() == 0
+        assert service.metrics.running._value.get() == service.metrics.held._value.get() == 0
         assert client(url).images.edit(image=png(), prompt="x").data
 
 

@@ -149,7 +149,7 @@ def test_leaving_the_page_ends_the_work(page, work, monkeypatch):
     page.close()
     aborted = re.compile(rb'request_success_total\{finished_reason="abort".*\} 1\.0')
     wait_until(lambda: aborted.search(work.service.metrics.text()))
-    assert work.service.metrics.images_held._value.get() == 0
+    assert work.service.metrics.held._value.get() == 0
 
 
 def wait_until(condition):

@@ -20,7 +20,7 @@ from earl.errors import VerifierError
 from earl.pages.sheets import SIDE
 from earl.records import Box
 from earl.service.opening import open_service
-from earl.service.page_edits import EXAMPLES, Asked, History, PageEdits, Step
+from earl.service.page_edits import EXAMPLES, MOST_STEPS, Asked, History, PageEdits, Step
 from earl.service.wire import ApiError
 
 
@@ -109,7 +109,7 @@ def test_what_was_not_taught_is_said_before_the_first_row(work):
 def test_what_cannot_be_done_is_said(work, fields, said):
     with pytest.raises(ApiError, match=said):
         all_shown(work, asked(work, **fields))
-    assert work.service.metrics.images_held._value.get() == 0
+    assert work.service.metrics.held._value.get() == 0
 
 
 def test_leaving_ends_the_work(work):
@@ -123,7 +123,7 @@ def test_leaving_ends_the_work(work):
     metrics, end = work.service.metrics, time.monotonic() + 30
     while metrics.running._value.get() and time.monotonic() < end:
         time.sleep(0.02)
-    assert metrics.running._value.get() == metrics.images_held._value.get() == 0
+    assert metrics.running._value.get() == metrics.held._value.get() == 0
 
 
 def test_a_verifier_that_fails_costs_the_scores_alone(work, monkeypatch):
@@ -182,6 +182,20 @@ def test_a_history_branches():
     history.place = None  # another image was given
     history.root(images[3])
     assert history.path() == [Step(images[3])] and len(history.steps) == 5
+
+
+def test_a_long_history_forgets_its_first_images():
+    image, history = Image.new("RGB", (8, 8)), History()
+    history.root(image)
+    for number in range(2, MOST_STEPS + 4):
+        history.add(Step(image, history.place, f"edit {number}"))
+    assert len(history.steps) == MOST_STEPS and history.forgotten == 3
+    assert history.captions()[0] == "4 edit 4" and len(history.path()) == MOST_STEPS
+    history.back(0)
+    assert [step.instruction for step in history.path()] == ["edit 4"]
+    history.add(Step(image, history.place, "another way"))
+    assert [step.instruction for step in history.path()] == ["another way"], "its parent is forgotten"
+    assert history.captions()[-1] == f"▸ {MOST_STEPS + 4} (from 4) another way"
 
 
 def test_without_gradio_the_command_says_what_to_install(monkeypatch, capsys):

@@ -38,7 +38,7 @@ def test_serve_then_check(capsys):
     [
         (["serve", "--verifier", "judge"], "--judge-url"),
         (["serve", "--verifier", "scene", "--judge-url", "http://x/v1"], "--judge-url"),
-        (["serve", "--serve-key-env", "EARL_NO_SUCH_KEY"], "EARL_NO_SUCH_KEY"),
+        (["serve", "--keys-env", "EARL_NO_SUCH_KEY"], "holds none"),
         (["serve", "--prompts", "no/such/folder"], "no/such/folder"),
         (["check", "--judge-url", "localhost:1"], "http://"),
         (["check", "--judge-url", "http://127.0.0.1:9/v1", "--judge-retries", "0"], "not ready"),

@@ -6,16 +6,20 @@ import asyncio
 import base64
 import io
 import json
+import re
 import socket
+import threading
+import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from earl.config import JudgeSettings
-from earl.config.service import ServiceSettings
+from earl.config.service import ServerSettings
 from earl.endpoints.message import data_url
 from earl.errors import VerifierError
 from earl.records import Attempt, Verdict
@@ -28,7 +32,7 @@ pytest.importorskip("fastapi")
 pytest.importorskip("httpx2")
 from earl.service.http import served
 from earl.service.limits import Room
-from earl.service.verifier import verifier_app
+from earl.service.verifier import VerifierService
 from earl.service.wire import ApiError
 
 PARTS = ("edit_success", "over_editing", "naturalness", "artifacts", "overall")
@@ -77,7 +81,7 @@ def test_the_way_over_http_changes_no_score():
         Attempt(attempts[0].source, attempts[0].instruction, None),
         Attempt(attempts[0].source, attempts[0].instruction, None, finish_reason="length"),
     ]
-    with served(verifier_app(SceneVerifier())) as url:
+    with served(VerifierService(SceneVerifier()).app()) as url:
         over_http = asyncio.run(judge_at(url).judge(attempts))
     direct = SceneVerifier().judge_now([a for a in attempts if "chair" not in a.instruction])
     direct.insert(6, Verdict("unusable"))
@@ -93,7 +97,7 @@ def test_the_way_over_http_changes_no_score():
 )
 def test_the_options_change_no_score_either(options):
     attempts = [Attempt(IMAGE, "x", IMAGE.rotate(90))]
-    with served(verifier_app(Counting(GOOD))) as url:
+    with served(VerifierService(Counting(GOOD)).app()) as url:
         verdict = asyncio.run(judge_at(url, **options).judge(attempts))[0]
     assert [getattr(verdict, part) for part in PARTS[:4]] == [1.25, 2, 3, 4]
 
@@ -102,7 +106,7 @@ def test_an_edit_is_judged_once_for_all_its_questions():
     verifier = Counting(GOOD)
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8))
     attempt = Attempt(picture, "say <edited>: {x}\nand instruction: y", picture.rotate(180))
-    with served(verifier_app(verifier)) as url:
+    with served(VerifierService(verifier).app()) as url:
         verdict = asyncio.run(judge_at(url, swap=True).judge([attempt]))[0]
     assert len(verifier.seen) == 1
     assert verifier.seen[0].instruction == attempt.instruction
@@ -118,7 +122,7 @@ def test_an_edit_is_judged_once_for_all_its_questions():
 )
 def test_a_failed_verdict_is_no_score_over_http_either(status, seen):
     verifier = Counting(Verdict(status, why="no idea"))
-    with served(verifier_app(verifier)) as url:
+    with served(VerifierService(verifier).app()) as url:
         verdict = asyncio.run(judge_at(url).judge([Attempt(IMAGE, "x", IMAGE)]))[0]
     assert verdict.status == seen and verdict.overall is None
     assert "no idea" in verdict.why
@@ -126,8 +130,8 @@ def test_a_failed_verdict_is_no_score_over_http_either(status, seen):
 
 def test_a_judge_can_stand_behind_it():
     with (
-        served(verifier_app(SceneVerifier())) as scene_url,
-        served(verifier_app(judge_at(scene_url), name="proxy")) as url,
+        served(VerifierService(SceneVerifier()).app()) as scene_url,
+        served(VerifierService(judge_at(scene_url), name="proxy").app()) as url,
     ):
         attempts = world_attempts(1)[2:]
         verdicts = asyncio.run(judge_at(url, model="proxy").judge(attempts))
@@ -167,7 +171,7 @@ def test_other_peoples_clients():
     attempt = world_attempts(1)[2]
     direct = SceneVerifier().judge_now([attempt])[0]
     text = f"RULES\nTwo images will be given.\n\nEditing instruction: {attempt.instruction}"
-    with served(verifier_app(SceneVerifier())) as url:
+    with served(VerifierService(SceneVerifier()).app()) as url:
         status, pair = ask(url, [words(text), shown(attempt.source), shown(attempt.edited)], n=2)
         _, alone = ask(url, [words("How natural is it?"), shown(attempt.edited)])
     assert status == 200 and len(pair["choices"]) == 2
@@ -218,19 +222,19 @@ def test_requests_that_get_no_answer(content, more, status, what, scene_url):
 
 @pytest.fixture(scope="module")
 def scene_url():
-    with served(verifier_app(SceneVerifier())) as url:
+    with served(VerifierService(SceneVerifier()).app()) as url:
         yield url
 
 
 def test_a_verifier_that_cannot_judge_one_image_says_so():
-    with served(verifier_app(Counting(GOOD))) as url:
+    with served(VerifierService(Counting(GOOD)).app()) as url:
         status, reply = ask(url, [shown(IMAGE)])
     assert status == 422 and "source and edited" in reply["error"]["message"]
 
 
 def test_a_large_request_is_refused():
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
-    with served(verifier_app(SceneVerifier(), settings=ServiceSettings(max_bytes=1000))) as url:
+    with served(VerifierService(SceneVerifier(), settings=ServerSettings(max_bytes=1000)).app()) as url:
         status, _ = ask(url, [shown(noise)])
     assert status == 413
 
@@ -273,7 +277,7 @@ def test_images_that_are_held_at_once_are_bounded():
         return await asyncio.gather(*(asyncio.to_thread(ask, url, question) for _ in range(6)))
 
     # 64 x 64 pixels, of which this many are held: two requests of two images and of some bytes
-    with served(verifier_app(Slow(GOOD), settings=ServiceSettings(max_pixels=4096))) as url:
+    with served(VerifierService(Slow(GOOD), settings=ServerSettings(max_pixels=4096)).app()) as url:
         statuses = [status for status, _ in asyncio.run(all_at_once(url))]
         assert {200, 429} == set(statuses)
         assert ask(url, [words("Editing instruction: x"), shown(IMAGE), shown(IMAGE)])[0] == 200
@@ -281,7 +285,7 @@ def test_images_that_are_held_at_once_are_bounded():
 
 def test_a_client_that_leaves_writes_no_traceback(capfd):
     body = json.dumps({"model": "earl-scene", "messages": []}).encode()
-    with served(verifier_app(Counting(GOOD))) as url:
+    with served(VerifierService(Counting(GOOD)).app()) as url:
         port = int(url.split(":")[2].split("/")[0])
         for size in (10, len(body)):  # in the middle of the request, and before the answer
             with socket.create_connection(("127.0.0.1", port)) as client:
@@ -293,7 +297,7 @@ def test_a_client_that_leaves_writes_no_traceback(capfd):
 
 def test_the_key_is_asked_for():
     question = [words("instruction: x"), shown(IMAGE), shown(IMAGE)]
-    with served(verifier_app(Counting(GOOD), key="sesame")) as url:
+    with served(VerifierService(Counting(GOOD), keys=["sesame"]).app()) as url:
         assert ask(url, question)[0] == 401
         assert ask(url, question, key="wrong")[0] == 401
         assert ask(url, question, key="sesame")[0] == 200
@@ -301,13 +305,63 @@ def test_the_key_is_asked_for():
             asyncio.run(judge_at(url).check())
 
 
+class Held(Counting):
+    """Answers when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__(GOOD)
+        self.may = threading.Event()
+
+    async def judge(self, attempts):
+        await asyncio.to_thread(self.may.wait, 60)
+        return await super().judge(attempts)
+
+
+def figure(url: str, name: str) -> float:
+    with urllib.request.urlopen(url.removesuffix("/v1") + "/metrics") as reply:
+        return float(re.search(rf"^earl:{name}\{{.*\}} (\S+)$", reply.read().decode(), re.M)[1])
+
+
+def test_a_full_queue_refuses_and_a_server_that_ends_finishes_what_runs():
+    """The queue, figures and routes of `earl serve`."""
+    verifier = Held()
+    service = VerifierService(verifier, settings=ServerSettings(max_queue=1))
+    question = [words("instruction: x"), shown(IMAGE), shown(IMAGE)]
+    with served(service.app()) as url, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(ask, url, question)
+        while not figure(url, "num_requests_running"):
+            time.sleep(0.01)
+        status, reply = ask(url, question)
+        assert (status, reply["error"]["code"]) == (429, "queue_full")
+        service.places.drain()
+        status, reply = ask(url, question)
+        assert (status, reply["error"]["code"]) == (503, "unavailable")
+        with pytest.raises(urllib.error.HTTPError, match="503"):
+            urllib.request.urlopen(url.removesuffix("/v1") + "/ready")
+        verifier.may.set()
+        assert first.result()[0] == 200
+        assert figure(url, "num_requests_running") == figure(url, "num_images_held") == 0
+        with urllib.request.urlopen(f"{url}/models/earl-scene") as reply:
+            assert json.load(reply)["id"] == "earl-scene" and reply.headers["x-request-id"]
+
+
+def test_a_question_past_the_deadline():
+    verifier = Held()
+    service = VerifierService(verifier, settings=ServerSettings(deadline=0.5))
+    with served(service.app()) as url:
+        status, reply = ask(url, [words("instruction: x"), shown(IMAGE), shown(IMAGE)])
+        assert (status, reply["error"]["code"]) == (504, "deadline_exceeded")
+        assert figure(url, "num_images_held") == 0
+        verifier.may.set()
+
+
 def test_the_models_are_listed():
-    with served(verifier_app(SceneVerifier(), name="other")) as url:
+    with served(VerifierService(SceneVerifier(), name="other").app()) as url:
         assert asyncio.run(judge_at(url).check()) == "other"
 
 
 def test_a_taken_port_is_a_sentence():
-    app = verifier_app(SceneVerifier())
+    app = VerifierService(SceneVerifier()).app()
     with served(app) as url:
         port = int(url.split(":")[2].split("/")[0])
         with pytest.raises(VerifierError, match=f"port {port}"), served(app, port=port):

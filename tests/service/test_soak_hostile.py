@@ -153,7 +153,7 @@ def test_hostile_requests_are_refused_and_leave_nothing(capsys):
                 before = resident()
         after = resident()
         assert service.scheduler.ready and not session.running
-        figures = (service.metrics.running, service.metrics.waiting, service.metrics.images_held)
+        figures = (service.metrics.running, service.metrics.waiting, service.metrics.held)
         assert [figure._value.get() for figure in figures] == [0, 0, 0]
         good = (
             "/v1/images/edits HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n"

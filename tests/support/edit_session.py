@@ -64,6 +64,9 @@ class Inverter:
     def has_room(self, request):
         return len(self.running) < 4
 
+    def lacking(self, request):
+        return "it never saw a dragon" if "dragon" in request.fields.prompt else ""
+
     def rows_of(self, ticket):
         return ROWS
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +12,7 @@ from pydantic import Field
 
 from earl.config import JudgeSettings, ModelSettings, Settings, VerifierSettings
 from earl.config.options import BEST_BY, POSITIONAL, Group, Option, verifier_group
-from earl.config.service import ServiceSettings
+from earl.config.service import Port, ServerSettings, ServiceSettings
 from earl.errors import VerifierError
 from earl.progress import say
 from earl.records import SCORE_PARTS
@@ -74,50 +73,40 @@ def page(
     )
 
 
-class ServeOptions(Settings):
-    host: str = Field(
-        default="127.0.0.1", description="address to listen at; 0.0.0.0 is reachable from other machines"
-    )
-    port: int = Field(default=8001, ge=0, le=65535, description="0 takes a free one")
+class VerifierOptions(ServerSettings):
+    port: Port = Field(default=8001, description="port to listen at; 0 takes a free one")
     name: str | None = Field(default=None, description="what clients call it (default: earl-KIND)")
     prompts: Annotated[str | None, Option(metavar="FOLDER")] = Field(
         default=None, description="own questions, which requests are recognised by"
     )
-    serve_key_env: Annotated[str | None, Option(metavar="VARIABLE")] = Field(
-        default=None, description="ask clients for the key that this environment variable holds"
-    )
 
 
-def verifier(options: ServeOptions, verifier: Annotated[VerifierSettings, verifier_group("scene")]) -> None:
-    """Serve a verifier until Ctrl-C."""
+def verifier(
+    options: VerifierOptions, verifier: Annotated[VerifierSettings, verifier_group("scene")]
+) -> None:
+    """Serve a verifier until Ctrl-C or SIGTERM."""
     from earl.service.http import serve
-    from earl.service.verifier import verifier_app
+    from earl.service.server import read_keys
+    from earl.service.verifier import VerifierService
     from earl.verifiers.factory import make_verifier
     from earl.verifiers.protocol import check
     from earl.verifiers.questions import load_prompts
 
+    keys = read_keys(options.keys_env)
     served = make_verifier(verifier)
     judge = f" ({asyncio.run(check(served))})" if verifier.judge else ""
     name = options.name or f"earl-{verifier.kind}"
     asked = verifier.judge.prompts if verifier.judge and verifier.judge.protocol == "earl" else None
     prompts = load_prompts(options.prompts or asked)
-    app = verifier_app(served, name=name, prompts=prompts, key=_key(options.serve_key_env))
+    service = VerifierService(served, name=name, prompts=prompts, keys=keys, settings=options)
     serve(
-        app,
+        service.app(),
         host=options.host,
         port=options.port,
         ready=lambda url: say(f"{name}{judge} at {url}; Ctrl-C ends it"),
+        drain=options.drain,
+        leaving=service.places.drain,
     )
-
-
-def _key(variable: str | None) -> str:
-    """The key to ask clients for; "" asks for none."""
-    if variable is None:
-        return ""
-    key = os.environ.get(variable, "")
-    if not key:
-        raise VerifierError(f"the environment variable {variable} holds no key to ask clients for")
-    return key
 
 
 class AskOptions(Settings):

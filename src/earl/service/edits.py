@@ -12,11 +12,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from typing import Any
-from uuid import uuid4
 
 from PIL import Image
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from earl.config.service import ServiceSettings
 from earl.errors import EarlError, MissingExtraError
@@ -26,8 +23,9 @@ from earl.service.edit_request import EditRequest, check_size, decode, read_raw
 from earl.service.limits import Room, bounded
 from earl.service.metrics import Metrics
 from earl.service.scheduler import Job, Scheduler
+from earl.service.server import Server
 from earl.service.session import Session
-from earl.service.wire import ApiError, answer_errors, check_key, event, with_errors
+from earl.service.wire import ApiError, check_key, event, with_errors
 from earl.vision.saving import Provenance, encode_image
 
 try:
@@ -40,7 +38,7 @@ _MAX_SEED = 2**53  # whole numbers that JSON readers keep exactly
 Judge = Callable[[EditResult], Awaitable[list[Verdict]]]
 
 
-class EditService:
+class EditService(Server):
     """The application and what it holds.
 
     Args:
@@ -61,12 +59,11 @@ class EditService:
         keys: Sequence[str] = (),
         judge: Judge | None = None,
     ) -> None:
-        self.session, self.name, self.keys, self.judge = session, name, tuple(keys), judge
+        self.session, self.judge = session, judge
         self.settings = settings or ServiceSettings()
-        self.metrics = Metrics(name)
-        self.scheduler = Scheduler(session, self.settings, self.metrics)
-        self.room = Room(self.settings.max_pixels)
-        self.created = int(time.time())
+        metrics = Metrics(name)
+        self.scheduler = Scheduler(session, self.settings, metrics)
+        super().__init__(name, self.scheduler, metrics, Room(self.settings.max_pixels), keys)
 
     def app(self) -> FastAPI:
         """The ASGI application."""
@@ -76,55 +73,11 @@ class EditService:
             yield
             await asyncio.to_thread(self.scheduler.stop)
 
-        app = FastAPI(title="earl", description="Edits images from instructions.", lifespan=lifespan)
-        app.add_api_route("/health", self._health, methods=["GET"])
-        app.add_api_route("/ready", self._ready, methods=["GET"])
-        app.add_api_route("/metrics", self._metrics, methods=["GET"])
-        app.add_api_route("/v1/models", self._models, methods=["GET"])
-        app.add_api_route("/v1/models/{model:path}", self._model, methods=["GET"])
+        app = self._app("Edits images from instructions.", lifespan)
         app.add_api_route(
             "/v1/images/edits", self._edits, methods=["POST"], openapi_extra=_described(), response_model=None
         )
-        answer_errors(app)
-        app.add_middleware(_RequestIds)
         return app
-
-    async def _health(self) -> JSONResponse:
-        """Alive: 200, or 500 after a failure that only a restart mends."""
-        failure = self.scheduler.failure
-        return JSONResponse({"status": failure or "ok"}, 500 if failure else 200)
-
-    async def _ready(self) -> JSONResponse:
-        """Whether new requests are accepted."""
-        ready = self.scheduler.ready
-        return JSONResponse({"status": "ready" if ready else "not ready"}, 200 if ready else 503)
-
-    async def _metrics(self) -> Response:
-        """Prometheus metrics."""
-        return Response(self.metrics.text(), media_type="text/plain; version=0.0.4")
-
-    def _card(self) -> dict[str, Any]:
-        return {"id": self.name, "object": "model", "created": self.created, "owned_by": "earl"}
-
-    async def _models(self, request: Request) -> JSONResponse:
-        """The model that is served."""
-        check_key(request, self.keys)
-        return JSONResponse({"object": "list", "data": [self._card()]})
-
-    async def _model(self, model: str, request: Request) -> JSONResponse:
-        """One model by name."""
-        check_key(request, self.keys)
-        self._check_model(model)
-        return JSONResponse(self._card())
-
-    def _check_model(self, model: str | None) -> None:
-        if model is not None and model != self.name:
-            raise ApiError(
-                f"model {model[:80]!r} is not served; there is {self.name!r}",
-                404,
-                param="model",
-                code="model_not_found",
-            )
 
     async def _edits(self, request: Request) -> Response:
         """Edit an image from an instruction."""
@@ -144,6 +97,7 @@ class EditService:
                 )
             places.take(raw.fields.best_of or raw.fields.n)
             edit = await asyncio.to_thread(decode, raw, self.settings, take)
+            warning = await asyncio.to_thread(self.session.lacking, edit)
             size = check_size(edit.fields.size, [edit.image.size, self.session.size_of(edit.image)])
             seed = secrets.randbelow(_MAX_SEED) if edit.fields.seed is None else edit.fields.seed
             partials = edit.fields.partial_images if edit.fields.stream else 0
@@ -151,7 +105,7 @@ class EditService:
         except BaseException:
             held.close()
             raise
-        answer = _Answer(self, edit, job, size)
+        answer = _Answer(self, edit, job, size, warning)
         if edit.fields.stream:
 
             async def events() -> AsyncIterator[bytes]:
@@ -173,9 +127,9 @@ class _Answer:
     """What a request is answered with."""
 
     def __init__(
-        self, service: EditService, edit: EditRequest, job: Job, size: tuple[int, int] | None
+        self, service: EditService, edit: EditRequest, job: Job, size: tuple[int, int] | None, warning: str
     ) -> None:
-        self.service, self.edit, self.job, self.size = service, edit, job, size
+        self.service, self.edit, self.job, self.size, self.warning = service, edit, job, size, warning
 
     async def whole(self) -> dict[str, Any]:
         """The JSON body of a request that is not streamed."""
@@ -270,6 +224,7 @@ class _Answer:
             "output_format": self.edit.fields.output_format,
             "quality": "auto",
             "size": f"{size[0]}x{size[1]}",
+            "warnings": [self.warning] if self.warning else [],
             "usage": {
                 "input_tokens": text + image,
                 "input_tokens_details": {"text_tokens": text, "image_tokens": image},
@@ -299,28 +254,6 @@ async def _unless_gone(
         if not working.done():
             working.cancel()
         scheduler.cancel(job)
-
-
-class _RequestIds:
-    """ASGI middleware: every response carries the request's own id, or a new one."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        given = Headers(scope=scope).get("x-request-id", "")
-        fits = given.isascii() and given.isprintable() and 0 < len(given) <= 128
-        identity = given if fits else uuid4().hex
-
-        async def send_with_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["x-request-id"] = identity
-            await send(message)
-
-        await self.app(scope, receive, send_with_id)
 
 
 def _described() -> dict[str, Any]:

@@ -87,6 +87,7 @@ def _bind(host: str, port: int) -> tuple[socket.socket, str]:
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         taken.bind((host, port))
+        taken.listen(2048)  # who comes before the application runs waits, and is not refused
     except (OSError, OverflowError) as error:
         taken.close()
         raise VerifierError(f"cannot serve at {host} port {port}: {error}; choose another") from error

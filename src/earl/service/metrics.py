@@ -27,7 +27,7 @@ class Metrics:
 
         self.running = gauge("num_requests_running", "Requests that are being sampled")
         self.waiting = gauge("num_requests_waiting", "Requests that wait for a place")
-        self.images_held = gauge("num_images_held", "Images reserved in the queue, running and waiting")
+        self.held = gauge("num_images_held", "Places of the queue that are taken, one for each image")
         self.queue_seconds = histogram("request_queue_time_seconds", "From arrival to sampling")
         self.request_seconds = histogram("e2e_request_latency_seconds", "From arrival to the last image")
         self.first_seconds = histogram("time_to_first_token_seconds", "From arrival to the first row")

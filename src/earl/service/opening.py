@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
-
 from earl.config import ModelSettings, VerifierSettings
 from earl.config.service import ServiceSettings
-from earl.errors import ConfigError, MissingExtraError
+from earl.errors import MissingExtraError
 from earl.pipeline import EditResult, build_pipeline, pick_device
 from earl.records import Verdict
 
 try:
     from earl.service.edits import EditService
+    from earl.service.server import read_keys
     from earl.service.session import PipelineSession
 except ModuleNotFoundError as error:
     raise MissingExtraError(f"serving needs {error.name}: pip install 'earl-edit[serve]'") from error
@@ -41,17 +40,3 @@ def open_service(
     if model.dtype == "auto" and model.engine == "earl" and pick_device(model.device) == "cpu":
         model = model.replace(dtype="float32")  # an image then does not depend on who else asks
     return EditService(PipelineSession(build_pipeline(model)), model.model, settings, keys=keys, judge=judge)
-
-
-def read_keys(variable: str | None) -> tuple[str, ...]:
-    """The keys that an environment variable holds, separated by commas; none where no variable is named.
-
-    Raises:
-        ConfigError: it holds none.
-    """
-    if variable is None:
-        return ()
-    keys = tuple(filter(None, (key.strip() for key in os.environ.get(variable, "").split(","))))
-    if not keys:
-        raise ConfigError("the environment variable that is to hold the accepted keys holds none")
-    return keys

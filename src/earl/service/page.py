@@ -298,8 +298,8 @@ class Page:
         return {self.source: view.variation.image, **self._past(history)}
 
     def _back(self, history: History, event: gr.SelectData) -> Update:
-        history.place = int(event.index)
-        return {self.source: history.steps[history.place].image, **self._past(history)}
+        history.back(int(event.index))
+        return {self.source: history.steps[int(event.index)].image, **self._past(history)}
 
     def _given(self, history: History) -> Update:
         history.place = None

@@ -18,7 +18,7 @@ from earl.data.tasks import EditTask, TaskSettings, open_tasks
 from earl.errors import EarlError
 from earl.pages.sheets import side_by_side
 from earl.pipeline import EditResult
-from earl.pipeline.domain import domain_of, lacking
+from earl.pipeline.domain import domain_of
 from earl.records import Box, Verdict
 from earl.sequence.reasoning import find_boxes
 from earl.service.edit_request import EditRequest, RawRequest, check_fields, decode
@@ -29,6 +29,7 @@ from earl.vision.saving import Provenance, encode_image
 
 EXAMPLES = 12
 MOST_VARIATIONS = 4
+MOST_STEPS = 24  # images of a session's history; each may be as large as an upload
 _UPDATES = 16  # images in progress that an edit shows, at most, over all its variations
 _MAX_SEED = 1_000_000  # short enough to be noted down; any seed can be typed
 _TINT = (219, 39, 119)  # of what changed
@@ -104,10 +105,13 @@ class History:
     """The images of a session as a tree: an image may be edited in several ways.
 
     Attributes:
+        steps: the newest `MOST_STEPS`; older ones are forgotten.
+        forgotten: how many those are; a place counts them too, so it stays the same.
         place: of the image that is edited now; None for one that was just given.
     """
 
     steps: list[Step] = field(default_factory=list)
+    forgotten: int = 0
     place: int | None = None
 
     def root(self, image: Image.Image) -> None:
@@ -118,20 +122,27 @@ class History:
     def add(self, step: Step) -> None:
         """Append a step and go there."""
         self.steps.append(step)
-        self.place = len(self.steps) - 1
+        if len(self.steps) > MOST_STEPS:
+            del self.steps[0]
+            self.forgotten += 1
+        self.back(len(self.steps) - 1)
+
+    def back(self, index: int) -> None:
+        """Go to one of the steps that are kept."""
+        self.place = self.forgotten + index
 
     def path(self) -> list[Step]:
-        """The steps from the first image to the one at hand."""
+        """The steps from the first image, or the first that is kept, to the one at hand."""
         place, path = self.place, []
-        while place is not None:
-            path.append(self.steps[place])
-            place = self.steps[place].parent
+        while place is not None and place >= self.forgotten:
+            path.append(self.steps[place - self.forgotten])
+            place = path[-1].parent
         return path[::-1]
 
     def captions(self) -> list[str]:
         """A line for each step; the one at hand is marked, and a branch names where it leaves."""
         lines = []
-        for place, step in enumerate(self.steps):
+        for place, step in enumerate(self.steps, self.forgotten):
             branches = step.parent is not None and step.parent != place - 1
             origin = f" (from {step.parent + 1})" if branches and step.parent is not None else ""
             mark = "▸ " if place == self.place else ""
@@ -198,12 +209,12 @@ class PageEdits:
             },
             service.settings,
         )
-        with scheduler.reserve() as places:
+        with scheduler.reserve() as places, service.room.holding() as take:
             places.take(fields.n)
-            request = await asyncio.to_thread(decode, RawRequest(fields, asked.image, None), service.settings)
-            note = await asyncio.to_thread(
-                lacking, self.pipeline, request.image, [fields.prompt], reasoning=fields.reasoning
-            )
+            take(len(asked.image))
+            raw = RawRequest(fields, asked.image, None)
+            request = await asyncio.to_thread(decode, raw, service.settings, take)
+            note = await asyncio.to_thread(service.session.lacking, request)
             seeds = tuple(range(seed, seed + fields.n))
             job = scheduler.submit(request, seeds, time.monotonic(), partials=_UPDATES // fields.n)
             try:

@@ -11,8 +11,8 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from PIL import Image
@@ -22,10 +22,9 @@ from earl.errors import EarlError
 from earl.pipeline import EditResult
 from earl.service.edit_request import EditRequest
 from earl.service.metrics import Metrics
+from earl.service.places import Places
 from earl.service.session import Session
 from earl.service.wire import ApiError
-
-_PACE = 0.2  # weight of the newest request in the moving average of seconds per image
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,7 @@ class Job:
             self.loop.call_soon_threadsafe(call, *values)
 
 
-class Scheduler:
+class Scheduler(Places):
     """Admits requests, samples them together, and hands back results.
 
     Args:
@@ -70,67 +69,19 @@ class Scheduler:
     """
 
     def __init__(self, session: Session, settings: ServiceSettings, metrics: Metrics) -> None:
-        self._session, self._settings, self._metrics = session, settings, metrics
-        self._held = 0  # images reserved
-        self._pace: float | None = None  # seconds per image
-        self._lock = threading.Lock()
+        super().__init__(settings, metrics)
+        self._session = session
         self._news = threading.Condition(self._lock)
         self._waiting: deque[Job] = deque()
         self._running: dict[int, Job] = {}
         self._stopping = False
-        self.draining = False
-        self.failure: str | None = None
         self._thread = threading.Thread(target=self._work, name="earl-sampling", daemon=True)
         self._thread.start()
 
     @property
     def ready(self) -> bool:
         """Whether new requests are accepted."""
-        return not self.draining and self.failure is None and self._thread.is_alive()
-
-    @contextmanager
-    def reserve(self) -> Iterator[Reservation]:
-        """A place for one image, given back at the end of the block.
-
-        Raises:
-            ApiError: 429 where the queue is full, 503 where the service stops or has failed.
-        """
-        reservation = Reservation(self)
-        reservation.take(1)
-        try:
-            yield reservation
-        finally:
-            self._give(reservation.images)
-
-    def take(self, images: int, held: int = 0) -> None:
-        """Hold places for so many images in all, `held` of them held already. Raises ApiError 429 or 503."""
-        with self._lock:
-            if not self.ready:
-                raise ApiError(
-                    self.failure or "the service is stopping", 503, code="unavailable", retry_after=5
-                )
-            if images > self._settings.max_queue:
-                raise ApiError(
-                    f"{images} images are more than the queue ever holds ({self._settings.max_queue})",
-                    param="n",
-                    code="too_many_images",
-                )
-            more = images - held
-            if self._held + more > self._settings.max_queue:
-                wait = (self._pace or 1.0) * (self._held + more - self._settings.max_queue)
-                raise ApiError(
-                    f"the queue is full ({self._held} of {self._settings.max_queue} images); try again later",
-                    429,
-                    code="queue_full",
-                    retry_after=min(wait, 120.0),
-                )
-            self._held += more
-            self._metrics.images_held.set(self._held)
-
-    def _give(self, images: int) -> None:
-        with self._lock:
-            self._held -= images
-            self._metrics.images_held.set(self._held)
+        return super().ready and self._thread.is_alive()
 
     def submit(self, request: EditRequest, seeds: tuple[int, ...], arrived: float, partials: int = 0) -> Job:
         """Queue a request whose places are held. Called in the event loop.
@@ -165,10 +116,6 @@ class Scheduler:
         """Images in progress, until the job ends."""
         while (partial := await job.partials.get()) is not None:
             yield partial
-
-    def drain(self) -> None:
-        """Refuse new requests; those that are held go on."""
-        self.draining = True
 
     def stop(self) -> None:
         """End the thread; what is unfinished fails with 503."""
@@ -262,8 +209,7 @@ class Scheduler:
             self._metrics.token_seconds.observe(seconds * len(job.seeds) / ids)
         whole = all(completion.finish_reason == "stop" for completion in result.completions)
         self._metrics.ended("stop" if whole else "length")
-        pace = seconds / len(job.seeds)
-        self._pace = pace if self._pace is None else (1 - _PACE) * self._pace + _PACE * pace
+        self.took(seconds / len(job.seeds))
         job.post(_settle, job, result, None)
 
     def _fail(self, job: Job, error: ApiError) -> None:
@@ -277,20 +223,6 @@ class Scheduler:
         self._count()
         for job in jobs:
             self._fail(job, error)
-
-
-@dataclass
-class Reservation:
-    """Places that one request holds in the queue."""
-
-    scheduler: Scheduler
-    images: int = 0
-
-    def take(self, images: int) -> None:
-        """Hold so many places in all, at least as many as before. Raises ApiError 429 or 503."""
-        if images > self.images:
-            self.scheduler.take(images, self.images)
-            self.images = images
 
 
 def _settle(job: Job, result: EditResult | None, error: ApiError | None) -> None:

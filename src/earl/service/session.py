@@ -12,6 +12,7 @@ from PIL import Image
 
 from earl.config import SamplingSettings
 from earl.pipeline import EditPipeline, EditResult, PreparedEdit
+from earl.pipeline.domain import lacking
 from earl.records import Completion
 from earl.sequence.layout import write_image
 from earl.service.edit_request import EditRequest
@@ -39,6 +40,10 @@ class Session(Protocol):
 
     def has_room(self, request: EditRequest) -> bool:
         """Whether its images can join now."""
+        ...
+
+    def lacking(self, request: EditRequest) -> str:
+        """What the model was not taught of what is asked, one sentence; "" for nothing."""
         ...
 
     def rows_of(self, ticket: int) -> int:
@@ -128,6 +133,11 @@ class PipelineSession:
     def has_room(self, request: EditRequest) -> bool:
         """Whether its images can join now; with guidance each counts twice."""
         return self._engine.room >= request.draws * (2 if request.fields.guidance != 1 else 1)
+
+    def lacking(self, request: EditRequest) -> str:
+        """What the model was not taught of what is asked, as `earl.pipeline.domain.lacking` says it."""
+        fields = request.fields
+        return lacking(self.pipeline, request.image, [fields.prompt], reasoning=fields.reasoning)
 
     def rows_of(self, ticket: int) -> int:
         """Rows of codes of an edit's images."""

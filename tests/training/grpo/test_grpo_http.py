@@ -17,7 +17,7 @@ from .tiny import make_recipe, recipe_table, records
 pytest.importorskip("fastapi")
 pytest.importorskip("httpx2")
 from earl.service.http import served
-from earl.service.verifier import verifier_app
+from earl.service.verifier import VerifierService
 from earl.world.verifier.scene import SceneVerifier
 
 ROOT = Path(__file__).parents[3]
@@ -36,7 +36,7 @@ def run_world(folder: Path, *more: str) -> int:
 
 def test_over_http_the_run_is_the_same(tmp_path: Path) -> None:
     assert run_world(tmp_path / "here") == 0
-    with served(verifier_app(SceneVerifier())) as url:
+    with served(VerifierService(SceneVerifier()).app()) as url:
         there = ["verifier.kind=judge", f"verifier.judge.url={url}", "verifier.judge.timeout=200"]
         assert run_world(tmp_path / "http", *there, "verifier.second.kind=scene") == 0
     here, http = records(tmp_path / "here"), records(tmp_path / "http")
@@ -63,7 +63,7 @@ def test_the_health_check_comes_before_everything(room: Path, tmp_path: Path) ->
     table["verifier"] = {"kind": "judge", "judge": judge}
     with pytest.raises(VerifierError, match=r"the model at http://127.0.0.1:9/v1 is not ready"):
         train_grpo(make_recipe(table))
-    with served(verifier_app(SceneVerifier())) as url:
+    with served(VerifierService(SceneVerifier()).app()) as url:
         table["verifier"]["judge"] = {"url": url, "model": "another"}
         with pytest.raises(VerifierError, match=r"'another' is not served.*earl-scene"):
             train_grpo(make_recipe(table))

@@ -21,6 +21,7 @@ from earl.sampling.protocol import OnCompletion, OnRow, Request
 from earl.sequence.grammar import Grammar
 
 _FIRST_CAPACITY = 256  # ids set aside per sample while its grid is not known
+_LEAST_SHARE = 6  # of a step's ids, the part that each sample may guess however many there are
 _PADDED_GUESSES = 32  # a drawn id, guesses and ends of rows of one sample, in a step of fixed shape
 
 
@@ -149,7 +150,8 @@ class Batch:
             room = self.options.step_tokens // (len(self.samples) * self.twins) - 1
             room = min(room, self.slots.longest_padded - 2)  # beside the id drawn last and its row's end
         else:
-            room = self.options.step_tokens // (alive * self.twins) - 1
+            most = self.options.step_tokens
+            room = max(most // (alive * self.twins) - 1, most // _LEAST_SHARE)
         for sample in self.samples:
             if sample is not None and sample.draft and not sample.ended:
                 sample.guess(room, self.eol)
@@ -252,6 +254,10 @@ class Batch:
 
     def merge(self, other: Batch) -> None:
         """Take over the samples of another batch, with or without guidance as this one; both ungrouped."""
+        ended = [slot for slot, sample in enumerate(self.samples) if sample is None or sample.ended]
+        if len(ended) >= len(other.samples) and self.slots.holds(other.slots):
+            self._reuse(ended[: len(other.samples)], other)
+            return
         mine, theirs = len(self.samples), len(other.samples)
         offset = len(self.hidden_MC)
         rows = [self.rows, [row + offset for row in other.rows]]
@@ -271,3 +277,14 @@ class Batch:
         self.slots.merge(other.slots, order)
         self.samples += other.samples
         self.opened += other.opened
+
+    def _reuse(self, slots: list[int], other: Batch) -> None:
+        """Put another batch's samples where samples have ended, which copies none of the rest."""
+        mine, theirs, offset = len(self.samples), len(other.samples), len(self.hidden_MC)
+        self.hidden_MC = torch.cat([self.hidden_MC, other.hidden_MC])
+        for twin in range(self.twins):
+            for place, slot in enumerate(slots):
+                self.rows[slot + twin * mine] = other.rows[place + twin * theirs] + offset
+        for slot, sample, opened in zip(slots, other.samples, other.opened, strict=True):
+            self.samples[slot], self.opened[slot] = sample, opened
+        self.slots.put([slot + twin * mine for twin in range(self.twins) for slot in slots], other.slots)

@@ -152,6 +152,17 @@ class PromptCache:
             self.lengths[prompts],
         )
 
+    def put(self, prompts: Tensor, other: PromptCache, kv_heads: int) -> None:
+        """Write the other's prompts, which are no longer than the longest here, over some of these."""
+        length, K = other.values[0].shape[1], kv_heads
+        self.lengths[prompts] = other.lengths
+        for mine, new in zip(self.keys, other.keys, strict=True):
+            new = new.view(-1, K, *new.shape[1:])
+            mine.view(-1, K, *mine.shape[1:])[prompts.to(mine.device), :, :, :length] = new
+        for mine, new in zip(self.values, other.values, strict=True):
+            new = new.view(-1, K, *new.shape[1:])
+            mine.view(-1, K, *mine.shape[1:])[prompts.to(mine.device), :, :length] = new
+
     def merge(self, other: PromptCache) -> PromptCache:
         """These prompts and then the other's, padded to the longest."""
         longest = max(self.values[0].shape[1], other.values[0].shape[1])

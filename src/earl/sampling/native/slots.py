@@ -116,6 +116,16 @@ class Slots:
         self.rope = self.decoder.rope_table(self.longest + self.capacity)
         self._even = bool((self.prompts.lengths == self.longest).all())
 
+    def holds(self, other: Slots) -> bool:
+        """Whether another's prompts and completions are short enough for slots of this one."""
+        return other.longest <= self.longest and other.room <= self.room
+
+    def put(self, slots: list[int], other: Slots) -> None:
+        """Write another's slots over some of this one's; both have one slot a prompt."""
+        chosen = torch.tensor(slots, device=self.decoder.device)
+        self.prompts.put(chosen, other.prompts, self.decoder.kv_heads)
+        self._even = bool((self.prompts.lengths == self.longest).all())
+
     @torch.inference_mode()
     def feed(self, tokens: Sequence[Sequence[int]], starts: Sequence[int]) -> tuple[Tensor, list[int]]:
         """Feed each slot its next tokens and give the hidden state after each.
