@@ -46,7 +46,8 @@ def run(session: PipelineSession, requests: list[EditRequest], together: int) ->
     while waiting or tickets:
         while waiting and len(tickets) < together:
             number = waiting.pop(0)
-            tickets[session.insert(requests[number], (number,), lambda *_: None)] = number
+            (ticket,) = session.insert([(requests[number], (number,), lambda *_: None)])
+            tickets[ticket] = number
         for ticket, result in session.step():
             made[tickets.pop(ticket)] = result.completions[0].ids
     return time.process_time() - began, [made[number] for number in range(len(requests))]
@@ -56,7 +57,7 @@ def sample(pipeline: EditPipeline, requests: list[EditRequest], together: int) -
     """The same for sampling alone."""
     sampling = SamplingSettings()
     pairs = [(request.image, request.fields.prompt) for request in requests]
-    edits = pipeline.prepare(pairs, sampling, [(number,) for number in range(len(pairs))])
+    edits = pipeline.prepare(pairs, [sampling] * len(pairs), [(number,) for number in range(len(pairs))])
     session = pipeline.engine.open_session()
     began = time.process_time()
     waiting, made = list(range(len(requests))), {}

@@ -343,10 +343,7 @@ def test_a_mask_of_the_sources_size_is_taken():
     seen = []
     session = Inverter()
     inner = session.insert
-    session.insert = lambda request, seeds, on_row: (
-        seen.append(request.mask),
-        inner(request, seeds, on_row),
-    )[1]
+    session.insert = lambda edits: (seen.extend(request.mask for request, _, _ in edits), inner(edits))[1]
     with serving(session) as (_, url):
         assert client(url).images.edit(image=png(), mask=buffer.getvalue(), prompt="x").data
         assert seen[0].getpixel((5, 5)) and not seen[0].getpixel((20, 20))

@@ -20,9 +20,12 @@ class Inverter:
         self.pause, self.running, self.steps, self.removed = pause, {}, 0, 0
         self.most = 0
 
-    def insert(self, request, seeds, on_row):
+    def insert(self, edits):
+        return [self._insert(*edit) for edit in edits]
+
+    def _insert(self, request, seeds, on_row):
         if "unreadable" in request.fields.prompt:
-            raise InstructionError("the instruction is too long for the model; shorten it")
+            return InstructionError("the instruction is too long for the model; shorten it")
         ticket = self.steps * 1000 + len(self.running) + self.removed
         self.running[ticket] = [request, seeds, on_row, 0]
         self.most = max(self.most, len(self.running))
@@ -32,7 +35,7 @@ class Inverter:
         del self.running[ticket]
         self.removed += 1
 
-    def step(self):
+    def step(self, hand_back=True):
         time.sleep(self.pause)
         self.steps += 1
         done = []
@@ -44,7 +47,7 @@ class Inverter:
                 on_row(index, row + 1, lambda image=image: image)
             if "crash" in request.fields.prompt:
                 raise RuntimeError("a mistake of ours")
-            if entry[3] == ROWS:
+            if entry[3] >= ROWS and hand_back:
                 del self.running[ticket]
                 count = len(seeds)
                 completion = Completion((1,) * 10, (0.0,) * 10, "stop")
@@ -61,8 +64,8 @@ class Inverter:
                 done.append((ticket, result))
         return done
 
-    def has_room(self, request):
-        return len(self.running) < 4
+    def has_room(self, requests):
+        return len(self.running) + len(requests) <= 4
 
     def lacking(self, request):
         return "it never saw a dragon" if "dragon" in request.fields.prompt else ""

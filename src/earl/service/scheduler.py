@@ -2,12 +2,14 @@
 
 A place in the queue is reserved before a request's body is read, one for each image to draw. One thread
 owns the pipeline: it lets waiting requests join at the next step, drops those whose callers left or whose
-deadline passed, and hands back images. Callers live in the event loop.
+deadline passed, and hands back images. From 16 requests in progress on, joins and results come every few
+steps, several at a time, which costs each less. Callers live in the event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 import time
 from collections import deque
@@ -25,6 +27,8 @@ from earl.service.metrics import Metrics
 from earl.service.places import Places
 from earl.service.session import Session
 from earl.service.wire import ApiError
+
+_TOGETHER = 8  # in progress for each step between joins, so that sources are encoded several at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,7 @@ class Scheduler(Places):
         self._thread.join(30)
 
     def _work(self) -> None:
+        steps = 0  # since requests last joined
         try:
             while True:
                 with self._news:
@@ -133,11 +138,14 @@ class Scheduler(Places):
                     if self._stopping:
                         break
                 self._drop_lost()
-                while (job := self._next()) is not None:
-                    self._start(job)
+                steps += 1
+                turn = steps >= len(self._running) // _TOGETHER
+                if turn:
+                    self._start(self._joining())
+                    steps = 0
                 self._count()
                 if self._running:
-                    for ticket, result in self._session.step():
+                    for ticket, result in self._session.step(hand_back=turn):
                         self._finish(self._running.pop(ticket), result)
                 self._count()
         except Exception as error:  # our own mistake: every caller is told, and new ones are refused
@@ -146,12 +154,15 @@ class Scheduler(Places):
             raise
         self._end_all(ApiError("the service is stopping", 503, code="unavailable", retry_after=5))
 
-    def _next(self) -> Job | None:
-        """The first request that waits, if there is room for its images."""
+    def _joining(self) -> list[Job]:
+        """The requests that wait and have room, in their order."""
+        jobs: list[Job] = []
         with self._lock:
-            if self._waiting and self._session.has_room(self._waiting[0].request):
-                return self._waiting.popleft()
-            return None
+            while self._waiting:
+                if not self._session.has_room([job.request for job in (*jobs, self._waiting[0])]):
+                    break
+                jobs.append(self._waiting.popleft())
+        return jobs
 
     def _count(self) -> None:
         self._metrics.running.set(len(self._running))
@@ -171,22 +182,28 @@ class Scheduler(Places):
         seconds = f"{self._settings.deadline:g}"
         self._fail(job, ApiError(f"the request took longer than {seconds} s", 504, code="deadline_exceeded"))
 
-    def _start(self, job: Job) -> None:
-        now = time.monotonic()
-        if job.cancelled.is_set() or now > job.deadline:
-            self._lose(job)
+    def _start(self, jobs: list[Job]) -> None:
+        """Let requests join at the next step, but for those that are lost already."""
+        now, joining = time.monotonic(), []
+        for job in jobs:
+            if job.cancelled.is_set() or now > job.deadline:
+                self._lose(job)
+                continue
+            job.started = now
+            self._metrics.queue_seconds.observe(now - job.arrived)
+            joining.append(job)
+        if not joining:
             return
-        job.started = now
-        self._metrics.queue_seconds.observe(now - job.arrived)
-        try:
-            job.ticket = self._session.insert(
-                job.request, job.seeds, lambda index, rows, show: self._row(job, index, rows, show)
-            )
-        except EarlError as error:
-            self._metrics.ended("error")
-            self._fail(job, ApiError(str(error), 400, param="image", code="invalid_request"))
-            return
-        self._running[job.ticket] = job
+        tickets = self._session.insert(
+            [(job.request, job.seeds, functools.partial(self._row, job)) for job in joining]
+        )
+        for job, ticket in zip(joining, tickets, strict=True):
+            if isinstance(ticket, EarlError):
+                self._metrics.ended("error")
+                self._fail(job, ApiError(str(ticket), 400, param="image", code="invalid_request"))
+            else:
+                job.ticket = ticket
+                self._running[ticket] = job
 
     def _row(self, job: Job, index: int, rows: int, show: Callable[[], Image.Image]) -> None:
         now = time.monotonic()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from earl.config import SamplingSettings
+from earl.errors import EarlError
 from earl.pipeline import EditPipeline, EditResult, PreparedEdit
 from earl.pipeline.domain import lacking
 from earl.records import Completion
@@ -21,25 +22,27 @@ from earl.vision.images import CELL, grid_of, target_size
 
 OnRow = Callable[[int, int, Callable[[], Image.Image]], None]
 """Called with (image, rows sampled so far, a function that shows it) as rows are done."""
+Edit = tuple[EditRequest, tuple[int, ...], OnRow]
+"""A request, the seed of each of its images, and what is called as its rows are done."""
 
 
 class Session(Protocol):
     """Edits in progress. One thread inserts, removes and steps; the others are pure."""
 
-    def insert(self, request: EditRequest, seeds: tuple[int, ...], on_row: OnRow) -> int:
-        """Let an edit join at the next step; returns its ticket. Raises EarlError."""
+    def insert(self, edits: Sequence[Edit]) -> list[int | EarlError]:
+        """Let edits join at the next step; returns the ticket of each, or why it cannot be made."""
         ...
 
     def remove(self, ticket: int) -> None:
         """Drop an edit; its work ends with this call."""
         ...
 
-    def step(self) -> list[tuple[int, EditResult]]:
-        """Take one step for all edits; returns those that are through."""
+    def step(self, hand_back: bool = True) -> list[tuple[int, EditResult]]:
+        """Take one step for all edits; returns those that are through, or keeps them for a later step."""
         ...
 
-    def has_room(self, request: EditRequest) -> bool:
-        """Whether its images can join now."""
+    def has_room(self, requests: Sequence[EditRequest]) -> bool:
+        """Whether the images of all of them can join now."""
         ...
 
     def lacking(self, request: EditRequest) -> str:
@@ -82,25 +85,39 @@ class PipelineSession:
         self._edits: dict[int, PreparedEdit] = {}
         self._completions: dict[int, dict[int, Completion]] = {}
 
-    def insert(self, request: EditRequest, seeds: tuple[int, ...], on_row: OnRow) -> int:
-        """Encode the source, write the prompt, and let the edit join at the next step."""
-        fields, vision = request.fields, self.pipeline.vision
-        sampling = SamplingSettings(
-            temperature=fields.temperature,
-            top_k=fields.top_k,
-            top_p=fields.top_p,
-            guidance=fields.guidance,
-            reasoning=fields.reasoning,
-        )
-        (edit,) = self.pipeline.prepare([(request.image, fields.prompt)], sampling, [seeds])
-        grid, draft = edit.request.grid, edit.request.draft
+    def insert(self, edits: Sequence[Edit]) -> list[int | EarlError]:
+        """Encode the sources together, write the prompts, and let the edits join at the next step."""
+        samplings = [
+            SamplingSettings(
+                temperature=request.fields.temperature,
+                top_k=request.fields.top_k,
+                top_p=request.fields.top_p,
+                guidance=request.fields.guidance,
+                reasoning=request.fields.reasoning,
+            )
+            for request, _, _ in edits
+        ]
+        pairs = [(request.image, request.fields.prompt) for request, _, _ in edits]
+        try:
+            prepared = self.pipeline.prepare(pairs, samplings, [seeds for _, seeds, _ in edits])
+        except EarlError as error:
+            return [error] if len(edits) == 1 else [self.insert([edit])[0] for edit in edits]
+        return [
+            self._join(each, sampling, request.mask, on_row)
+            for each, sampling, (request, _, on_row) in zip(prepared, samplings, edits, strict=True)
+        ]
+
+    def _join(
+        self, edit: PreparedEdit, sampling: SamplingSettings, mask: Image.Image | None, on_row: OnRow
+    ) -> int | EarlError:
+        vision, grid, draft = self.pipeline.vision, edit.request.grid, edit.request.draft
         assert grid is not None and draft is not None
         source_HW = np.array(draft, np.int32).reshape(grid.height, grid.width)
-        if request.mask is not None:
-            inside_HW = cells_inside(request.mask, grid.height, grid.width)
+        if mask is not None:
+            inside_HW = cells_inside(mask, grid.height, grid.width)
             given = tuple(np.where(inside_HW, -1, source_HW).ravel().tolist())
             edit = replace(edit, request=replace(edit.request, given=given))
-        drawn = [source_HW.copy() for _ in seeds]
+        drawn = [source_HW.copy() for _ in edit.request.seeds]
 
         def row_done(index: int, row: int, codes: NDArray[np.int32]) -> None:
             if codes.shape == drawn[index][row].shape:
@@ -108,7 +125,10 @@ class PipelineSession:
                 on_row(index, row + 1, lambda: vision.decode([drawn[index]])[0])
 
         done: dict[int, Completion] = {}
-        ticket = self._engine.insert(edit.request, sampling, row_done, done.__setitem__)
+        try:
+            ticket = self._engine.insert(edit.request, sampling, row_done, done.__setitem__)
+        except EarlError as error:
+            return error
         self._edits[ticket], self._completions[ticket] = edit, done
         return ticket
 
@@ -117,9 +137,10 @@ class PipelineSession:
         self._engine.remove(ticket)
         del self._edits[ticket], self._completions[ticket]
 
-    def step(self) -> list[tuple[int, EditResult]]:
-        """Take one step for all edits; returns those that are through."""
-        self._engine.step()
+    def step(self, hand_back: bool = True) -> list[tuple[int, EditResult]]:
+        """Take one step for all edits; those that are through are decoded together."""
+        if self._engine.step() and not hand_back:
+            return []
         through = [
             ticket
             for ticket, done in self._completions.items()
@@ -130,9 +151,11 @@ class PipelineSession:
         completions = [[done[index] for index in sorted(done)] for done in made]
         return list(zip(through, self.pipeline.read(edits, completions), strict=True)) if edits else []
 
-    def has_room(self, request: EditRequest) -> bool:
-        """Whether its images can join now; with guidance each counts twice."""
-        return self._engine.room >= request.draws * (2 if request.fields.guidance != 1 else 1)
+    def has_room(self, requests: Sequence[EditRequest]) -> bool:
+        """Whether the images of all of them can join now; with guidance each counts twice."""
+        return self._engine.room >= sum(
+            request.draws * (2 if request.fields.guidance != 1 else 1) for request in requests
+        )
 
     def lacking(self, request: EditRequest) -> str:
         """What the model was not taught of what is asked, as `earl.pipeline.domain.lacking` says it."""
