@@ -23,7 +23,7 @@ from earl.config.service import ServiceSettings
 from earl.service.edits import EditService
 from earl.service.http import served
 from earl.service.opening import open_service
-from earl.service.page_edits import PageEdits
+from earl.service.page_edits import Asked, History, PageEdits, Shown, Variation
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [
@@ -185,6 +185,17 @@ def test_the_tool_of_the_mcp_server(url, work):
     edited = Image.open(io.BytesIO(base64.b64decode(content.data)))
     alone = work.pipeline(work.examples[0].source, work.examples[0].instruction, seed=7).image
     assert edited.convert("RGB").tobytes() == alone.tobytes()
+
+
+def test_an_edit_in_progress_is_not_used_as_input(work):
+    from earl.service.page import Page, View
+
+    image = work.examples[0].source
+    half = Shown(Asked(b"", "make it night"), image, 1, (Variation(image, "seed 1, row 3 of 8"),))
+    page, history = Page(work), History()
+    with pytest.warns(UserWarning, match="not finished"):
+        assert page._use(View(half, 0, None), history) == {page.history: history}
+    assert history.steps == []
 
 
 def test_with_keys_the_page_asks_for_one_and_there_is_no_tool(work):

@@ -101,9 +101,10 @@ class Page:
             with gr.Row():
                 with gr.Column(scale=4, min_width=340):
                     self._input()
+                    self._examples()
                 with gr.Column(scale=5, min_width=380):
                     self._output()
-            self._history()
+                    self._history()
             with gr.Accordion("Not what you wanted?", open=False):
                 gr.Markdown(_HELP.format(side=work.side))
             self._wire()
@@ -159,6 +160,8 @@ class Page:
         with gr.Column(visible=False) as self.past:
             self.steps = _tiles("History: click an image to go back to it", "steps")
             self.strip = gr.DownloadButton("Download as a strip", size="sm", elem_id="strip")
+
+    def _examples(self) -> None:
         examples = [(_large(task.source), task.instruction) for task in self.work.examples]
         with gr.Column(visible=bool(examples)):
             self.examples = _tiles("Examples: click one", "examples", value=examples)
@@ -293,7 +296,9 @@ class Page:
         return self._result(View(view.shown, int(event.index), view.place), changed)
 
     def _use(self, view: View, history: History) -> Update:
-        assert view.variation is not None, "the button is off until there is a result"
+        if not view.shown.done or view.variation is None:  # pressed just after another edit began
+            gr.Warning("The edit is not finished yet.")
+            return {self.history: history}
         history.add(Step(view.variation.image, view.place, view.shown.asked.instruction))
         return {self.source: view.variation.image, **self._past(history)}
 
