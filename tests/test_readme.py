@@ -73,6 +73,23 @@ def test_every_command_in_the_pages_parses(capsys):
     assert len(commands()) > 15
 
 
+def test_every_command_is_run_by_a_test():
+    """Its words stand in some test as they are given to `main` or to a process."""
+    here = Path(__file__).parent
+    parsed_only = {"test_readme.py", "test_cli_table.py", "test_cli_outputs.py", "test_cli_bad_input.py"}
+    tests = [path for path in here.rglob("*.py") if path.name not in parsed_only]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in tests)
+    missing = [
+        command.words
+        for command in table.COMMANDS
+        if not re.search(
+            r"[(\[]\s*" + r",\s*".join(f'"{word}"' for word in command.words.split()) + r"[,\]]", text
+        )
+        and not re.search(r'"earl", ' + ", ".join(f'"{word}"' for word in command.words.split()), text)
+    ]
+    assert not missing
+
+
 def test_every_command_is_explained():
     page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     assert not [command.words for command in table.COMMANDS if f"earl {command.words}" not in page]

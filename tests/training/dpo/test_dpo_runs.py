@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from earl.cli import main
 from earl.config.data import PreparationSettings, SourceSettings
 from earl.config.recipe import check
 from earl.config.sections import Lora
@@ -215,6 +216,19 @@ def test_settings_that_do_not_fit(room: Path, section: str, change: dict[str, An
     settings[section] = {**settings.get(section, {}), **change}
     with pytest.raises(ConfigError, match=message):
         check(DpoRecipe, settings)
+
+
+def test_the_command_trains_a_model(room: Path, tmp_path: Path) -> None:
+    settings = {**table(room, tmp_path / "run"), "length": {"max_steps": 1}}
+    path = settings.pop("data")["sources"]["choices"]["path"]
+    lines = [
+        f"data.sources.choices.path = {json.dumps(path)}",
+        f"stage = {json.dumps(settings.pop('stage'))}",
+    ]
+    lines += [f"{at}.{key} = {json.dumps(to)}" for at, of in settings.items() for key, to in of.items()]
+    (tmp_path / "dpo.toml").write_text("\n".join(lines))
+    assert main(["train", "dpo", str(tmp_path / "dpo.toml")]) == 0
+    assert (tmp_path / "run" / "model" / "earl.json").is_file()
 
 
 def test_estimate_counts_two_completions_a_pair_and_a_reference(room: Path) -> None:
