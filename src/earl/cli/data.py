@@ -22,7 +22,7 @@ from earl.errors import ConfigError, DataError
 from earl.progress import Progress, say
 
 if TYPE_CHECKING:
-    from earl.data.prepare import Stage
+    from earl.data.prepare import Source, Stage
     from earl.data.sources.opening import OpenedSource
     from earl.data.tokenise import Encoder
     from earl.reasoning.asking import Tally
@@ -78,7 +78,6 @@ def prepare(
     writer: Annotated[WriterSettings | None, WRITER],
 ) -> None:
     """Tokenise a source into shards."""
-    from earl.data.prepare import prepare_source
     from earl.data.sources.opening import open_source
     from earl.data.sources.own import parse_map
     from earl.data.tokenise import HELD
@@ -99,21 +98,36 @@ def prepare(
         opened.hold_back(str(settings.split))
     if writer is not None:
         _write_instructions(opened, options, preparation.limit, writer)
-    rows = opened.count()
-    total = min(rows, preparation.limit) if rows and preparation.limit else rows
+    with _encoder(options) as (encoder, area, stage):
+        settings = preparation.replace(area=options.area or area)
+        edits, rest = write_shards(opened, options.out, encoder, settings, opened.count(), stage)
+    say(f"{edits} edits of {opened.name} in {options.out}{rest}")
+
+
+def write_shards(
+    source: Source,
+    out: Path,
+    encoder: Encoder,
+    settings: PreparationSettings,
+    rows: int | None,
+    stage: Stage | None = None,
+) -> tuple[int, str]:
+    """`prepare_source` with a bar; how many edits there are, and what was refused in how many seconds."""
+    from earl.data.prepare import prepare_source
+
     began = time.perf_counter()
-    with _encoder(options) as (encoder, area, stage), Progress() as show:
+    total = min(rows, settings.limit) if rows and settings.limit else rows
+    with Progress() as show:
         counts = prepare_source(
-            opened,
-            options.out,
+            source,
+            out,
             encoder,
-            preparation.replace(area=options.area or area),
+            settings,
             stage=stage,
-            on_progress=lambda now: show(opened.name, now.rows, total, f"{now.rejected} refused"),
+            on_progress=lambda now: show(source.name, now.rows, total, f"{now.rejected} refused"),
         )
-    refused = f", {counts.rejected} refused ({options.out}/rejected.jsonl)" if counts.rejected else ""
-    seconds = time.perf_counter() - began
-    say(f"{counts.edits} edits of {opened.name} in {options.out}{refused}, {seconds:.0f} s")
+    refused = f", {counts.rejected} refused ({out}/rejected.jsonl)" if counts.rejected else ""
+    return counts.edits, f"{refused}, {time.perf_counter() - began:.0f} s"
 
 
 @contextmanager

@@ -5,13 +5,12 @@ Targets that a model draws; samples that are tokenised already; what a tokenizer
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from earl.cli.data import MAP, MAPPING
+from earl.cli.data import MAP, MAPPING, write_shards
 from earl.config import ModelSettings, SamplingSettings, Settings, VerifierSettings
 from earl.config.data import PreparationSettings, SourceSettings, TargetSettings
 from earl.config.model import Device
@@ -40,32 +39,18 @@ def prepare_edits(
     ],
 ) -> None:
     """Draw edits with a model, keep the best of each row by a verifier, and tokenise them into shards."""
-    from earl.data.prepare import prepare_source
     from earl.data.sources.opening import open_source
     from earl.data.sources.own import parse_map
     from earl.pipeline import build_pipeline
     from earl.pipeline.targets import DrawnTargets
 
     opened = open_source(options.source, source.replace(columns=parse_map(options.map)))
-    rows = opened.count()
-    total = min(rows, preparation.limit) if rows and preparation.limit else rows
-    pipeline = build_pipeline(model)
+    rows, pipeline = opened.count(), build_pipeline(model)
     drawn = DrawnTargets(opened, pipeline, verifier, targets, sampling)
-    began = time.perf_counter()
-    with Progress() as show:
-        counts = prepare_source(
-            drawn,
-            options.out,
-            pipeline.vision,
-            preparation.replace(area=pipeline.vision.area),
-            on_progress=lambda now: show(opened.name, now.rows, total, f"{now.rejected} refused"),
-        )
-    refused = f"{counts.rejected} refused ({options.out}/rejected.jsonl)"
+    settings = preparation.replace(area=pipeline.vision.area)
+    edits, rest = write_shards(drawn, options.out, pipeline.vision, settings, rows)
     kind, kept = ("edits", "best") if targets.pair_gap is None else ("pairs", "best and the worst")
-    say(
-        f"{counts.edits} {kind} in {options.out}, each the {kept} of {targets.best_of} by "
-        f"{verifier.kind}; {refused}, {time.perf_counter() - began:.0f} s"
-    )
+    say(f"{edits} {kind} in {options.out}, each the {kept} of {targets.best_of} by {verifier.kind}{rest}")
 
 
 class TokenisedOptions(Settings):
@@ -85,7 +70,6 @@ def prepare_tokenised(
     ],
 ) -> None:
     """Write the authors' samples, tokenised already, as shards."""
-    from earl.data.prepare import prepare_source
     from earl.data.released import ReleasedSamples
     from earl.vision.loading import load_vision_tokenizer
 
@@ -93,18 +77,9 @@ def prepare_tokenised(
     samples = ReleasedSamples.open(
         options.source, vision.codebook_size, split=options.split, group=options.group
     )
-    total = min(samples.count(), preparation.limit or samples.count())
-    with Progress() as show:
-        counts = prepare_source(
-            samples,
-            options.out,
-            vision,
-            preparation.replace(area=vision.area),
-            stage=samples,
-            on_progress=lambda now: show(samples.name, now.rows, total, f"{now.rejected} refused"),
-        )
-    refused = f", {counts.rejected} refused ({options.out}/rejected.jsonl)" if counts.rejected else ""
-    say(f"{counts.edits} edits in {options.out}{refused}")
+    settings = preparation.replace(area=vision.area)
+    edits, rest = write_shards(samples, options.out, vision, settings, samples.count(), samples)
+    say(f"{edits} edits in {options.out}{rest}")
 
 
 class ImagesOptions(Settings):

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earl.records import Box
+from earl.vision.compose import around, by_cell
 from earl.vision.images import CELL
 
 
@@ -27,11 +28,8 @@ def changed_cells(
         bool (H, W).
     """
     assert source.shape == target.shape, "images of an edit are brought to one size"
-    rows, columns = source.shape[0] // CELL, source.shape[1] // CELL
-    pair = (image[: rows * CELL, : columns * CELL].astype(np.int16) for image in (source, target))
-    differs = (np.abs(next(pair) - next(pair)) > tolerance).any(axis=2)
-    cells_HW = differs.reshape(rows, CELL, columns, CELL).any(axis=(1, 3))
-    return _grown(cells_HW, dilate)
+    differs = (np.abs(source.astype(np.int16) - target.astype(np.int16)) > tolerance).any(axis=2)
+    return around(by_cell(differs).any(axis=(1, 3)), dilate).any(axis=0)
 
 
 def stitch(
@@ -66,9 +64,9 @@ def changed_boxes(
         left out. A change of most of the image is one box around all of it.
     """
     rows, columns = changed_HW.shape
-    core_HW = ~_grown(~changed_HW, dilated)
+    core_HW = ~around(~changed_HW, dilated).any(axis=0)
     if differs is not None:
-        core_HW &= differs.reshape(rows, CELL, columns, CELL).any(axis=(1, 3))
+        core_HW &= by_cell(differs).any(axis=(1, 3))
     if not core_HW.any():
         core_HW = changed_HW
     regions = [region for region in _regions(core_HW) if len(region) >= 0.02 * core_HW.sum()]
@@ -77,14 +75,6 @@ def changed_boxes(
         left, top = min(box.left for box in boxes), min(box.top for box in boxes)
         boxes = [Box(left, top, max(box.right for box in boxes), max(box.bottom for box in boxes))]
     return tuple(boxes)
-
-
-def _grown(cells_HW: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
-    """The cells and those up to `by` away, in all eight directions."""
-    rows, columns = cells_HW.shape
-    padded, steps = np.pad(cells_HW, by), range(2 * by + 1)
-    shifted = [padded[down : down + rows, across : across + columns] for down in steps for across in steps]
-    return np.logical_or.reduce(shifted)
 
 
 def _regions(cells_HW: NDArray[np.bool_]) -> list[NDArray[np.int64]]:

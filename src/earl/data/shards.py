@@ -60,7 +60,12 @@ PAIR = Features({"other_codes": Repeated(Value("int32")), "other_changed": Repea
 """Columns of shards of pairs: the edit that was not preferred, and the cells that it changes."""
 KEYPOINTS = Features({"keypoints": Repeated(Value("float32"))})
 """Column of shards with keypoints, flat."""
-GRIDS = ("source_codes", "target_codes", "changed", *PAIR)
+GRIDS: dict[str, type[Any]] = {
+    name: np.int32 if name.endswith("codes") else np.bool_
+    for name in ("source_codes", "target_codes", "changed", *PAIR)
+}
+"""Columns with one value a cell, and its type."""
+TEXTS = [name for name, kind in {**COLUMNS, **EXTRAS, **REQUEST}.items() if kind == Value("string")]
 PART = "part.json"
 """In a shard of a source: which rows it holds."""
 SUMS = "checksums.json"
@@ -146,28 +151,14 @@ class EditShards:
         row = self.dataset[int(index)]
         shape = int(row["height"]), int(row["width"])
         sides = np.asarray(row.get("boxes", ()), np.float64).reshape(-1, 4).tolist()
-        extras = {name: str(row.get(name, "")) for name in EXTRAS if name != "boxes"}
+        texts: dict[str, Any] = {name: str(row.get(name, "")) for name in TEXTS}
         return Edit(
-            id=str(row["id"]),
-            source=str(row["source"]),
-            source_codes=np.asarray(row["source_codes"], np.int32).reshape(shape),
-            target_codes=_grid(row, "target_codes", shape, np.int32),
-            changed=np.asarray(row["changed"], bool).reshape(shape),
-            instruction=str(row["instruction"]),
-            reasoning=str(row["reasoning"]),
-            family=str(row["family"]),
-            group=str(row["group"]),
-            source_caption=str(row["source_caption"]),
-            target_caption=str(row["target_caption"]),
+            **texts,
+            **{name: _grid(row, name, shape, kind) for name, kind in GRIDS.items()},
             boxes=tuple(Box(*box) for box in sides),
-            split=str(row["split"]),
             questions=tuple(map(str, _listed(row, "questions"))),
             answers=tuple(map(str, _listed(row, "answers"))),
-            request=str(row.get("request", "")),
-            other_codes=_grid(row, "other_codes", shape, np.int32),
-            other_changed=_grid(row, "other_changed", shape, np.bool_),
             keypoints=tuple(zip(*[iter(map(float, _listed(row, "keypoints")))] * 2, strict=True)),
-            **extras,
         )
 
     def bundles(self, share: int) -> list[list[int]]:

@@ -9,6 +9,8 @@ Axes: H W pixels, R K rows and columns of cells, C channels.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
@@ -42,16 +44,11 @@ def changed_cells(before: Image.Image, after: Image.Image, threshold: float = TH
             "compared by cells; give two of one size, at least 8x8"
         )
     difference_HWC = np.abs(np.asarray(before, np.float32) - np.asarray(after, np.float32))
-    rows, columns = before.height // CELL, before.width // CELL
-    difference_RK = (
-        difference_HWC[: rows * CELL, : columns * CELL]
-        .reshape(rows, CELL, columns, CELL, -1)
-        .mean(axis=(1, 3, 4))
-    )
+    difference_RK = by_cell(difference_HWC).mean(axis=(1, 3, 4))
     changed = difference_RK > threshold
-    lone = changed & (_neighbours(changed) == 0)
+    lone = around(changed).sum(axis=0) == 1  # itself
     changed &= ~lone | (difference_RK > _STRONG * threshold)
-    return changed | (_neighbours(changed) > 0)
+    return around(changed).any(axis=0)
 
 
 def keep_outside(source: Image.Image, edited: Image.Image, inside: Image.Image) -> Image.Image:
@@ -84,17 +81,18 @@ def cells_inside(mask: Image.Image, rows: int, columns: int) -> NDArray[np.bool_
         mask: mode L or 1, of any size, white where the edit may change the image.
     """
     scaled = mask.convert("L").resize((columns * CELL, rows * CELL), Image.Resampling.BOX)
-    return np.asarray(scaled).reshape(rows, CELL, columns, CELL).max(axis=(1, 3)) > 0
+    return by_cell(np.asarray(scaled)).max(axis=(1, 3)) > 0
 
 
-def _neighbours(cells: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """How many of the eight cells around each are set."""
-    padded = np.pad(cells.astype(np.int64), 1)
+def by_cell(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Pixels (H, W, …) as (rows, 8, columns, 8, …); what is left over of the last cells is cut off."""
+    rows, columns = pixels.shape[0] // CELL, pixels.shape[1] // CELL
+    whole = pixels[: rows * CELL, : columns * CELL]
+    return whole.reshape(rows, CELL, columns, CELL, *pixels.shape[2:])
+
+
+def around(cells: NDArray[np.bool_], by: int = 1) -> NDArray[np.bool_]:
+    """For each cell those up to `by` away, itself among them: ((2 by + 1)², rows, columns)."""
     rows, columns = cells.shape
-    around = [
-        padded[1 + down : 1 + down + rows, 1 + across : 1 + across + columns]
-        for down in (-1, 0, 1)
-        for across in (-1, 0, 1)
-        if down or across
-    ]
-    return np.sum(around, axis=0)
+    padded, steps = np.pad(cells, by), range(2 * by + 1)
+    return np.stack([padded[d : d + rows, a : a + columns] for d in steps for a in steps])
