@@ -19,7 +19,7 @@ from earl.errors import EarlError, ModelFormatError, OutputError
 from earl.models.resolve import resolve_model
 from earl.sequence.tokenizer import TextTokenizer
 from earl.sequence.vocabulary import Vocabulary
-from hub_cache import EARL, VECTORS, copy_with_pickle, fake_hub
+from hub_cache import EARL, VECTORS, fake_hub
 from sequence.conftest import released_like_ranks, write_released_form
 
 
@@ -193,46 +193,6 @@ def test_a_large_adapter_is_merged_as_far_as_its_dtype_reaches(tmp_path, model_f
     monkeypatch.setattr("earl.convert.folder.merged", wrongly)
     with pytest.raises(ModelFormatError, match="products of merged matrices"):
         convert_model(tmp_path / "adapter", tmp_path / "wrong", settings)
-
-
-@pytest.mark.parametrize("sharded", [False, True])
-def test_pickles_by_flag_only(tmp_path, model_folder, sharded, capsys):
-    source = copy_with_pickle(model_folder / "policy", tmp_path / "pickled")
-    if sharded:
-        weights = torch.load(source / "pytorch_model.bin", weights_only=True)
-        (source / "pytorch_model.bin").unlink()
-        halves, index = [{}, {}], {}
-        for number, (name, tensor) in enumerate(weights.items()):
-            halves[number % 2][name] = tensor
-            index[name] = f"pytorch_model-{number % 2}.bin"
-        for number, half in enumerate(halves):
-            torch.save(half, source / f"pytorch_model-{number}.bin")
-        (source / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": index}))
-    words = ["convert", str(source), str(tmp_path / "out"), "--parts", "policy"]
-    assert main(words) == 2
-    assert "--allow-pickle" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
-    assert main([*words, "--allow-pickle"]) == 0
-    ids = torch.arange(20)[None]
-    expected = logits_of(earl.load_policy(model_folder), ids)
-    assert torch.equal(logits_of(earl.load_policy(tmp_path / "out"), ids), expected)
-    assert not list(tmp_path.glob(".*convert*"))
-
-
-class Hostile:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return (open, (self.path, "w"))
-
-
-def test_a_pickle_that_holds_a_program_is_not_run(tmp_path, model_folder):
-    source = copy_with_pickle(model_folder / "policy", tmp_path / "pickled")
-    torch.save({"a": Hostile(str(tmp_path / "ran"))}, source / "pytorch_model.bin")
-    with pytest.raises(ModelFormatError, match="more than tensors"):
-        convert_model(source, tmp_path / "out", parts=("policy",), allow_pickle=True)
-    assert not (tmp_path / "ran").exists() and not (tmp_path / "out").exists()
 
 
 def test_what_is_there_stays(tmp_path, model_folder, monkeypatch):

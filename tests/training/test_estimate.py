@@ -22,7 +22,7 @@ from earl.policy.loading import create_policy
 from earl.sequence.vocabulary import Vocabulary
 from earl.training.dry_run import bytes_of
 from earl.training.estimate import estimate, lengths_of
-from earl.training.head_blocks import positions_of_block
+from earl.training.objective import positions_of_block
 from earl.training.optimisers import create_optimisers
 
 ROOT = Path(__file__).parents[2]

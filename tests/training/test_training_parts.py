@@ -24,9 +24,8 @@ from earl.training.early_stopping import EarlyStop
 from earl.training.ema import WeightAverage
 from earl.training.log import Log
 from earl.training.muon import Muon
-from earl.training.optimisers import create_optimisers, set_rates
+from earl.training.optimisers import create_optimisers, rate_factor, set_rates
 from earl.training.random_streams import RandomStreams, derive_seed
-from earl.training.schedules import rate_factor
 from earl.training.tensors import load_optimiser_tensors, optimiser_tensors
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from earl.config import Settings, WriterSettings
 from earl.config.data import PreparationSettings, ReasoningSettings, SourceSettings
 from earl.config.model import Device
 from earl.config.options import JSON, JSON_FILE, MODEL, OUT, OUT_FOLDER, POSITIONAL, Group, Option
-from earl.config.settings import Count, Seed
+from earl.config.settings import Seed
 from earl.errors import ConfigError, DataError
 from earl.progress import Progress, say
 
@@ -374,33 +373,3 @@ def overlap(options: OverlapOptions) -> int:
     if options.out is not None:
         write_json(options.out, [match.to_dict() for match in matches])
     return 1 if matches else 0
-
-
-class WeightsOptions(Settings):
-    folders: Annotated[tuple[Path, ...], FOLDER] = Field(description="tokenised shards, one a source")
-    temperature: float | None = Field(default=None, gt=0, description="draw by size^(1/temperature)")
-    cap: Count | None = Field(
-        default=None, description="upsample to the largest, but to at most this many edits"
-    )
-
-    def problems(self) -> Iterator[str]:
-        if self.temperature is not None and self.cap is not None:
-            yield "--temperature and --cap are two rules for the weights: give one of them"
-
-
-def weights(options: WeightsOptions) -> None:
-    """Print the weights of a mixture as sections of a recipe."""
-    from earl.data.shards import load_shards
-    from earl.data.weights import temperature_weights, upsample_to_largest
-
-    paths = {Path(os.path.realpath(folder)).name: folder for folder in options.folders}
-    if len(paths) < len(options.folders):
-        raise ConfigError("two of the folders have the same name, which is a source's name in a recipe")
-    sizes = {name: len(load_shards(folder)) for name, folder in paths.items()}
-    if options.temperature is not None:
-        found = temperature_weights(sizes, options.temperature)
-    else:
-        found = upsample_to_largest(sizes, cap=options.cap)
-    for name, weight in found.items():
-        say(f'[data.sources."{name}"]  # {sizes[name]} edits, {sizes[name] * weight:.0f} an epoch')
-        say(f'path = "{paths[name]}"\nweight = {weight:.6g}\n')

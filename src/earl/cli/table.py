@@ -84,7 +84,6 @@ COMMANDS = tuple(
             ),
             ("data stats", "earl.cli.data:stats", "count what tokenised shards hold, and show some of it"),
             ("data check-overlap", "earl.cli.data:overlap", "find evaluation images among training images"),
-            ("data weights", "earl.cli.data:weights", "weights of a mixture, upsampled or by temperature"),
             ("reason make", "earl.cli.data:reason", "have a multimodal model write chains of thought"),
         ),
         "train": (

@@ -30,9 +30,6 @@ class ConversionSettings(Settings):
     parts: tuple[Literal["policy", "tokenizer", "vision"], ...] = Field(
         default=("policy", "tokenizer", "vision"), min_length=1, description="what is written"
     )
-    allow_pickle: bool = Field(
-        default=False, description="read pytorch_model.bin, tensors only; from a source you trust"
-    )
 
     def problems(self) -> Iterator[str]:
         if self.temperature != 1 and "policy" not in self.parts:

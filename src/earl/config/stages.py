@@ -269,6 +269,13 @@ class TokenizerModel(Settings):
     code_dimensions: int = Field(default=4, ge=1, le=1024, description="of one code")
     area: int = Field(default=64 * 64, ge=64, le=2**28, description="px² of the images it is meant for")
 
+    def widths(self) -> dict[str, Any]:
+        """Those of `earl.vision.creating.create_vision_tokenizer`, under transformers' names."""
+        same = {
+            name: getattr(self, name) for name in ("base_channels", "channel_multiplier", "codebook_size")
+        }
+        return {**same, "num_res_blocks": self.residual_blocks, "embed_dim": self.code_dimensions}
+
     def problems(self) -> Iterator[str]:
         if self.keep_codes and self.start is None:
             yield "model.keep_codes = true needs model.start: there are no codes to keep yet"

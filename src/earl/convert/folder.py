@@ -7,7 +7,6 @@ The new folder is written beside its place, loaded again, and asked the same que
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,6 @@ import torch
 from earl import __version__
 from earl.config.convert import ConversionSettings
 from earl.convert.card import model_card
-from earl.convert.pickles import pickle_files, unpickle
 from earl.convert.probe import (
     adapted_products,
     largest_difference,
@@ -33,10 +31,10 @@ from earl.files import check_writable, expand, new_folder
 from earl.models.catalogue import KNOWN
 from earl.models.resolve import (
     ALL_PARTS,
-    FORMAT_VERSION,
     ModelFolder,
     Part,
     how_to_fetch,
+    new_meta,
     resolve_model,
     split_revision,
 )
@@ -95,12 +93,7 @@ def convert_model(
     settings = settings or ConversionSettings(**fields)
     target = check_target(Path(target), force)
     found = resolve_model(
-        source,
-        settings.revision,
-        tokenizer=settings.tokenizer,
-        vision=settings.vision,
-        parts=settings.parts,
-        allow_pickle=settings.allow_pickle,
+        source, settings.revision, tokenizer=settings.tokenizer, vision=settings.vision, parts=settings.parts
     )
     here = target.resolve()
     parts = (found.policy_path, found.tokenizer_path, found.vision_path)
@@ -108,16 +101,11 @@ def convert_model(
         if place.exists() and (place.resolve() == here or here in place.resolve().parents):
             raise OutputError(f"{target} is where the source lies; give another folder")
     done = Conversion(target)
-    near = next(parent for parent in target.absolute().parents if parent.is_dir())  # the same disk, likely
-    with tempfile.TemporaryDirectory(dir=near, prefix=".earl-convert-") as room:
-        places: dict[Part, Path] = {
-            part: _plain(found.need(part), part, Path(room), settings.allow_pickle) for part in settings.parts
-        }
-
-        with new_folder(target) as fresh:
-            _write(fresh, done, found, places, settings, say)
-            name, at = split_revision(str(source), settings.revision)
-            _describe(fresh, done, name, at, found)
+    places = {part: found.need(part) for part in settings.parts}
+    with new_folder(target) as fresh:
+        _write(fresh, done, found, places, settings, say)
+        name, at = split_revision(str(source), settings.revision)
+        _describe(fresh, done, name, at, found)
     return done
 
 
@@ -140,13 +128,6 @@ def check_target(target: Path, force: bool) -> Path:
     return target
 
 
-def _plain(folder: Path, part: Part, room: Path, allow_pickle: bool) -> Path:
-    """The folder itself, or one with its pickles read."""
-    if part == "tokenizer" or not allow_pickle or not pickle_files(folder):
-        return folder
-    return unpickle(folder, room / part)
-
-
 def _write(
     into: Path,
     done: Conversion,
@@ -162,9 +143,8 @@ def _write(
         text.save(into)
         again = TextTokenizer.from_folder(into)
         same = probe_text(text) == probe_text(again) and text.fingerprint() == again.fingerprint()
-        done.checks["text ids"] = 0.0 if same else float("inf")
         done.meta["vocabulary"] = vocabulary.to_dict()
-        _check(done.checks, "text ids", 0.0)
+        _check(done, "text ids", 0.0 if same else float("inf"), 0.0)
         say(f"text tokenizer: {vocabulary.size:,} ids, the same before and after")
     if "vision" in places:
         vision_tokenizer = load_vision_tokenizer(places["vision"])
@@ -174,16 +154,13 @@ def _write(
         rule = found.meta.get("size") or vision_tokenizer.rule
         save_vision_tokenizer(vision_tokenizer, into / "vision", area=int(area), rule=rule)
         again_codes, again_pixels = probe_vision(load_vision_tokenizer(into / "vision"))
-        done.checks["image codes"] = largest_difference(codes, again_codes)
-        done.checks["decoded pixels"] = largest_difference(pixels, again_pixels)
         done.meta |= {"area": int(area), "size": rule}
-        _check(done.checks, "image codes", 0.0)
-        _check(done.checks, "decoded pixels", TOLERANCE["float32"])
+        _check(done, "image codes", largest_difference(codes, again_codes), 0.0)
+        _check(done, "decoded pixels", largest_difference(pixels, again_pixels), TOLERANCE["float32"])
         say(f"vision tokenizer: codes equal, pixels differ by {done.checks['decoded pixels']:g} at most")
     if "policy" in places:
         rows = _write_policy(into / "policy", done, places["policy"], settings, say)
-        if (folded := settings.temperature * float(found.meta.get("temperature", 1.0))) != 1:
-            done.meta["temperature"] = folded
+        done.meta["temperature"] = settings.temperature * float(found.meta.get("temperature", 1.0))
     if vocabulary is not None and rows is not None and rows < vocabulary.size:
         raise ModelFormatError(f"the policy has {rows} ids, the text tokenizer {vocabulary.size}; {_APART}")
     if vocabulary is not None and codebook is not None and codebook != vocabulary.codebook_size:
@@ -222,8 +199,7 @@ def _write_policy(into: Path, done: Conversion, source: Path, settings: Conversi
     save_policy(policy, into)
     del policy  # the next one of 8.5 billion parameters needs the room
     difference = largest_difference(logits, probe_logits(load_policy(into)))
-    done.checks["logits"] = difference
-    _check(done.checks, "logits", most)
+    _check(done, "logits", difference, most)
     say(f"policy: {done.meta['parameters']:,} parameters in {kind}, logits differ by {difference:g} at most")
     return rows
 
@@ -236,9 +212,9 @@ def _merge(policy: Any, done: Conversion, most: float, say: Say) -> Any:
         name: products(policy.get_submodule(name), policy.get_submodule(name).in_features) for name in before
     }
     what = "products of merged matrices, relative"
-    done.checks[what] = max((relative_difference(before[name], after[name]) for name in before), default=0.0)
-    _check(done.checks, what, most)
-    say(f"adapter: merged; products of {len(before)} matrices differ by {done.checks[what]:.1%} at most")
+    apart = max((relative_difference(before[name], after[name]) for name in before), default=0.0)
+    _check(done, what, apart, most)
+    say(f"adapter: merged; products of {len(before)} matrices differ by {apart:.1%} at most")
     return policy
 
 
@@ -248,8 +224,7 @@ def _compare_quantised(done: Conversion, policy: Any, folder: Path) -> None:
     kept = written.state_dict()
     own = {name: t for name, t in policy.state_dict().items() if t.dtype == kept[name].dtype}
     same = all(torch.equal(kept[name], tensor) for name, tensor in own.items())
-    done.checks["unquantised weights"] = 0.0 if same else float("inf")
-    _check(done.checks, "unquantised weights", 0.0)
+    _check(done, "unquantised weights", 0.0 if same else float("inf"), 0.0)
     layers = [(name, layer) for name, layer in written.named_modules() if isinstance(layer, QuantisedLinear)]
     if not layers:
         raise ModelFormatError(f"no matrix of this policy is of a shape that {done.meta['dtype']} can hold")
@@ -259,14 +234,14 @@ def _compare_quantised(done: Conversion, policy: Any, folder: Path) -> None:
         errors.append(
             relative_difference(*(products(matrix, plain.in_features) for matrix in (plain, layer)))
         )
-    done.checks["products of matrices, relative"] = max(errors)
-    _check(done.checks, "products of matrices, relative", PRODUCTS[done.meta["dtype"]])
+    _check(done, "products of matrices, relative", max(errors), PRODUCTS[done.meta["dtype"]])
 
 
-def _check(checks: dict[str, float], what: str, most: float) -> None:
-    if not checks[what] <= most:
+def _check(done: Conversion, what: str, difference: float, most: float) -> None:
+    done.checks[what] = difference
+    if not difference <= most:
         raise ModelFormatError(
-            f"the converted model's {what} differ from its source's by {checks[what]:g}, at most {most:g} is "
+            f"the converted model's {what} differ from its source's by {difference:g}, at most {most:g} is "
             "taken; nothing was written"
         )
 
@@ -281,16 +256,12 @@ def _describe(into: Path, done: Conversion, name: str, revision: str | None, fou
     if revision or commit:
         origin["revision"] = revision or commit or ""
     names = {"tokenizer": "tokenizer.json"}
-    done.meta = {
-        "format": FORMAT_VERSION,
-        "parts": [part for part in ALL_PARTS if (into / names.get(part, part)).exists()],
+    done.meta = new_meta(
+        parts=[part for part in ALL_PARTS if (into / names.get(part, part)).exists()],
         **done.meta,
-        "origin": origin,
-    }
-    licence = found.meta.get("licence") or (known.licence if known else None)
-    if licence:
-        done.meta["licence"] = licence
-    if found.reasons:
-        done.meta["reasoning"] = True
+        origin=origin,
+        licence=found.meta.get("licence") or (known.licence if known else None),
+        reasoning=found.reasons,
+    )
     (into / "earl.json").write_text(json.dumps(done.meta, indent=1) + "\n", encoding="utf-8")
     (into / "README.md").write_text(model_card(done.meta, done.checks), encoding="utf-8")

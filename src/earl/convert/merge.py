@@ -20,7 +20,7 @@ from earl import __version__
 from earl.convert.folder import check_target
 from earl.errors import ConfigError, ModelFormatError
 from earl.files import new_folder
-from earl.models.resolve import FORMAT_VERSION, ModelFolder, resolve_model
+from earl.models.resolve import ModelFolder, new_meta, resolve_model
 from earl.policy.adapters import merged
 from earl.policy.loading import load_policy
 from earl.policy.saving import save_policy
@@ -125,24 +125,15 @@ def _meta(
     stored: torch.dtype,
     sees: bool,
 ) -> dict[str, Any]:
-    meta: dict[str, Any] = {
-        "format": FORMAT_VERSION,
-        "parts": ["policy", "tokenizer", *(["vision"] if sees else [])],
-        "vocabulary": tokenizer.vocabulary.to_dict(),
-        "parameters": sum(parameter.numel() for parameter in policy.parameters()),
-        "dtype": str(stored).removeprefix("torch."),
-        "origin": {
-            "earl": __version__,
-            "merged": {
-                f"{Path(name).name} ({place})": weight for place, (name, weight) in enumerate(parts, 1)
-            },
-        },
-    }
-    if licence := found[0].meta.get("licence"):
-        meta["licence"] = licence
+    merged_of = {f"{Path(name).name} ({place})": weight for place, (name, weight) in enumerate(parts, 1)}
     folded = {float(model.meta.get("temperature", 1.0)) for model in found}
-    if len(folded) == 1 and folded != {1.0}:  # folded into all of them alike, so into their sum
-        meta["temperature"] = folded.pop()
-    if any(model.reasons for model in found):
-        meta["reasoning"] = True
-    return meta
+    return new_meta(
+        parts=["policy", "tokenizer", *(["vision"] if sees else [])],
+        vocabulary=tokenizer.vocabulary.to_dict(),
+        parameters=sum(parameter.numel() for parameter in policy.parameters()),
+        dtype=str(stored).removeprefix("torch."),
+        origin={"earl": __version__, "merged": merged_of},
+        licence=found[0].meta.get("licence"),
+        temperature=folded.pop() if len(folded) == 1 else None,  # folded into all alike, so into their sum
+        reasoning=any(model.reasons for model in found),
+    )

@@ -38,7 +38,6 @@ POLICY_TYPES = ("Emu3", "emu3_text_model", "emu3")
 VISION_TYPES = ("Emu3VisionVQ", "emu3_vqgan")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _AT_REVISION = re.compile(r"([A-Za-z0-9][\w.-]*/[\w.-]+)@([\w./-]+)")
-_PICKLES = ("*.bin", "*.pt", "*.pth")
 _TOKENIZER_FILES = ("tokenizer.json", "emu3.tiktoken")
 _WHERE_TO_GET = {
     "policy": "name a folder or hub id that holds one, e.g. mair-lab/sft-simple",
@@ -85,7 +84,6 @@ def resolve_model(
     tokenizer: str | Path | None = None,
     vision: str | Path | None = None,
     parts: Sequence[Part] = ALL_PARTS,
-    allow_pickle: bool = False,
 ) -> ModelFolder:
     """Find a model's parts on disk, downloading only what is named and what belongs to it.
 
@@ -95,7 +93,6 @@ def resolve_model(
         tokenizer: another model to take the text tokenizer from.
         vision: another model to take the vision tokenizer from.
         parts: what is wanted; a hub id asked for "tokenizer" alone is fetched without its weights.
-        allow_pickle: fetch pickled weights too (`earl convert` reads them, nothing else does).
 
     Raises:
         ModelNotFoundError: nothing by that name here, or the hub cannot be reached.
@@ -117,7 +114,7 @@ def resolve_model(
     if known is not None and not own:  # nothing of it is wanted: 17 GB stay where they are
         found = ModelFolder(Path(name), name=name)
     else:
-        found = _describe(_locate(name, revision, own, allow_pickle), name, own)
+        found = _describe(_locate(name, revision, own), name, own)
     for lacking, other in homes.items():
         found = _take(found, lacking, other)
     return found if known is not None else _with_known_homes(found, parts)
@@ -165,6 +162,14 @@ def is_folder(name: str | Path) -> bool:
         return False
 
 
+def new_meta(**facts: Any) -> dict[str, Any]:
+    """The `earl.json` of a model that is written; what is None, False or a temperature of 1 is left out."""
+    told = {name: value for name, value in facts.items() if value is not None and value is not False}
+    if told.get("temperature") == 1:
+        del told["temperature"]
+    return {"format": FORMAT_VERSION, **told}
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file; ModelFormatError in one sentence where it is not one."""
     return read_object(path, error=ModelFormatError)
@@ -178,7 +183,7 @@ def read_nested(raw: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]
     return inner or {}
 
 
-def _locate(name: str, revision: str | None, parts: Sequence[Part], allow_pickle: bool = False) -> Path:
+def _locate(name: str, revision: str | None, parts: Sequence[Part]) -> Path:
     if not name.strip():
         raise ModelNotFoundError("the model's name is empty; give 'world', a folder, or a hub id owner/name")
     if name in MODELS:
@@ -191,18 +196,18 @@ def _locate(name: str, revision: str | None, parts: Sequence[Part], allow_pickle
     if os.path.exists(name):
         raise ModelNotFoundError(f"{name} is a file; give the folder that holds config.json and the weights")
     if _HUB_ID.fullmatch(name):
-        return _fetch(name, revision, parts, allow_pickle)
+        return _fetch(name, revision, parts)
     raise ModelNotFoundError(
         f"no model '{name}': not a folder here, not a hub id owner/name; the shipped model is 'world'"
     )
 
 
-def _fetch(name: str, revision: str | None, parts: Sequence[Part], allow_pickle: bool) -> Path:
+def _fetch(name: str, revision: str | None, parts: Sequence[Part]) -> Path:
     from huggingface_hub import snapshot_download
 
     patterns = ["*.json", "*.tiktoken", "*.txt"]
     if "policy" in parts or "vision" in parts:
-        patterns += ["*.safetensors", *(_PICKLES if allow_pickle else ())]
+        patterns.append("*.safetensors")
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
     except Exception as error:  # any failure here means one thing for the user; the cause stays chained

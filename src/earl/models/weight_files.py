@@ -95,7 +95,7 @@ def weight_files(folder: Path) -> list[Path]:
     ):
         raise ModelFormatError(
             f"{folder} holds pickled weights only, which can run code and are not opened; write safetensors "
-            "with `earl convert MODEL FOLDER --allow-pickle`, if you trust where they come from"
+            "with the library that made them, if you trust where they come from"
         )
     raise ModelNotFoundError(
         f"{folder} has no model.safetensors (nor an index of shards); {how_to_fetch(single)}"

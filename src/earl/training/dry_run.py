@@ -132,14 +132,7 @@ def _tokenizer(recipe: Any, memory: float, where: str) -> Iterator[str]:
             "the dry run of a tokenizer counts new ones; this recipe continues from model.start"
         )
     with torch.device("meta"):  # counted, not allocated
-        model = create_vision_tokenizer(
-            0,
-            base_channels=recipe.model.base_channels,
-            channel_multiplier=recipe.model.channel_multiplier,
-            num_res_blocks=recipe.model.residual_blocks,
-            codebook_size=recipe.model.codebook_size,
-            embed_dim=recipe.model.code_dimensions,
-        )
+        model = create_vision_tokenizer(0, **recipe.model.widths())
     count = sum(parameter.numel() for parameter in model.parameters())
     needed = 16.0 * count
     yield f"parameters: {count:,}"

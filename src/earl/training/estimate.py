@@ -16,7 +16,7 @@ import torch
 from earl.config.stages import DpoRecipe, GrpoRecipe, PolicyRecipe, SftRecipe
 from earl.errors import ConfigError
 from earl.models.shapes import EMU3_VISION_PARAMETERS, GIB, PolicyShape, image_tokens
-from earl.training.head_blocks import positions_of_block
+from earl.training.objective import positions_of_block
 from earl.training.ranks import computes_in_bf16
 
 INSTRUCTION = 64  # ids of an instruction, a long one

@@ -24,10 +24,9 @@ from earl.training.early_stopping import EarlyStop
 from earl.training.ema import WeightAverage
 from earl.training.interrupts import Interrupts
 from earl.training.log import Log
-from earl.training.optimisers import create_optimisers, set_rates
+from earl.training.optimisers import create_optimisers, rate_factor, set_rates
 from earl.training.ranks import gather_objects
 from earl.training.run import Run
-from earl.training.schedules import rate_factor
 from earl.training.sharding import accumulating, shard, unsharded
 from earl.training.tensors import (
     full,

@@ -20,10 +20,11 @@ from earl.data.collate import Batch
 from earl.policy.likelihood import NeighbourSmoothing, Scoring, TokenScores, policy_of, scores_from_hidden
 from earl.policy.shared import branched_hidden_states, shared_hidden_states
 from earl.sequence.vocabulary import Vocabulary
-from earl.training.head_blocks import positions_of_block
 from earl.training.ranks import autocast
 
 Sharing = Literal["cache", "mask"]
+POSITIONS = 1024  # of one block of logits
+POSITIONS_ON_CPU = 256  # the same in reinforcement; supervised stages hold fewer blocks and keep to one size
 
 
 class PolicyObjective(nn.Module):
@@ -85,3 +86,18 @@ class PolicyObjective(nn.Module):
     def block(self, batch: Batch) -> int:
         """Positions that meet the head together."""
         return self.chunk or positions_of_block(self.stage, batch.ids_BT.device.type)
+
+
+def positions_of_block(stage: str, device: str) -> int:
+    """Positions of one block of logits.
+
+    A backward pass holds several blocks at once, positions x visual columns of float32, which on a CPU is
+    most of what an update of a small model takes: in reinforcement 824 MiB with 1,024 positions, 267 MiB
+    with 256, as fast (docs/lab-notes/). Each block also reads and writes the gradient of the head's columns,
+    so that a GPU, where weights are what fills the memory, keeps larger ones.
+
+    Args:
+        stage: of the recipe: "sft", "dpo" or "grpo".
+        device: "cpu", or a kind of accelerator, as `torch.device.type` names it.
+    """
+    return POSITIONS_ON_CPU if stage == "grpo" and device == "cpu" else POSITIONS

@@ -1,4 +1,4 @@
-"""AdamW, or Muon on the hidden matrices and AdamW on everything else.
+"""AdamW, or Muon on the hidden matrices and AdamW on everything else; their learning rate over the steps.
 
 Muon (`earl.training.muon`) orthogonalises the momentum of a matrix or a convolution kernel; it is
 meant for what lies between hidden activations, so embeddings, the head, norms and biases stay with AdamW.
@@ -6,12 +6,13 @@ meant for what lies between hidden activations, so embeddings, the head, norms a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
 from torch import nn
 
-from earl.config.sections import Optimiser
+from earl.config.sections import Optimiser, Schedule
 from earl.training.muon import Muon
 
 # A parameter whose name holds one of these is an embedding or a head, whatever its shape.
@@ -63,3 +64,23 @@ def set_rates(optimisers: Iterable[torch.optim.Optimizer], factor: float) -> Non
     for optimiser in optimisers:
         for group in optimiser.param_groups:
             group["lr"] = group["peak_rate"] * factor
+
+
+def rate_factor(schedule: Schedule, step: int, *, total_steps: int, peak: float) -> float:
+    """What the peak learning rate is multiplied by at a step.
+
+    Linear from 0 over the warm-up (step 1 is 1/warmup), then a half cosine from 1 to
+    `minimum / peak` at the end, or 1 throughout.
+
+    Args:
+        step: 1 is the first update.
+        total_steps: where the cosine ends.
+        peak: learning rate that `schedule.minimum` refers to.
+    """
+    if step <= schedule.warmup_steps:
+        return step / schedule.warmup_steps
+    if schedule.name == "constant":
+        return 1.0
+    floor = schedule.minimum / peak
+    progress = min(1.0, (step - schedule.warmup_steps) / max(1, total_steps - schedule.warmup_steps))
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))

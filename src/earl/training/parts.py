@@ -17,7 +17,7 @@ from earl.data.shards import Edit, EditShards, load_shards
 from earl.data.weights import pick
 from earl.errors import ConfigError, DataError
 from earl.files import new_folder, write_json
-from earl.models.resolve import FORMAT_VERSION, ModelFolder, resolve_model
+from earl.models.resolve import ModelFolder, new_meta, resolve_model
 from earl.models.weight_files import copy_files
 from earl.policy.adapters import add_lora, merged
 from earl.policy.compiled import compile_parts
@@ -240,20 +240,15 @@ def save_model(
     folder = Path(folder)
     adapter = hasattr(parts.policy, "peft_config")
     save_policy(parts.policy, folder / ("adapter" if adapter else "policy"), state_dict=weights)
-    meta: dict[str, Any] = {
-        "format": FORMAT_VERSION,
-        "vocabulary": parts.tokenizer.vocabulary.to_dict(),
-        "origin": {"earl": __version__, "title": recipe.title, "step": step, "seed": recipe.run.seed},
-        "parameters": sum(p.numel() for p in policy_of(parts.policy).parameters()),
-    }
-    if parts.area is not None:
-        meta["area"] = parts.area
-    if parts.rule is not None:
-        meta["size"] = parts.rule
-    if parts.temperature != 1:
-        meta["temperature"] = parts.temperature
-    if parts.reasons:
-        meta["reasoning"] = True
+    meta = new_meta(
+        vocabulary=parts.tokenizer.vocabulary.to_dict(),
+        origin={"earl": __version__, "title": recipe.title, "step": step, "seed": recipe.run.seed},
+        parameters=sum(p.numel() for p in policy_of(parts.policy).parameters()),
+        area=parts.area,
+        size=parts.rule,
+        temperature=parts.temperature,
+        reasoning=parts.reasons,
+    )
     parts.tokenizer.save(folder)
     if parts.vision_path is not None:
         with new_folder(folder / "vision") as fresh:

@@ -20,9 +20,10 @@ from earl.config.stages import TrainingRecipe
 from earl.environment import machine, versions
 from earl.errors import ConfigError, DataError
 from earl.files import check_writable, only_one, read_object, write_json, writing
+from earl.policy.devices import native_bf16
 from earl.training import checkpoint
 from earl.training.random_streams import RandomStreams
-from earl.training.ranks import create_accelerator
+from earl.training.ranks import computes_in_bf16, create_accelerator
 
 MAY_CHANGE = [
     "title",
@@ -78,6 +79,12 @@ class Run:
     def main(self) -> bool:
         """This is the first rank, which writes."""
         return bool(self.accelerator.is_main_process)
+
+    @property
+    def sampling_dtype(self) -> torch.dtype | None:
+        """What rollouts and shown edits are sampled in; None keeps the policy's own."""
+        native = computes_in_bf16(self.recipe.precision, self.device) and native_bf16(self.device)
+        return torch.bfloat16 if native else None
 
     @property
     def checkpoints(self) -> Path:

@@ -2,59 +2,29 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import torch
+from pydantic import ConfigDict, Field
 from torch import nn
 from transformers import Emu3VQVAE, Emu3VQVAEConfig
 
-from earl.errors import ConfigError
-
-SMALL: dict[str, Any] = {
-    "base_channels": 32,  # the least that 32 groups allow
-    "channel_multiplier": (1, 1, 2, 4),
-    "num_res_blocks": 1,
-    "attn_resolutions": (),  # the middle block has attention anyway
-    "embed_dim": 4,
-    "codebook_size": 512,
-    "temporal_downsample_factor": 1,
-}
+from earl.config.settings import Steps
+from earl.vision.parts import Narrow, VisionConfig
 
 
-def vision_config(**overrides: Any) -> Emu3VQVAEConfig:
-    """A configuration: `SMALL` with `overrides`; `hidden_size` and `latent_channels` follow.
+class NewVisionConfig(VisionConfig):
+    """Widths of a new tokenizer, small unless told; `latent_channels` and `hidden_size` follow."""
 
-    Args:
-        overrides: fields of `Emu3VQVAEConfig`. `latent_channels` equals `embed_dim` always: the
-            decoder runs both through the same convolutions.
-
-    Raises:
-        ConfigError: an unknown field, or widths that the class cannot have.
-    """
-    known = set(inspect.signature(Emu3VQVAEConfig).parameters)
-    for name in overrides:
-        if name not in known:
-            raise ConfigError(
-                f"a vision tokenizer has no setting {name!r}; known: {', '.join(sorted(SMALL))}"
-            )
-    fields = {**SMALL, **overrides}
-    if fields.setdefault("latent_channels", fields["embed_dim"]) != fields["embed_dim"]:
-        raise ConfigError(
-            f"latent_channels ({fields['latent_channels']}) must equal embed_dim ({fields['embed_dim']}): "
-            "the decoder runs both through the same convolutions"
-        )
-    if fields["base_channels"] % 32:
-        raise ConfigError(
-            f"base_channels must be a multiple of 32 (group norm), got {fields['base_channels']}"
-        )
-    factor = fields["temporal_downsample_factor"]
-    if factor < 1 or factor & (factor - 1):
-        raise ConfigError(f"temporal_downsample_factor must be a power of two, got {factor}")
-    fields["channel_multiplier"] = list(fields["channel_multiplier"])
-    fields["attn_resolutions"] = list(fields["attn_resolutions"])
-    fields["hidden_size"] = fields["base_channels"] * fields["channel_multiplier"][-1]
-    return Emu3VQVAEConfig(**fields)
+    model_config = ConfigDict(extra="forbid")
+    base_channels: int = Field(default=32, ge=32, le=4096, multiple_of=32)  # of the group norms' 32 groups
+    channel_multiplier: tuple[Narrow, ...] = Field(
+        default=(1, 1, 2, 4), min_length=1, max_length=8, strict=False
+    )
+    num_res_blocks: int = Field(default=1, ge=1, le=32)
+    attn_resolutions: tuple[Steps, ...] = Field(default=(), max_length=64, strict=False)  # the middle has it
+    codebook_size: int = Field(default=512, ge=1, le=2**20)
+    temporal_downsample_factor: Narrow = 1
 
 
 def create_vision_tokenizer(seed: int = 0, **overrides: Any) -> Emu3VQVAE:
@@ -65,15 +35,16 @@ def create_vision_tokenizer(seed: int = 0, **overrides: Any) -> Emu3VQVAE:
 
     Args:
         seed: of the weights; the global random state is left as it was.
-        overrides: see `vision_config`.
+        overrides: of `NewVisionConfig`.
 
-    Returns:
-        transformers.Emu3VQVAE.
+    Raises:
+        ConfigError: an unknown name, or widths that the class cannot have.
     """
-    config = vision_config(**overrides)
+    config = NewVisionConfig(**overrides)
+    config = config.replace(latent_channels=config.embed_dim, hidden_size=config.top)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = Emu3VQVAE(config)
+        model = Emu3VQVAE(Emu3VQVAEConfig(**config.model_dump()))
     for module in model.modules():
         _gentle_start(module)
     model.eval()

@@ -230,9 +230,8 @@ def read_size_rule(folder: str | Path, meta: Mapping[str, Any] = MappingProxyTyp
     own = meta.get("size") or (read_json(path).get("size_rule") if path.is_file() else None)
     if own is None:
         return "release" if read_json(Path(folder) / "config.json").get("model_type") == RELEASED else "snap"
-    for known in SIZE_RULES:
-        if own == known:
-            return known
+    if own in SIZE_RULES:
+        return own
     raise ModelFormatError(f"{folder}: the size rule is {own!r}, expected one of {', '.join(SIZE_RULES)}")
 
 

@@ -24,7 +24,7 @@ from earl.training.grpo.advantages import group_advantages
 from earl.training.grpo.batches import Group, Rollout, RolloutBatch, make_batch, without_weight
 from earl.training.grpo.logprobs import GrpoObjective
 from earl.training.grpo.loss import grpo_loss
-from earl.training.head_blocks import positions_of_block
+from earl.training.objective import positions_of_block
 from earl.training.reference import Reference
 
 VECTORS = next(p for p in Path(__file__).resolve().parents if p.name == "tests") / "vectors"

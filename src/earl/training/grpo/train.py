@@ -28,7 +28,6 @@ from earl.training.grpo.trainer import GrpoTrainer
 from earl.training.loop import RunResult
 from earl.training.neighbour_smoothing import smooth_gradients
 from earl.training.parts import Parts, assemble_policy, load_sources, publish_policy
-from earl.training.ranks import computes_in_bf16
 from earl.training.reference import Reference
 from earl.training.run import Run, start_run
 from earl.training.sharding import unsharded_dtype
@@ -182,17 +181,14 @@ def _objective(recipe: GrpoRecipe, parts: Parts) -> GrpoObjective:
 
 def _pipeline(run: Run, recipe: GrpoRecipe, parts: Parts, vision: Any) -> EditPipeline:
     """The policy in training with the engine that `rollouts.engine` names."""
-    settings, device, (_, ranks) = recipe.rollouts, run.device, run.rank
+    settings, (_, ranks) = recipe.rollouts, run.rank
     if settings.engine != "earl" and ranks > 1:
         raise ConfigError(
             f"rollouts.engine = {settings.engine!r} samples for one training process, this run has "
             f"{ranks}; use rollouts.engine=earl"
         )
-    native = computes_in_bf16(recipe.precision, device) and native_bf16(device)
-    dtype = torch.bfloat16 if native else None
-    return build_pipeline(
-        settings, policy=parts.policy, tokenizer=parts.tokenizer, vision=vision, dtype=dtype
-    )
+    held = {"policy": parts.policy, "tokenizer": parts.tokenizer, "vision": vision}
+    return build_pipeline(settings, **held, dtype=run.sampling_dtype)
 
 
 def _vision(parts: Parts, device: torch.device) -> Any:

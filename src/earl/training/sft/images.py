@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from PIL import Image
 
 from earl.config import EngineSettings, SamplingSettings
 from earl.data.shards import Edit
 from earl.pages.sheets import contact_sheet
 from earl.pipeline import build_pipeline
-from earl.policy.devices import native_bf16
 from earl.records import Grid
 from earl.sampling import Request
 from earl.sequence.grammar import Prefill
 from earl.sequence.layout import parse_completion, write_prompt
 from earl.training.parts import Parts
-from earl.training.ranks import computes_in_bf16
 from earl.training.run import Run
 from earl.vision.loading import load_vision_tokenizer
 
@@ -34,13 +31,12 @@ class EditImages:
 
     def __init__(self, parts: Parts, edits: Sequence[Edit], prefill: Prefill, run: Run) -> None:
         assert parts.vision_path is not None, "without one there are no images"
-        native = computes_in_bf16(run.recipe.precision, run.device) and native_bf16(run.device)
         pipeline = build_pipeline(
             EngineSettings(),
             policy=parts.policy,
             tokenizer=parts.tokenizer,
             vision=load_vision_tokenizer(parts.vision_path, device=str(run.device)),
-            dtype=torch.bfloat16 if native else None,
+            dtype=run.sampling_dtype,
         )
         self.vision, self.engine, self.tokenizer = pipeline.vision, pipeline.engine, parts.tokenizer
         self.shown: list[tuple[Edit, Request]] = []

@@ -107,14 +107,7 @@ def _learner(recipe: TokenizerRecipe) -> tuple[TokenizerLearner, SizeRule]:
         start = load_vision_tokenizer(model.start, dtype="float32")
         parts, rule = start.model, start.rule
     else:
-        parts = create_vision_tokenizer(
-            seed=derive_seed(seed, "weights"),
-            base_channels=model.base_channels,
-            channel_multiplier=model.channel_multiplier,
-            num_res_blocks=model.residual_blocks,
-            codebook_size=model.codebook_size,
-            embed_dim=model.code_dimensions,
-        )
+        parts = create_vision_tokenizer(derive_seed(seed, "weights"), **model.widths())
     codebook_seed = derive_seed(seed, "codebook") % 2**31
     learner = TokenizerLearner(parts, recipe.losses, keep_codes=model.keep_codes, seed=codebook_seed)
     if model.start is not None:
