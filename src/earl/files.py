@@ -1,4 +1,4 @@
-"""Files written whole or not at all, folders swapped in, JSON read with one clear error.
+"""Atomic writes of files and folders; text, JSON and TOML read with one clear error.
 
 Everything is written under a hidden name beside its place, flushed to the disk, and renamed. A kill, a
 power cut or a full disk at any moment leaves what was there before.

@@ -22,7 +22,7 @@ from earl.errors import DataError, EarlError
 from earl.files import read_lines
 from earl.pages.sheets import TYPES, Row, contact_sheet, write_image
 from earl.pipeline.edit import EditPipeline
-from earl.pipeline.result import best_of
+from earl.pipeline.result import EditResult, best_of
 from earl.sequence.instruction import check_instruction
 from earl.store import JsonLinesStore
 from earl.verifiers.protocol import Verifier
@@ -122,7 +122,7 @@ def run_chains(
     *,
     draws: int = 1,
     verifier: Verifier | None = None,
-    on_row: Callable[[], None] = lambda: None,
+    keep_outside: bool = False,
     **options: Any,
 ) -> None:
     """Edit, step by step, as many chains at once as fit; `finish` is called with each when it has ended.
@@ -143,38 +143,30 @@ def run_chains(
         for step in range(max(len(chain.job.instructions) for chain in block)):
             going = [c for c in block if not c.problem and step < len(c.job.instructions)]
             if going:
-                _step(pipeline, going, step, sampling, draws, verifier, on_row, options)
+                pairs: list[tuple[ImageSource, str]] = [
+                    (c.images[-1], c.job.instructions[step]) for c in going
+                ]
+                seeds = [chain.seed * draws for chain in going]
+                results = pipeline.edit_many(pairs, sampling, seeds=seeds, num_images=draws, **options)
+                for chain, result in zip(going, results, strict=True):
+                    _extend(chain, pipeline, result, verifier, keep_outside)
         for chain in block:
             finish(chain)
 
 
-def _step(
-    pipeline: EditPipeline,
-    chains: Sequence[Chain],
-    step: int,
-    sampling: SamplingSettings,
-    draws: int,
-    verifier: Verifier | None,
-    on_row: Callable[[], None],
-    options: dict[str, Any],
+def _extend(
+    chain: Chain, pipeline: EditPipeline, result: EditResult, verifier: Verifier | None, keep_outside: bool
 ) -> None:
-    pairs: list[tuple[ImageSource, str]] = [(c.images[-1], c.job.instructions[step]) for c in chains]
-    seeds = [chain.seed * draws for chain in chains]
-    keep = options.get("keep_outside", False)
-    rest = {name: value for name, value in options.items() if name != "keep_outside"}
-    results = pipeline.edit_many(
-        pairs, sampling, seeds=seeds, num_images=draws, on_row=lambda *_: on_row(), **rest
-    )
-    for chain, result in zip(chains, results, strict=True):
-        try:
-            if verifier is not None:
-                result, verdict = best_of(result, verifier)
-                chain.scores.append(verdict.overall or 0.0)
-            image = result.image
-            chain.seeds.append(result.seeds[result.images.index(image)])
-            chain.images.append(pipeline.keep_outside(chain.images[-1], image, result) if keep else image)
-        except EarlError as error:
-            chain.problem = f"{chain.job.instructions[step]!r}: {error}"
+    """Add the image of a step to a chain, or the problem that ends it."""
+    try:
+        if verifier is not None:
+            result, verdict = best_of(result, verifier)
+            chain.scores.append(verdict.overall or 0.0)
+        image = result.image
+        chain.seeds.append(result.seeds[result.images.index(image)])
+        chain.images.append(pipeline.keep_outside(chain.images[-1], image, result) if keep_outside else image)
+    except EarlError as error:
+        chain.problem = f"{chain.job.instructions[len(chain.images) - 1]!r}: {error}"
 
 
 class JobFolder:

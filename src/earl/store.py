@@ -1,4 +1,4 @@
-"""A file of JSON records, one a line, that grows and survives being cut off anywhere.
+"""An append-only JSON Lines store that survives a write cut short.
 
 A line is on disk before `append` returns. A process that is killed while it writes leaves half a line at
 the end: it is dropped when the file is opened again, and its record is made again.

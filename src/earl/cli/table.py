@@ -1,4 +1,4 @@
-"""The commands there are, and finding the one that was meant. Standard library only.
+"""The table of commands, and the lookup of the one that was typed. Standard library only.
 
 A command is a function whose parameters are settings: its options are made from them
 (`earl.cli.settings`). Its module is imported when the command is asked for.

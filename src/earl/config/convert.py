@@ -1,4 +1,4 @@
-"""What of a model is converted, and how."""
+"""Settings of a model's conversion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where edits are read from, and how they become tokenised shards."""
+"""Settings of data sources and of their tokenisation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which benchmark is evaluated, and how: stages, best of N, metrics."""
+"""Settings of an evaluation: benchmark, stages, best of N, metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sections that only reinforcement learning has. Units and ranges are with each field.
+"""Recipe sections of reinforcement learning alone. Units and ranges are with each field.
 
 P prompts a step is batch.global_size / rollouts.group; G rollouts of a prompt is rollouts.group.
 """

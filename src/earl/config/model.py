@@ -1,4 +1,4 @@
-"""Which model edits, where its parts come from, and what it runs on."""
+"""Settings of the model that edits: its parts, its engine and its device."""
 
 from __future__ import annotations
 

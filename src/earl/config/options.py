@@ -1,4 +1,4 @@
-"""Marks for what a settings class cannot say about its command-line options (`earl.cli.settings`)."""
+"""Annotations of settings for their command-line options: names, groups, metavars (`earl.cli.settings`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How ids are drawn from a policy."""
+"""Settings of sampling: the distribution that ids are drawn from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which verifier scores edits."""
+"""Settings of the verifier that scores edits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PreparationSettings on Ray: blocks of rows go out to actors, their edits come back in order.
+"""Data preparation on a Ray cluster: blocks of rows go out to actors, their edits come back in order.
 
 The process that started it reads the rows, writes the shards and keeps the books, as it does alone;
 so the folder, its order, resuming and the limit of refused samples are the same. Actors open,

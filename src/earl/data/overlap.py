@@ -1,4 +1,4 @@
-"""Whether images of one set are in another: the same pixels, or images that look the same.
+"""Overlap of two sets of images: equal pixels, or close perceptual hashes.
 
 The exact fingerprint is of the upright RGB pixels, so another file format without loss keeps it.
 The look is a 64-bit perceptual hash (the signs of the low frequencies of a 32x32 grey copy about

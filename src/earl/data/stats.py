@@ -1,4 +1,4 @@
-"""What prepared shards hold: counts, families, grids, lengths, licences. Read in one pass.
+"""Statistics of prepared shards: counts, families, grids, lengths, licences. Read in one pass.
 
 Memory holds a number per edit at most, never the edits.
 """

@@ -1,4 +1,4 @@
-"""JSON objects in what a language model wrote, between prose, after thinking aloud, with slips.
+"""JSON objects in a language model's answer: between prose, after a chain of thought, with small errors.
 
 Models write JSON with single quotes, commas at the end, bare line breaks and quotes inside strings, or
 are cut off in it. What is read here is read in time proportional to the length of the text.

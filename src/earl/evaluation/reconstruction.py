@@ -1,4 +1,4 @@
-"""How well a vision tokenizer keeps the images of a folder: each encoded, decoded and compared."""
+"""Reconstruction quality of a vision tokenizer: the images of a folder encoded, decoded and compared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PIE-Bench's figures: what an edit kept outside its region, and how well it shows what it should.
+"""PIE-Bench's metrics: what an edit preserves outside its region, and agreement with the caption.
 
 Outside the mask: PSNR, SSIM and mean squared error of edited against source image, the region black in both.
 Structure distance: mean squared difference of the two images' self-similarity, cosines between the keys of

@@ -1,4 +1,4 @@
-"""Whether a model is judged by the verifier that gave its training's rewards: its scores then flatter it.
+"""Check for self-judging: a model judged by the verifier whose rewards trained it scores too high.
 
 What is read: `verifier` in the model's `earl.json`, and the recipe and `run.json` beside the model folder.
 """

@@ -1,4 +1,4 @@
-"""Noisy curves made readable: moving means, and fewer points."""
+"""Smoothing of curves: moving means, and fewer points."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model was never taught, said before it is asked for: other images, other words, reasoning."""
+"""Warnings before an edit that a model was not trained for: other images, other words, reasoning."""
 
 from __future__ import annotations
 

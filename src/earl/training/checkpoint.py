@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent, with a checksum of every file.
+"""Atomic checkpoints, with a checksum of every file.
 
 A checkpoint is a folder that is filled under another name, flushed to disk and renamed
 (`earl.files.new_folder`): a kill or a full disk at any moment leaves the checkpoints that were there

@@ -1,4 +1,4 @@
-"""Where a run's numbers and images go beside `log.jsonl`: TensorBoard, W&B or trackio."""
+"""Experiment trackers beside `log.jsonl`: TensorBoard, W&B or trackio."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verifier that settings describe."""
+"""Verifier factory: from settings to a verifier."""
 
 from __future__ import annotations
 

@@ -55,9 +55,13 @@ class VisionTokenizer:
     def model(self) -> Emu3VQVAE:
         """The stock class, with its passes for video, on these very weights; imports transformers."""
         if isinstance(self.parts, VisionParts):
-            from earl.vision.stock import to_stock_class
+            from transformers import Emu3VQVAE, Emu3VQVAEConfig
 
-            self.parts = to_stock_class(self.parts)
+            with torch.device("meta"):
+                model = Emu3VQVAE(Emu3VQVAEConfig(**self.parts.config.model_dump()))
+            # Its parameters and buffers are those of the layers that were loaded, not copies.
+            model.load_state_dict(self.parts.state_dict(keep_vars=True), strict=True, assign=True)
+            self.parts = model.eval()
         return self.parts
 
     @property

@@ -1,4 +1,4 @@
-"""What the shipped model edits: which images and words are the world's."""
+"""The domain of the shipped model: a check of images and words."""
 
 from __future__ import annotations
 

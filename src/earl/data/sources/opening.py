@@ -1,4 +1,4 @@
-"""A source opened: its schema put to its rows, sample by sample, from any place on."""
+"""Opened sources: rows read as samples by a schema, from any row on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which column of a source is what, and a row read by it."""
+"""Schemas: which column of a source holds which field, and rows read by them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Splits as files, folders and columns name them, and which of them is read."""
+"""Names of splits in files, folders and columns, and the choice of one."""
 
 from __future__ import annotations
 
