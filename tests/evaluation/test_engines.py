@@ -10,7 +10,7 @@ from vllm_stand_in import PlayedLLM, StandIn, play_vllm
 
 from earl.cli import main
 from earl.policy.loading import load_policy
-from earl.sampling.native import NativeEngine
+from earl.sampling.native.engine import NativeEngine
 from earl.sequence.tokenizer import TextTokenizer
 
 
