@@ -98,8 +98,8 @@ def prepare(
     if writer is not None:
         _write_instructions(opened, options, preparation.limit, writer)
     with _encoder(options) as (encoder, area, stage):
-        settings = preparation.replace(area=options.area or area)
-        edits, rest = write_shards(opened, options.out, encoder, settings, opened.count(), stage)
+        whole = preparation.replace(area=options.area or area)
+        edits, rest = write_shards(opened, options.out, encoder, whole, opened.count(), stage)
     say(f"{edits} edits of {opened.name} in {options.out}{rest}")
 
 

@@ -28,8 +28,8 @@ def changed_cells(
         bool (H, W).
     """
     assert source.shape == target.shape, "images of an edit are brought to one size"
-    differs = (np.abs(source.astype(np.int16) - target.astype(np.int16)) > tolerance).any(axis=2)
-    return around(by_cell(differs).any(axis=(1, 3)), dilate).any(axis=0)
+    differs = np.any(np.abs(source.astype(np.int16) - target.astype(np.int16)) > tolerance, axis=2)
+    return np.any(around(np.any(by_cell(differs), axis=(1, 3)), dilate), axis=0)
 
 
 def stitch(
@@ -64,9 +64,9 @@ def changed_boxes(
         left out. A change of most of the image is one box around all of it.
     """
     rows, columns = changed_HW.shape
-    core_HW = ~around(~changed_HW, dilated).any(axis=0)
+    core_HW = ~np.any(around(~changed_HW, dilated), axis=0)
     if differs is not None:
-        core_HW &= by_cell(differs).any(axis=(1, 3))
+        core_HW &= np.any(by_cell(differs), axis=(1, 3))
     if not core_HW.any():
         core_HW = changed_HW
     regions = [region for region in _regions(core_HW) if len(region) >= 0.02 * core_HW.sum()]

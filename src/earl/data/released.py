@@ -153,7 +153,12 @@ class ReleasedSamples:
 def _load(path: Path) -> dict[str, Any]:
     import torch
 
-    arrays = [np.ndarray, np.dtype, *_DTYPES, (_RECONSTRUCT, "numpy._core.multiarray._reconstruct")]
+    arrays: list[Any] = [
+        np.ndarray,
+        np.dtype,
+        *_DTYPES,
+        (_RECONSTRUCT, "numpy._core.multiarray._reconstruct"),
+    ]
     try:
         with torch.serialization.safe_globals(
             [*arrays, (_RECONSTRUCT, "numpy.core.multiarray._reconstruct")]

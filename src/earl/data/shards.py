@@ -151,10 +151,11 @@ class EditShards:
         row = self.dataset[int(index)]
         shape = int(row["height"]), int(row["width"])
         sides = np.asarray(row.get("boxes", ()), np.float64).reshape(-1, 4).tolist()
+        grids: dict[str, Any] = {name: _grid(row, name, shape, kind) for name, kind in GRIDS.items()}
         texts: dict[str, Any] = {name: str(row.get(name, "")) for name in TEXTS}
         return Edit(
             **texts,
-            **{name: _grid(row, name, shape, kind) for name, kind in GRIDS.items()},
+            **grids,
             boxes=tuple(Box(*box) for box in sides),
             questions=tuple(map(str, _listed(row, "questions"))),
             answers=tuple(map(str, _listed(row, "answers"))),

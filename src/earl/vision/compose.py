@@ -48,7 +48,7 @@ def changed_cells(before: Image.Image, after: Image.Image, threshold: float = TH
     changed = difference_RK > threshold
     lone = around(changed).sum(axis=0) == 1  # itself
     changed &= ~lone | (difference_RK > _STRONG * threshold)
-    return around(changed).any(axis=0)
+    return np.any(around(changed), axis=0)
 
 
 def keep_outside(source: Image.Image, edited: Image.Image, inside: Image.Image) -> Image.Image:
