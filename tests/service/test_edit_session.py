@@ -81,6 +81,15 @@ def test_partial_images_are_rows_over_the_source(url):
     assert all(opened(event).size == (64, 64) for event in events)
 
 
+def test_what_the_shipped_model_was_not_taught_is_a_warning(url):
+    client = openai.OpenAI(base_url=url, api_key="x", max_retries=0)
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    answer = client.images.edit(image=png(noise), prompt="make the sky stormy")
+    assert "none of its drawn scenes" in answer.warnings[0] and "'stormy'" in answer.warnings[0]
+    image, instruction = task(0)
+    assert client.images.edit(image=png(image), prompt=instruction).warnings == []
+
+
 def test_a_mask_and_keep_outside_leave_the_rest_alone(url):
     client = openai.OpenAI(base_url=url, api_key="x", max_retries=0)
     image, _ = task(0)
