@@ -31,7 +31,7 @@ HUB = "mair-lab/earl-datasets"
 LIST = "tokenized_datalist.json"
 IMAGES = ("original_image", "edited_image")
 _DTYPES = [type(np.dtype(code)) for code in np.typecodes["AllInteger"] + "fd"]
-_RECONSTRUCT = np.ndarray.__reduce__(np.empty(0))[0]  # NumPy 1 and 2 name it differently
+_RECONSTRUCT: Any = np.ndarray.__reduce__(np.empty(0))[0]  # NumPy 1 and 2 name it differently
 _PREFIX = re.compile(r"^edit_instruction:\s*")  # VisMin's instructions carry it
 
 
@@ -153,16 +153,10 @@ class ReleasedSamples:
 def _load(path: Path) -> dict[str, Any]:
     import torch
 
-    arrays: list[Any] = [
-        np.ndarray,
-        np.dtype,
-        *_DTYPES,
-        (_RECONSTRUCT, "numpy._core.multiarray._reconstruct"),
-    ]
+    arrays: list[Any] = [np.ndarray, np.dtype, *_DTYPES]
+    arrays += [(_RECONSTRUCT, f"numpy.{core}.multiarray._reconstruct") for core in ("_core", "core")]
     try:
-        with torch.serialization.safe_globals(
-            [*arrays, (_RECONSTRUCT, "numpy.core.multiarray._reconstruct")]
-        ):
+        with torch.serialization.safe_globals(arrays):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, zipfile.BadZipFile) as error:
         named = re.search(r"GLOBAL (\S+)", str(error))
