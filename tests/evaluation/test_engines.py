@@ -73,3 +73,4 @@ def test_without_vllm_and_without_a_server_there_is_one_sentence(words, tmp_path
         assert main([*words, str(tmp_path / f"{engine}{len(server)}"), *more]) == 2
         error = capsys.readouterr().err
         assert said in error and error.count("\n") == 1, error
+        assert server or not (tmp_path / f"{engine}0").exists(), "a folder without edits binds no one"

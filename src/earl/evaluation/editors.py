@@ -101,8 +101,13 @@ class ModelEditor:
     def of_settings(
         cls, model: ModelSettings, sampling: SamplingSettings, evaluation: EvaluationSettings
     ) -> ModelEditor:
-        """The model that settings describe. Raises what `earl.models.resolve.resolve_model` raises."""
+        """The model that settings describe. Raises what `earl.models.resolve.resolve_model` raises, and
+        MissingExtraError where vLLM is named and not installed."""
         folder = resolve_model(model.model, model.revision, tokenizer=model.tokenizer, vision=model.vision)
+        if model.engine == "vllm":
+            from earl.sampling.vllm.engine import import_vllm
+
+            import_vllm()  # no folder is begun for an engine that is not there
         weights = "-".join(fingerprint(folder.need(part)) for part in WEIGHED)
         own_area = folder.meta.get("area")
         return cls(
