@@ -23,7 +23,7 @@ from pathlib import Path
 from earl.config.recipe import load_recipe
 from earl.config.stages import STAGES, load_stage
 from earl.errors import ConfigError, EarlError
-from earl.files import write_json, write_text
+from earl.files import check_writable, write_json, write_text
 from earl.records import SCORE_PARTS
 from earl.world.families import FAMILIES
 from page import comparison_page
@@ -107,11 +107,14 @@ class Comparison:
     """The chosen cells, for the chosen seeds, in one folder.
 
     Raises:
-        ConfigError: an unknown cell, or a model given for a way of sampling.
+        ConfigError: an unknown cell, a model given for a way of sampling or for nothing.
+        OutputError: the folder cannot be written.
     """
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self.options, self.folder = options, Path(options.out)
+        self.options, self.folder = options, check_writable(options.out, folder=True)
+        if bare := [pair for pair in options.given if "=" not in pair]:
+            raise ConfigError(f"--given {bare[0]!r}: expected CELL=MODEL")
         self.given = {"start": options.start, **dict(pair.split("=", 1) for pair in options.given)}
         self.cells = needed(options.cells, list(self.given))
         self.families = tuple(options.families or (SMALL if options.kinds == "few" else FAMILIES))

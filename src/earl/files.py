@@ -13,7 +13,7 @@ import secrets
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,8 @@ def check_writable(path: str | Path, *, folder: bool = False) -> Path:
     path = expand(path)
     near = path if folder else path.absolute().parent
     try:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            os.stat(path)  # a name that is too long, a link to itself
         if not folder and path.is_dir():
             raise OutputError(f"{path} is a folder; name a file in it")
         while not os.path.lexists(near):

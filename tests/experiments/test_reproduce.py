@@ -190,6 +190,23 @@ def test_tables_have_the_papers_shape():
     assert results["cells"]["sft-s"]["overall"]["count"] == 2 * TASKS - 1
 
 
+@pytest.mark.parametrize("out", ["file", "file/below", "dangling", "x" * 300])
+def test_an_output_folder_that_cannot_be_is_told_before_any_work(out, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("precious")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    monkeypatch.setattr(reproduce, "_earl", lambda *_, **__: pytest.fail("it began to work"))
+    assert reproduce.main(["--out", out]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("reproduce: ") and said.count("\n") == 1
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_a_model_given_for_nothing(capsys):
+    assert reproduce.main(["--given", "sft-s", "--plan"]) == 2
+    assert "expected CELL=MODEL" in capsys.readouterr().err
+
+
 def test_a_small_comparison_from_end_to_end(model_folder, tmp_path, monkeypatch, capsys):
     ran: list[list[str]] = []
 
