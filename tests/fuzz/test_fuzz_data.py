@@ -11,9 +11,10 @@ import os
 import random
 from typing import Any
 
+import numpy as np
 import pytest
 import source_files as files
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 from source_files import Marks
 
 from earl.config.data import PreparationSettings
@@ -61,14 +62,49 @@ def cell(draw: random.Random, depth: int = 0) -> Any:
     return draw.choice(plain)
 
 
+def program_file(draw: random.Random) -> bytes:
+    """PostScript, which Pillow hands to another program, or another file that holds no raster image."""
+    box = f"%%BoundingBox: 0 0 {draw.randint(1, 99)} {draw.randint(1, 99)}\n%%EndComments\n"
+    heads = (
+        f"%!PS-Adobe-3.0 EPSF-3.0\n{box}",
+        f"%!PS-Adobe-2.0\n{box}",
+        "%PDF-1.4\n",
+        "<svg/>",
+        "#!/bin/sh\n",
+    )
+    return (draw.choice(heads) + "{ } loop\n" * draw.randint(1, 3)).encode()
+
+
+def float_file(draw: random.Random) -> tuple[bytes, bool]:
+    """A ramp of floats from 0 to about 1, and whether there is a number in it."""
+    ramp = np.linspace(0, draw.choice((0.999, 1.0, 1.02, 1.05)), 64, dtype=np.float32).reshape(8, 8)
+    numbers = draw.random() < 0.7
+    ramp[:: draw.choice((3, 9)) if numbers else 1, 1:] = draw.choice((np.nan, np.inf, -np.inf))
+    if not numbers:
+        ramp[:] = np.nan
+    file = io.BytesIO()
+    Image.fromarray(ramp).save(file, "TIFF")
+    return file.getvalue(), numbers
+
+
 @pytest.mark.parametrize("count", COUNTS)
-def test_image_files(count: int) -> None:
-    draw = seeded("images")
+def test_image_files(count: int, monkeypatch) -> None:
+    draw, started = seeded("images"), []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *words, **more: started.append(words))
     for _ in range(count):
+        how = draw.random()
         try:
-            assert open_image(image_file(draw)).mode == "RGB"
+            if how < 0.1:
+                open_image(program_file(draw))
+                pytest.fail("a program is no image")
+            elif how < 0.2:
+                data, numbers = float_file(draw)
+                assert np.asarray(open_image(data)).max() > 200 and numbers
+            else:
+                assert open_image(image_file(draw)).mode == "RGB"
         except ImageError as error:
             assert "\n" not in str(error)
+    assert not started
 
 
 @pytest.mark.parametrize("count", COUNTS)
