@@ -44,8 +44,8 @@ def adapted_products(policy: Any) -> dict[str, Tensor]:
     """`products` of the matrices that an adapter changes, by their names in the policy without it."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    layers = policy.get_base_model().named_modules()
-    return {n: products(layer, layer.in_features) for n, layer in layers if isinstance(layer, BaseTunerLayer)}
+    layers = [pair for pair in policy.get_base_model().named_modules() if isinstance(pair[1], BaseTunerLayer)]
+    return {name: products(layer, layer.in_features) for name, layer in layers}
 
 
 def relative_difference(before: Tensor, after: Tensor) -> float:
