@@ -139,8 +139,8 @@ def test_a_verifier_that_fails_costs_the_scores_alone(work, monkeypatch):
 def test_boxes_of_the_reasoning(work, monkeypatch):
     read = work.pipeline.read
 
-    def thinking(*given):
-        return [replace(r, reasoning=("the cube at [8, 10, 30, 40]",)) for r in read(*given)]
+    def thinking(*given, **options):
+        return [replace(r, reasoning=("the cube at [8, 10, 30, 40]",)) for r in read(*given, **options)]
 
     monkeypatch.setattr(work.pipeline, "read", thinking)
     made = all_shown(work, asked(work))[-1].variations[0]

@@ -290,11 +290,18 @@ class EditPipeline:
         edits: Sequence[PreparedEdit],
         completions: Sequence[Sequence[Completion]],
         restore_size: bool = False,
+        one_by_one: bool = False,
     ) -> list[EditResult]:
-        """Read and decode the completions of prepared edits."""
+        """Read and decode the completions of prepared edits.
+
+        Args:
+            one_by_one: decode each image alone. In a batch convolutions may round otherwise, and a level or
+                two of an image then depends on the others.
+        """
         parsed = [[parse_completion(c.ids, self.tokenizer) for c in group] for group in completions]
         codes = [p.codes for group in parsed for p in group if p.codes is not None]
-        decoded = iter(self.vision.decode(codes) if codes else [])
+        groups = [[grid] for grid in codes] if one_by_one else [codes] if codes else []
+        decoded = (image for grids in groups for image in self.vision.decode(grids))
         results = []
         for edit, group, readings in zip(edits, completions, parsed, strict=True):
             images = [next(decoded) if reading.codes is not None else None for reading in readings]

@@ -138,7 +138,7 @@ class PipelineSession:
         del self._edits[ticket], self._completions[ticket]
 
     def step(self, hand_back: bool = True) -> list[tuple[int, EditResult]]:
-        """Take one step for all edits; those that are through are decoded together."""
+        """Take one step for all edits; those that are through are decoded."""
         if self._engine.step() and not hand_back:
             return []
         through = [
@@ -149,7 +149,8 @@ class PipelineSession:
         edits = [self._edits.pop(ticket) for ticket in through]
         made = [self._completions.pop(ticket) for ticket in through]
         completions = [[done[index] for index in sorted(done)] for done in made]
-        return list(zip(through, self.pipeline.read(edits, completions), strict=True)) if edits else []
+        results = self.pipeline.read(edits, completions, one_by_one=True)
+        return list(zip(through, results, strict=True))
 
     def has_room(self, requests: Sequence[EditRequest]) -> bool:
         """Whether the images of all of them can join now; with guidance each counts twice."""
