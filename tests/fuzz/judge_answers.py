@@ -88,6 +88,9 @@ NOTHING = (
     'If both images were here, I might say:\n{{"score": [{a}, {b}]}}',
     "These are the images:\n[{a}, {b}]",
     '{{"score": [{a}, {b}]}}\nHmm, no.',
+    '{{"can_judge": false, "score": [{a}, {b}]}}',
+    '{{"score": [{a}, {b}], "refused": true, "reasoning": "x"}}',
+    "{{'result': {{'score': [{a}, {b}], 'placeholder': True}}}}",
     "",
 )
 ATOMS = (

@@ -160,6 +160,82 @@ def test_refusals_and_drafts_in_other_clothes(answer):
     assert read_scores(answer).scores is None
 
 
+@pytest.mark.parametrize(
+    "flag",
+    [
+        '"can_judge": false',
+        '"canJudge": "no"',
+        '"Can Rate": 0',
+        "'can_be_judged': False",
+        '"judged": false',
+        '"judgeable": false',
+        '"is_ratable": false',
+        '"able_to_judge": false',
+        '"valid_score": false',
+        '"cannot_judge": true',
+        '"can\'t rate": true',
+        '"unable_to_assess": true',
+        '"refused": true',
+        '"Refusal": "yes"',
+        '"refusal": "people are shown"',
+        '"is_refusal": 1',
+        '"declined": true',
+        '"declined_to_judge": true',
+        '"abstained": True',
+        '"placeholder": true',
+        '"is_placeholder": true',
+        '"placeholder_scores": true',
+        '"example": true',
+        '"is-example": "True"',
+        '"dummy": true',
+        '"draft": true',
+        '"unjudgeable": true',
+        '"error": true',
+    ],
+)
+def test_a_flag_in_an_object_that_nothing_was_judged(flag):
+    for answer in (
+        f'{{{flag}, "score": [10, 10]}}',
+        f'{{"score": [10, 10], {flag}}}',
+        f'{{"result": {{"score": [10, 10], "reasoning": "x", {flag}}}}}',
+        f'[{{{flag}, "result": {{"score": [10, 10]}}}}]',
+        f'{{"score": [10, 10]}}\n{{{flag}}}',
+        f'{{"reasoning": "it says "STOP", twice", {flag}, "score": [10, 10]}}',
+    ):
+        reading = read_scores(answer)
+        assert reading.scores is None, answer
+        assert flag.split(":")[0].strip("\"'") in reading.problem, reading.problem
+    assert read_scores(f'{{{flag}, "score": [10, 10]', cut_off=True).scores is None
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        '"can_judge": true',
+        '"cannot_judge": false',
+        '"judged": "yes"',
+        '"refused": false',
+        '"refusal": null',
+        '"refusal": ""',
+        '"refusal": "none"',
+        '"placeholder": false',
+        '"example": "a perfect edit would have moved the car"',
+        '"edited": false',
+        '"success": false',
+        '"sky_changed": false',
+        '"over_edited": true',
+        '"reasoning": "can_judge: false, refused: true, placeholder"',
+        '"rating": 0',
+        '"grade": 0',
+        '"rate": "no"',
+        '"answer": "no"',
+        '"incomplete": true',
+    ],
+)
+def test_a_flag_that_speaks_of_the_edit_or_says_that_it_was_judged(flag):
+    assert read_scores(f'{{{flag}, "score": [8, 9]}}').scores == (8, 9)
+
+
 def test_reasons_may_say_what_could_not_be_seen():
     for reason in (
         "the sign cannot be compared, it is hidden",

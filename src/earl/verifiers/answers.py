@@ -62,6 +62,21 @@ _REFUSES = re.compile(  # as a text inside an object, where a reason may well sa
     rf"|\b(?:I|we)\b[^.!?\n]{{0,20}}{_CANNOT}[^.!?\n]{{0,40}}?\b(?:{_JUDGING}|(?:assist|help|comply)\b)",
     re.I,
 )
+_VERB = r"(?:judg|rat|scor|assess|evaluat|grad|answer)"
+_ABLE = rf"(?:be)?{_VERB}(?:e|ed|e?able)?(?:this|it|images?|edit)?"
+_NOT_IF_TRUE = re.compile(  # names of flags, without marks between their words
+    r"(?:is|was|has|i|judge)?(?:refus(?:e[ds]?|al|ing)|declin(?:e[ds]?|ing)|abstain(?:s|ed)?|skipped|error|"
+    r"placeholder|example|sample|template|draft|dummy|mock|hypothetical)"
+    rf"(?:answer|response|output|scores?|values?|to{_VERB}e?)?"
+    rf"|(?:is)?un{_VERB}(?:ed|e?able)|(?:i|is|judge)?(?:can(?:no|')?t|couldnot|unableto|notableto|not){_ABLE}"
+)
+_NOT_IF_FALSE = re.compile(
+    rf"(?:i|is|judge)?(?:can|could|ableto){_ABLE}|(?:is|was)?{_VERB}(?:ed|e?able)|isfinal"
+    r"|(?:is)?(?:scores?|answer|rating|judge?ment|verdict)(?:is|are)?(?:valid|real|final|reliable)"
+    r"|(?:is)?(?:valid|real|final|reliable)(?:scores?|answer|rating|judge?ment|verdict)"
+)
+_TRUE, _FALSE = frozenset(("true", "yes", "1")), frozenset(("false", "no", "0"))
+_NO_TEXT = frozenset(("", "none", "null", "n/a", "na", *_FALSE))
 _EXAMPLE = re.compile(
     r"\b(?:example|template|instance|such as|e\.g\.|format (?:is|would|should|must|looks))[^\n]{0,80}\Z"
     r"|\b(?:sample|schema|draft|thinking|assum\w+|suppos\w+|if|might|hypothetical\w*|guess|placeholders?)\b"
@@ -118,12 +133,12 @@ def read_scores(
         return Reading(None, problem)
     if text.count("[") + text.count("{") > _MOST_BRACKETS:
         return Reading(None, f"the answer has more than {_MOST_BRACKETS} brackets")
-    prose, mentions, refused = _in_objects(text, cut_off)
+    prose, mentions, refusal = _in_objects(text, cut_off)
     mentions += _in_prose(prose, f"[{low:g},{high:g}]", cut_off)
     if not any(mention.counts for mention in mentions):
         return Reading(None, _missing(prose, mentions, cut_off))
-    if refused or declines(prose):
-        return Reading(None, "the answer declines to judge")
+    if refusal or declines(prose):
+        return Reading(None, refusal or "the answer declines to judge")
     readings = [_checked(mention.value, count, low, high) for mention in mentions]
     for reading in readings:
         if reading.scores is None:
@@ -196,10 +211,10 @@ def _missing(prose: str, mentions: list[_Mention], cut_off: bool) -> str:
     return "no scores in the answer"
 
 
-def _in_objects(text: str, cut_off: bool) -> tuple[str, list[_Mention], bool]:
-    """The text with blanks in place of its objects, the scores in them, and whether one of them refuses."""
+def _in_objects(text: str, cut_off: bool) -> tuple[str, list[_Mention], str]:
+    """The text with blanks in place of its objects, the scores in them, and how one of them refuses or ""."""
     mentions: list[_Mention] = []
-    refused = False
+    refusal = ""
     pieces, at = [], 0
     last_brace, last_word = text.rfind("}") + 1, len(text.rstrip(" \n\t`\"'*_.|"))
     last_doubt = max((match.start() for match in _DOUBT.finditer(text)), default=-1)
@@ -210,10 +225,10 @@ def _in_objects(text: str, cut_off: bool) -> tuple[str, list[_Mention], bool]:
         values = list(_scores_of(node, True))
         own = bool(values) and not draft and _stands_alone(text, node.start, end)
         mentions += [_Mention(value, own and level) for value, level in values]
-        refused = refused or any(_REFUSES.search(said) for said in _texts_of(node))
+        refusal = refusal or next(_refusals(node), "")
         pieces += [text[at : node.start], " " * (node.end - node.start)]
         at = node.end
-    return "".join(pieces) + text[at:], mentions, refused
+    return "".join(pieces) + text[at:], mentions, refusal
 
 
 def _stands_alone(text: str, start: int, end: int) -> bool:
@@ -272,11 +287,20 @@ def _scores_of(node: Node, own: bool) -> Iterator[tuple[Node, bool]]:
             yield from _scores_of(value, own and name in _WRAPPERS)
 
 
-def _texts_of(node: Node) -> Iterator[str]:
-    if node.kind == "string":
-        yield node.text
+def _refusals(node: Node) -> Iterator[str]:
+    """Why an object is no verdict: a text in it declines to judge, or a flag says that none was made."""
+    if node.kind == "string" and _REFUSES.search(node.text):
+        yield "the answer declines to judge"
+    for key, item in zip(node.keys, node.items, strict=False):
+        name, said = re.sub(r"[^a-z']", "", key.lower()), item.text.strip().lower()
+        if item.kind in ("bare", "string") and (
+            (said in _TRUE and _NOT_IF_TRUE.fullmatch(name))
+            or (said in _FALSE and _NOT_IF_FALSE.fullmatch(name))
+            or (name == "refusal" and said not in _NO_TEXT)
+        ):
+            yield f'the answer says "{key.strip()[:40]}": {item.text.strip()[:40]}, so it is no verdict'
     for item in node.items:
-        yield from _texts_of(item)
+        yield from _refusals(item)
 
 
 def _in_prose(prose: str, scale: str, cut_off: bool) -> Iterator[_Mention]:
