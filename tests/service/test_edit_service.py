@@ -20,6 +20,7 @@ from earl.config.service import ServiceSettings
 from earl.records import Verdict
 from earl.service.edits import EditService
 from earl.service.http import served
+from earl.vision.images import target_size
 
 try:  # the HTTP library that the installed client brings
     import httpx2 as httpx
@@ -176,6 +177,19 @@ def test_requests_that_cannot_be_served(running, data, files, status, code):
     _, url = running
     answer = httpx.post(f"{url}/images/edits", data=data, files=files)
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code), answer.text
+
+
+def test_an_image_of_a_shape_that_the_model_cannot_take():
+    class Snapping(Inverter):
+        def size_of(self, image):
+            return target_size(*image.size, 4096, "snap")
+
+    with serving(Snapping()) as (_, url):
+        files = {"image": png(size=(600, 100))}
+        answer = httpx.post(f"{url}/images/edits", data={"prompt": "x"}, files=files)
+    said = answer.json()["error"]
+    assert (answer.status_code, said["code"], said["param"]) == (400, "invalid_image", "image"), answer.text
+    assert "600x100" in said["message"] and "more than 5 times" in said["message"]
 
 
 def test_limits_on_bytes_and_pixels():

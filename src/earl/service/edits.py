@@ -16,7 +16,7 @@ from typing import Any
 from PIL import Image
 
 from earl.config.service import ServiceSettings
-from earl.errors import EarlError, MissingExtraError
+from earl.errors import EarlError, ImageError, MissingExtraError
 from earl.pipeline import EditResult
 from earl.records import Verdict
 from earl.service.edit_request import EditRequest, check_size, decode, read_raw
@@ -98,7 +98,7 @@ class EditService(Server):
             places.take(raw.fields.best_of or raw.fields.n)
             edit = await asyncio.to_thread(decode, raw, self.settings, take)
             warning = await asyncio.to_thread(self.session.lacking, edit)
-            size = check_size(edit.fields.size, [edit.image.size, self.session.size_of(edit.image)])
+            size = check_size(edit.fields.size, [edit.image.size, self._model_size(edit.image)])
             seed = secrets.randbelow(_MAX_SEED) if edit.fields.seed is None else edit.fields.seed
             partials = edit.fields.partial_images if edit.fields.stream else 0
             job = self.scheduler.submit(edit, tuple(range(seed, seed + edit.draws)), arrived, partials)
@@ -121,6 +121,13 @@ class EditService(Server):
             return JSONResponse(await _unless_gone(request, self.scheduler, job, answer.whole()))
         finally:
             held.close()
+
+    def _model_size(self, image: Image.Image) -> tuple[int, int]:
+        """Width and height that the model works at; 400 for an image of a shape that it cannot take."""
+        try:
+            return self.session.size_of(image)
+        except ImageError as error:
+            raise ApiError(str(error), param="image", code="invalid_image") from error
 
 
 class _Answer:
