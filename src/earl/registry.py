@@ -61,7 +61,7 @@ class Registry:
         home = self.home(name)
         if home is None:
             near = get_close_matches(name, self.names(), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(self.names()) or 'none'}"
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(self.names()) or 'none'}."
             raise ConfigError(
                 f"no {self.kind} {name!r}; {hint} One of another package is named 'package.module:attribute'"
             )
