@@ -75,6 +75,8 @@ def test_other_images_are_not(image):
         ("plase remvoe the red cyllinder", []),
         ("turn the car into a bicycle", ["car", "bicycle"]),
         ("把天空变成暴风雨", ["把天空变成暴风雨"]),
+        ("mach den Würfel rot", ["mach", "den", "rot", "Würfel"]),
+        ("add a naïve red cube", ["naïve"]),
     ],
 )
 def test_words(instruction, unknown):

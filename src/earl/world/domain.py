@@ -50,8 +50,11 @@ def _distance(image: Image) -> float:
 def unknown_words(instruction: str) -> list[str]:
     """Words that are in none of the world's sentences, also after the correction of typos."""
     known = vocabulary()
-    words = [word for word, _ in tokens(instruction, known) if word[0] != "<" and word not in known]
-    return list(dict.fromkeys([*words, *re.findall(r"[^\W\d_a-zA-Z]+", instruction)]))
+    # the lexer knows ASCII letters only and would split "Würfel"
+    foreign = [word for word in re.findall(r"[^\W\d_]+", instruction) if not word.isascii()]
+    ascii_only = re.sub(r"[^\W\d_]+", lambda word: word[0] if word[0].isascii() else " ", instruction)
+    words = [word for word, _ in tokens(ascii_only, known) if word[0] != "<" and word not in known]
+    return list(dict.fromkeys([*words, *foreign]))
 
 
 WORLD = WorldDomain()
