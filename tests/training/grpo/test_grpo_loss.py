@@ -85,3 +85,18 @@ def test_a_mean_of_each_rollout_s_mean_is_the_papers_equation_1():
     assert parts.total.item() == pytest.approx(-2.0 + 1.0)
     parts.total.backward()
     assert torch.allclose(logprobs.grad, torch.tensor([[-1.0, -1.0], [1.0, 0.0]]))
+
+
+def test_what_stands_at_tokens_that_are_left_out_does_not_matter():
+    settings = LossSettings(kl_coefficient=0.1)
+    found = []
+    for odd in (0.7, 0.0, math.nan):
+        logprobs, old = logs((0.5, 0.25), (0.1, odd)), logs((0.4, 0.25), (0.1, odd)).detach()
+        reference = logs((0.25, 0.25), (0.2, odd)).detach()
+        weights = torch.tensor([[1.0, 1.0], [1.0, odd]])
+        parts = grpo_loss(
+            logprobs, ADVANTAGES, ACTIVE, settings, old_BT=old, reference_BT=reference, weights_BT=weights
+        )
+        parts.total.backward()
+        found.append((parts.total.item(), logprobs.grad.tolist(), parts.kl_BT.tolist()))
+    assert found[0] == found[1] == found[2]

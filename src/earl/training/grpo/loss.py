@@ -42,7 +42,8 @@ def grpo_loss(
     Args:
         logprobs_BT: of the policy, natural log; differentiable.
         advantages_B: one per rollout.
-        active_BT: bool, the tokens that are trained on.
+        active_BT: bool, the tokens that are trained on; what stands at others, infinite or NaN too, has no
+            part in values and gradients.
         old_BT: log-probabilities before the first update on these rollouts; None where this is the
             first: then r = 1, with its gradient (EARL's setting, mu = 1).
         reference_BT: of the frozen reference; None leaves KL out of loss and log.
@@ -52,9 +53,11 @@ def grpo_loss(
 
     KL is the k3 estimate exp(ref - logp) - 1 - (ref - logp), never negative.
     """
-    active = active_BT.to(logprobs_BT.dtype)
+    left_out_BT = ~active_BT
+    logprobs_BT = logprobs_BT.masked_fill(left_out_BT, 0)
     advantages_B1 = advantages_B[:, None].to(logprobs_BT.dtype)
-    change_BT = (logprobs_BT - (logprobs_BT.detach() if old_BT is None else old_BT)) * active
+    before_BT = logprobs_BT.detach() if old_BT is None else old_BT.masked_fill(left_out_BT, 0)
+    change_BT = logprobs_BT - before_BT
     ratio_BT = change_BT.exp()
     bounded_BT = ratio_BT.clamp(1 - settings.clip_low, 1 + settings.clip_high)
     gain_BT = torch.minimum(ratio_BT * advantages_B1, bounded_BT * advantages_B1)
@@ -66,12 +69,12 @@ def grpo_loss(
     loss_BT = -gain_BT
     kl_BT = torch.zeros_like(logprobs_BT)
     if reference_BT is not None:
-        above_BT = (reference_BT - logprobs_BT) * active_BT
+        above_BT = reference_BT.masked_fill(left_out_BT, 0) - logprobs_BT
         kl_BT = above_BT.exp() - 1 - above_BT
         loss_BT = loss_BT + settings.kl_coefficient * kl_BT
     if lengths_B is not None:
         loss_BT = loss_BT / lengths_B[:, None].clamp_min(1)
-    return LossParts((loss_BT * active).sum(), kl_BT.detach(), clipped_BT)
+    return LossParts(loss_BT.masked_fill(left_out_BT, 0).sum(), kl_BT.detach(), clipped_BT)
 
 
 def importance_weights(trainer_BT: Tensor, sampler_BT: Tensor, cap: float) -> Tensor:
