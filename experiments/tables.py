@@ -36,6 +36,7 @@ RULE = (
     "above 0; all else is *cannot tell*. A claim of several comparisons holds where all of them do."
 )
 CLAIMS = {
+    "RL on simple and complex edits beats SFT": [("rl-sc", "more", "sft-s")],
     "RL on simple edits beats SFT": [("rl-s", "more", "sft-s")],
     "Complex edits hurt in SFT": [("sft-s", "more", "sft-sc")],
     "Complex edits help in RL": [("rl-sc", "more", "rl-s")],

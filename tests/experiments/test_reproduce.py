@@ -149,7 +149,7 @@ def test_paired_differences_see_what_means_do_not():
     scores = {"rl-s": [run(5.2, 1, spread=3.0)], "sft-s": [run(5.0, 2, spread=3.0)]}
     found = tables.difference(scores, "rl-s", "sft-s")
     assert 0.1 < found.low < found.mean < found.high < 0.3
-    assert verdict(scores, "RL on simple") == "holds"
+    assert verdict(scores, "RL on simple edits") == "holds"
     three = {"rl-s": [run(6, 1), run(7, 2), run(8, 3)], "sft-s": [run(5, 4)]}
     assert tables.difference(three, "rl-s", "sft-s").mean == pytest.approx(2.0, abs=0.05)
 
@@ -157,9 +157,9 @@ def test_paired_differences_see_what_means_do_not():
 @pytest.mark.parametrize(
     ("claim", "left", "right", "gain", "says"),
     [
-        ("RL on simple", "rl-s", "sft-s", 1.0, "holds"),
-        ("RL on simple", "rl-s", "sft-s", -1.0, "does not hold"),
-        ("RL on simple", "rl-s", "sft-s", 0.0, "cannot tell"),
+        ("RL on simple edits", "rl-s", "sft-s", 1.0, "holds"),
+        ("RL on simple edits", "rl-s", "sft-s", -1.0, "does not hold"),
+        ("RL on simple edits", "rl-s", "sft-s", 0.0, "cannot tell"),
         ("Best-of-N", "sft-s-best", "rl-sc", -1.0, "holds"),
         ("Best-of-N", "sft-s-best", "rl-sc", 0.0, "holds"),
         ("Best-of-N", "sft-s-best", "rl-sc", 1.0, "does not hold"),
