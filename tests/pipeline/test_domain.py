@@ -94,6 +94,11 @@ def test_a_sentence_names_what_is_missing_and_a_model_that_has_it():
         assert lacking(pipeline("own/model", reasons), photograph(), ["anything"], reasoning=True) == ""
 
 
+def test_a_long_word_is_shown_in_part():
+    (problem,) = WORLD.problems(scene(), "a" * 2000)
+    assert problem == f"its language lacks '{'a' * 29}…'"
+
+
 def test_which_models_reason():
     assert [model.name for model in RELEASED if model.reasons] == ["mair-lab/thinking-sft-simple", THINKING]
     assert ModelFolder(FOLDER, name=BEST).reasons is False

@@ -35,7 +35,7 @@ class WorldDomain:
         if _distance(image) > FAR:
             found.append("the image is none of its drawn scenes")
         if unknown := unknown_words(instruction):
-            shown = ", ".join(repr(word) for word in unknown[:_SHOWN])
+            shown = ", ".join(repr(_excerpt(word)) for word in unknown[:_SHOWN])
             found.append(f"its language lacks {shown}{' and more' if len(unknown) > _SHOWN else ''}")
         return found
 
@@ -58,3 +58,7 @@ def unknown_words(instruction: str) -> list[str]:
 
 
 WORLD = WorldDomain()
+
+
+def _excerpt(word: str) -> str:
+    return word if len(word) <= 30 else word[:29] + "…"
