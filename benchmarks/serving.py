@@ -57,7 +57,7 @@ def sample(pipeline: EditPipeline, requests: list[EditRequest], together: int) -
     """The same for sampling alone."""
     sampling = SamplingSettings()
     pairs = [(request.image, request.fields.prompt) for request in requests]
-    edits = pipeline.prepare(pairs, [sampling] * len(pairs), [(number,) for number in range(len(pairs))])
+    edits = pipeline.prepare(pairs, sampling, [(number,) for number in range(len(pairs))])
     session = pipeline.engine.open_session()
     began = time.process_time()
     waiting, made = list(range(len(requests))), {}

@@ -213,7 +213,7 @@ class EditPipeline:
         if not pairs:
             return []
         seeds_of = [range(first, first + num_images) for first in firsts]
-        edits = self.prepare(pairs, [sampling] * len(pairs), seeds_of, area)
+        edits = self.prepare(pairs, sampling, seeds_of, area)
         completions = self.engine.generate([edit.request for edit in edits], sampling, on_row=on_row)
         results = self.read(edits, completions, restore_size)
         seconds = time.perf_counter() - began
@@ -222,29 +222,32 @@ class EditPipeline:
     def prepare(
         self,
         pairs: Sequence[tuple[ImageSource, str]],
-        samplings: Sequence[SamplingSettings],
+        sampling: SamplingSettings,
         seeds: Sequence[Sequence[int]],
         area: int | None = None,
     ) -> list[PreparedEdit]:
-        """Resize and encode the sources and write the prompts, each edit as it is drawn; raises as
-        `edit_many`."""
+        """Resize and encode the sources and write the prompts; raises as `edit_many`."""
         from earl.sampling import Request
         from earl.vision.images import open_image, resize_to, target_size
 
-        negatives = [_negative(sampling) for sampling in samplings]
+        negative = None
+        if sampling.guided:
+            wanted = sampling.negative_instruction
+            negative = check_instruction(
+                NEGATIVE_INSTRUCTION if wanted is None else wanted, "the negative instruction"
+            )
         instructions = [check_instruction(instruction) for _, instruction in pairs]
         given = [open_image(image) for image, _ in pairs]
         sizes = [target_size(*image.size, area or self.vision.area, self.vision.rule) for image in given]
         sources = [resize_to(image, size) for image, size in zip(given, sizes, strict=True)]
         edits = []
         for i, codes_HW in enumerate(self.vision.encode(sources, resize=False)):
-            negative = negatives[i]
             request = Request(
                 prompt=tuple(write_prompt(codes_HW, instructions[i], self.tokenizer)),
                 seeds=tuple(seeds[i]),
                 grid=Grid(*map(int, codes_HW.shape)),
-                prefill="reasoning" if samplings[i].reasoning else "size",
-                max_text_tokens=samplings[i].max_text_tokens,
+                prefill="reasoning" if sampling.reasoning else "size",
+                max_text_tokens=sampling.max_text_tokens,
                 negative_prompt=tuple(write_prompt(codes_HW, negative, self.tokenizer)) if negative else None,
                 draft=tuple(codes_HW.ravel().tolist()),
             )
@@ -322,14 +325,6 @@ class EditPipeline:
                 )
             )
         return results
-
-
-def _negative(sampling: SamplingSettings) -> str | None:
-    """The instruction that guidance leads away from; None without guidance."""
-    if not sampling.guided:
-        return None
-    wanted = sampling.negative_instruction
-    return check_instruction(NEGATIVE_INSTRUCTION if wanted is None else wanted, "the negative instruction")
 
 
 def _twice(theirs: str, ours: str) -> NoReturn:

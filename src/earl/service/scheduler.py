@@ -28,7 +28,7 @@ from earl.service.places import Places
 from earl.service.session import Session
 from earl.service.wire import ApiError
 
-_TOGETHER = 8  # in progress for each step between joins, so that sources are encoded several at a time
+_TOGETHER = 8  # requests that join together at most; in progress for each step between joins
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +155,10 @@ class Scheduler(Places):
         self._end_all(ApiError("the service is stopping", 503, code="unavailable", retry_after=5))
 
     def _joining(self) -> list[Job]:
-        """The requests that wait and have room, in their order."""
+        """Requests that wait and have room, in their order."""
         jobs: list[Job] = []
         with self._lock:
-            while self._waiting:
+            while self._waiting and len(jobs) < _TOGETHER:
                 if not self._session.has_room([job.request for job in (*jobs, self._waiting[0])]):
                     break
                 jobs.append(self._waiting.popleft())

@@ -86,46 +86,35 @@ class PipelineSession:
         self._completions: dict[int, dict[int, Completion]] = {}
 
     def insert(self, edits: Sequence[Edit]) -> list[int | EarlError]:
-        """Encode the sources together, write the prompts, and let the edits join at the next step."""
-        samplings = [
-            SamplingSettings(
-                temperature=request.fields.temperature,
-                top_k=request.fields.top_k,
-                top_p=request.fields.top_p,
-                guidance=request.fields.guidance,
-                reasoning=request.fields.reasoning,
-            )
-            for request, _, _ in edits
-        ]
-        pairs = [(request.image, request.fields.prompt) for request, _, _ in edits]
+        """Encode the sources one by one, and let the edits join at the next step, prefilled together."""
+        return [self._join(*edit) for edit in edits]
+
+    def _join(self, request: EditRequest, seeds: tuple[int, ...], on_row: OnRow) -> int | EarlError:
+        fields, vision = request.fields, self.pipeline.vision
+        sampling = SamplingSettings(
+            temperature=fields.temperature,
+            top_k=fields.top_k,
+            top_p=fields.top_p,
+            guidance=fields.guidance,
+            reasoning=fields.reasoning,
+        )
         try:
-            prepared = self.pipeline.prepare(pairs, samplings, [seeds for _, seeds, _ in edits])
-        except EarlError as error:
-            return [error] if len(edits) == 1 else [self.insert([edit])[0] for edit in edits]
-        return [
-            self._join(each, sampling, request.mask, on_row)
-            for each, sampling, (request, _, on_row) in zip(prepared, samplings, edits, strict=True)
-        ]
+            (edit,) = self.pipeline.prepare([(request.image, fields.prompt)], sampling, [seeds])
+            grid, draft = edit.request.grid, edit.request.draft
+            assert grid is not None and draft is not None
+            source_HW = np.array(draft, np.int32).reshape(grid.height, grid.width)
+            if request.mask is not None:
+                inside_HW = cells_inside(request.mask, grid.height, grid.width)
+                given = tuple(np.where(inside_HW, -1, source_HW).ravel().tolist())
+                edit = replace(edit, request=replace(edit.request, given=given))
+            drawn = [source_HW.copy() for _ in seeds]
 
-    def _join(
-        self, edit: PreparedEdit, sampling: SamplingSettings, mask: Image.Image | None, on_row: OnRow
-    ) -> int | EarlError:
-        vision, grid, draft = self.pipeline.vision, edit.request.grid, edit.request.draft
-        assert grid is not None and draft is not None
-        source_HW = np.array(draft, np.int32).reshape(grid.height, grid.width)
-        if mask is not None:
-            inside_HW = cells_inside(mask, grid.height, grid.width)
-            given = tuple(np.where(inside_HW, -1, source_HW).ravel().tolist())
-            edit = replace(edit, request=replace(edit.request, given=given))
-        drawn = [source_HW.copy() for _ in edit.request.seeds]
+            def row_done(index: int, row: int, codes: NDArray[np.int32]) -> None:
+                if codes.shape == drawn[index][row].shape:
+                    drawn[index][row] = codes
+                    on_row(index, row + 1, lambda: vision.decode([drawn[index]])[0])
 
-        def row_done(index: int, row: int, codes: NDArray[np.int32]) -> None:
-            if codes.shape == drawn[index][row].shape:
-                drawn[index][row] = codes
-                on_row(index, row + 1, lambda: vision.decode([drawn[index]])[0])
-
-        done: dict[int, Completion] = {}
-        try:
+            done: dict[int, Completion] = {}
             ticket = self._engine.insert(edit.request, sampling, row_done, done.__setitem__)
         except EarlError as error:
             return error
