@@ -30,7 +30,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from earl.convert.probe import product_error
+from earl.convert.probe import products, relative_difference
 from earl.models.shapes import EMU3
 from earl.pipeline import EditPipeline
 from earl.policy.loading import load_policy
@@ -185,8 +185,9 @@ def alternate(folders: dict[str, Path], widths: list[int], repeats: int) -> None
         matrices = [(n, m) for n, m in steps.policy.named_modules() if isinstance(m, QuantisedLinear)]
         by_layer: dict[str, list[float]] = {}
         for name, layer in matrices:
-            found = product_error(plain.get_submodule(name), layer)
-            by_layer.setdefault(name.split(".")[2], []).append(found)
+            exact = plain.get_submodule(name)
+            pair = (products(matrix, exact.in_features) for matrix in (exact, layer))
+            by_layer.setdefault(name.split(".")[2], []).append(relative_difference(*pair))
         if by_layer:
             said = ", ".join(f"{sum(e) / len(e):.2%}" for e in by_layer.values())
             print(f"  {kind}: relative error of a matrix's product, mean by layer: {said}", flush=True)
