@@ -140,7 +140,7 @@ def test_an_upload_that_the_model_cannot_know_is_warned_about(page, tmp_path):
 
 def test_leaving_the_page_ends_the_work(page, work, monkeypatch):
     session = work.service.session
-    step, slow = session.step, lambda: (time.sleep(1), step())[1]
+    step, slow = session.step, lambda **how: (time.sleep(1), step(**how))[1]
     monkeypatch.setattr(session, "step", slow)
     page.click("#examples .thumbnail-item >> nth=1")
     page.wait_for_selector("#source img")
