@@ -57,13 +57,6 @@ def test_edit_json_and_several_images(edit, capsys):
     assert record["finish_reasons"] == ["stop", "stop"]
 
 
-def test_edit_with_a_device_map(edit, capsys):
-    code, out = edit("--device-map", "auto")
-    assert code == 0 and Image.open(out).size == (64, 64)
-    assert edit("--device-map", "auto", "--engine", "vllm", "--force")[0] == 2
-    assert "--device-map" in one_sentence(capsys)
-
-
 def test_edit_with_guidance(edit, capsys):
     _, out = edit("--greedy")
     plain = out.read_bytes()

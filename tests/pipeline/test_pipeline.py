@@ -201,16 +201,6 @@ def test_cuda_that_is_not_there(model_folder):
             EditPipeline.from_pretrained(model_folder, device="cuda")
 
 
-def test_a_device_map_gives_the_same_image(pipeline, model_folder):
-    mapped = EditPipeline.from_pretrained(model_folder, device="cpu", device_map={"": "cpu"})
-    one, other = (each(picture(), "remove the cone", seed=2) for each in (pipeline, mapped))
-    assert one.completions[0].ids == other.completions[0].ids
-    with pytest.raises(ConfigError, match="leave out quantize or device_map"):
-        EditPipeline.from_pretrained(model_folder, device="cpu", device_map="auto", quantize="int8")
-    with pytest.raises(ConfigError, match="max_memory needs"):
-        EditPipeline.from_pretrained(model_folder, device="cpu", max_memory={"0": "1GiB"})
-
-
 def test_best_of_keeps_the_first_of_the_best(pipeline):
     result = pipeline(picture(), "remove the cone", seed=10, num_images=4)
 

@@ -59,18 +59,8 @@ class ModelSettings(EngineSettings):
     quantize: Literal["int8", "int4"] | None = Field(
         default=None, description="hold the policy's matrices in 8 or 4 bits (on a GPU: earl-edit[quant])"
     )
-    device_map: Literal["auto"] | dict[str, str] | None = Field(
-        default=None, description="auto: spread the policy's layers over the GPUs; or a device for each block"
-    )
-    max_memory: dict[str, Memory] | None = Field(
-        default=None, description="of each device for device_map = 'auto', as {0 = '10GiB', cpu = '30GiB'}"
-    )
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
-        if self.device_map is not None and self.quantize is not None:
-            yield "quantize works on one device: leave out quantize or device_map"
-        if self.max_memory is not None and self.device_map != "auto":
-            yield "max_memory needs device_map = 'auto'"
-        if self.engine != "earl" and (self.device_map is not None or self.quantize is not None):
-            yield "device_map and quantize are for engine = 'earl'; vLLM places weights itself"
+        if self.engine != "earl" and self.quantize is not None:
+            yield "quantize is for engine = 'earl'; give vLLM a model that is quantised as it reads them"

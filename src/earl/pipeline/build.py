@@ -38,7 +38,7 @@ def build_pipeline(
 
     Raises:
         ModelNotFoundError, ModelFormatError, TokenizerError: a part is missing or damaged.
-        ConfigError: CUDA is asked for and not there; a device map that cannot be.
+        ConfigError: CUDA is asked for and not there.
         MissingExtraError, EngineError: vLLM is not installed, cannot be started or reached.
     """
     from earl.config import ModelSettings
@@ -78,19 +78,10 @@ def _load_policy(folder: Path, settings: ModelSettings, device: str) -> Any:
 
         import_vllm()  # where it is missing no weights need loading
         return servable(folder)
-    on_cuda = device.startswith("cuda")
-    if settings.device_map is not None:
-        from earl.policy.devices import names_cuda
+    from earl.policy.stored import open_policy
 
-        on_cuda = names_cuda(settings.device_map)
-    dtype = "bfloat16" if settings.dtype == "auto" and on_cuda else settings.dtype
-    if settings.device_map is None:
-        from earl.policy.stored import open_policy  # alone: the other one imports transformers
-
-        return open_policy(folder, dtype=dtype, device=device, quantize=settings.quantize)
-    from earl.policy.loading import load_policy
-
-    return load_policy(folder, dtype=dtype, device_map=settings.device_map, max_memory=settings.max_memory)
+    dtype = "bfloat16" if settings.dtype == "auto" and device.startswith("cuda") else settings.dtype
+    return open_policy(folder, dtype=dtype, device=device, quantize=settings.quantize)
 
 
 def pick_device(name: str) -> str:

@@ -153,7 +153,7 @@ class EditPipeline:
 
         if self.settings is None:
             raise ConfigError("this pipeline was made of parts in memory; move those, and make it anew")
-        moved = build_pipeline(self.settings.replace(device=device, device_map=None, max_memory=None))
+        moved = build_pipeline(self.settings.replace(device=device))
         self.engine, self.vision, self.settings = moved.engine, moved.vision, moved.settings
         self.tokenizer, self.reasons = moved.tokenizer, moved.reasons
         return self

@@ -14,7 +14,6 @@ from transformers import Emu3ForCausalLM
 from earl.errors import ConfigError, ModelFormatError, ModelNotFoundError
 from earl.files import new_folder
 from earl.models.resolve import SHIPPED, read_json
-from earl.policy.devices import refuse_split
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -41,13 +40,12 @@ def add_lora(
             where the model came from.
 
     Raises:
-        ConfigError: rank below 1, a projection that is not there, or a policy over several devices.
+        ConfigError: rank below 1, or a projection that is not there.
     """
     unknown = [target for target in targets if target not in TARGETS]
     if rank < 1 or unknown or not targets:
         what = f"target '{unknown[0]}'" if unknown else f"rank {rank} with {len(targets)} targets"
         raise ConfigError(f"LoRA cannot have {what}; rank >= 1, targets among {', '.join(TARGETS)}")
-    refuse_split(model, "training")
     from peft import LoraConfig, get_peft_model  # slow to import, needed for adapters only
 
     if base is not None:

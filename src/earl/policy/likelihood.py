@@ -118,11 +118,7 @@ def token_scores(
     """
     hidden_BTC = hidden_states(model, ids_BT, mask_BT)
     head_VC = policy_of(model).lm_head.weight
-    # A policy over several devices is scored where its head lies; on one device nothing moves.
-    device = head_VC.device
-    return scores_from_hidden(
-        hidden_BTC.to(device), head_VC, ids_BT.to(device), mask_BT.to(device), kinds_BT, vocabulary, scoring
-    )
+    return scores_from_hidden(hidden_BTC, head_VC, ids_BT, mask_BT, kinds_BT, vocabulary, scoring)
 
 
 def policy_of(model: Any) -> Any:

@@ -20,7 +20,6 @@ from earl.errors import ConfigError, ModelFormatError
 from earl.models.resolve import adapter_base, resolve_base, resolve_model
 from earl.models.tensors import parse_dtype
 from earl.policy.configs import make_config, read_config
-from earl.policy.devices import DeviceMap, MaxMemory, block_of, check_present, follow_devices, plan_devices
 from earl.policy.weights import iterate_weights, take_weights
 from earl.sequence.vocabulary import Vocabulary
 
@@ -32,8 +31,6 @@ def load_policy(
     device: str | torch.device = "cpu",
     revision: str | None = None,
     attention: str = "sdpa",
-    device_map: DeviceMap | None = None,
-    max_memory: MaxMemory | None = None,
 ) -> Emu3ForCausalLM:
     """Load a policy, ready to score and sample (eval mode, no dropout).
 
@@ -45,30 +42,18 @@ def load_policy(
         device: where the weights go.
         revision: of a hub id.
         attention: "sdpa" or "eager" (faster on a CPU for models of a few million parameters).
-        device_map: "auto", or a device for each block: the policy over several devices, for sampling and
-            scoring, not for training; `device` is then not looked at. See `earl.policy.devices`.
-        max_memory: with device_map="auto", how much of each device may be taken, {0: "10GiB", 1: "10GiB"}.
 
     Raises:
         ModelNotFoundError: no such model, or files of it are missing.
         ModelFormatError: pickled, truncated, or not fitting weights; not an Emu3 policy.
-        ConfigError: unknown dtype; a device map that cannot be, or into which the policy does not fit.
+        ConfigError: unknown dtype.
     """
-    if max_memory is not None and device_map is None:
-        raise ConfigError("max_memory says what device_map='auto' may take; give both")
     folder = resolve_model(name_or_folder, revision, parts=("policy",)).need("policy")
     if (folder / "adapter_config.json").is_file():
         from earl.policy.adapters import attach_adapter, merged
 
         resolve_base(folder, ("policy",))  # says whose base is missing
-        base = load_policy(
-            adapter_base(folder),
-            dtype=dtype,
-            device=device,
-            attention=attention,
-            device_map=device_map,
-            max_memory=max_memory,
-        )
+        base = load_policy(adapter_base(folder), dtype=dtype, device=device, attention=attention)
         return attach_adapter(merged(base), folder)
     config = read_config(folder)
     config._attn_implementation = attention
@@ -80,21 +65,9 @@ def load_policy(
         raise ModelFormatError(
             f"{folder / 'config.json'}: its values do not make a model ({error!r})"
         ) from error
-    if device_map is None:
-        home, places = torch.device(device), {}
-        stored = iterate_weights(folder, device)
-    else:
-        held = wanted or next(iterate_weights(folder))[1].dtype
-        places = plan_devices(model, device_map, held, max_memory=max_memory)
-        check_present(places)
-        home, stored = places["model.rotary_emb"], iterate_weights(folder)
-    found = {
-        name: tensor.to(places.get(block_of(name), tensor.device), wanted or tensor.dtype)
-        for name, tensor in stored
-    }
-    _fill(model, found, folder, home)
-    if len(set(places.values())) > 1:
-        follow_devices(model, places)
+    stored = iterate_weights(folder, device)
+    found = {name: tensor.to(wanted or tensor.dtype) for name, tensor in stored}
+    _fill(model, found, folder, torch.device(device))
     local = Path(name_or_folder).expanduser()
     # What a LoRA adapter made on this model will name as its base.
     model.name_or_path = str(local.resolve() if local.is_dir() else name_or_folder)

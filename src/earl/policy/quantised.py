@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from earl.errors import ConfigError, MissingExtraError
-from earl.policy.devices import refuse_split
 from earl.policy.int4 import fits_int4, multiply_int4, native_order, quantise_int4
 from earl.policy.int8 import fits_int8, multiply_int8, quantise_int8
 
@@ -67,12 +66,11 @@ def quantise(policy: Any, bits: Bits, device: str | torch.device | None = None) 
 
     Raises:
         MissingExtraError: a GPU is asked for and torchao is not installed.
-        ConfigError: an unknown kind, a policy with an adapter or over several devices.
+        ConfigError: an unknown kind, or a policy with an adapter.
     """
     check_bits(bits)
     if hasattr(policy, "peft_config"):
         raise ConfigError("a policy with an adapter is not quantised; merge it first with `earl convert`")
-    refuse_split(policy, "quantisation")
     place = torch.device(device) if device is not None else policy.lm_head.weight.device
     if place.type == "cpu":
         replace_matrices(policy, bits)

@@ -2,8 +2,7 @@
 
 The general forward pass of transformers spends more time around the matrix products of a small model
 than in them. This module has the layers and the prefill of prompts, `slots.py` the steps. Both equal
-`Emu3ForCausalLM.forward` within rounding. Where layers are on several devices, each layer's cache is on its
-device, and activations are moved once for each run of layers on one device.
+`Emu3ForCausalLM.forward` within rounding.
 
 Axes: P prompts, T tokens of a prompt, M tokens fed, H query heads, K key-value heads, D head
 dimension, L cached tokens, C hidden channels.
@@ -41,7 +40,7 @@ class Decoder:
 
     @property
     def device(self) -> torch.device:
-        """Where ids, lengths and positions lie: beside the embedding."""
+        """Where the policy, and all that is computed with it, lies."""
         return self.weights.embedding.device
 
     def refresh(self) -> None:
@@ -53,10 +52,14 @@ class Decoder:
         """cos and signed sin of positions 0..length-1, each (length, 1, D)."""
         positions = torch.arange(length, device=self.device)[None]
         cos, sin = self.policy.model.rotary_emb(torch.zeros(1, device=self.device), position_ids=positions)
-        cos, sin = cos.to(self.device), sin.to(self.device)
         sign = torch.ones(self.head_dim, device=self.device)
         sign[: self.head_dim // 2] = -1
         return cos[0, :, None].to(self.dtype), (sin[0, :, None] * sign).to(self.dtype)
+
+    def zeros(self, *shape: int) -> list[Tensor]:
+        """A tensor of zeros for each layer, as caches are."""
+        layers = self.weights.layers
+        return [torch.zeros(shape, dtype=self.dtype, device=self.device) for _ in layers]
 
     def embed(self, ids: Tensor) -> Tensor:
         return self.weights.embedding[ids].to(self.stream)
@@ -107,7 +110,6 @@ class Decoder:
         x = self.embed(padded.to(self.device).view(-1))
         tables = (rope[0][:T].repeat(P, 1, 1), rope[1][:T].repeat(P, 1, 1))
         for layer, keys, values in zip(self.weights.layers, cache.keys, cache.values, strict=True):
-            x, tables = x.to(layer.device), (tables[0].to(layer.device), tables[1].to(layer.device))
             q, k, v = self.qkv(x, layer, tables)
             q, k, v = (t.view(P, T, -1, D).transpose(1, 2) for t in (q, k, v))
             rows = slice(first * K, (first + P) * K)
@@ -116,19 +118,16 @@ class Decoder:
             mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0, enable_gqa=H != K)
             mixed = mixed.transpose(1, 2).reshape(P * T, H * D)
             if layer is self.weights.layers[-1]:  # from here on only the last token of each matters
-                lengths = cache.lengths[first : first + P].to(x.device)
+                lengths = cache.lengths[first : first + P]
                 last = torch.arange(P, device=x.device) * T + lengths - 1
                 mixed, x = mixed[last], x[last]
             x = x + layer.out(mixed)
             x = x + self.mlp(x, layer)
-        return self.last_norm(x)
-
-    def last_norm(self, x: Tensor) -> Tensor:
-        return self.norm(x.to(self.weights.norm.device), self.weights.norm)
+        return self.norm(x, self.weights.norm)
 
 
 class PromptCache:
-    """Keys (P*K, D, L) and values (P*K, L, D) of P prompts, padded right, beside each layer; lengths (P,)."""
+    """Keys (P*K, D, L) and values (P*K, L, D) of P prompts, by layer, padded right; lengths (P,)."""
 
     def __init__(self, keys: list[Tensor], values: list[Tensor], lengths: Tensor) -> None:
         self.keys, self.values, self.lengths = keys, values, lengths
@@ -136,13 +135,8 @@ class PromptCache:
     @classmethod
     def empty(cls, decoder: Decoder, lengths: Tensor, longest: int) -> PromptCache:
         rows, D = len(lengths) * decoder.kv_heads, decoder.head_dim
-        places = [layer.device for layer in decoder.weights.layers]
         # zeros, not empty: padding meets a probability of 0, and 0 * nan would be nan
-        return cls(
-            [torch.zeros(rows, D, longest, dtype=decoder.dtype, device=place) for place in places],
-            [torch.zeros(rows, longest, D, dtype=decoder.dtype, device=place) for place in places],
-            lengths,
-        )
+        return cls(decoder.zeros(rows, D, longest), decoder.zeros(rows, longest, D), lengths)
 
     def keep(self, prompts: Tensor, kv_heads: int) -> PromptCache:
         """Only some of the prompts."""
@@ -158,10 +152,10 @@ class PromptCache:
         self.lengths[prompts] = other.lengths
         for mine, new in zip(self.keys, other.keys, strict=True):
             new = new.view(-1, K, *new.shape[1:])
-            mine.view(-1, K, *mine.shape[1:])[prompts.to(mine.device), :, :, :length] = new
+            mine.view(-1, K, *mine.shape[1:])[prompts, :, :, :length] = new
         for mine, new in zip(self.values, other.values, strict=True):
             new = new.view(-1, K, *new.shape[1:])
-            mine.view(-1, K, *mine.shape[1:])[prompts.to(mine.device), :, :length] = new
+            mine.view(-1, K, *mine.shape[1:])[prompts, :, :length] = new
 
     def merge(self, other: PromptCache) -> PromptCache:
         """These prompts and then the other's, padded to the longest."""
@@ -179,4 +173,4 @@ class PromptCache:
 
 def keep_units(tensor: Tensor, units: Tensor, each: int) -> Tensor:
     """Some of the units along the first axis, where each unit has `each` entries."""
-    return tensor.view(-1, each, *tensor.shape[1:])[units.to(tensor.device)].flatten(0, 1)
+    return tensor.view(-1, each, *tensor.shape[1:])[units].flatten(0, 1)

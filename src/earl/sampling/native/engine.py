@@ -25,7 +25,7 @@ import torch
 
 from earl.config import SamplingSettings
 from earl.errors import ConfigError, SequenceError
-from earl.policy.devices import devices_of, native_bf16, refuse_split
+from earl.policy.devices import native_bf16
 from earl.records import Completion
 from earl.sampling.completions import by_request, check_vocabulary, checked_grammar
 from earl.sampling.native.batch import Batch, BatchOptions, Unit
@@ -48,7 +48,7 @@ class NativeEngine:
         tokenizer: its text tokenizer, whose vocabulary the grammar uses.
         max_batch: most samples in progress at once (memory); with guidance each counts twice.
         dtype: to compute in; None takes the model's own, or float32 on a CPU without bfloat16 arithmetic.
-        padded: feed fixed shapes, on a GPU as recorded CUDA graphs; None does so on one GPU only.
+        padded: feed fixed shapes, on a GPU as recorded CUDA graphs; None does so on a GPU.
         frozen: nothing will change the policy's weights as long as this engine lives.
         step_tokens: most ids of one step where requests bring drafts; more samples than that are fed one id
             each, as without drafts. None takes what suits the device, 0 guesses nothing.
@@ -59,7 +59,6 @@ class NativeEngine:
     Raises:
         SequenceError: max_batch below 1, step_tokens below 0.
         ModelFormatError: policy and tokenizer are not of one model.
-        ConfigError: padded for a policy over several devices, which a CUDA graph cannot hold.
     """
 
     def __init__(
@@ -83,11 +82,7 @@ class NativeEngine:
         self.policy, self.tokenizer, self.max_batch, self.frozen = policy, tokenizer, max_batch, frozen
         self.max_positions = int(policy.config.max_position_embeddings)
         self.dtype = dtype or default_dtype(policy)
-        if padded:
-            refuse_split(policy, "padded (CUDA graphs)")
-        if padded is None:
-            padded = head.device.type == "cuda" and len(devices_of(policy)) == 1
-        self.padded = padded
+        self.padded = head.device.type == "cuda" if padded is None else padded
         if step_tokens is None:
             kind = "quantised" if on_cpu(policy) and has_quantised(policy) else head.device.type
             step_tokens = _STEP_TOKENS.get(kind, 0)

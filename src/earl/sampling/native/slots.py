@@ -51,9 +51,8 @@ class Slots:
         self.capacity = capacity = capacity + longest_padded  # room for padding behind the last token
         self.longest = prompts.values[0].shape[1]
         rows = len(prompts.lengths) * group * decoder.kv_heads
-        places, D, dtype = [layer.device for layer in decoder.weights.layers], decoder.head_dim, decoder.dtype
-        self.keys = [torch.zeros(rows, D, capacity, dtype=dtype, device=place) for place in places]
-        self.values = [torch.zeros(rows, capacity, D, dtype=dtype, device=place) for place in places]
+        D = decoder.head_dim
+        self.keys, self.values = decoder.zeros(rows, D, capacity), decoder.zeros(rows, capacity, D)
         self.rope = decoder.rope_table(self.longest + capacity)
         self._even = bool((prompts.lengths == self.longest).all())
 
@@ -229,11 +228,6 @@ class Slots:
         rope = (self.rope[0][where], self.rope[1][where])
         x = decoder.embed(ids_M)
         for index, layer in enumerate(decoder.weights.layers):
-            if x.device != layer.device:  # a policy over several devices: what the layers need goes along
-                x, slot_M, position_M = (t.to(layer.device) for t in (x, slot_M, position_M))
-                rope = (rope[0].to(layer.device), rope[1].to(layer.device))
-                mask = None if mask is None else mask.to(layer.device)
-                place_M = None if place_M is None else place_M.to(layer.device)
             q, k, v = decoder.qkv(x, layer, rope)
             keys = self.keys[index].view(-1, K, D, self.capacity)
             values = self.values[index].view(-1, K, self.capacity, D)
@@ -250,7 +244,7 @@ class Slots:
                 mixed = mixed[place_M]
             x = x + layer.out(mixed)
             x = x + decoder.mlp(x, layer)
-        return decoder.last_norm(x)
+        return decoder.norm(x, decoder.weights.norm)
 
     def _attend(self, q: Tensor, index: int, n: int, reach: int, mask: Tensor | None) -> Tensor:
         """Attention of (R * n, H, D) queries to their prompt and to their own tokens: (R * n, H * D)."""

@@ -2,7 +2,7 @@
 
 Small models are copied: query, key and value projections joined, in the dtype wanted, packed for
 the CPU where that helps. A large model that already has the dtype is read in place, without a copy.
-LoRA updates are merged into copies of the matrices they touch. Each layer is read where it lies.
+LoRA updates are merged into copies of the matrices they touch.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from earl.policy.devices import devices_of
 from earl.policy.quantised import QuantisedLinear, is_quantised
 from earl.sampling.native.matrix import LayerMatrix, Matrix, PackedMatrix, PlainMatrix, can_pack
 
@@ -32,17 +31,10 @@ class LayerWeights:
     up: Matrix
     down: Matrix
 
-    @property
-    def device(self) -> torch.device:
-        return self.norm1.device
-
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A whole policy; matrices in one dtype, norms in the dtype of the residual stream.
-
-    Embedding, layers, norm and head may lie on several devices (`earl.policy.devices`).
-    """
+    """A whole policy; matrices in one dtype, norms in the dtype of the residual stream."""
 
     layers: tuple[LayerWeights, ...]
     embedding: Tensor
@@ -103,8 +95,8 @@ def has_quantised(policy: Any) -> bool:
 
 
 def on_cpu(policy: Any) -> bool:
-    """Whether all of a policy lies on the CPU."""
-    return all(device.type == "cpu" for device in devices_of(policy))
+    """Whether a policy lies on the CPU."""
+    return bool(policy.lm_head.weight.device.type == "cpu")
 
 
 def effective_weight(linear: Any, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
