@@ -108,6 +108,65 @@ def test_a_folder_of_images_and_one_instruction(place):
     assert [record["source"] for record in records] == ["0.png", "1.png", "2.png"]
 
 
+def sources_of(folder: str) -> list[str]:
+    return [json.loads(line)["source"] for line in Path(folder, RESULTS).read_text().splitlines()]
+
+
+def test_several_images_as_a_shell_gives_them(place, capsys):
+    Path("more").mkdir()
+    Path("3.PNG").write_bytes(Path("0.png").read_bytes())
+    Path("more/deep").write_bytes(Path("1.png").read_bytes())
+    assert edit("0.png", "3.PNG", "more/deep", "paint it", "move it", "-o", "out/", *place) == 0
+    assert sources_of("out") == ["0.png", "3.PNG", "more/deep"]
+    assert len(list(Path("out").glob("*-step-1.png"))) == 3, "two instructions are a chain"
+    assert edit("2.png", "paint it", "-o", "one/", *place) == 0, "a glob may match one image"
+    assert sources_of("one") == ["2.png"]
+    Path("night").mkdir()
+    Path("night/4.png").write_bytes(Path("0.png").read_bytes())
+    assert edit("0.png", "night", "1.png", "paint it", *place) == 0
+    assert sources_of("edited") == ["0.png", "night/4.png", "1.png"], "a folder between images"
+    capsys.readouterr()
+    assert edit("0.png", "night", "-o", "night", "--json", *place) == 0, "the last word is an instruction"
+    record = json.loads(capsys.readouterr().out)
+    assert record["done"] == 1 and record["results"] == "night/results.jsonl" and record["failed"] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["0.png", "1.png"], "no instruction was given"),
+        (["make it night", "1.png"], "no instruction was given"),
+        (["0.png", "paint it", "1.png"], "'1.png' stands behind an instruction; images come first"),
+        (["0.png", "1.png", "paint it", "-o", "a.png"], "--out names one, not the image a.png"),
+        (["0.png", "1.png", "paint it", "-o", "-"], "standard output takes one image"),
+        (["-", "1.png", "paint it"], "standard input is one image"),
+    ],
+)
+def test_images_in_the_wrong_place_are_one_sentence(place, capsys, words, said):
+    assert edit(*words, *place) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+
+
+def test_a_table_of_jobs(place):
+    Path("jobs.csv").write_text('image,instruction,seed,n\n0.png,"paint it, please",7,2\n1.png,,,\n')
+    assert edit("jobs.csv", "move it", "-o", "out", "--seed", "3", *place) == 0
+    records = [json.loads(line) for line in Path("out", RESULTS).read_text().splitlines()]
+    assert [(r["source"], r["instructions"], r["seed"]) for r in records] == [
+        ("0.png", ["paint it, please"], 7),
+        ("0.png", ["paint it, please"], 8),
+        ("1.png", ["move it"], 3),
+    ]
+
+
+def test_other_settings_are_other_images(place, capsys):
+    """A folder that is continued has no image of other settings in the place of what was asked."""
+    for words in ([], ["--temperature", "0.5"], ["--keep-outside"], ["--device", "cpu"]):
+        assert edit("0.png", "paint it", "-o", "out", *place, *words) == 0
+    assert "1 of 1 are in out already" in capsys.readouterr().out
+    assert len(list(Path("out").glob("0-*.png"))) == 3, "the device alone makes no other image"
+
+
 def test_standard_input_and_output(place, monkeypatch):
     out = SimpleNamespace(buffer=io.BytesIO(), write=lambda text: len(text), flush=lambda: None)
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(Path("0.png").read_bytes())))
@@ -126,6 +185,7 @@ def test_standard_input_and_output(place, monkeypatch):
         ('{"image": "0.png", "instruction": ["a", 3]}', "expected a text or a list of texts"),
         ('{"image": "0.png", "instruction": "x", "n": 0}', "n is 0"),
         ('{"image": "0.png", "instruction": "x", "seed": "a"}', "seed is 'a'"),
+        ('{"image": "0.png", "instruction": "x", "seed": -1}', "seed is -1"),
         ('{"image": "0.png"}', "no instruction for 0"),
         ("{", "jobs.jsonl"),
         ("", "holds no jobs"),
@@ -147,5 +207,5 @@ def test_keys_tell_jobs_apart_and_equal_jobs_are_one(tmp_path):
     ]
     path = tmp_path / "jobs.jsonl"
     path.write_text("\n".join(map(json.dumps, lines)))
-    keys = [chain.key for chain in chains_of(read_jobs(path, ()))]
+    keys = [chain.key for chain in chains_of(read_jobs([path], ()))]
     assert len(keys) == len(set(keys)) == 3

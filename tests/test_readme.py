@@ -9,6 +9,7 @@ import shlex
 import subprocess
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import takewhile
 from pathlib import Path
 
 from earl.cli import table
@@ -35,7 +36,8 @@ def commands() -> list[tuple[str, list[str]]]:
         for line in "\n".join(blocks(page, "bash")).replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
             if "earl" in words and words[0] in ("earl", "accelerate"):
-                found.append((page.name, words[words.index("earl") + 1 :]))
+                given = takewhile(lambda word: word not in ("<", ">", "|"), words[words.index("earl") + 1 :])
+                found.append((page.name, list(given)))
     return found
 
 

@@ -27,6 +27,7 @@ else:
 
 PARTIAL = ".partial-"  # how the names of unfinished files and folders begin
 LOCK = ".lock"
+TABLES = (".jsonl", ".csv", ".tsv")  # lists of rows
 _ADVICE = {
     errno.ENOSPC: "free some space and run the same command again",
     errno.EDQUOT: "free some space and run the same command again",

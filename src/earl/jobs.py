@@ -19,14 +19,14 @@ from PIL import Image
 
 from earl.config import SamplingSettings
 from earl.errors import DataError, EarlError
-from earl.files import read_lines
-from earl.pages.sheets import TYPES, Row, contact_sheet, write_image
+from earl.files import TABLES, read_lines
+from earl.pages.sheets import Row, contact_sheet, write_image
 from earl.pipeline.edit import EditPipeline
 from earl.pipeline.result import EditResult, best_of
 from earl.sequence.instruction import check_instruction
 from earl.store import JsonLinesStore
 from earl.verifiers.protocol import Verifier
-from earl.vision.images import ImageSource, open_image
+from earl.vision.images import SUFFIXES, ImageSource, open_image
 from earl.vision.saving import Provenance
 
 RESULTS, SHEET = "results.jsonl", "sheet.png"
@@ -58,29 +58,52 @@ class Chain:
     problem: str = ""
 
 
-def read_jobs(path: Path, instructions: Sequence[str], *, seed: int = 0, count: int = 1) -> list[Job]:
-    """The jobs of a JSON Lines file, or one job for each image of a folder.
+def read_jobs(
+    paths: Sequence[Path], instructions: Sequence[str], *, seed: int = 0, count: int = 1
+) -> list[Job]:
+    """A job for each image, for each one of a folder, and for each row of a JSON Lines or CSV file.
 
-    Lines have `image` (a path beside the file) and `instruction` (a text, or a list of them for a chain), and
-    may have `seed` and `n`. Where a line has no instruction, or for a folder, `instructions` are taken.
+    Rows have `image` (a path beside the file) and `instruction` (a text, or a list of them for a chain), and
+    may have `seed` and `n`. Where there is no instruction `instructions` are taken.
 
     Raises:
         DataError: a line that is no job, naming it; no job at all.
         InstructionError: an instruction that cannot be.
     """
-    if path.is_dir():
-        files = [p for p in sorted(path.iterdir()) if p.suffix.lower() in TYPES and p.name[0] != "."]
-        jobs = [Job(file, file.stem, tuple(instructions), seed, count) for file in files]
-    else:
-        jobs = [_job(path, number, line, instructions, seed, count) for number, line in read_lines(path)]
-    if not jobs:
-        raise DataError(f"{path} holds no {'images' if path.is_dir() else 'jobs'}")
+    jobs = []
+    for path in paths:
+        found = list(_jobs_of(path, instructions, seed, count))
+        if not found:
+            raise DataError(f"{path} holds no {'images' if path.is_dir() else 'jobs'}")
+        jobs += found
     for job in jobs:
         if not job.instructions:
             raise DataError(f"no instruction for {job.name}; give one on the command line or in its line")
         for text in job.instructions:
             check_instruction(text)
     return jobs
+
+
+def _jobs_of(path: Path, instructions: Sequence[str], seed: int, count: int) -> Iterator[Job]:
+    if path.suffix.lower() in TABLES:
+        rows = read_lines(path) if path.suffix.lower() == ".jsonl" else enumerate(_csv_rows(path), 2)
+        yield from (_job(path, number, row, instructions, seed, count) for number, row in rows)
+    else:
+        inside = sorted(path.iterdir()) if path.is_dir() else [path]
+        files = [p for p in inside if p == path or (p.suffix.lower() in SUFFIXES and p.name[0] != ".")]
+        yield from (Job(file, file.stem, tuple(instructions), seed, count) for file in files)
+
+
+def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Rows without their empty cells, numbers of seeds and counts read."""
+    from earl.data.sources.rows import PROBLEM, TableRows  # imports pyarrow
+
+    for row in TableRows(path).read():
+        if PROBLEM in row:
+            raise DataError(row[PROBLEM])
+        cells = {name.strip(): text.strip() for name, text in row.items() if text.strip()}
+        numbers = {name: int(cells[name]) for name in ("seed", "n") if cells.get(name, "").isdigit()}
+        yield cells | numbers
 
 
 def _job(path: Path, number: int, line: Any, instructions: Sequence[str], seed: int, count: int) -> Job:
@@ -93,19 +116,24 @@ def _job(path: Path, number: int, line: Any, instructions: Sequence[str], seed: 
         raise DataError(f"{where}: instruction is {asked!r}, expected a text or a list of texts")
     numbers = {"seed": line.get("seed", seed), "n": line.get("n", count)}
     for name, value in numbers.items():
-        if not isinstance(value, int) or isinstance(value, bool) or not (name == "seed" or 1 <= value <= 64):
-            raise DataError(f"{where}: {name} is {value!r}, expected a whole number, n from 1 to 64")
+        least, most = (0, 2**63 - 1) if name == "seed" else (1, 64)
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise DataError(f"{where}: {name} is {value!r}, expected a whole number from {least} to {most}")
     file = Path(line["image"])
     return Job(path.parent / file, file.stem, tuple(texts), numbers["seed"], numbers["n"])
 
 
-def chains_of(jobs: Sequence[Job]) -> list[Chain]:
-    """A chain for each variation of each job; its key says what it is made from."""
+def chains_of(jobs: Sequence[Job], settings: Sequence[Any] = ()) -> list[Chain]:
+    """A chain for each variation of each job; its key says what it is made from.
+
+    Args:
+        settings: what results depend on beside the job, fit for JSON.
+    """
     chains, taken = [], set()
     for job in jobs:
         for number in range(job.count):
             seed = job.seed + number
-            made = json.dumps([str(job.image), job.instructions, seed])
+            made = json.dumps([str(job.image), job.instructions, seed, *settings])
             digest = hashlib.blake2b(made.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
             key = f"{job.name}-{digest}"
             if key not in taken:  # the same job twice gives the same image

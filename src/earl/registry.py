@@ -10,9 +10,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 from earl.errors import ConfigError
@@ -43,8 +44,18 @@ class Registry:
         return sorted(self._homes)
 
     def home(self, name: str) -> str | None:
-        """`module:attribute` of a registered or dotted name; None where there is no such name."""
-        return name if _DOTTED.fullmatch(name) else self.own.get(name) or self._homes.get(name)
+        """`module:attribute` of a registered or dotted name; None where there is no such name.
+
+        Raises:
+            ConfigError: this package has the name, and was installed before it had it.
+        """
+        home = name if _DOTTED.fullmatch(name) else self.own.get(name) or self._homes.get(name)
+        if home is None and name in _names_in_checkout(self.group):
+            raise ConfigError(
+                f"the {self.kind} {name!r} was added after this package was installed; install it again: "
+                "pip install --no-deps -e ."
+            )
+        return home
 
     def __contains__(self, name: str) -> bool:
         return self.home(name) is not None
@@ -73,6 +84,15 @@ class Registry:
         except (ImportError, AttributeError) as error:
             raise ConfigError(f"the {self.kind} {name!r} cannot be loaded from {home}: {error}") from error
         return factory[name] if isinstance(factory, Mapping) else factory
+
+
+@cache
+def _names_in_checkout(group: str) -> list[str]:
+    """Names of a group in the `pyproject.toml` of an editable installation."""
+    file = Path(__file__).parents[2] / "pyproject.toml"
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    section = text.partition(f'[project.entry-points."{group}"]\n')[2].partition("\n[")[0]
+    return re.findall(r"^([\w-]+) *=", section, re.MULTILINE)
 
 
 def _of_table(home: str, names: str) -> dict[str, str]:

@@ -83,6 +83,11 @@ def test_words(instruction, unknown):
     assert unknown_words(instruction) == unknown
 
 
+@pytest.mark.parametrize("instruction", ["?!", "\N{FULL MOON SYMBOL}", "…", "please"])
+def test_an_instruction_that_asks_for_nothing(instruction):
+    assert WORLD.problems(scene(), instruction) == [f"{instruction!r} has no word of its language"]
+
+
 def test_a_sentence_names_what_is_missing_and_a_model_that_has_it():
     said = lacking(pipeline(), photograph(), ["make the sky stormy"])
     assert "drawn scenes" in said and "'stormy'" in said and BEST in said and "earl models" in said

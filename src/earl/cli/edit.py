@@ -1,4 +1,4 @@
-"""`earl edit`: one image and a chain of instructions, or many from a folder or a list of jobs."""
+"""`earl edit`: one image and a chain of instructions, or many: files, folders, lists of jobs."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field
-
+from earl.cli.edit_options import STREAM, EditOptions
 from earl.config import ModelSettings, SamplingSettings, Settings, VerifierSettings
-from earl.config.options import BEST_BY, JSON, OUT, POSITIONAL, Option
+from earl.config.options import BEST_BY
 from earl.errors import ConfigError, EarlError
+from earl.files import TABLES
 from earl.progress import Progress, say, warn
 from earl.records import SCORES, Attempt
 
@@ -29,49 +29,10 @@ if TYPE_CHECKING:
     from earl.verifiers.protocol import Verifier
     from earl.vision.saving import Provenance
 
-STREAM = Path("-")
 RESULTS = "results.jsonl"
-
-
-class EditOptions(Settings):
-    source: Annotated[Path, POSITIONAL] = Field(
-        description="the image to edit; - for standard input; a folder of images, or a .jsonl file of jobs"
-    )
-    instructions: Annotated[tuple[str, ...], Option(positional=True, metavar="INSTRUCTION")] = Field(
-        default=(),
-        description="what to change, as 'make the red cube blue'; of several, each edits the last result",
-    )
-    out: Annotated[Path | None, OUT] = Field(
-        default=None,
-        description="where to write (default: SOURCE-edited.png in this folder); - for standard output, a "
-        "folder for several images",
-    )
-    force: bool = Field(default=False, description="overwrite files that exist")
-    num_images: int = Field(default=1, ge=1, le=64, description="images to make, of the seeds S, S + 1, …")
-    best_of: int = Field(default=1, ge=1, le=64, description="images to draw; the best is kept")
-    area: int | None = Field(default=None, ge=64, description="px² to work at (default: the model's)")
-    source_size: bool = Field(default=False, description="scale the result to the source's size")
-    keep_outside: bool = Field(
-        default=False, description="the source's own pixels, at its size, where the edit changed nothing"
-    )
-    before_after: bool = Field(default=False, description="also write source and result side by side")
-    provenance: bool = Field(
-        default=True, description="store no model, seed and hash of the instruction in the images"
-    )
-    as_json: Annotated[bool, JSON] = Field(default=False, description="print JSON")
-
-    def problems(self) -> Iterator[str]:
-        if self.best_of > 1 and self.num_images > 1:
-            yield "best_of keeps one of several images: leave out num_images"
-        if self.keep_outside and self.source_size:
-            yield "keep_outside gives the source's size: leave out source_size"
-        if self.out == STREAM and (self.num_images > 1 or self.before_after or self.many):
-            yield "standard output takes one image: leave out num_images, before_after and folders"
-
-    @property
-    def many(self) -> bool:
-        """The source is not an image but a list of jobs."""
-        return self.source.suffix == ".jsonl" or self.source.is_dir()
+NO_INSTRUCTION = (
+    "no instruction was given; say what to change, behind the images: earl edit photo.png 'make it night'"
+)
 
 
 def edit(
@@ -83,14 +44,13 @@ def edit(
     """Edit an image, or many, as instructions say; write what comes out, print where it is."""
     from earl.sequence.instruction import check_instruction
 
-    verifier = _picker(options, best_by)
     if options.many:
-        return _edit_many(options, model, sampling, verifier)
+        return _edit_many(options, model, sampling, best_by)
     if not options.instructions:
-        raise ConfigError("no instruction was given; say what to change: earl edit photo.png 'make it night'")
+        raise ConfigError(NO_INSTRUCTION)
     for instruction in options.instructions:
         check_instruction(instruction)
-    _edit_one(options, model, sampling, verifier)
+    _edit_one(options, model, sampling, _picker(options, best_by))
     return 0
 
 
@@ -240,9 +200,9 @@ def _rows(pipeline: EditPipeline, source: Image, draws: int, area: int | None) -
 
 
 def _edit_many(
-    options: EditOptions, model: ModelSettings, sampling: SamplingSettings, verifier: Verifier | None
+    options: EditOptions, model: ModelSettings, sampling: SamplingSettings, best_by: VerifierSettings | None
 ) -> int:
-    """Jobs of a folder or a JSON Lines file; 1 where one of them failed."""
+    """Edit several images, folders, lists of jobs; 1 where one of them failed."""
     from earl.files import only_one
     from earl.jobs import JobFolder, chains_of, read_jobs, run_chains
     from earl.pages.sheets import TYPES
@@ -250,19 +210,22 @@ def _edit_many(
     from earl.pipeline.domain import lacking
 
     if options.out is not None and options.out.suffix.lower() in TYPES:
-        raise ConfigError(f"{options.source} gives several images: --out names a folder, not {options.out}")
+        given = "several sources are" if len(options.sources) > 1 else f"{options.source} is"
+        raise ConfigError(f"{given} edited into a folder: --out names one, not the image {options.out}")
     if options.before_after:
         raise ConfigError(
             "the contact sheet shows before and after of several images: leave out --before-after"
         )
-    jobs = read_jobs(options.source, options.instructions, seed=sampling.seed, count=options.num_images)
-    folder = JobFolder(
-        options.out or Path(f"{options.source.stem}-edited"), model.model if options.provenance else None
-    )
-    chains = chains_of(jobs)
+    if not (options.instructions or any(path.suffix.lower() in TABLES for path in options.sources)):
+        raise ConfigError(NO_INSTRUCTION)
+    verifier = _picker(options, best_by)
+    jobs = read_jobs(options.sources, options.instructions, seed=sampling.seed, count=options.num_images)
+    name = "edited" if len(options.sources) > 1 else f"{options.source.stem}-edited"
+    folder = JobFolder(options.out or Path(name), model.model if options.provenance else None)
+    chains = chains_of(jobs, _made_with(options, model, sampling, best_by))
     left = folder.left(chains)
     began, done = time.perf_counter(), len(chains) - len(left)
-    if done:
+    if done and not options.as_json:
         say(f"{done} of {len(chains)} are in {folder.path} already")
     failed: list[Chain] = []
     with only_one(folder.path), Progress() as show:
@@ -292,13 +255,26 @@ def _edit_many(
                 keep_outside=options.keep_outside,
             )
         sheet = folder.write_sheet(chains)
-    for chain in failed:
-        say(f"failed: {chain.problem}")
-    say(
-        f"{done} of {len(chains)} images in {folder.path} ({RESULTS}{', sheet.png' if sheet else ''}), "
-        f"{time.perf_counter() - began:.1f} s"
-    )
+    seconds, problems = time.perf_counter() - began, [chain.problem for chain in failed]
+    if options.as_json:
+        made = {"folder": str(folder.path), "results": str(folder.path / RESULTS), "done": done}
+        made |= {"sheet": str(sheet) if sheet else None, "failed": problems, "seconds": round(seconds, 4)}
+        say(json.dumps(made))
+    else:
+        files = f"{RESULTS}, {sheet.name}" if sheet else RESULTS
+        lines = [f"failed: {problem}" for problem in problems]
+        say(
+            "\n".join([*lines, f"{done} of {len(chains)} images in {folder.path} ({files}), {seconds:.1f} s"])
+        )
     return 1 if failed else 0
+
+
+def _made_with(*settings: Settings | None) -> list[Any]:
+    """The settings that the images depend on; with others they are others."""
+    kept = {"best_of", "area", "source_size", "keep_outside"}  # of the command's own
+    left_out = {"seed", "device", "device_map", "max_memory"} | (set(EditOptions.model_fields) - kept)
+    dumped = (s and s.model_dump(mode="json", exclude_defaults=True, exclude=left_out) for s in settings)
+    return [values or {} for values in dumped]
 
 
 def _first_image(chains: list[Chain]) -> Image | None:

@@ -57,7 +57,7 @@ def page(
     from earl.service.page_edits import EXAMPLES, PageEdits
     from earl.vision.images import open_image
 
-    jobs = read_jobs(options.examples, ())[:EXAMPLES] if options.examples else []
+    jobs = read_jobs([options.examples], ())[:EXAMPLES] if options.examples else []
     examples = [EditTask(job.name, open_image(job.image), job.instructions[0]) for job in jobs]
     domain = domain_of(model.model)
     if best_by is None and domain is not None:

@@ -22,12 +22,11 @@ from PIL import Image
 
 from earl.data.shards import MANIFEST, load_shards
 from earl.errors import DataError, ImageError
-from earl.vision.images import open_image
+from earl.vision.images import SUFFIXES, open_image
 
 _SIDE, _LOW = 32, 8  # px of the grey copy; frequencies kept each way
 _FLAT = 2.0  # levels: an image with less contrast than this looks like any other flat one
 _CHUNK = 4096
-_IMAGES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +101,7 @@ def fingerprints(path: str | Path) -> list[Fingerprint]:
     folder = Path(path).expanduser()
     if (folder / MANIFEST).is_file():
         return list(_of_shards(folder))
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _IMAGES) if folder.is_dir() else []
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES) if folder.is_dir() else []
     if not files:
         raise DataError(f"{folder} holds neither prepared shards nor image files; prepare the data first")
     found = []

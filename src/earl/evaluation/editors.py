@@ -24,11 +24,10 @@ from earl.files import parse_json, read_text
 from earl.models.resolve import Part, resolve_model
 from earl.pipeline import EditPipeline, build_pipeline
 from earl.records import FinishReason, SizeRule
-from earl.vision.images import CELL, open_image, resize_to, target_size
+from earl.vision.images import CELL, SUFFIXES, open_image, resize_to, target_size
 
 WEIGHED: tuple[Part, ...] = ("policy", "vision")
 """Parts whose weights are the model's identity."""
-IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 LIST = "predictions.jsonl"
 AREA = 65_536
 """px² to which images made elsewhere are brought, 256 x 256."""
@@ -243,7 +242,7 @@ class PredictionsEditor:
             yield from self._listed()
         else:
             for path in sorted(self.folder.iterdir()):
-                if path.suffix.lower() in IMAGES and not path.name.startswith("."):
+                if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
                     yield _normal(path.stem), path
 
     def _listed(self) -> Iterator[tuple[str, Path | None]]:

@@ -11,9 +11,8 @@ import numpy as np
 from PIL import Image
 
 from earl.errors import DataError, EarlError
-from earl.evaluation.editors import IMAGES
 from earl.evaluation.metrics import psnr
-from earl.vision.images import open_image, resize_to, target_size
+from earl.vision.images import SUFFIXES, open_image, resize_to, target_size
 from earl.vision.tokenizer import VisionTokenizer
 
 LOW = 24.0  # dB; below it small text, faces and fine texture are visibly lost
@@ -46,9 +45,9 @@ def reconstructions(
     Raises:
         DataError: there is no image.
     """
-    files = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in IMAGES and p.name[0] != "."]
+    files = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in SUFFIXES and p.name[0] != "."]
     if not files:
-        raise DataError(f"{folder} holds no images ({', '.join(IMAGES)})")
+        raise DataError(f"{folder} holds no images ({', '.join(SUFFIXES)})")
     opened = _opened(files[: limit or None], vision, on_problem)
     while block := list(islice(opened, batch)):
         decoded = vision.decode(vision.encode([image for _, image in block], resize=False))

@@ -13,7 +13,15 @@ from earl.files import claim, write_bytes
 from earl.records import Box
 from earl.vision.saving import Provenance, encode_image
 
-TYPES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tiff": "TIFF"}
+TYPES = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".webp": "WEBP",
+    ".bmp": "BMP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+}
 
 SIDE = 288  # px, of a shown image
 GAP = 12  # px

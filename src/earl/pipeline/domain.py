@@ -34,7 +34,7 @@ class Domain(Protocol):
 
 def domain_of(model: str) -> Domain | None:
     """The domain of a model by name; None for one that edits images of all kinds."""
-    return DOMAINS.load(model) if model in DOMAINS.names() else None
+    return DOMAINS.load(model) if ":" not in model and model in DOMAINS else None
 
 
 def lacking(

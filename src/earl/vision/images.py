@@ -26,6 +26,17 @@ from earl.records import Grid, SizeRule
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | Array"
 """A path, the bytes of an image file, a PIL image, or an array (see `open_image`)."""
 
+SUFFIXES = (
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".webp",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".gif",
+    ".avif",
+)  # looked for in folders
 CELL = 8  # pixels per image code, each way
 MAX_ASPECT = 5.0  # longer side over shorter side; the release's own limit
 MAX_PIXELS = 100_000_000  # decoding more takes gigabytes

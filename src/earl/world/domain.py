@@ -37,6 +37,8 @@ class WorldDomain:
         if unknown := unknown_words(instruction):
             shown = ", ".join(repr(_excerpt(word)) for word in unknown[:_SHOWN])
             found.append(f"its language lacks {shown}{' and more' if len(unknown) > _SHOWN else ''}")
+        elif not tokens(instruction):
+            found.append(f"{_excerpt(instruction)!r} has no word of its language")
         return found
 
 

@@ -24,9 +24,8 @@ from earl.data.tasks import Split, TaskSettings, open_tasks
 from earl.errors import DataError, ImageError
 from earl.files import new_file
 from earl.progress import Progress
-from earl.vision.images import open_image
+from earl.vision.images import SUFFIXES, open_image
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 _FAILED_SHARE = 0.05  # of a folder's images, as `earl prepare` allows
 _NAMED = 20  # of those that cannot be opened
 
@@ -110,7 +109,7 @@ def _image_paths(folder: str, split: Split) -> list[Path]:
     paths = sorted(
         path
         for path in root.rglob("*")
-        if path.suffix.lower() in _SUFFIXES
+        if path.suffix.lower() in SUFFIXES
         and not any(part.startswith(".") for part in path.relative_to(root).parts)
     )
     chosen = [path for number, path in enumerate(paths) if (number % 20 == 0) == (split == "validation")]
