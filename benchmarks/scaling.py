@@ -55,6 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
         assert isinstance(recipe, GrpoRecipe)
         sample, update = parts(recipe, training, sampling, options)
         step = sample + update  # the next step samples from the weights of this one
+        ahead = max(sample, update)
         rollouts = recipe.batch.global_size
         print(
             f"{where}: sampling {sample:.0f} s, reference and update {update:.0f} s, {step:.0f} s a step of"
@@ -65,6 +66,10 @@ def main(arguments: list[str] | None = None) -> None:
         if not same:
             print(
                 f"  idle: {update / step:.0%} of the time on GPUs that sample, {sample / step:.0%} on others"
+            )
+            print(
+                f"  with rollouts.staleness = 1: {ahead:.0f} s a step, {DAY / ahead:,.0f} steps a day, idle: "
+                f"{1 - sample / ahead:.0%} and {1 - update / ahead:.0%}"
             )
 
 

@@ -35,6 +35,12 @@ class Rollouts(EngineSettings, DrawSettings):
         description="what sampled images are decoded in; auto: bf16 where the device has it natively",
     )
 
+    staleness: Literal[0, 1] = Field(
+        default=0,
+        description="updates by which rollouts lie behind the weights that they train; 1 samples the next "
+        "step's beside judging and update of a step",
+    )
+
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         if (self.server is None and not self.servers) != (self.server_weights is None):
@@ -158,12 +164,14 @@ class Grpo(LossSettings):
 
 
 SAMPLER_CAP = 2.0
-"""Of importance weights where another engine samples and the recipe names no cap."""
+"""Of importance weights where other weights or another engine sample and the recipe names no cap."""
 
 
 def importance_cap(grpo: Grpo, rollouts: Rollouts) -> float | None:
-    """The cap that a run uses: the recipe's, or `SAMPLER_CAP` where another engine than ours samples."""
-    if grpo.importance_cap is not None or rollouts.engine == "earl" or grpo.mirror_release:
+    """The cap that a run uses: the recipe's, or `SAMPLER_CAP` where another engine than ours samples, or the
+    weights of an update before."""
+    same = rollouts.engine == "earl" and not rollouts.staleness
+    if grpo.importance_cap is not None or same or grpo.mirror_release:
         return grpo.importance_cap
     return SAMPLER_CAP
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from vllm_stand_in import StandIn
 
+from earl.errors import TrainingError
 from earl.policy.loading import load_policy
 from earl.sequence.tokenizer import TextTokenizer
 from earl.training.grpo.train import train_grpo
@@ -40,3 +41,20 @@ def test_a_run_goes_on_with_the_server_that_is_left(
     assert rows[1]["sampler_gap"] == pytest.approx(0, abs=1e-3)
     said = capsys.readouterr()
     assert f"step 1: without {houses[0].url}" in said.out + said.err
+
+
+@pytest.mark.parametrize("staleness", [0, 1])
+def test_where_no_server_is_left_the_step_before_is_saved(staleness: int, room: Path, tmp_path: Path) -> None:
+    house = StandIn(load_policy(room / "model" / "policy"), TextTokenizer.from_folder(room / "model"))
+    house.dies_at = 8 + 3
+    table = recipe_table(room, tmp_path / "run") | {"checkpoint": {"every": 9, "keep": 9}}
+    table |= {"length": {"max_steps": 3}, "batch": {"global_size": 8, "micro_size": 8}}
+    table["rollouts"] |= {
+        "engine": "vllm-server",
+        "server": house.url,
+        "server_weights": str(tmp_path / "weights"),
+        "staleness": staleness,
+    }
+    with pytest.raises(TrainingError, match=r"step 2: no vLLM server at .*; step 1 is saved"):
+        train_grpo(make_recipe(table), Bright(), vision=MeanColour())
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000001"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -101,6 +102,14 @@ class VllmBase(ABC):
             EngineError: vLLM failed, left the grammar, or did not take the weights.
         """
         sampling = sampling or SamplingSettings()
+        samples = self._samples(requests, sampling, on_row)
+        with self._awake():
+            self.refresh()
+            return by_request(requests, self._finished(samples, sampling, on_completion))
+
+    def _samples(
+        self, requests: Sequence[Request], sampling: SamplingSettings, on_row: OnRow | None = None
+    ) -> list[VllmSample]:
         if sampling.guided:
             raise ConfigError(
                 f"vLLM samples without guidance, got {sampling.guidance:g}; leave it out, or use ours"
@@ -111,12 +120,38 @@ class VllmBase(ABC):
             grammar = checked_grammar(request, self.tokenizer, self.max_positions)
             for seed in request.seeds:
                 samples.append(VllmSample(len(samples), seed, grammar.start(), on_row, request=request))
+        return samples
+
+    def _finished(
+        self,
+        samples: Sequence[VllmSample],
+        sampling: SamplingSettings,
+        on_completion: OnCompletion | None = None,
+    ) -> dict[int, Completion]:
         finished: dict[int, Completion] = {}
-        with self._awake():
-            self.refresh()
-            with closing(self._run(samples, sampling)) as ended:
-                for sample in ended:
-                    finished[sample.index] = sample.completion()
-                    if on_completion is not None:
-                        on_completion(sample.index, finished[sample.index])
-        return by_request(requests, finished)
+        with closing(self._run(samples, sampling)) as ended:
+            for sample in ended:
+                finished[sample.index] = sample.completion()
+                if on_completion is not None:
+                    on_completion(sample.index, finished[sample.index])
+        return finished
+
+
+class ServedVllm(VllmBase):
+    """vLLM elsewhere, which samples while this process does something else."""
+
+    def begin(
+        self, requests: Sequence[Request], sampling: SamplingSettings
+    ) -> Future[list[list[Completion]]]:
+        """`generate` with the weights as they are now, which may change as soon as this returns.
+
+        Raises:
+            As `generate`, here or by the future.
+        """
+        samples = self._samples(requests, sampling)
+        self.refresh()
+        pool = ThreadPoolExecutor(1, thread_name_prefix="sampling")
+        try:
+            return pool.submit(lambda: by_request(requests, self._finished(samples, sampling)))
+        finally:
+            pool.shutdown(wait=False)

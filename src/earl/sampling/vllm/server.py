@@ -22,12 +22,12 @@ from typing import Any
 from earl.config import SamplingSettings
 from earl.errors import EngineError
 from earl.policy.likelihood import policy_of
-from earl.sampling.vllm.base import VllmBase, VllmSample
+from earl.sampling.vllm.base import ServedVllm, VllmSample
 from earl.sampling.vllm.weights import write_checkpoint
 from earl.sequence.tokenizer import TextTokenizer
 
 
-class VllmServer(VllmBase):
+class VllmServer(ServedVllm):
     """Samples completions from a vLLM server. The rows of an image are reported when it is whole.
 
     Args:

@@ -20,7 +20,7 @@ from typing import Any
 from earl.config import SamplingSettings
 from earl.errors import EngineError
 from earl.policy.likelihood import policy_of
-from earl.sampling.vllm.base import VllmBase, VllmSample
+from earl.sampling.vllm.base import ServedVllm, VllmSample
 from earl.sampling.vllm.server import VllmServer
 from earl.sampling.vllm.weights import write_checkpoint
 from earl.sequence.tokenizer import TextTokenizer
@@ -31,7 +31,7 @@ _LOOK = 0.05  # seconds between looks of an idle server
 Answer = tuple[list[int], list[float]]
 
 
-class VllmServers(VllmBase):
+class VllmServers(ServedVllm):
     """Samples completions from several vLLM servers.
 
     Args:

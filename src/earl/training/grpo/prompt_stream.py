@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from earl.config.grpo import EarlyStopping
+from earl.records import Completion
 from earl.training.early_stopping import EarlyStop
 
 
@@ -12,6 +14,9 @@ class PromptStream:
     """Position in the stream of prompts, and the rewards that early stopping watches.
 
     `Trainer` saves and restores it as its batches.
+
+    Attributes:
+        ahead: completions of the next step's prompts, all ranks', where they are sampled one step ahead.
     """
 
     def __init__(self, settings: EarlyStopping) -> None:
@@ -19,11 +24,16 @@ class PromptStream:
         self.drawn = 0
         self.rewards: list[float] = []
         self.plateau = EarlyStop(settings.patience)
+        self.ahead: list[list[Completion]] | None = None
 
     def take(self, count: int) -> list[int]:
         """The numbers of the next prompts."""
         self.drawn += count
         return list(range(self.drawn - count, self.drawn))
+
+    def coming(self, count: int) -> list[int]:
+        """The numbers that `take` gives next."""
+        return list(range(self.drawn, self.drawn + count))
 
     def watch(self, step: int, *, reward: float, kl: float) -> str | None:
         """Take in a step's means; why the run should end now, or None.
@@ -54,8 +64,16 @@ class PromptStream:
         raise TypeError("prompts are drawn by take()")
 
     def state_dict(self) -> dict[str, Any]:
-        return {"drawn": self.drawn, "rewards": self.rewards, "plateau": self.plateau.state_dict()}
+        ahead = self.ahead and [[asdict(completion) for completion in group] for group in self.ahead]
+        state = {"drawn": self.drawn, "rewards": self.rewards, "plateau": self.plateau.state_dict()}
+        return state | ({"ahead": ahead} if ahead else {})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.drawn, self.rewards = state["drawn"], list(state["rewards"])
         self.plateau.load_state_dict(state["plateau"])
+        ahead = state.get("ahead")
+        self.ahead = ahead and [[_completion(**fields) for fields in group] for group in ahead]
+
+
+def _completion(ids: list[int], logprobs: list[float], **rest: Any) -> Completion:
+    return Completion(tuple(ids), tuple(logprobs), **rest)

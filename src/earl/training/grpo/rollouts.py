@@ -10,9 +10,10 @@ Axes: P prompts, G rollouts of a prompt.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,12 +65,20 @@ class Sampler:
         self.attempts: dict[str, list[Attempt]] = {}
 
     def collect(
-        self, prompts: Sequence[Prompt], group: int | None = None, *, exact: bool = False
+        self,
+        prompts: Sequence[Prompt],
+        group: int | None = None,
+        *,
+        exact: bool = False,
+        sampled: Sequence[Sequence[Completion]] | None = None,
+        meanwhile: Callable[[], None] | None = None,
     ) -> list[Group]:
         """Sample, decode and judge G rollouts of each prompt; verdicts may have failed.
 
         Args:
             exact: decode in the tokenizer's own precision, whatever training does.
+            sampled: the prompts' completions, where they were sampled before.
+            meanwhile: called when all are with the verifier, before its verdicts are waited for.
         """
         size = group or self.settings.group
         images = DecodedImages(self.vision, bf16=self.bf16 and not exact)
@@ -90,16 +99,20 @@ class Sampler:
                 self.attempts[prompts[place].key] = attempts
                 asked[place] = self.judge.submit(self.verifier, attempts)
 
-        completions_PG = self.engine.generate(
-            [self._request(prompt, size) for prompt in prompts], self.sampling(), on_completion=ended
-        )
-        sampled = time.monotonic()
+        if sampled is None:
+            sampled = self.engine.generate(self.requests(prompts, size), self.sampling(), on_completion=ended)
+        else:
+            for sample, completion in enumerate(chain.from_iterable(sampled)):
+                ended(sample, completion)
+        self.seconds["sampling"] = time.monotonic() - began - self.seconds["decoding"]
+        if meanwhile is not None:
+            meanwhile()
+        began = time.monotonic()
         verdicts_PG = [self.judge.wait(asked[place]) for place in range(len(prompts))]
-        self.seconds["judging"] = time.monotonic() - sampled
-        self.seconds["sampling"] = sampled - began - self.seconds["decoding"]
+        self.seconds["judging"] = time.monotonic() - began
         return [
             self._group(prompt, completions, verdicts)
-            for prompt, completions, verdicts in zip(prompts, completions_PG, verdicts_PG, strict=True)
+            for prompt, completions, verdicts in zip(prompts, sampled, verdicts_PG, strict=True)
         ]
 
     def ask_again(self, groups: Sequence[Group]) -> list[Group]:
@@ -136,17 +149,19 @@ class Sampler:
             for verdict, reward in zip(verdicts, found, strict=True)
         ]
 
-    def _request(self, prompt: Prompt, size: int) -> Request:
-        seeds = [
-            derive_seed(self.recipe.run.seed, "completion", prompt.number, member) for member in range(size)
+    def requests(self, prompts: Sequence[Prompt], size: int | None = None) -> list[Request]:
+        """What an engine is asked for these prompts."""
+        seed, members = self.recipe.run.seed, range(size or self.settings.group)
+        return [
+            Request(
+                prompt.ids,
+                tuple(derive_seed(seed, "completion", prompt.number, member) for member in members),
+                grid=self._grid(prompt),
+                prefill=self.settings.prefill,
+                max_text_tokens=self.settings.max_text_tokens,
+            )
+            for prompt in prompts
         ]
-        return Request(
-            prompt.ids,
-            tuple(seeds),
-            grid=self._grid(prompt),
-            prefill=self.settings.prefill,
-            max_text_tokens=self.settings.max_text_tokens,
-        )
 
     def _attempts(
         self, prompt: Prompt, completions: Sequence[Completion], images: DecodedImages

@@ -11,13 +11,15 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import Any, TypeVar
 
 import torch
 
-from earl.errors import Interrupted, RewardError, TrainingError
+from earl.errors import EngineError, Interrupted, RewardError, TrainingError
 from earl.records import SCORE_PARTS
 from earl.sampling.vllm.servers import VllmServers
 from earl.training.grpo.advantages import group_advantages
+from earl.training.grpo.ahead import Ahead
 from earl.training.grpo.batches import Group, RolloutBatch, make_batch, without_weight
 from earl.training.grpo.heldout import HeldOut
 from earl.training.grpo.judging import shares_of_results
@@ -33,6 +35,7 @@ from earl.training.run import Run
 from earl.training.sharding import unsharded
 from earl.verifiers.combined import scores_by_member
 
+T = TypeVar("T")
 LOST = "{failed} of {all} rollouts have no verdict after asking {times} times (last: {why})"
 SHOWN = 4  # groups of a step whose images are kept
 
@@ -70,6 +73,7 @@ class GrpoTrainer(Trainer):
         if heldout:
             heldout.log, heldout.strips = self.log, self.strips
         self.interrupts = sampler.judge.interrupts
+        self.ahead = Ahead(sampler) if recipe.rollouts.staleness else None
 
     def end_reason(self) -> str | None:
         return self.stream.end_reason()
@@ -84,7 +88,7 @@ class GrpoTrainer(Trainer):
         try:
             groups = self._collect()
             batches = self._batches(groups)
-        except (TrainingError, RewardError, Interrupted) as error:
+        except (TrainingError, RewardError, EngineError, Interrupted) as error:
             self.step, self.stream.drawn = self.step - 1, drawn
             raise self._saved(error) from error
         self._show(groups)
@@ -92,6 +96,7 @@ class GrpoTrainer(Trainer):
         for _ in range(self.rl.grpo.updates):
             self._update(batches)
         self.note("seconds_updating", time.monotonic() - began)
+        self._end_ahead()
         rewards = [value for group in groups for value in group.rewards]
         reward = sum(rewards) / len(rewards)
         return self.stream.watch(self.step, reward=reward, kl=self._mean_since("kl", before))
@@ -112,16 +117,10 @@ class GrpoTrainer(Trainer):
         """Judged groups of these prompts, each rank having made its part; asks failed verdicts again."""
         (rank, ranks), judging = self.run.rank, self.rl.judging
         with unsharded(self.objective):
-            mine = self.sampler.collect(self.prompts.make(numbers[rank::ranks]))
-        if isinstance(engine := self.sampler.engine, VllmServers):
-            self.note("servers_out", len(engine.out))
-            for url, why in engine.out.items():
-                self.log.line(f"step {self.step}: without {url}, or without part of its share: {why}")
+            mine = self._sample_and_judge(numbers[rank::ranks])
         waited = 0.0
         for turn in range(judging.retries + 1):
-            groups: list[Group] = [None] * len(numbers)  # type: ignore[list-item]
-            for index, part in enumerate(gather_objects(self.accelerator, mine)):
-                groups[index::ranks] = part
+            groups = self._of_all_ranks(mine)
             rollouts = [rollout for group in groups for rollout in group.rollouts]
             lost = [rollout for rollout in rollouts if failed(rollout)]
             if len(lost) <= judging.failed_share * len(rollouts):
@@ -140,6 +139,59 @@ class GrpoTrainer(Trainer):
         for name, value in self.sampler.seconds.items():
             self.note(f"seconds_{name}", value + (waited if name == "judging" else 0.0), 0.0)  # per step
         return groups
+
+    def _sample_and_judge(self, numbers: list[int]) -> list[Group]:
+        """This rank's groups. Where rollouts are sampled ahead, those of the next step are begun as well."""
+        if self.ahead is None:
+            groups = self.sampler.collect(self.prompts.make(numbers))
+            self._note_servers()
+            return groups
+        prompts = self.ahead.prompts or self.prompts.make(numbers)
+        rank, ranks = self.run.rank
+        sampled = self.stream.ahead and self.stream.ahead[rank::ranks]
+        if sampled and self.ahead.overlaps:
+            self._begin_ahead()
+        groups = self.sampler.collect(prompts, sampled=sampled, meanwhile=self._begin_ahead)
+        self._begin_ahead()  # where this rank had nothing to judge
+        return groups
+
+    def _begin_ahead(self) -> None:
+        """Sample for the next step, from the weights before this step's update."""
+        assert self.ahead is not None
+        if self.ahead.begun or self.step == self.total_steps:
+            return
+        (rank, ranks), began = self.run.rank, time.monotonic()
+        self.ahead.begin(self.prompts.make(self.stream.coming(self.rl.prompts_per_step)[rank::ranks]))
+        self.note("seconds_sampling", time.monotonic() - began, 0.0)
+
+    def _end_ahead(self) -> None:
+        """Wait for what was sampled for the next step; a checkpoint of this step holds it."""
+        if self.ahead is None:
+            return
+        self.stream.ahead = None
+        if not self.ahead.begun:
+            return
+        began = time.monotonic()
+        try:
+            self.stream.ahead = self._of_all_ranks(self.ahead.wait())
+        except EngineError as error:
+            self.log.line(f"step {self.step}: {error}; the next step's rollouts are sampled anew")
+        self._note_servers()
+        self.note("seconds_sampling", time.monotonic() - began, 0.0)
+
+    def _of_all_ranks(self, mine: list[T]) -> list[T]:
+        """What each rank made of every `ranks`-th prompt, in the order of the prompts."""
+        parts = gather_objects(self.accelerator, mine)
+        made: list[Any] = [None] * sum(map(len, parts))
+        for index, part in enumerate(parts):
+            made[index :: len(parts)] = part
+        return made
+
+    def _note_servers(self) -> None:
+        if isinstance(engine := self.sampler.engine, VllmServers):
+            self.note("servers_out", len(engine.out))
+            for url, why in engine.out.items():
+                self.log.line(f"step {self.step}: without {url}, or without part of its share: {why}")
 
     def _batches(self, groups: Sequence[Group]) -> list[RolloutBatch]:
         """This rank's micro-batches, with the log-probabilities that stay fixed during the step."""
