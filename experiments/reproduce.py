@@ -27,7 +27,7 @@ from earl.files import check_writable, write_json, write_text
 from earl.records import SCORE_PARTS
 from earl.world.families import FAMILIES
 from page import comparison_page
-from tables import markdown, page_tables, read_scores
+from tables import DESIGNS, markdown, page_tables, read_scores
 
 HERE = Path(__file__).parent
 DATA = {"simple": "simple", "complex": "complex"}
@@ -57,35 +57,55 @@ class Cell:
 
 SIMPLE = "data.sources.complex.weight=0.0"
 WATCHED = 'verifier.second.kind="scene"'  # the whole verifier scores the held-out prompts of a weakened one
-CELLS = {
-    "start": Cell("start of the comparison", "given"),
-    "sft-s": Cell("SFT S", "sft", "start", (SIMPLE,)),
-    "sft-sc": Cell("SFT S+C", "sft", "start"),
-    "sft-two-stage": Cell("SFT S, then C", "sft", "sft-s", ("data.sources.simple.weight=0.0",)),
-    "rl-s": Cell("SFT S → RL S", "grpo", "sft-s", ("prompts.group=simple",)),
-    "rl-c": Cell("SFT S → RL C", "grpo", "sft-s", ("prompts.group=complex",)),
-    "rl-sc": Cell("SFT S → RL S+C", "grpo", "sft-s"),
-    "sft-sc-rl-sc": Cell("SFT S+C → RL S+C", "grpo", "sft-sc"),
-    "rl-sc-scaled": Cell("SFT S → RL S+C, scaled", "grpo", "sft-s", scaled=True),
-    "think-s": Cell(
-        "SFT think S", "sft", "start", (SIMPLE, "data.reasoning=true"), "reasoning", reasoning=True
-    ),
-    "think-s-rl-sc": Cell(
-        "think S → RL S+C", "grpo", "think-s", ("rollouts.prefill=reasoning",), "reasoning", reasoning=True
-    ),
-    "sft-s-best": Cell("SFT S, best of N", "best", "sft-s", table="best"),
-    "rl-sc-best": Cell("SFT S → RL S+C, best of N", "best", "rl-sc", table="best"),
-    "rl-sc-noise": Cell("RL S+C, noisy verifier", "grpo", "sft-s", ("verifier.noise=3.0", WATCHED), "weak"),
-} | {
-    f"rl-sc-blind-{part.replace('_', '-')}": Cell(
-        f"RL S+C, verifier blind to {part.replace('_', ' ')}",
-        "grpo",
-        "sft-s",
-        (f"verifier.blind={part}", WATCHED),
-        "weak",
-    )
-    for part in SCORE_PARTS
-}
+CELLS = (
+    {
+        "start": Cell("start of the comparison", "given"),
+        "sft-s": Cell("SFT S", "sft", "start", (SIMPLE,)),
+        "sft-sc": Cell("SFT S+C", "sft", "start"),
+        "sft-two-stage": Cell("SFT S, then C", "sft", "sft-s", ("data.sources.simple.weight=0.0",)),
+        "rl-s": Cell("SFT S → RL S", "grpo", "sft-s", ("prompts.group=simple",)),
+        "rl-c": Cell("SFT S → RL C", "grpo", "sft-s", ("prompts.group=complex",)),
+        "rl-sc": Cell("SFT S → RL S+C", "grpo", "sft-s"),
+        "sft-sc-rl-sc": Cell("SFT S+C → RL S+C", "grpo", "sft-sc"),
+        "rl-sc-scaled": Cell("SFT S → RL S+C, scaled", "grpo", "sft-s", scaled=True),
+        "think-s": Cell(
+            "SFT think S", "sft", "start", (SIMPLE, "data.reasoning=true"), "reasoning", reasoning=True
+        ),
+        "think-s-rl-sc": Cell(
+            "think S → RL S+C",
+            "grpo",
+            "think-s",
+            ("rollouts.prefill=reasoning",),
+            "reasoning",
+            reasoning=True,
+        ),
+        "sft-s-best": Cell("SFT S, best of N", "best", "sft-s", table="best"),
+        "rl-sc-best": Cell("SFT S → RL S+C, best of N", "best", "rl-sc", table="best"),
+        "rl-sc-noise": Cell(
+            "RL S+C, noisy verifier", "grpo", "sft-s", ("verifier.noise=3.0", WATCHED), "weak"
+        ),
+    }
+    | {
+        f"rl-sc-blind-{part.replace('_', '-')}": Cell(
+            f"RL S+C, verifier blind to {part.replace('_', ' ')}",
+            "grpo",
+            "sft-s",
+            (f"verifier.blind={part}", WATCHED),
+            "weak",
+        )
+        for part in SCORE_PARTS
+    }
+    | {
+        f"rl-sc-judge-{design.replace('_', '-')}": Cell(
+            f"RL S+C, weak judge, {label}",
+            "grpo",
+            "sft-s",
+            ('verifier.kind="weak-judge"', f"grpo.reward={design}", WATCHED),
+            "judge",
+        )
+        for design, label in DESIGNS.items()
+    }
+)
 """By name; a cell comes after the one that it starts from."""
 
 
@@ -227,6 +247,8 @@ class Comparison:
             words["validation.every"] = round(self.options.scale * recipe.validation.every)
         if any(override.startswith("verifier.noise") for override in cell.overrides):
             words["verifier.noise_seed"] = seed
+        if cell.table == "judge":
+            words["verifier.options.seed"] = seed  # of the judge's noise and biases
         made = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in words.items()]
         return [str(file), *more, *cell.overrides, *made]
 

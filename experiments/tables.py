@@ -28,7 +28,10 @@ TITLES = {
     "reasoning": "With a chain of thought",
     "best": "Best of N",
     "weak": "Weakened verifiers",
+    "judge": "Reward designs under a weak judge",
 }
+DESIGNS = {"overall": "root of minima", "modulated": "modulated", "mean": "mean", "win_rate": "win rate"}
+"""`grpo.reward`, and what tables call it."""
 BESIDE = ("sft-s", "rl-sc")  # shown in the other tables too
 RULE = (
     "*more* holds where the 95% interval of the mean paired difference lies above 0 and does not hold where "
@@ -47,6 +50,9 @@ CLAIMS = {
     "Reasoning does not help": [("think-s", "not more", "sft-s"), ("think-s-rl-sc", "not more", "rl-sc")],
     "Best-of-N on SFT does not reach RL": [("sft-s-best", "not more", "rl-sc")],
     "RL with a weak (noisy) verifier does not beat SFT": [("rl-sc-noise", "not more", "sft-s")],
+} | {
+    f"RL under a weak judge beats SFT ({label})": [(f"rl-sc-judge-{name.replace('_', '-')}", "more", "sft-s")]
+    for name, label in DESIGNS.items()
 }
 
 
