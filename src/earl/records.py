@@ -87,7 +87,8 @@ class Completion:
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One edit handed to a verifier. `edited` is None where the completion gave no image; `family` is the
-    kind of edit, for judges with questions of each."""
+    kind of edit, for judges with questions of each; `details` are texts of a benchmark's row that its own
+    questions need, by column."""
 
     source: Image
     instruction: str
@@ -96,6 +97,7 @@ class Attempt:
     finish_reason: FinishReason = "stop"
     key: str = ""
     family: str = ""
+    details: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +108,8 @@ class Verdict:
     overall = sqrt(SC * PQ) (VIEScore protocol). All are None unless the status is "ok".
 
     Attributes:
-        mean_overall: the mean of several answers' own overall scores, where the protocol averages these;
-            overall is then this.
+        mean_overall: the protocol's own overall score, where it has one: of several answers the mean of
+            theirs, or a weighted mean of the parts. Overall is then this.
         outcome: the verifier's word for what the edit did ("exact", "untouched"); "" if it has none.
         exact: whether the edit is exactly what was asked; None if the verifier does not say.
         why: the reason for a failure, or what a verifier says about its scores.

@@ -121,6 +121,7 @@ QUESTIONS = Registry(
         "editscore": "earl.verifiers.question_sets:EDITSCORE",
         "firm": "earl.verifiers.question_sets:FIRM",
         "imgedit": "earl.verifiers.question_sets:IMGEDIT",
+        "risebench": "earl.verifiers.risebench:RISEBENCH",
     },
 )
 BENCHMARKS = Registry(

@@ -332,6 +332,8 @@ def test_risebench_in_its_own_table(files, tmp_path):
         files.save(files.picture(number), tmp_path / place)
         row = {"index": f"{kind}_reasoning_{number}", "category": f"{kind}_reasoning", "image": place}
         rows.append(row | {"instruction": f"do {number}", "reference": "so", "subtask": "Puzzle Solving"})
+    rows[0] |= {"reasoning_img": "True", "reference_txt": None}
+    rows[1] |= {"reference_img": rows[0]["image"], "consistency_free": True}
     (tmp_path / "datav2_total_w_subtask.json").write_text(json.dumps(rows))
     path = str(tmp_path / "datav2_total_w_subtask.json")
     tasks = list(open_benchmark("risebench", BenchmarkSettings(path=path)).tasks())
@@ -339,7 +341,12 @@ def test_risebench_in_its_own_table(files, tmp_path):
         ("temporal_reasoning_0", "temporal_reasoning", "do 0"),
         ("logical_reasoning_1", "logical_reasoning", "do 1"),
     ]
-    assert all(Image.open(task.source).size == (96, 64) and task.target is None for task in tasks)
+    assert all(Image.open(task.source).size == (96, 64) for task in tasks)
+    assert [task.target for task in tasks] == [None, tmp_path / rows[0]["image"]]
+    assert [task.details for task in tasks] == [
+        {"reference": "so", "reasoning_img": "True"},
+        {"reference": "so", "consistency_free": "True"},
+    ]
 
 
 @pytest.mark.parametrize(("name", "archive"), [("imgedit", "Benchmark.tar"), ("risebench", "data.zip")])

@@ -51,7 +51,7 @@ class JudgeSettings(EndpointSettings):
     protocol: str = Field(
         default="earl",
         description="the questions and how they are asked: earl, viescore, ground, editscore, firm, imgedit, "
-        "or a registered name",
+        "risebench, or a registered name",
     )
     prompts: Place | None = Field(
         default=None,

@@ -43,6 +43,7 @@ class Task:
         mask, caption: the region that the edit belongs in, and what the edited image is to show, where the
             benchmark measures with them.
         problem: why the task cannot be read; it then has no source.
+        details: texts of the row that the benchmark's own questions need, by column.
     """
 
     key: str
@@ -57,6 +58,7 @@ class Task:
     problem: str = ""
     mask: ImageSource | None = None
     caption: str = ""
+    details: Mapping[str, str] = field(default_factory=dict)
 
 
 class Benchmark(Protocol):
@@ -112,7 +114,8 @@ class DeclaredBenchmark:
         turns: the number at the end of an id is that of its turn, which is its family.
         hub_patterns: files that are fetched from the Hub; all where empty.
         archive: file of the publisher that holds the images, to be unpacked first; "": none does.
-        mean: what published means are of, all edits or the families' means.
+        mean: what published figures are: means of all edits, of the families' means, or the share of edits
+            that are solved (`exact`).
         measured: its figures are metrics of masks and captions, not a judge's scores.
     """
 
@@ -126,7 +129,7 @@ class DeclaredBenchmark:
     turns: bool = False
     hub_patterns: tuple[str, ...] = ()
     archive: str = ""
-    mean: Literal["edits", "families"] = "edits"
+    mean: Literal["edits", "families", "solved"] = "edits"
     measured: bool = False
 
     def __call__(
@@ -216,7 +219,7 @@ class SourceBenchmark:
             family, group, kind = self._place(sample)
             words = sample.instruction, family, group, kind
             region = (sample.mask, sample.target_caption) if self.measured else (None, "")
-            yield Task(key, id, number, *words, sample.source, sample.target, "", *region)
+            yield Task(key, id, number, *words, sample.source, sample.target, "", *region, sample.details)
 
     def describe(self) -> dict[str, Any]:
         draw = {"draw": self.source.draw, "draw_seed": self.source.seed} if self.source.draw else {}

@@ -51,6 +51,18 @@ Qwen-Image               4.27
 """
 
 
+_RISE = """
+EMU2                     0.05
+OmniGen                  0.08
+Step1X-Edit              0.19
+BAGEL                    0.61
+Gemini-2.0-Flash-pre     0.94
+BAGEL, with CoT          1.19
+Gemini-2.0-Flash-exp     1.33
+GPT-4o-Image             2.89
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class PublishedTable:
     """One table of the paper.
@@ -134,7 +146,9 @@ def _later(
 LATER: tuple[Published, ...] = (
     *_later(_GEDIT, ("GEdit-Bench-EN", "GEdit-Bench-CN"), ("GPT-4.1", "viescore", "exclude")),
     *_later(_IMGEDIT, ("ImgEdit-Bench",), ("GPT-4o", "imgedit, doubled", "exclude"), scale=2.0),
+    *_later(_RISE, ("RISEBench",), ("GPT-4.1", "risebench, percent / 10", "exclude")),
 )
 """GEdit-Bench: VIEScore overall, the mean of the eleven tasks' means (arXiv 2504.17761, 2505.14683,
 2506.18871, 2508.02324). ImgEdit-Bench: the mean of three scores of 1 to 5 and of the nine types, doubled here
-(arXiv 2505.20275, 2506.18871, 2508.02324)."""
+(arXiv 2505.20275, 2506.18871, 2508.02324). RISEBench: percent of edits solved, divided by 10 here (arXiv
+2504.02826, README of PhoenixZ810/RISEBench)."""

@@ -38,6 +38,7 @@ class EditRecord:
         problem: why there is no image, or no target; "" if nothing is wrong.
         source, edited, target, mask: files in the evaluation's folder; None where there is none.
         caption: what the edited image is to show, where the benchmark measures it.
+        details: texts of the benchmark's row that its own questions need, by column.
         size: (width, height) in px of the images.
         seed: that the image was drawn with.
         seconds: the editor's share of time.
@@ -64,6 +65,7 @@ class EditRecord:
     chosen: int = 0
     mask: str | None = None
     caption: str = ""
+    details: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +201,9 @@ def edit_from_json(record: Mapping[str, Any]) -> EditRecord:
 def edit_to_json(edit: EditRecord) -> dict[str, Any]:
     """The line of an edit; what has its default is left out."""
     values = asdict(edit)
-    return {each.name: values[each.name] for each in fields(edit) if values[each.name] != each.default}
+    return {
+        each.name: values[each.name] for each in fields(edit) if values[each.name] not in (each.default, {})
+    }
 
 
 def to_json(record: Any) -> Any:

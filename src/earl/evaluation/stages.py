@@ -162,7 +162,8 @@ def _attempt(folder: EvaluationFolder, edit: EditRecord) -> Attempt:
     edited, target = folder.image(edit.edited), folder.image(edit.target)
     if edited is None and folder.failures == "as-released":
         edited = Image.new("RGB", WHITE, "white")
-    return Attempt(source, edit.instruction, edited, target, edit.finish_reason, edit.key, edit.family)
+    finish = edit.finish_reason
+    return Attempt(source, edit.instruction, edited, target, finish, edit.key, edit.family, edit.details)
 
 
 def _edit(folder: EvaluationFolder, editor: Editor, group: Sequence[Task], chooser: Verifier | None) -> None:
@@ -208,6 +209,7 @@ def _score(edits: Sequence[Edited], chooser: Verifier) -> dict[str, list[Verdict
             c.finish_reason,
             f"{e.task.key}-{i}",
             e.task.family,
+            e.task.details,
         )
         for e in edits
         for i, c in enumerate(e.candidates)
@@ -244,6 +246,7 @@ def _saved(folder: EvaluationFolder, edited: Edited, verdicts: Sequence[Verdict]
         target=folder.save_image("targets", task.key, target) if target else None,
         mask=folder.save_image("masks", task.key, mask) if mask else None,
         caption=task.caption,
+        details=task.details,
         size=edited.source.size,
         seed=chosen.seed,
         finish_reason=chosen.finish_reason,

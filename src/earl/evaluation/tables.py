@@ -19,7 +19,8 @@ from earl.tables import TOTAL, Cell, Column, Row, Table
 M = TypeVar("M", covariant=True)
 NOTE = (
     "overall scores 0-10; scores of different judges cannot be compared; published: the paper's six in arXiv "
-    "2508.01119, GEdit-Bench in 2504.17761 and ImgEdit-Bench in 2505.20275 and after them"
+    "2508.01119, GEdit-Bench in 2504.17761 and ImgEdit-Bench in 2505.20275 and after them, RISEBench in "
+    "2504.02826 (percent of edits solved, divided by 10)"
 )
 OTHER = "other mean: under the other rule for failures, of the same verdicts"
 
@@ -84,6 +85,8 @@ def notes(results: Results) -> list[str]:
     for name in ("semantic_consistency", "perceptual_quality", "overall"):
         if (mean := family_mean(results, name)) is not None:
             said.append(f"{SHORT[name]} as published, the mean of the families' means: {mean:.2f}")
+    if (solved := solved_share(results)) is not None:
+        said.append(f"solved as published, percent: {100 * solved.mean:.1f}")
     if results.unknown_families:
         unknown = ", ".join(results.unknown_families)
         said.append(f"unknown to this version, so families of their own without a kind: {unknown}")
@@ -194,10 +197,7 @@ def system_rows(runs: Sequence[Results]) -> list[SystemRow]:
         parts[column] = run
     rows = []
     for who, parts in systems.items():
-        scores: dict[str, Estimate | float | None] = {
-            column: run.all.overall if (mean := family_mean(run)) is None else mean
-            for column, run in parts.items()
-        }
+        scores = {column: _reported(run) for column, run in parts.items()}
         six = [
             (score.mean, parts[c].all.other) for c in COLUMNS if isinstance(score := scores.get(c), Estimate)
         ]
@@ -210,6 +210,13 @@ def system_rows(runs: Sequence[Results]) -> list[SystemRow]:
     return rows
 
 
+def _reported(run: Results) -> Estimate | float | None:
+    """What a benchmark's publisher reports, 0-10."""
+    if (solved := solved_share(run)) is not None:
+        return 10 * solved.mean
+    return run.all.overall if (mean := family_mean(run)) is None else mean
+
+
 def published_rows(columns: Collection[str] = COLUMNS) -> list[SystemRow]:
     """Published rows with a score in one of the columns."""
     return [
@@ -219,6 +226,11 @@ def published_rows(columns: Collection[str] = COLUMNS) -> list[SystemRow]:
         for row in (*published_models(), *LATER)
         if not row.scores.keys().isdisjoint(columns)
     ]
+
+
+def solved_share(results: Results) -> Estimate | None:
+    """The share of edits that are solved, where that is what the benchmark's publisher reports; else None."""
+    return results.all.scores.get("exact") if results.benchmark.get("mean") == "solved" else None
 
 
 def family_mean(results: Results, name: str = "overall") -> float | None:

@@ -98,6 +98,7 @@ _OTHER_SCORE = re.compile(
     r"[_ -]scores?"
 )
 _TAGGED = re.compile(r"<score>([^<>]{0,40})</score>")
+_FINAL = re.compile(r"\bfinal score\b[\s*_`:：]{0,12}(\d{1,4})(?:/[15])?(?![\d/–-]|[.,]\s?\d)", re.I)
 _LINE = re.compile(r"^[ \t*-]*[A-Z][^\n:]{2,60}:[ \t*]*(\d{1,4})[ \t*.]*$", re.M)
 
 
@@ -183,6 +184,22 @@ def read_lines(answer: str, count: int, *, low: int, high: int, cut_off: bool = 
     if not problem and _announced(text, lines[0].start(), _EXAMPLE):
         problem = "the scores are those of an example"
     return Reading(None, problem) if problem else Reading(scores)
+
+
+def read_final(answer: str, *, low: int, high: int, cut_off: bool = False) -> Reading:
+    """The one whole number behind "Final Score:"; where it stands several times it must be the same. As
+    `read_scores`."""
+    text, problem = _spoken(answer, cut_off)
+    if not problem and cut_off:
+        problem = "the answer was cut off by its limit"
+    if not problem and declines(text):
+        problem = "the answer declines to judge"
+    found = {int(score[1]) for score in _FINAL.finditer(text)}
+    if not problem and len(found) > 1:
+        problem = "several verdicts that differ"
+    if not problem and not (found and low <= min(found) <= high):
+        problem = f"expected one whole number from {low} to {high} behind Final Score:"
+    return Reading(None, problem) if problem else Reading((float(found.pop()),))
 
 
 def declines(text: str) -> bool:

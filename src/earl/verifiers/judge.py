@@ -55,7 +55,7 @@ class JudgeVerifier:
             kind = "the target image" if questions.asked else "source and edited image: name kind reference"
             raise ConfigError(f"the questions {settings.protocol!r} have none about {kind}")
         if settings.expected and any(
-            form.style in ("tag", "lines") or form.high > 10 for form in self.forms.values()
+            form.style in ("tag", "lines", "final") or form.high > 10 for form in self.forms.values()
         ):
             raise ConfigError(
                 f"expected = true reads scores of at most 10 from JSON; the questions {settings.protocol!r} "
@@ -99,14 +99,18 @@ class JudgeVerifier:
         failed = without_image(attempt)
         if failed is not None:
             return failed
+        try:
+            forms = self._forms(attempt)
+        except ConfigError as error:
+            return Verdict("unusable", why=str(error), refused=True)
         images = self._images(attempt)
-        if len(images) < len({slot for form in self.forms.values() for slot in form.images}):
+        if not {slot for form in forms.values() for slot in form.images} <= images.keys():
             return Verdict("unusable", why="the attempt has no target image to compare with")
         # The questions about one edit share what stands before the first hyphen of their names.
         edit = sha256("\0".join([attempt.instruction, *images.values()]).encode()).hexdigest()[:32]
         questions = [
             Question(name, swapped)
-            for name, form in self.forms.items()
+            for name, form in forms.items()
             for swapped in ((False, True) if self.settings.swap and len(form.images) == 2 else (False,))
         ]
         results = await asyncio.gather(
@@ -114,17 +118,26 @@ class JudgeVerifier:
         )
         if any(result.status != "ok" for result in results):
             return self._failed(results)
-        verdict = self._verdict([(result.question.name, _mean(result.answers)) for result in results])
-        overall = None
+        verdict = self._verdict(
+            attempt, [(result.question.name, _mean(result.answers)) for result in results]
+        )
+        overall = verdict.mean_overall
         if self.prompts.questions.several == "overall" and self.settings.samples > 1:
             answers = zip(*(result.answers for result in results), strict=False)
             names = [result.question.name for result in results]
-            each = [self._verdict(list(zip(names, one, strict=True))).overall or 0.0 for one in answers]
+            each = [
+                self._verdict(attempt, list(zip(names, one, strict=True))).overall or 0.0 for one in answers
+            ]
             overall = sum(each) / len(each)
         raw = "\n".join(result.text for result in results)
         return replace(verdict, mean_overall=overall, raw=raw, notes=self._notes(results))
 
-    def _verdict(self, scores: Sequence[tuple[str, Scores]]) -> Verdict:
+    def _forms(self, attempt: Attempt) -> Mapping[str, Form]:
+        """The questions that are asked about an edit. Raises ConfigError: there are none about it."""
+        pick = self.prompts.questions.pick
+        return self.forms if pick is None else {name: self.forms[name] for name in pick(attempt)}
+
+    def _verdict(self, attempt: Attempt, scores: Sequence[tuple[str, Scores]]) -> Verdict:
         """The parts from the scores of each question; of one asked twice the mean."""
         parts: dict[str, list[float]] = defaultdict(list)
         for question, values in scores:
@@ -133,7 +146,8 @@ class JudgeVerifier:
         success, kept, natural, unharmed = (
             sum(found) / len(found) if (found := parts[name]) else NOT_ASKED for name in SCORE_PARTS
         )
-        return Verdict("ok", success, kept, natural, unharmed)
+        verdict, conclude = Verdict("ok", success, kept, natural, unharmed), self.prompts.questions.conclude
+        return verdict if conclude is None else conclude(attempt, verdict)
 
     async def _ask(
         self, question: Question, attempt: Attempt, images: Mapping[str, str], name: str
@@ -159,7 +173,7 @@ class JudgeVerifier:
         """What would be sent about an edit, by question: the fields of each request."""
         images = self._images(attempt)
         bodies: dict[str, dict[str, Any]] = {}
-        for question in self.forms:
+        for question in self._forms(attempt):
             content, more = self._request(Question(question), attempt, images)
             bodies[question] = self.client.body(content, self.settings.samples, more)
         return bodies
@@ -179,6 +193,7 @@ class JudgeVerifier:
             question.name,
             attempt.instruction,
             family=attempt.family,
+            details=attempt.details,
             swapped=question.swapped,
             text_first=settings.text_first,
         )

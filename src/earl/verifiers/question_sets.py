@@ -7,12 +7,12 @@ nothing of them is kept here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from earl.records import SCORE_PARTS, ScorePart
-from earl.verifiers.answers import Reading, read_lines, read_scores, read_tagged
+from earl.records import SCORE_PARTS, Attempt, ScorePart, Verdict
+from earl.verifiers.answers import Reading, read_final, read_lines, read_scores, read_tagged
 
 INSTRUCTION = "<instruction>"
 
@@ -28,7 +28,7 @@ class Form:
         low, high: the scale.
         worst: what becomes 0, where it is not `low`; `high` becomes 10.
         style: "json": a `score` list; "tag": one number between score tags; "lines": `Name: number` lines;
-            "words": the verifier reads it by itself.
+            "final": one number behind "Final Score:"; "words": the verifier reads it by itself.
         request: fields of the request that differ from the settings.
     """
 
@@ -38,7 +38,7 @@ class Form:
     low: int = 0
     high: int = 10
     worst: int | None = None
-    style: Literal["json", "tag", "lines", "words"] = "json"
+    style: Literal["json", "tag", "lines", "final", "words"] = "json"
     request: Mapping[str, Any] = field(default_factory=dict)
 
     def read(self, answer: str, *, cut_off: bool = False) -> Reading:
@@ -47,6 +47,8 @@ class Form:
             return read_scores(answer, count=self.count, low=self.low, high=self.high, cut_off=cut_off)
         if self.style == "tag":
             return read_tagged(answer, low=self.low, high=self.high, cut_off=cut_off)
+        if self.style == "final":
+            return read_final(answer, low=self.low, high=self.high, cut_off=cut_off)
         reading = read_lines(answer, self.count, low=self.low, high=self.high, cut_off=cut_off)
         return Reading((sum(reading.scores) / self.count,)) if reading.scores else reading
 
@@ -86,6 +88,9 @@ class QuestionSet:
             own names are families, and the only question of the set is asked in the words of an edit's own.
         names: literals that the file must have.
         labels: each image is announced by its number, as EditScore's models have learnt.
+        pick: the names of those that are asked about an edit; None: all.
+        conclude: gives a verdict the overall score and the `exact` of the protocol; None: it has none of its
+            own.
         several: what is averaged over several answers, the four scores or the overall scores of each.
         settings: of the judge, under what is given.
     """
@@ -96,6 +101,8 @@ class QuestionSet:
     words: Callable[[Mapping[str, str]], Mapping[str, str]] = dict
     names: tuple[str, ...] = ()
     labels: bool = False
+    pick: Callable[[Attempt], Sequence[str]] | None = None
+    conclude: Callable[[Attempt, Verdict], Verdict] | None = None
     several: Literal["parts", "overall"] = "parts"
     settings: Mapping[str, Any] = field(default_factory=dict)
 

@@ -53,6 +53,7 @@ class Prompts:
         instruction: str,
         *,
         family: str = "",
+        details: Mapping[str, str] | None = None,
         swapped: bool = False,
         text_first: bool = False,
     ) -> list[str | Slot]:
@@ -60,6 +61,7 @@ class Prompts:
 
         Args:
             family: of the edit, for a set with words of each.
+            details: what more the words have places for, by name.
             text_first: a template without image places stays as it is, with the images behind it.
 
         Raises:
@@ -69,9 +71,11 @@ class Prompts:
         template, slots = self._template(question, family), self.questions.forms[question].images
         if swapped:
             template = _swap(template, slots, question)
+        values = {**(details or {}), "instruction": instruction}
         if _PLACE.search(template):
-            return fill(template, {"instruction": instruction}, _IMAGES)
-        words = template.replace(INSTRUCTION, instruction)
+            return fill(template, values, _IMAGES)
+        places = "|".join(map(re.escape, values))
+        words = re.sub(f"<({places})>", lambda place: values[place[1]], template)
         if text_first:
             return [words, *map(Slot, slots)]
         if not self.questions.labels:
@@ -96,7 +100,7 @@ class Prompts:
         if places and sorted(places) != sorted(slots):
             name = f"{question}.txt ({self.version})"
             raise ConfigError(f"{name} has the images {places}; expected each of {list(slots)} once")
-        if len(slots) > 1 and INSTRUCTION not in template:
+        if len(slots) > 1 and INSTRUCTION not in template and self.questions.pick is None:
             raise ConfigError(f"{question}.txt ({self.version}) lacks {INSTRUCTION}")
         if swapped and len(slots) == 2:
             _swap(template, slots, question)

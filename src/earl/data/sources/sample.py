@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -28,7 +29,8 @@ class Sample:
     is over 1; a `mask` marks the edited region where there are no boxes. `target` is missing in data that
     only reinforcement learning or evaluation can use. `other` is a worse edit than the target, for
     preference tuning. `codes` are the image codes of target and other where a model of the same vision
-    tokenizer drew them: encoding its images again would give others. Empty texts mean that there is none.
+    tokenizer drew them: encoding its images again would give others. `details` are texts of a benchmark's
+    row that its own questions need, by column. Empty texts mean that there is none.
     """
 
     id: str
@@ -47,6 +49,7 @@ class Sample:
     split: str = ""
     other: ImageRef | None = None
     codes: tuple[NDArray[np.int32], ...] = ()
+    details: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,8 @@ class Schema:
     names two columns: the row's own id and the id of the row that holds its source image. Without
     `join_ids` the first id column that a row has is the whole id. `keys` are the columns of `reasoning` that
     are all taken, each with the key of its chain; none given: `CHAINS`. `prefix` is taken off instructions.
-    Where a folder has all of `files` below it, only these are read.
+    Where a folder has all of `files` below it, only these are read. `details` are columns that go along as
+    texts.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Schema:
     keys: Mapping[str, str] = field(default_factory=dict)
     prefix: str = ""
     files: tuple[str, ...] = ()
+    details: tuple[str, ...] = ()
 
     def column(self, name: str, row: Mapping[str, Any]) -> str | None:
         """The column of a row that holds a field."""
@@ -145,6 +147,7 @@ class Schema:
             licence=self.text("licence", row) or self.licence,
             split=plain_split(self.text("split", row)) or self.split,
             other=image_of(self.value("other", row), folder),
+            details={name: text for name in self.details if (text := text_of(row.get(name)))},
         )
 
     def _chains(self, row: Mapping[str, Any]) -> dict[str, str]:
