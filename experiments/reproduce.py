@@ -42,7 +42,7 @@ class Cell:
     Attributes:
         kind: "given" is a model that exists, "best" the start with best-of-N sampling.
         start: the cell that it starts from; None for a given model.
-        overrides: of the recipe of its kind.
+        overrides: of the recipe of its kind; of "best" the verifier that chooses (none: the scene's).
         table: where it is shown.
     """
 
@@ -57,35 +57,28 @@ class Cell:
 
 SIMPLE = "data.sources.complex.weight=0.0"
 WATCHED = 'verifier.second.kind="scene"'  # the whole verifier scores the held-out prompts of a weakened one
-CELLS = (
-    {
-        "start": Cell("start of the comparison", "given"),
-        "sft-s": Cell("SFT S", "sft", "start", (SIMPLE,)),
-        "sft-sc": Cell("SFT S+C", "sft", "start"),
-        "sft-two-stage": Cell("SFT S, then C", "sft", "sft-s", ("data.sources.simple.weight=0.0",)),
-        "rl-s": Cell("SFT S → RL S", "grpo", "sft-s", ("prompts.group=simple",)),
-        "rl-c": Cell("SFT S → RL C", "grpo", "sft-s", ("prompts.group=complex",)),
-        "rl-sc": Cell("SFT S → RL S+C", "grpo", "sft-s"),
-        "sft-sc-rl-sc": Cell("SFT S+C → RL S+C", "grpo", "sft-sc"),
-        "rl-sc-scaled": Cell("SFT S → RL S+C, scaled", "grpo", "sft-s", scaled=True),
-        "think-s": Cell(
-            "SFT think S", "sft", "start", (SIMPLE, "data.reasoning=true"), "reasoning", reasoning=True
-        ),
-        "think-s-rl-sc": Cell(
-            "think S → RL S+C",
-            "grpo",
-            "think-s",
-            ("rollouts.prefill=reasoning",),
-            "reasoning",
-            reasoning=True,
-        ),
-        "sft-s-best": Cell("SFT S, best of N", "best", "sft-s", table="best"),
-        "rl-sc-best": Cell("SFT S → RL S+C, best of N", "best", "rl-sc", table="best"),
-        "rl-sc-noise": Cell(
-            "RL S+C, noisy verifier", "grpo", "sft-s", ("verifier.noise=3.0", WATCHED), "weak"
-        ),
-    }
-    | {
+CELLS = {
+    "start": Cell("start of the comparison", "given"),
+    "sft-s": Cell("SFT S", "sft", "start", (SIMPLE,)),
+    "sft-sc": Cell("SFT S+C", "sft", "start"),
+    "sft-two-stage": Cell("SFT S, then C", "sft", "sft-s", ("data.sources.simple.weight=0.0",)),
+    "rl-s": Cell("SFT S → RL S", "grpo", "sft-s", ("prompts.group=simple",)),
+    "rl-c": Cell("SFT S → RL C", "grpo", "sft-s", ("prompts.group=complex",)),
+    "rl-sc": Cell("SFT S → RL S+C", "grpo", "sft-s"),
+    "sft-sc-rl-sc": Cell("SFT S+C → RL S+C", "grpo", "sft-sc"),
+    "rl-sc-scaled": Cell("SFT S → RL S+C, scaled", "grpo", "sft-s", scaled=True),
+    "think-s": Cell(
+        "SFT think S", "sft", "start", (SIMPLE, "data.reasoning=true"), "reasoning", reasoning=True
+    ),
+    "think-s-rl-sc": Cell(
+        "think S → RL S+C", "grpo", "think-s", ("rollouts.prefill=reasoning",), "reasoning", reasoning=True
+    ),
+    "sft-s-best": Cell("SFT S, best of N", "best", "sft-s", table="best"),
+    "rl-sc-ahead": Cell("RL S+C, one step ahead", "grpo", "sft-s", ("rollouts.staleness=1",)),
+    "rl-sc-best": Cell("SFT S → RL S+C, best of N", "best", "rl-sc", table="best"),
+    "sft-s-best-judge": Cell("SFT S, best of N by a weak judge", "best", "sft-s", ("weak-judge",), "judge"),
+    "rl-sc-noise": Cell("RL S+C, noisy verifier", "grpo", "sft-s", ("verifier.noise=3.0", WATCHED), "weak"),
+    **{
         f"rl-sc-blind-{part.replace('_', '-')}": Cell(
             f"RL S+C, verifier blind to {part.replace('_', ' ')}",
             "grpo",
@@ -94,8 +87,8 @@ CELLS = (
             "weak",
         )
         for part in SCORE_PARTS
-    }
-    | {
+    },
+    **{
         f"rl-sc-judge-{design.replace('_', '-')}": Cell(
             f"RL S+C, weak judge, {label}",
             "grpo",
@@ -104,8 +97,8 @@ CELLS = (
             "judge",
         )
         for design, label in DESIGNS.items()
-    }
-)
+    },
+}
 """By name; a cell comes after the one that it starts from."""
 
 
@@ -247,7 +240,7 @@ class Comparison:
             words["validation.every"] = round(self.options.scale * recipe.validation.every)
         if any(override.startswith("verifier.noise") for override in cell.overrides):
             words["verifier.noise_seed"] = seed
-        if cell.table == "judge":
+        if cell.kind == "grpo" and cell.table == "judge":
             words["verifier.options.seed"] = seed  # of the judge's noise and biases
         made = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in words.items()]
         return [str(file), *more, *cell.overrides, *made]
@@ -291,7 +284,7 @@ class Comparison:
         words += ["--families", *self.families, "--option", f"kinds={options.kinds}"]
         words += ["--reasoning"] * cell.reasoning
         if cell.kind == "best":
-            words += ["--best-of", str(options.best_of), "--best-by", "scene"]
+            words += ["--best-of", str(options.best_of), "--best-by", *(cell.overrides or ("scene",))]
         _earl(words)
 
 

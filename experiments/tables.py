@@ -50,6 +50,10 @@ CLAIMS = {
     "Reasoning does not help": [("think-s", "not more", "sft-s"), ("think-s-rl-sc", "not more", "rl-sc")],
     "Best-of-N on SFT does not reach RL": [("sft-s-best", "not more", "rl-sc")],
     "RL with a weak (noisy) verifier does not beat SFT": [("rl-sc-noise", "not more", "sft-s")],
+    "Sampling one step ahead costs RL nothing": [("rl-sc", "not more", "rl-sc-ahead")],
+    "Best-of-N on SFT does not reach RL, both by a weak judge": [
+        ("sft-s-best-judge", "not more", "rl-sc-judge-overall")
+    ],
 } | {
     f"RL under a weak judge beats SFT ({label})": [(f"rl-sc-judge-{name.replace('_', '-')}", "more", "sft-s")]
     for name, label in DESIGNS.items()

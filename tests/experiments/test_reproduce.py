@@ -108,8 +108,13 @@ def test_every_cell_has_a_recipe_that_fits(tmp_path):
             assert recipe.prompts.group == {"rl-s": "simple", "rl-c": "complex"}.get(name, "all")
             assert recipe.length.max_steps == (750 if cell.scaled else 250)
             assert recipe.prompts.families == reproduce.SMALL and recipe.prompts.options == {"kinds": "few"}
-            assert (recipe.verifier.second is not None) == (cell.table == "weak")
+            assert (recipe.verifier.second is not None) == (cell.table in ("weak", "judge"))
             assert (recipe.rollouts.prefill == "reasoning") == cell.reasoning
+            design = (
+                name.removeprefix("rl-sc-judge-").replace("-", "_") if cell.table == "judge" else "overall"
+            )
+            assert recipe.grpo.reward == design
+            assert (recipe.verifier.options.get("seed") == 1) == (cell.table == "judge")
 
 
 def test_variances_of_a_layout_are_found_again():
