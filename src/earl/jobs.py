@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -79,9 +79,7 @@ def read_jobs(
     for job in jobs:
         if not job.instructions:
             raise DataError(f"no instruction for {job.name}; give one on the command line or in its line")
-        for text in job.instructions:
-            check_instruction(text)
-    return jobs
+    return [replace(job, instructions=tuple(map(check_instruction, job.instructions))) for job in jobs]
 
 
 def _jobs_of(path: Path, instructions: Sequence[str], seed: int, count: int) -> Iterator[Job]:

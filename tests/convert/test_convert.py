@@ -17,6 +17,8 @@ from earl.config.convert import ConversionSettings
 from earl.convert.folder import convert_model
 from earl.errors import EarlError, ModelFormatError, OutputError
 from earl.models.resolve import resolve_model
+from earl.policy.loading import create_policy, load_policy
+from earl.policy.saving import save_policy
 from earl.sequence.tokenizer import TextTokenizer
 from earl.sequence.vocabulary import Vocabulary
 from hub_cache import EARL, VECTORS, fake_hub
@@ -156,7 +158,6 @@ def test_another_dtype(tmp_path, model_folder):
 
 def test_an_adapter_is_merged(tmp_path, model_folder):
     from earl.policy.adapters import add_lora, save_adapter
-    from earl.policy.loading import load_policy
 
     adapted = add_lora(load_policy(model_folder), 4, base=str(model_folder))
     for name, parameter in adapted.named_parameters():
@@ -174,7 +175,6 @@ def test_an_adapter_is_merged(tmp_path, model_folder):
 def test_a_large_adapter_is_merged_as_far_as_its_dtype_reaches(tmp_path, model_folder, dtype, monkeypatch):
     """Its sums round by more than the logits of two equal policies may differ."""
     from earl.policy.adapters import add_lora, save_adapter
-    from earl.policy.loading import load_policy
 
     adapted = add_lora(load_policy(model_folder), 4, base=str(model_folder))
     for name, parameter in adapted.named_parameters():
@@ -193,6 +193,43 @@ def test_a_large_adapter_is_merged_as_far_as_its_dtype_reaches(tmp_path, model_f
     monkeypatch.setattr("earl.convert.folder.merged", wrongly)
     with pytest.raises(ModelFormatError, match="products of merged matrices"):
         convert_model(tmp_path / "adapter", tmp_path / "wrong", settings)
+
+
+def made_elsewhere(base: Path, folder: Path, **options):
+    """An adapter as peft writes it, and the adapted policy with its head tied to the embedding before."""
+    from peft import LoraConfig, get_peft_model
+
+    adapted = get_peft_model(load_policy(base), LoraConfig(r=2, task_type="CAUSAL_LM", **options))
+    with torch.no_grad():
+        for parameter in adapted.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    adapted.save_pretrained(folder, save_embedding_layers=False)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = str(base)
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return adapted.eval()
+
+
+@pytest.fixture
+def tied(tmp_path) -> Path:
+    vocabulary = Vocabulary(400, 300, 64, *range(290, 298))
+    save_policy(create_policy({"tie_word_embeddings": True}, vocabulary, seed=0), tmp_path / "tied")
+    return tmp_path / "tied"
+
+
+@pytest.mark.parametrize("trained", [["embed_tokens"], ["lm_head"], ["embed_tokens", "lm_head"]])
+def test_a_trained_embedding_or_head_comes_along_untied(tmp_path, tied, trained):
+    torch.manual_seed(0)
+    adapted = made_elsewhere(tied, tmp_path / "adapter", target_modules=["q_proj"], modules_to_save=trained)
+    ids = torch.arange(20)[None]
+    expected = logits_of(adapted, ids)
+    assert (expected - logits_of(load_policy(tied), ids)).abs().max() > 0.1
+    assert torch.equal(logits_of(load_policy(tmp_path / "adapter"), ids), expected)
+    convert_model(tmp_path / "adapter", tmp_path / "merged", parts=("policy",))
+    merged = load_policy(tmp_path / "merged")
+    assert not merged.config.tie_word_embeddings
+    assert (logits_of(merged, ids) - expected).abs().max() < 1e-4
 
 
 def test_what_is_there_stays(tmp_path, model_folder, monkeypatch):

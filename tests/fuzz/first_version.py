@@ -12,7 +12,6 @@ from __future__ import annotations
 import ast
 import asyncio
 import logging
-import shutil
 import sys
 import tempfile
 from collections import Counter
@@ -141,15 +140,16 @@ def requests(room: Path) -> Iterator[Callable[[], str | None]]:
 
 
 def models(room: Path) -> Iterator[Callable[[], str | None]]:
+    from PIL import Image
+
     made, draw = generators("test_fuzz_models.py"), seeded("models")
-    import_module("transformers").Emu3ForCausalLM  # noqa: B018 (imported before the clock runs)
-    pipeline = import_module("earl.pipeline").EditPipeline
-    shutil.copytree(FIRST / "src/earl/models/world", room / "whole")
+    kinds = made["make_kinds"](FIRST / "src/earl/models/world", room)  # which also imports what it loads with
+    pipeline, image = import_module("earl.pipeline").EditPipeline, Image.new("RGB", (16, 16), "red")
 
     def one() -> None:
         folder = Path(tempfile.mkdtemp(dir=room)) / "model"
-        made["strangers_folder"](draw, [room / "whole"] * 3, folder)
-        pipeline.from_pretrained(folder)
+        made["strangers_folder"](draw, kinds, folder)
+        pipeline.from_pretrained(folder)(image, "make it blue")
 
     while True:
         yield one

@@ -23,6 +23,7 @@ INDEX = "model.safetensors.index.json"
 CONFIGS = ("config.json", "vision/config.json", "policy/config.json", "adapter/adapter_config.json")
 OTHERS = ("earl.json", "tokenizer.json", "vision/preprocessor_config.json", f"policy/{INDEX}")
 WHOLE = ("[" * 100_000, '{"a":' * 100_000, "9" * 5000, '{"a": ' + "9" * 5000 + "}", "", "null", "\ufeff{}")
+ODD = ("x", "", 0, 1, -1, 1.5, 10**30, None, True, [], [1], {}, {"a": 1}, "nowhere.safetensors")
 HUGE = (
     ("policy/config.json", "num_hidden_layers", 10**9),
     ("policy/config.json", "hidden_size", 2**31),
@@ -38,11 +39,14 @@ HUGE = (
 
 @pytest.fixture(scope="module")
 def kinds(model_folder: Path, tmp_path_factory) -> list[Path]:
+    return make_kinds(model_folder, tmp_path_factory.mktemp("kinds"))
+
+
+def make_kinds(model_folder: Path, home: Path) -> list[Path]:
     """A model in one folder, one with its weights in shards, and an adapter on it."""
     from earl.policy.adapters import add_lora, save_adapter
     from earl.policy.loading import load_policy
 
-    home = tmp_path_factory.mktemp("kinds")
     whole, sharded, adapted = home / "whole", home / "sharded", home / "adapted"
     for folder in (whole, sharded):
         shutil.copytree(model_folder, folder)
@@ -81,8 +85,18 @@ def strangers_folder(draw: random.Random, kinds: list[Path], folder: Path) -> No
                 content = json.loads((kinds[whole] / name).read_text()) | {key: value}
                 path.unlink(missing_ok=True)
             path.write_text(json.dumps(content))
+        elif how < 0.7:  # one value of another kind, which a library may take for its word
+            path.write_text(json.dumps({**content, **odd_value(draw, content)}))
         else:
             path.write_text(json.dumps(spoilt(draw, content)))
+
+
+def odd_value(draw: random.Random, content: dict[str, Any]) -> dict[str, Any]:
+    """A key of a document with a value of another kind; of an index, a value of its map half of the time."""
+    files = content.get("weight_map")
+    if files and draw.random() < 0.5:
+        return {"weight_map": {**files, draw.choice(list(files)): draw.choice(ODD)}}
+    return {draw.choice(list(content)): draw.choice(ODD)}
 
 
 def spoilt(draw: random.Random, content: Any) -> Any:

@@ -182,6 +182,9 @@ def test_the_dry_run_counts_for_the_device_that_is_there(capsys, monkeypatch):
     assert main(words) == 0
     said = capsys.readouterr().out
     assert "logits, 256 positions at a time" in said and "(no GPU here)" in said
+    assert "warning" not in said
+    assert main([*words, "--memory", "80GiB", "rollouts.engine=vllm", "rollouts.top_p=0.8"]) == 0
+    assert "warning: completions are drawn among what" in capsys.readouterr().out
     assert main([*words, "--memory", "80GiB"]) == 0
     assert "logits, 1,024 positions at a time" in capsys.readouterr().out
     assert main([*words[:-1], "run.device=cpu", "--memory", "80GiB"]) == 0

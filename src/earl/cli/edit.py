@@ -44,12 +44,11 @@ def edit(
     """Edit an image, or many, as instructions say; write what comes out, print where it is."""
     from earl.sequence.instruction import check_instruction
 
+    options = options.replace(instructions=tuple(map(check_instruction, options.instructions)))
     if options.many:
         return _edit_many(options, model, sampling, best_by)
     if not options.instructions:
         raise ConfigError(NO_INSTRUCTION)
-    for instruction in options.instructions:
-        check_instruction(instruction)
     _edit_one(options, model, sampling, _picker(options, best_by))
     return 0
 
@@ -80,7 +79,7 @@ def _edit_one(
     # before the model: a wrong image costs no waiting
     source = open_image(sys.stdin.buffer.read() if options.source == STREAM else options.source)
     if verifier is not None:  # it refuses at once what it cannot judge
-        asyncio.run(verifier.judge([Attempt(source, options.instructions[0].strip(), source)]))
+        asyncio.run(verifier.judge([Attempt(source, options.instructions[0], source)]))
     import_torch()
     from earl.pipeline import build_pipeline
     from earl.pipeline.domain import lacking

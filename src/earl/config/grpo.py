@@ -176,6 +176,20 @@ def importance_cap(grpo: Grpo, rollouts: Rollouts) -> float | None:
     return SAMPLER_CAP
 
 
+def cut_warning(grpo: Grpo, rollouts: Rollouts, codes: int) -> str:
+    """What must be known of a sampler that cuts candidates off, "" where it cuts none of `codes` codes."""
+    if grpo.score_cut or (rollouts.top_p == 1 and not 0 < rollouts.top_k < codes):
+        return ""
+    weights = (
+        "" if rollouts.engine == "earl" else "importance weights lie below 1 in the mean, and gradients too; "
+    )
+    return (
+        f"completions are drawn among what rollouts.top_k = {rollouts.top_k} and rollouts.top_p = "
+        f"{rollouts.top_p:g} leave, the trainer's likelihood is among all ids: {weights}set rollouts.top_k=0 "
+        "and rollouts.top_p=1 to draw from all, or grpo.score_cut=true to score what was drawn from"
+    )
+
+
 class Judging(Settings):
     """What happens when verdicts fail."""
 

@@ -25,6 +25,7 @@ from earl.data.sources.sample import Group, Read
 from earl.data.tokenise import Made
 from earl.errors import DataError
 from earl.files import read_object
+from earl.sequence.instruction import trimmed
 from earl.sequence.reasoning import clean_reasoning, join_chains
 
 HUB = "mair-lab/earl-datasets"
@@ -117,7 +118,7 @@ class ReleasedSamples:
         if source.shape != target.shape:
             raise DataError(f"{name}: grids differ, {source.shape} and {target.shape}")
         instruction = content.get("instruction")
-        if not isinstance(instruction, str) or not instruction.strip():
+        if not isinstance(instruction, str) or not trimmed(instruction):
             raise DataError(f"{name}: no instruction")
         stem = Path(name).stem
         return Edit(
@@ -126,7 +127,7 @@ class ReleasedSamples:
             source_codes=source,
             target_codes=target,
             changed=source != target,
-            instruction=_PREFIX.sub("", instruction.strip()),
+            instruction=_PREFIX.sub("", trimmed(instruction)),
             reasoning=clean_reasoning(join_chains(_chains(content, name))),
             family=stem.rpartition("_")[0] or self.name,
             group=self.group,

@@ -20,6 +20,7 @@ import numpy as np
 
 from earl.errors import InstructionError, SequenceError
 from earl.records import Grid
+from earl.sequence.instruction import trimmed
 from earl.sequence.reasoning import OPENING, read_reasoning, reasoning_body
 from earl.sequence.tokenizer import TextTokenizer
 
@@ -104,7 +105,7 @@ def write_prompt(source_codes_HW: np.ndarray, instruction: str, tokenizer: TextT
         InstructionError: the instruction is blank.
         SequenceError: the codes are no image (see `write_image`).
     """
-    instruction = instruction.strip()
+    instruction = trimmed(instruction)
     if not instruction:
         raise InstructionError("the instruction is empty; say what to change in the image")
     image = write_image(source_codes_HW, tokenizer)

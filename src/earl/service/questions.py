@@ -17,13 +17,14 @@ from PIL.Image import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from earl.endpoints.message import Slot
+from earl.sequence.instruction import trimmed
 from earl.service.limits import Take, decode_image, read_data_url
 from earl.service.wire import ApiError
 from earl.verifiers.questions import Prompts
 
 IMAGE = "\n\0\n"  # stands for an image where a question's words are compared
 BLANK = "\x01"  # stands for the instruction
-FOREIGN_INSTRUCTION = re.compile(r"instructions?\s*:[ \t]*(\S.*)", re.I)
+FOREIGN_INSTRUCTION = re.compile(r"instructions?\s*:[^\S\n]*(\S.*)", re.I)
 ANSWERS = 128  # to one request
 MOST_TEXT = 32_000  # characters of a question
 
@@ -132,17 +133,17 @@ def _match(text: str, images: list[Image], prompts: Prompts, question: str, swap
     match = re.fullmatch(pattern.replace(re.escape(BLANK), "(.*?)"), text, re.S)
     if match is None:
         return None
-    instruction = match[1] if match.groups() else ""
+    instruction = trimmed(match[1]) if match.groups() else ""
     return Asked(question, dict(zip(slots, images, strict=True)), instruction)
 
 
 def _foreign(text: str, images: list[Image]) -> Asked:
     if len(images) == 1:
         return Asked("perceptual", {"edited": images[0]}, known=False)
-    found = FOREIGN_INSTRUCTION.findall(text)
+    found = [words for line in FOREIGN_INSTRUCTION.findall(text) if (words := trimmed(line))]
     if not found:
         raise ApiError('no instruction; write "Editing instruction: ..." on a line of its own')
-    return Asked("semantic", {"source": images[0], "edited": images[1]}, found[-1].strip(), known=False)
+    return Asked("semantic", {"source": images[0], "edited": images[1]}, found[-1], known=False)
 
 
 def answer_json(scores: tuple[float, float], why: Any) -> str:

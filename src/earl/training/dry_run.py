@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from earl.config.grpo import cut_warning
 from earl.config.recipe import recipe_toml
 from earl.config.stages import DryRunSettings
 
@@ -33,6 +34,8 @@ def dry_run(recipe: Any, settings: DryRunSettings) -> Iterator[str]:
     shape, codebook, vision, notes = _shape(recipe.model, settings.size)
     found = estimate(recipe, shape, devices=devices, device=kind, codebook=codebook, vision_parameters=vision)
     yield from (*notes, *_report(found))
+    if recipe.stage == "grpo" and (warning := cut_warning(recipe.grpo, recipe.rollouts, codebook)):
+        yield f"warning: {warning}"
     found.check(memory)
     yield f"fits: {found.peak / GIB:.1f} of {memory / GIB:.1f} GiB on each of {devices} x {where}"
 

@@ -11,16 +11,18 @@ Axes: B sequences, T tokens, C hidden channels.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
 
 from earl.config.sections import Precision
-from earl.data.collate import Batch
 from earl.policy.likelihood import NeighbourSmoothing, Scoring, TokenScores, policy_of, scores_from_hidden
 from earl.policy.shared import branched_hidden_states, shared_hidden_states
 from earl.sequence.vocabulary import Vocabulary
 from earl.training.ranks import autocast
+
+if TYPE_CHECKING:
+    from earl.data.collate import Batch
 
 Sharing = Literal["cache", "mask"]
 POSITIONS = 1024  # of one block of logits

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from earl.config.grpo import Rollouts
+from earl.config.grpo import Rollouts, cut_warning
 from earl.config.recipe import load_recipe
 from earl.config.stages import GrpoRecipe
 from earl.errors import ConfigError, InstructionError, Interrupted, TrainingError
@@ -22,7 +22,7 @@ from earl.policy.loading import load_policy
 from earl.records import Attempt, Verdict
 from earl.sequence.tokenizer import TextTokenizer
 from earl.training import checkpoint
-from earl.training.grpo.train import heldout_prompts, sampler_warnings, train_grpo, training_prompts
+from earl.training.grpo.train import heldout_prompts, train_grpo, training_prompts
 from earl.vision.creating import create_vision_tokenizer
 from earl.vision.loading import save_vision_tokenizer
 from stage_runs import largest_difference, run_script, weights
@@ -326,17 +326,18 @@ def test_a_signal_while_a_verifier_is_silent_ends_the_run_at_the_step_before(
 def test_a_sampler_that_cuts_candidates_off_is_warned_of(room: Path) -> None:
     """Its log-probabilities are of what is left, the trainer's of all ids."""
 
-    def warned(cut: bool = False, **rollouts: Any) -> list[str]:
+    def warned(cut: bool = False, **rollouts: Any) -> str:
         table = recipe_table(room, room) | {"grpo": {"score_cut": cut}}
-        return sampler_warnings(make_recipe(table | {"rollouts": {"group": 4, **rollouts}}), 64)
+        recipe = make_recipe(table | {"rollouts": {"group": 4, **rollouts}})
+        return cut_warning(recipe.grpo, recipe.rollouts, 64)
 
-    assert Rollouts().top_k == 0 and warned() == [] == warned(top_k=64)
+    assert Rollouts().top_k == 0 and warned() == "" == warned(top_k=64)
     for engine in ("earl", "vllm"):
         for cut in ({"top_k": 20}, {"top_p": 0.8}):
-            (said,) = warned(engine=engine, **cut)
+            said = warned(engine=engine, **cut)
             assert "rollouts.top_k=0" in said and "grpo.score_cut=true" in said
             assert ("importance weights" in said) == (engine == "vllm")
-            assert warned(True, engine=engine, **cut) == []
+            assert warned(True, engine=engine, **cut) == ""
     with pytest.raises(ConfigError, match="score_cut"):
         table = recipe_table(room, room) | {"grpo": {"score_cut": True, "importance_cap": 2.0}}
         make_recipe(table)

@@ -9,6 +9,7 @@ from pathlib import Path
 from earl.data.sources.schema import CHAINS, FIELDS, Schema
 from earl.errors import ConfigError, DataError
 from earl.files import read_lines
+from earl.sequence.instruction import trimmed
 
 USUAL: dict[str, tuple[str, ...]] = {
     "id": ("id", "sample_id", "key", "__key__"),
@@ -53,7 +54,7 @@ def read_instructions(path: str | Path) -> dict[str, str]:
     instructions: dict[str, str] = {}
     for number, entry in read_lines(path):
         try:
-            instructions[str(entry["id"])] = str(entry["instruction"]).strip()
+            instructions[str(entry["id"])] = trimmed(str(entry["instruction"]))
         except (KeyError, TypeError) as error:
             raise DataError(f'{path}:{number} is not {{"id": …, "instruction": …}}') from error
     return instructions

@@ -23,6 +23,7 @@ from earl.data.sources.sample import Group, Sample
 from earl.data.sources.splits import plain_split
 from earl.errors import DataError
 from earl.records import Box
+from earl.sequence.instruction import trimmed
 from earl.sequence.reasoning import format_box, join_chains
 
 FIELDS = (
@@ -127,7 +128,7 @@ class Schema:
         source = image_of(self.value("source", row), folder)
         if source is None:
             raise DataError(f"no source image ({' or '.join(self.columns.get('source', ()))})")
-        instruction = self.text("instruction", row).removeprefix(self.prefix).strip()
+        instruction = trimmed(trimmed(self.text("instruction", row)).removeprefix(self.prefix))
         if not instruction:
             raise DataError(f"no instruction ({' or '.join(self.columns.get('instruction', ())) or 'none'})")
         family = self.text("family", row) or self.family

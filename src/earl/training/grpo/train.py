@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from earl.config.grpo import Prompts, Rollouts, importance_cap
+from earl.config.grpo import Prompts, Rollouts, cut_warning, importance_cap
 from earl.config.stages import GrpoRecipe
 from earl.config.verifier import VerifierSettings
 from earl.data.shards import EditShards
@@ -83,7 +83,7 @@ def train_grpo(
             )
             trainer.facts |= names | {"decode": "bf16" if bf16 else "float32"}
             trainer.log.line("; ".join(f"{role}: {name}" for role, name in names.items()))
-            for warning in sampler_warnings(recipe, parts.tokenizer.vocabulary.codebook_size):
+            if warning := cut_warning(recipe.grpo, recipe.rollouts, parts.tokenizer.vocabulary.codebook_size):
                 trainer.log.line(f"warning: {warning}")
             result = trainer.train()
         finally:
@@ -122,25 +122,6 @@ def heldout_prompts(recipe: GrpoRecipe, vision: Any, tokenizer: TextTokenizer) -
 def decodes_in_bf16(settings: Rollouts, device: torch.device) -> bool:
     """What `rollouts.decode` means on this device."""
     return settings.decode == "bf16" or (settings.decode == "auto" and native_bf16(device))
-
-
-def sampler_warnings(recipe: GrpoRecipe, codes: int) -> list[str]:
-    """What a reader of the log must know about a sampler that cuts candidates off.
-
-    Args:
-        codes: of the codebook.
-    """
-    settings = recipe.rollouts
-    if recipe.grpo.score_cut or (settings.top_p == 1 and not 0 < settings.top_k < codes):
-        return []
-    weights = (
-        "" if settings.engine == "earl" else "importance weights lie below 1 in the mean, and gradients too; "
-    )
-    return [
-        f"completions are drawn among what rollouts.top_k = {settings.top_k} and rollouts.top_p = "
-        f"{settings.top_p:g} leave, the trainer's likelihood is among all ids: {weights}set rollouts.top_k=0 "
-        "and rollouts.top_p=1 to draw from all, or grpo.score_cut=true to score what was drawn from"
-    ]
 
 
 def _task_prompts(
