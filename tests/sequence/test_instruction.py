@@ -38,7 +38,7 @@ def test_the_same_jobs_and_rows(tmp_path: Path, unseen: str) -> None:
     files.own_folder(tmp_path, 1, instruction=unseen)
     assert [read.sample.instruction for read in open_source(str(tmp_path)).read()] == [WORDS]
     (tmp_path / "jobs.jsonl").write_text(json.dumps({"image": "0.png", "instruction": [unseen, "x"]}))
-    assert read_jobs(tmp_path / "jobs.jsonl", [])[0].instructions == (WORDS, "x")
+    assert read_jobs([tmp_path / "jobs.jsonl"], [])[0].instructions == (WORDS, "x")
     (tmp_path / "words.jsonl").write_text(json.dumps({"id": "a", "instruction": unseen}))
     assert read_instructions(tmp_path / "words.jsonl") == {"a": WORDS}
 
