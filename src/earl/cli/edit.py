@@ -44,11 +44,12 @@ def edit(
     """Edit an image, or many, as instructions say; write what comes out, print where it is."""
     from earl.sequence.instruction import check_instruction
 
-    options = options.replace(instructions=tuple(map(check_instruction, options.instructions)))
     if options.many:
         return _edit_many(options, model, sampling, best_by)
     if not options.instructions:
         raise ConfigError(NO_INSTRUCTION)
+    for instruction in options.instructions:
+        check_instruction(instruction)
     _edit_one(options, model, sampling, _picker(options, best_by))
     return 0
 

@@ -71,7 +71,9 @@ class EditOptions(Settings):
 
     @property
     def instructions(self) -> tuple[str, ...]:
-        return self.words[self._more :]
+        from earl.sequence.instruction import trimmed
+
+        return tuple(map(trimmed, self.words[self._more :]))
 
     @property
     def many(self) -> bool:
