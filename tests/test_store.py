@@ -1,34 +1,34 @@
-"""The JSON Lines store: records come back, torn lines are cut, anything else is one sentence."""
+"""Files of records: records come back, torn lines are cut, anything else is one sentence."""
 
 from __future__ import annotations
 
 import pytest
 
 from earl.errors import DataError
-from earl.store import JsonLinesStore
+from earl.store import RecordFile
 
 
 def test_a_torn_line_is_dropped_and_made_again(tmp_path):
     path = tmp_path / "deep" / "x.jsonl"
-    store = JsonLinesStore(path)
-    store.append({"key": "a", "v": "ünïcode\u2028\nline"}, {"key": "b", "v": 2})
+    store = RecordFile(path)
+    store.append({"a": {"v": "ünïcode\u2028\nline"}, "b": {"v": 2}})
     whole = path.read_bytes()
     for cut in range(whole.index(b"\n") + 1, len(whole)):
         path.write_bytes(whole[:cut])
-        store = JsonLinesStore(path)
-        assert [record["key"] for record in store] == ["a"]
+        store = RecordFile(path)
+        assert [key for key, _ in store.items()] == ["a"]
         assert store["a"]["v"] == "ünïcode\u2028\nline" and store.get("b") is None
-        store.append({"key": "b", "v": 2})
+        store.append({"b": {"v": 2}})
         assert path.read_bytes() == whole
     path.write_bytes(b"torn and alone")
-    assert len(JsonLinesStore(path)) == 0 and path.read_bytes() == b""
+    assert len(RecordFile(path)) == 0 and path.read_bytes() == b""
 
 
 def test_records_are_dropped(tmp_path):
-    store = JsonLinesStore(tmp_path / "x.jsonl")
-    store.append({"key": "a"}, {"key": "b"}, {"key": "c"})
+    store = RecordFile(tmp_path / "x.jsonl")
+    store.append({"a": {}, "b": {}, "c": {}})
     store.drop(["a", "c", "nobody"])
-    assert "a" not in store and [record["key"] for record in JsonLinesStore(store.path)] == ["b"]
+    assert "a" not in store and [key for key, _ in RecordFile(store.path).items()] == ["b"]
 
 
 @pytest.mark.parametrize("line", [b"{}", b"[1]", b"{", b'{"key": 1}', b"\xff", b"[" * 5000])
@@ -36,7 +36,7 @@ def test_what_is_no_record_is_named(tmp_path, line):
     path = tmp_path / "x.jsonl"
     path.write_bytes(b'{"key": "a"}\n' + line + b"\n")
     with pytest.raises(DataError, match=r"x\.jsonl:2"):
-        JsonLinesStore(path)
+        RecordFile(path)
     path.write_bytes(b'{"key": "a"}\n' * 2)
     with pytest.raises(DataError, match="twice"):
-        JsonLinesStore(path)
+        RecordFile(path)

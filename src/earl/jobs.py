@@ -24,7 +24,7 @@ from earl.pages.sheets import Row, contact_sheet, write_image
 from earl.pipeline.edit import EditPipeline
 from earl.pipeline.result import EditResult, best_of
 from earl.sequence.instruction import check_instruction
-from earl.store import JsonLinesStore
+from earl.store import RecordFile
 from earl.verifiers.protocol import Verifier
 from earl.vision.images import SUFFIXES, ImageSource, open_image
 from earl.vision.saving import Provenance
@@ -208,7 +208,7 @@ class JobFolder:
     def __init__(self, path: Path, model: str | None = None) -> None:
         self.path, self.model = path, model
         path.mkdir(parents=True, exist_ok=True)
-        self.results = JsonLinesStore(path / RESULTS)
+        self.results = RecordFile[dict[str, Any]](path / RESULTS)
 
     def left(self, chains: Sequence[Chain]) -> list[Chain]:
         """The chains without a result; those that failed are tried again."""
@@ -226,16 +226,14 @@ class JobFolder:
             if self.model is not None:
                 made = Provenance(self.model, chain.seeds[number - 1], chain.job.instructions[:number])
             write_image(image, self.path / names[-1], made)
-        self.results.append(
-            {
-                "key": chain.key,
-                "source": str(chain.job.image),
-                "instructions": list(chain.job.instructions),
-                "seed": chain.seed,
-                "images": names,
-                **({"scores": chain.scores} if chain.scores else {}),
-            }
-        )
+        record = {
+            "source": str(chain.job.image),
+            "instructions": list(chain.job.instructions),
+            "seed": chain.seed,
+            "images": names,
+            **({"scores": chain.scores} if chain.scores else {}),
+        }
+        self.results.append({chain.key: record})
 
     def write_sheet(self, chains: Sequence[Chain]) -> Path | None:
         """The first chains as one image: source and results side by side."""

@@ -1,4 +1,4 @@
-"""An append-only JSON Lines store that survives a write cut short.
+"""Append-only JSON Lines files of records, which survive a write cut short.
 
 A line is on disk before `append` returns. A process that is killed while it writes leaves half a line at
 the end: it is dropped when the file is opened again, and its record is made again.
@@ -7,34 +7,49 @@ the end: it is dropped when the file is opened again, and its record is made aga
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from earl.errors import DataError
 from earl.files import append_lines, parse_json, write_lines, writing
 
-Record = dict[str, Any]
+R = TypeVar("R")
 
 
-class JsonLinesStore:
-    """Records by their "key", each once.
+class RecordFile(Generic[R]):
+    """Records by their key, each once.
 
     Args:
         path: the file; made on the first `append`.
+        decode: a record from its line, an object with "key"; the line itself where it is left out.
+        encode: the line of a record, to which "key" is added.
         durable: each `append` is flushed to the disk before it returns.
 
     Raises:
-        DataError: a line that is not a record, other than a torn last one; or a key twice.
+        DataError: a line that is not such a record, other than a torn last one; or a key twice.
     """
 
-    def __init__(self, path: str | Path, *, durable: bool = True) -> None:
-        self.path, self._durable = Path(path), durable
-        self._records: dict[str, Record] = {}
-        for record in self._read():
-            if record["key"] in self._records:
-                raise DataError(f"{path} has {record['key']!r} twice; remove one of the lines")
-            self._records[record["key"]] = record
+    def __init__(
+        self,
+        path: str | Path,
+        decode: Callable[[dict[str, Any]], Any] = dict,
+        encode: Callable[[Any], dict[str, Any]] = dict,
+        *,
+        durable: bool = True,
+    ) -> None:
+        self.path, self._encode, self._durable = Path(path), encode, durable
+        self._records: dict[str, R] = {}
+        for line in self._read():
+            key = line["key"]
+            if key in self._records:
+                raise DataError(f"{path} has {key!r} twice; remove one of the lines")
+            try:
+                self._records[key] = decode(line)
+            except (ValueError, KeyError, TypeError) as error:
+                raise DataError(
+                    f"{path} has a line that is not one of its records ({key!r}: {error}); remove it"
+                ) from error
 
     def __contains__(self, key: str) -> bool:
         return key in self._records
@@ -42,31 +57,38 @@ class JsonLinesStore:
     def __len__(self) -> int:
         return len(self._records)
 
-    def __getitem__(self, key: str) -> Record:
+    def __getitem__(self, key: str) -> R:
         return self._records[key]
 
-    def __iter__(self) -> Iterator[Record]:
+    def __iter__(self) -> Iterator[R]:
         return iter(self._records.values())
 
-    def get(self, key: str) -> Record | None:
+    def get(self, key: str) -> R | None:
+        """The record of a key, None where there is none."""
         return self._records.get(key)
 
-    def append(self, *records: Record) -> None:
+    def items(self) -> Iterable[tuple[str, R]]:
+        """Keys with their records."""
+        return self._records.items()
+
+    def append(self, records: Mapping[str, R]) -> None:
         """Add records; on disk when this returns. Raises OutputError: the disk is full, for one."""
-        for record in records:
-            assert record["key"] not in self._records, f"{record['key']} is recorded already"
-        append_lines(self.path, records, durable=self._durable)
-        self._records.update((record["key"], record) for record in records)
+        assert not (known := records.keys() & self._records.keys()), f"{known} are recorded already"
+        append_lines(self.path, self._lines(records), durable=self._durable)
+        self._records.update(records)
 
     def drop(self, keys: Iterable[str]) -> None:
         """Forget records, so that they can be made anew. Raises OutputError."""
-        gone = set(keys) & set(self._records)
+        gone = set(keys) & self._records.keys()
         if gone:
             left = {key: record for key, record in self._records.items() if key not in gone}
-            write_lines(self.path, left.values())
+            write_lines(self.path, self._lines(left))
             self._records = left
 
-    def _read(self) -> Iterator[Record]:
+    def _lines(self, records: Mapping[str, R]) -> list[dict[str, Any]]:
+        return [{"key": key, **self._encode(record)} for key, record in records.items()]
+
+    def _read(self) -> Iterator[dict[str, Any]]:
         if not self.path.exists():
             return
         with writing(self.path):

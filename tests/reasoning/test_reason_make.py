@@ -294,13 +294,13 @@ def test_a_killed_run_goes_on(tmp_path):
         "import earl.store as store\n"
         "from pathlib import Path\n"
         "import test_reason_make as here\n"
-        "left, real = int(sys.argv[5]), store.JsonLinesStore.append\n"
-        "def append(self, *records):\n"
+        "left, real = int(sys.argv[5]), store.RecordFile.append\n"
+        "def append(self, records):\n"
         "    global left\n"
-        "    real(self, *records)\n"
+        "    real(self, records)\n"
         "    left -= 1\n"
         "    if not left: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "store.JsonLinesStore.append = append\n"
+        "store.RecordFile.append = append\n"
         "here.make(sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]), concurrency=1)\n"
     )
     here = Path(__file__).parent

@@ -17,6 +17,7 @@ from earl.config import (
     Settings,
     VerifierSettings,
 )
+from earl.config.evaluation import BENCHMARK_OPTIONS
 from earl.config.options import BEST_BY, JSON_FILE, OUT, OUT_FOLDER, POSITIONAL, Group, Option, verifier_group
 from earl.config.verifier import JUDGED
 from earl.errors import ConfigError
@@ -24,7 +25,6 @@ from earl.progress import Progress, say
 
 NOTHING_JUDGED = 1
 """Exit code of an evaluation in which no edit could be judged."""
-OPTIONS = {"draw": "num", "seed": "draw-seed", "options": "option"}
 VERIFIER = replace(verifier_group("judge"), title="verifier (default: the benchmark's own, or a judge)")
 FOLDER = Option(positional=True, metavar="FOLDER")
 Score = Literal[
@@ -59,12 +59,7 @@ class EvaluateOptions(Settings):
     force: bool = Field(default=False, description="overwrite a file that exists")
 
 
-ASKED = Group(
-    title="benchmark",
-    prefix="benchmark-",
-    omit=("licence", "columns"),
-    names={name: OPTIONS.get(name, name.replace("_", "-")) for name in BenchmarkSettings.model_fields},
-)
+ASKED = Group(title="benchmark", prefix="benchmark-", omit=("licence", "columns"), names=BENCHMARK_OPTIONS)
 
 
 def evaluate(

@@ -29,6 +29,15 @@ class BenchmarkSettings(SourceSettings, HoldoutSettings):
     )
 
 
+BENCHMARK_OPTIONS = {name: name.replace("_", "-") for name in BenchmarkSettings.model_fields} | {
+    "draw": "num",
+    "seed": "draw-seed",
+    "columns": "map",
+    "options": "option",
+}
+"""Names on the command line, by field."""
+
+
 class EvaluationSettings(Settings):
     """What is made of each task of a benchmark, and how far an evaluation goes."""
 

@@ -33,11 +33,11 @@ from typing import Any, Literal
 from earl.errors import DataError, EarlError
 from earl.evaluation.correlation import RESAMPLES, correlate
 from earl.evaluation.intervals import estimate
-from earl.evaluation.records import RecordFile
 from earl.evaluation.stages import judge_all
 from earl.evaluation.voting import WORTH, Vote, read_votes
 from earl.files import read_json
 from earl.records import SCORES, Attempt, Estimate, Verdict
+from earl.store import RecordFile
 from earl.tables import Column, Row, Table
 from earl.verifiers.protocol import Verifier
 from earl.vision.images import open_image
@@ -172,7 +172,7 @@ def judge_ratings(
         VerifierError: the verifier stopped answering; what it said is kept.
         OutputError, DataError: the cache cannot be written or read.
     """
-    kept = RecordFile(cache, Verdict.from_json, Verdict.to_json)
+    kept: RecordFile[Verdict] = RecordFile(cache, Verdict.from_json, Verdict.to_json)
     mark = hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=6).hexdigest()
     names = {edit.key: f"{mark}-{edit.key}" for edit in edits}
     kept.drop([key for key, verdict in kept.items() if verdict.status == "unreachable"])

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from earl.config import BenchmarkSettings
+from earl.config.evaluation import BENCHMARK_OPTIONS
 from earl.data.sources.builtin import SCHEMAS
 from earl.data.sources.opening import OpenedSource, open_source
 from earl.data.sources.sample import Read, Sample
@@ -26,8 +27,6 @@ from earl.registry import BENCHMARKS
 if TYPE_CHECKING:
     from earl.vision.images import ImageSource
 
-OPTIONS = {"draw": "num", "seed": "draw-seed", "columns": "map", "options": "option"}
-"""Names on the command line of settings that have another one there."""
 _LONGEST = 96  # bytes of a key's readable part; a file name has room for 255
 
 
@@ -303,8 +302,8 @@ def check_taken(name: str, settings: BenchmarkSettings, taken: tuple[str, ...]) 
     default = BenchmarkSettings()
     for given in BenchmarkSettings.model_fields:
         if given not in taken and getattr(settings, given) != getattr(default, given):
-            options = ", ".join(f"--{OPTIONS.get(each, each)}".replace("_", "-") for each in taken)
-            raise ConfigError(f"{name} takes no --{OPTIONS.get(given, given)}; it takes {options}")
+            options = ", ".join(f"--{BENCHMARK_OPTIONS[each]}" for each in taken)
+            raise ConfigError(f"{name} takes no --{BENCHMARK_OPTIONS[given]}; it takes {options}")
 
 
 def _numbered(name: str, taken: set[str], fold: Callable[[str], str]) -> str:

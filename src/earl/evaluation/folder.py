@@ -24,9 +24,10 @@ from pydantic import TypeAdapter
 
 from earl.config.evaluation import Failures
 from earl.errors import ConfigError, DataError, OutputError
-from earl.evaluation.records import EditRecord, EditState, RecordFile, edit_from_json, edit_to_json
+from earl.evaluation.records import EditRecord, EditState, edit_from_json, edit_to_json
 from earl.files import check_writable, read_object, sync, write_bytes, write_json, write_text, writing
 from earl.records import Verdict
+from earl.store import RecordFile
 
 MARKER = "evaluation.json"
 FORMAT = 1

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
 from earl.errors import DataError
 from earl.records import Estimate, FinishReason, VerdictStatus
-from earl.store import JsonLinesStore
 
 EditState = Literal["edited", "no_image", "missing", "refused", "unreadable"]
 """An image; the editor made none; none was given; the editor cannot take the task; it cannot be read."""
 
 FORMAT = 2
-R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,66 +125,6 @@ class Results:
     @property
     def score_names(self) -> tuple[str, ...]:
         return tuple(self.all.scores)
-
-
-class RecordFile(Generic[R]):
-    """Typed records in a JSON Lines file (`earl.store`), by key.
-
-    Args:
-        decode: a record from its line; encode: the line of a record, to which "key" is added.
-
-    Raises:
-        DataError: a line is not such a record (other than a torn last one), or a key is there twice.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        decode: Callable[[dict[str, Any]], R],
-        encode: Callable[[R], dict[str, Any]],
-        *,
-        durable: bool = True,
-    ) -> None:
-        self._store, self._encode = JsonLinesStore(path, durable=durable), encode
-        self._records: dict[str, R] = {}
-        for line in self._store:
-            try:
-                self._records[line["key"]] = decode(line)
-            except (ValueError, KeyError, TypeError) as error:
-                raise DataError(
-                    f"{path} has a line that is not one of its records ({line['key']!r}: {error}); remove it"
-                ) from error
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._records
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def __getitem__(self, key: str) -> R:
-        return self._records[key]
-
-    def __iter__(self) -> Iterator[R]:
-        return iter(self._records.values())
-
-    def get(self, key: str) -> R | None:
-        """The record of a key, None where there is none."""
-        return self._records.get(key)
-
-    def items(self) -> Iterable[tuple[str, R]]:
-        """Keys with their records."""
-        return self._records.items()
-
-    def append(self, records: Mapping[str, R]) -> None:
-        """Add records. Raises OutputError: the disk is full, for one."""
-        self._store.append(*({"key": key, **self._encode(record)} for key, record in records.items()))
-        self._records.update(records)
-
-    def drop(self, keys: Iterable[str]) -> None:
-        """Forget records, so that they can be made anew. Raises OutputError."""
-        gone = set(keys)
-        self._store.drop(gone)
-        self._records = {key: record for key, record in self._records.items() if key not in gone}
 
 
 _EDIT, _RESULTS = TypeAdapter(EditRecord), TypeAdapter(Results)

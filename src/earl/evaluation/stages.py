@@ -18,7 +18,7 @@ from earl.evaluation.records import CandidateRecord, EditRecord, EditState
 from earl.pipeline import best_index
 from earl.records import Attempt, Verdict
 from earl.sequence.instruction import check_instruction
-from earl.verifiers.protocol import Verifier
+from earl.verifiers.protocol import Verifier, judge_each
 from earl.vision.images import open_image, resize_to, target_size
 
 OnProgress = Callable[[int, "int | None"], None]
@@ -141,19 +141,6 @@ def judge_all(
             await asyncio.gather(*workers, return_exceptions=True)
 
     asyncio.run(work_together())
-
-
-async def judge_each(verifier: Verifier, attempts: Sequence[Attempt]) -> list[Verdict]:
-    """Verdicts of all attempts; one that cannot be judged does not cost the others theirs."""
-    try:
-        return await verifier.judge(attempts)
-    except VerifierError as error:
-        if len(attempts) == 1:
-            return [Verdict("unreachable", why=str(error))]
-    except EarlError as error:
-        if len(attempts) == 1:
-            return [Verdict("unusable", why=str(error))]
-    return [verdict for attempt in attempts for verdict in await judge_each(verifier, [attempt])]
 
 
 def _attempt(folder: EvaluationFolder, edit: EditRecord) -> Attempt:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from earl.errors import DataError
 from earl.evaluation.compare import names_apart, sign_test
@@ -22,7 +22,7 @@ from earl.evaluation.folder import EvaluationFolder
 from earl.evaluation.intervals import estimate
 from earl.files import read_lines
 from earl.records import Estimate
-from earl.store import JsonLinesStore
+from earl.store import RecordFile
 
 Choice = Literal["A", "B", "tie"]
 WORTH: dict[str, float] = {"A": 1.0, "tie": 0.5, "B": 0.0}
@@ -66,7 +66,7 @@ class Ballot:
         runs = EvaluationFolder(first), EvaluationFolder(second)
         self.names = names_apart(*runs)
         self.file, self.voter = file, voter
-        self._votes = JsonLinesStore(file)
+        self._votes = RecordFile[dict[str, Any]](file)
         self.pairs = _pairs(*runs)
         if not self.pairs:
             raise DataError(f"{first} and {second} have no task with an image in both; edit the same tasks")
@@ -95,13 +95,13 @@ class Ballot:
         )
         paths = {"before": pair.source, "a": pair.a, "b": pair.b}
         beside = {name: os.path.relpath(path, self.file.parent) for name, path in paths.items()}
-        record = {"key": self._key(number), "task_key": pair.key, "voter": self.voter, "choice": choice}
+        record = {"task_key": pair.key, "voter": self.voter, "choice": choice}
         record |= {**beside, "asked": pair.instruction, "left": "A" if self._a_is_left[number] else "B"}
         if choice != "tie":
             better, worse = ("a", "b") if choice == "A" else ("b", "a")
             record |= {"source": beside["before"], "instruction": pair.instruction}
             record |= {"preferred": beside[better], "other": beside[worse]}
-        self._votes.append(record)
+        self._votes.append({self._key(number): record})
 
     def _key(self, number: int) -> str:
         return f"{self.voter}: {self.pairs[number].key}"

@@ -31,7 +31,7 @@ from earl.reasoning.images import Images
 from earl.reasoning.questions import Template
 from earl.records import Box, Point
 from earl.sequence.reasoning import MAX_REASONING_CHARACTERS, format_box, scale_box, scale_point
-from earl.store import JsonLinesStore
+from earl.store import RecordFile
 
 ANSWERS = "answers"
 _UNCHANGED = 16  # levels (0-255) up to which pixels count as unchanged
@@ -98,7 +98,7 @@ async def make_reasoning(
                 continue
             edits = [rows[place] for place in range(wanted)]
             show = partial(on_progress, totals, asker.tally) if on_progress else None
-            answers = JsonLinesStore(folder / ANSWERS / f"{shard.name}.jsonl")
+            answers = RecordFile[dict[str, Any]](folder / ANSWERS / f"{shard.name}.jsonl")
             ask = _ChainQuestions(template, asker.model, images.exact, settings, rows.margin)
             outcomes = await asker.settle(ask.about(edits, shard, images), answers, on_done=show)
             if asker.stopped:

@@ -16,7 +16,7 @@ from earl.config.endpoint import WriterSettings
 from earl.endpoints.client import ChatClient
 from earl.endpoints.reading import objects, without_thinking
 from earl.errors import EndpointError, InvalidAnswerError
-from earl.store import JsonLinesStore
+from earl.store import RecordFile
 
 T = TypeVar("T")
 
@@ -91,7 +91,7 @@ class Asker:
     async def settle(
         self,
         questions: Iterable[Question[T]],
-        answers: JsonLinesStore,
+        answers: RecordFile[dict[str, Any]],
         *,
         on_done: Callable[[], None] | None = None,
     ) -> dict[int, Outcome[T]]:
@@ -126,7 +126,7 @@ class Asker:
             await asyncio.gather(*pending, return_exceptions=True)
         return outcomes
 
-    async def _settle(self, question: Question[T], answers: JsonLinesStore) -> Outcome[T]:
+    async def _settle(self, question: Question[T], answers: RecordFile[dict[str, Any]]) -> Outcome[T]:
         problem = ""
         for number in range(self.settings.attempts):
             key = f"{question.key}-{number + 1}"
@@ -134,7 +134,7 @@ class Asker:
             try:
                 if record is None:
                     text = await self._ask(question, key, problem)
-                    record = {"key": key, "id": question.id, "text": text}
+                    record = {"id": question.id, "text": text}
                 elif not record.get("text"):
                     raise InvalidAnswerError(str(record.get("problem", "the answer is empty")))
                 value = await asyncio.to_thread(question.read, str(record["text"]))
@@ -142,9 +142,9 @@ class Asker:
                 return Outcome(None, str(error), answered=False)
             except InvalidAnswerError as error:
                 problem = str(error)
-                record = {**(record or {"key": key, "id": question.id, "text": ""}), "problem": problem}
+                record = {**(record or {"id": question.id, "text": ""}), "problem": problem}
             if key not in answers:
-                answers.append(record)
+                answers.append({key: record})
             if not record.get("problem"):
                 return Outcome(value)
         return Outcome(None, f"{problem} (after {self.settings.attempts} answers)")

@@ -15,7 +15,7 @@ from earl.data.sources.opening import CaptionPair
 from earl.errors import DataError, InvalidAnswerError
 from earl.reasoning.asking import Asker, Question, Tally, read_object
 from earl.reasoning.questions import Template
-from earl.store import JsonLinesStore
+from earl.store import RecordFile
 
 MAX_CHARACTERS = 300
 _LEAST_WORDS = 2
@@ -63,7 +63,7 @@ async def instructions_from_captions(
             yield _question(len(wanted) - 1, pair, template, model)
 
     show = (lambda: on_progress(asker.tally)) if on_progress else None
-    outcomes = await asker.settle(questions(), JsonLinesStore(path), on_done=show)
+    outcomes = await asker.settle(questions(), RecordFile(path), on_done=show)
     if asker.stopped or asker.tally.unanswered:
         raise DataError(
             f"{asker.tally.unanswered} captions got no answer ({asker.tally.last_error}); "

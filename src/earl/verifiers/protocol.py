@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 
 from PIL.Image import Image
 
+from earl.errors import EarlError, VerifierError
 from earl.records import Attempt, Verdict
 
 
@@ -50,6 +51,25 @@ async def check(verifier: Verifier) -> str:
     if isinstance(verifier, Checkable):
         return await verifier.check()
     return type(verifier).__name__
+
+
+async def judge_each(verifier: Verifier, attempts: Sequence[Attempt]) -> list[Verdict]:
+    """Verdicts of all attempts; one that the verifier refuses does not cost the others theirs.
+
+    Raises:
+        VerifierError: it gave another number of verdicts than there are attempts.
+    """
+    try:
+        verdicts = await verifier.judge(attempts)
+    except VerifierError as error:
+        return [Verdict("unreachable", why=str(error))] * len(attempts)
+    except EarlError as error:
+        if len(attempts) == 1:
+            return [Verdict("unusable", why=str(error), refused=True)]
+        return [verdict for attempt in attempts for verdict in await judge_each(verifier, [attempt])]
+    if len(verdicts) != len(attempts):
+        raise VerifierError(f"the verifier gave {len(verdicts)} verdicts for {len(attempts)} attempts")
+    return verdicts
 
 
 def without_image(attempt: Attempt) -> Verdict | None:

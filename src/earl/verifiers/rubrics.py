@@ -11,13 +11,14 @@ import asyncio
 import math
 from collections.abc import Sequence
 from hashlib import sha256
+from typing import Any
 
 from earl.config.endpoint import JudgeSettings
 from earl.endpoints.client import Answer, Token
 from earl.endpoints.reading import objects, without_thinking
 from earl.errors import EndpointError, InvalidAnswerError
 from earl.records import Attempt, Verdict
-from earl.store import JsonLinesStore
+from earl.store import RecordFile
 from earl.verifiers.answers import declines
 from earl.verifiers.expected import LEAST_MASS
 from earl.verifiers.judge import JudgeVerifier, Question
@@ -81,10 +82,11 @@ class RubricVerifier(JudgeVerifier):
 
     def __init__(self, settings: JudgeSettings) -> None:
         super().__init__(settings)
-        self._stored = JsonLinesStore(settings.rubrics, durable=False) if settings.rubrics else None
+        self._stored: RecordFile[dict[str, Any]] | None = None
         self._known: dict[str, tuple[str, ...]] = {}
-        for record in self._stored or ():
-            self._known[record["key"]] = tuple(record["checks"])
+        if settings.rubrics:
+            self._stored = RecordFile(settings.rubrics, durable=False)
+            self._known = {key: tuple(record["checks"]) for key, record in self._stored.items()}
 
     async def judge(self, attempts: Sequence[Attempt]) -> list[Verdict]:
         """Verdicts in the order of the attempts; checks that are not known yet are written first."""
@@ -125,8 +127,8 @@ class RubricVerifier(JudgeVerifier):
             if key not in self._known:
                 self._known[key] = checks
                 if self._stored is not None:
-                    record = {"key": key, "instruction": attempt.instruction, "checks": list(checks)}
-                    self._stored.append(record)
+                    record = {"instruction": attempt.instruction, "checks": list(checks)}
+                    self._stored.append({key: record})
             return None
         return Verdict("unusable", why=f"rubric: {problem}")
 

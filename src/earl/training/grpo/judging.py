@@ -7,10 +7,9 @@ import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 
-from earl.errors import EarlError, VerifierError
 from earl.records import Attempt, Verdict, VerdictStatus
 from earl.training.interrupts import Interrupts
-from earl.verifiers.protocol import Verifier
+from earl.verifiers.protocol import Verifier, judge_each
 
 RETRIED = ("unreachable", "unusable")
 """Statuses of verdicts that the verifier failed to give, not the policy: asking again may help."""
@@ -70,7 +69,7 @@ class Judge:
         failed = [_status(attempt) for attempt in attempts]
         sent = [attempt for attempt, status in zip(attempts, failed, strict=True) if status is None]
         try:
-            answered = await asyncio.wait_for(_ask(verifier, sent), self._deadline) if sent else []
+            answered = await asyncio.wait_for(judge_each(verifier, sent), self._deadline) if sent else []
         except asyncio.TimeoutError:
             answered = [Verdict("unreachable", why=f"no answer in {self._deadline:g} s")] * len(sent)
         found = iter(answered)
@@ -82,17 +81,3 @@ def _status(attempt: Attempt) -> VerdictStatus | None:
     if attempt.finish_reason == "length":
         return "unfinished"
     return "undecodable" if attempt.edited is None else None
-
-
-async def _ask(verifier: Verifier, attempts: list[Attempt]) -> list[Verdict]:
-    try:
-        verdicts = await verifier.judge(attempts)
-    except VerifierError as error:
-        return [Verdict("unreachable", why=str(error))] * len(attempts)
-    except EarlError as error:  # one attempt that the verifier refuses does not cost the others theirs
-        if len(attempts) == 1:
-            return [Verdict("unusable", why=str(error), refused=True)]
-        return [verdict for attempt in attempts for verdict in await _ask(verifier, [attempt])]
-    if len(verdicts) != len(attempts):
-        raise VerifierError(f"the verifier gave {len(verdicts)} verdicts for {len(attempts)} attempts")
-    return verdicts
