@@ -24,11 +24,10 @@ from earl.data.shards import load_shards
 from earl.data.sources.builtin import SCHEMAS
 from earl.data.sources.opening import open_source
 from earl.data.tokenise import mask_box
-from earl.errors import ConfigError, DataError, OutputError
+from earl.errors import DataError, OutputError
 from earl.records import Box
 from earl.sequence.layout import parse_completion
 from earl.sequence.trained import train_text_tokenizer
-from earl.training.grpo.prompts import ShardPrompts
 from earl.training.parts import load_sources
 from earl.vision.creating import create_vision_tokenizer
 from earl.vision.images import resize_pair, target_size
@@ -152,7 +151,7 @@ def rejected(folder):
 
 def test_bad_samples_are_named_with_the_reason(bad, tmp_path):
     folder, names = bad
-    settings = PreparationSettings(area=AREA, shard_rows=7, batch=3, max_rejected=0.5, readers=2)
+    settings = PreparationSettings(area=AREA, shard_rows=7, batch=3, max_rejected=0.5)
     counts = prepare_source(open_source(str(folder)), tmp_path / "out", Marks(), settings)
     assert (counts.edits, counts.rejected) == (40, 9)
     found = {entry["id"]: entry["reason"] for entry in rejected(tmp_path / "out")}
@@ -447,6 +446,6 @@ def test_shards_of_two_size_rules_are_refused_together(vision, tmp_path):
         load_sources(Data(sources=paths).sources, words)
     with pytest.raises(DataError, match="size_rule"):  # nor is a folder continued under another rule
         prepare_source(source, tmp_path / "snap", one, SMALL.replace(area=60 * 60))
-    snap = VisionTokenizer(vision.model, area=60 * 60)
-    with pytest.raises(ConfigError, match="rule 'release', the model's is 'snap'"):
-        ShardPrompts(snap, words, {"a": load_shards(tmp_path / "release")}, iter([]))
+    release = Data(sources={"release": paths["release"]}).sources
+    with pytest.raises(DataError, match="rule 'release', the model's is 'snap'"):
+        load_sources(release, words, "snap")

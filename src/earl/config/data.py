@@ -58,7 +58,6 @@ class PreparationSettings(HoldoutSettings):
     margin: int = Field(default=1, ge=0, le=8, description="cells around a change that count as changed")
     shard_rows: Count = Field(default=512, description="rows of a shard")
     batch: Count = Field(default=16, description="pairs of images encoded at once")
-    readers: int = Field(default=0, ge=0, le=256, description="threads that open images")
     max_rejected: Fraction = Field(default=0.05, description="share of bad samples that stops")
     limit: int = Field(default=0, ge=0, description="rows looked at; 0: all")
 

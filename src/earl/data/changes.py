@@ -9,6 +9,8 @@ from earl.records import Box
 from earl.vision.compose import around, by_cell
 from earl.vision.images import CELL
 
+MOST_BOXES = 4
+
 
 def changed_cells(
     source: NDArray[np.uint8], target: NDArray[np.uint8], *, tolerance: int = 2, dilate: int = 1
@@ -44,11 +46,7 @@ def stitch(
 
 
 def changed_boxes(
-    changed_HW: NDArray[np.bool_],
-    differs: NDArray[np.bool_] | None = None,
-    *,
-    dilated: int = 1,
-    most: int = 4,
+    changed_HW: NDArray[np.bool_], differs: NDArray[np.bool_] | None = None, *, dilated: int = 1
 ) -> tuple[Box, ...]:
     """Boxes around the regions in which two images differ, the largest first.
 
@@ -57,11 +55,10 @@ def changed_boxes(
         differs: bool (8H, 8W), the pixels that differ; with them boxes are tight, without them they
             are whole cells.
         dilated: cells by which `changed_HW` was grown, and which are taken off again.
-        most: more regions than this give one box around them all.
 
     Returns:
         Boxes in pixels; none where nothing differs. Specks, of less than 2% of the changed area, are
-        left out. A change of most of the image is one box around all of it.
+        left out. More than `MOST_BOXES` regions, or a change of most of the image, are one box around all.
     """
     rows, columns = changed_HW.shape
     core_HW = ~np.any(around(~changed_HW, dilated), axis=0)
@@ -71,7 +68,7 @@ def changed_boxes(
         core_HW = changed_HW
     regions = [region for region in _regions(core_HW) if len(region) >= 0.02 * core_HW.sum()]
     boxes = sorted((_around(region, differs) for region in regions), key=_area, reverse=True)
-    if len(boxes) > most or (boxes and sum(map(_area, boxes)) > 0.8 * rows * columns * CELL * CELL):
+    if len(boxes) > MOST_BOXES or (boxes and sum(map(_area, boxes)) > 0.8 * rows * columns * CELL * CELL):
         left, top = min(box.left for box in boxes), min(box.top for box in boxes)
         boxes = [Box(left, top, max(box.right for box in boxes), max(box.bottom for box in boxes))]
     return tuple(boxes)

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -101,15 +100,14 @@ def prepare_source(
     settings = (settings or PreparationSettings()).replace(rule=encoder.rule)
     split = source.split
     start_folder(folder, _made_with(source, encoder, settings))
-    readers = ThreadPoolExecutor(settings.readers) if settings.readers else nullcontext()
-    with only_one(folder), readers as pool:
+    with only_one(folder):
         counts = _continue(folder)
         if on_progress:
             on_progress(counts)
         reads: Iterator[Read] = source.read(counts.rows)
         if settings.limit:
             reads = islice(reads, max(0, settings.limit - counts.reads))
-        work = stage or _Here(encoder, pool)
+        work = stage or _here(encoder)
         made = (one for one in work(_blocks(reads, settings), settings, split))  # with a `close`
         with closing(made):
             for _ in _shards(made, folder, source, settings, counts):
@@ -122,17 +120,9 @@ def prepare_source(
     return counts
 
 
-class _Here:
+def _here(encoder: Encoder) -> Stage:
     """The stage in this process."""
-
-    def __init__(self, encoder: Encoder, pool: ThreadPoolExecutor | None) -> None:
-        self.encoder, self.pool = encoder, pool
-
-    def __call__(
-        self, blocks: Iterator[list[Read]], settings: PreparationSettings, split: str
-    ) -> Iterator[Made]:
-        for block in blocks:
-            yield make_edits(block, self.encoder, settings, split, self.pool)
+    return lambda blocks, settings, split: (make_edits(block, encoder, settings, split) for block in blocks)
 
 
 def _blocks(reads: Iterator[Read], settings: PreparationSettings) -> Iterator[list[Read]]:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -72,21 +70,14 @@ class _Images:
     hashes: dict[str, Any] = field(default_factory=dict)
 
 
-def make_edits(
-    block: Sequence[Read],
-    encoder: Encoder,
-    settings: PreparationSettings,
-    split: str,
-    pool: ThreadPoolExecutor | None = None,
-) -> Made:
+def make_edits(block: Sequence[Read], encoder: Encoder, settings: PreparationSettings, split: str) -> Made:
     """The edits of a block of rows, at least one.
 
     Args:
         split: that the folder is made for; a holdout leaves the rows of other splits out.
-        pool: threads that open images.
     """
     ours = [read for read in block if on_side(read, settings, split)]
-    opened = list((pool.map if pool else map)(partial(_open, settings=settings), ours))
+    opened = [_open(read, settings) for read in ours]
     edits = list(_encode([item for item in opened if isinstance(item, _Images)], encoder, settings))
     refused = [
         {"row": read.number, "id": read.id, "reason": result}

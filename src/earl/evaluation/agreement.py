@@ -191,7 +191,7 @@ def judge_ratings(
 
 
 def agreement(
-    edits: Sequence[Rated], verdicts: Mapping[str, Verdict], *, seed: int = 0, resamples: int = RESAMPLES
+    edits: Sequence[Rated], verdicts: Mapping[str, Verdict], *, resamples: int = RESAMPLES
 ) -> Agreement:
     """Rank correlation of each score with the ratings, over all edits and in each subset.
 
@@ -201,8 +201,8 @@ def agreement(
     names = sorted({edit.subset for edit in edits if edit.subset})
     subsets = {name: [edit for edit in edits if edit.subset == name] for name in names}
     return Agreement(
-        _correlations(edits, verdicts, seed, resamples),
-        {name: _correlations(members, verdicts, seed, resamples) for name, members in subsets.items()},
+        _correlations(edits, verdicts, resamples),
+        {name: _correlations(members, verdicts, resamples) for name, members in subsets.items()},
     )
 
 
@@ -223,17 +223,13 @@ def agreement_table(found: Agreement, *, scores: Sequence[str] = SCORES[:3]) -> 
     return Table("", columns, rows, notes)
 
 
-def _correlations(
-    edits: Sequence[Rated], verdicts: Mapping[str, Verdict], seed: int, resamples: int
-) -> Correlations:
+def _correlations(edits: Sequence[Rated], verdicts: Mapping[str, Verdict], resamples: int) -> Correlations:
     judged = [edit for edit in edits if verdicts[edit.key].ok]
     statuses = Counter(verdicts[edit.key].status for edit in edits)
     ratings = [edit.rating for edit in judged]
     values = {name: [verdicts[edit.key].score(name) or 0.0 for edit in judged] for name in SCORES}
     of_kind = {
-        kind: {
-            name: correlate(kind, v, ratings, seed=seed, resamples=resamples) for name, v in values.items()
-        }
+        kind: {name: correlate(kind, v, ratings, resamples=resamples) for name, v in values.items()}
         for kind in KINDS
     }
     left_out = {str(status): count for status, count in statuses.items() if status != "ok"}

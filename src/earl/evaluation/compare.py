@@ -151,9 +151,7 @@ def pair_up(first: Sequence[Scored], second: Sequence[Scored]) -> tuple[list[Pai
     return pairs, len(first) + len(second) - 2 * len(pairs)
 
 
-def compare_pairs(
-    pairs: Sequence[Pair], *, score: str = "overall", tie: float = 0.0, seed: int = 0
-) -> Compared:
+def compare_pairs(pairs: Sequence[Pair], *, score: str = "overall", tie: float = 0.0) -> Compared:
     """Compare one score of pairs; see `compare_runs`."""
     both = [(a, b) for a, b in pairs if a.counts and b.counts]
     if not both:
@@ -161,7 +159,7 @@ def compare_pairs(
     differences_T = np.array([a.score(score) - b.score(score) for a, b in both])
     wins = int((differences_T > tie + 1e-9).sum())
     losses = int((differences_T < -tie - 1e-9).sum())
-    difference, p_bootstrap = paired_estimate(differences_T, seed=seed)
+    difference, p_bootstrap = paired_estimate(differences_T)
     ties = len(both) - wins - losses
     return Compared(
         len(pairs), len(both), wins, ties, losses, difference, p_bootstrap, sign_test(wins, losses)

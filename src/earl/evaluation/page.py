@@ -25,16 +25,13 @@ IMAGES = 400
 LOW, HIGH = 3.0, 7.0  # of 10, below and above which a score is coloured
 
 
-def write_page(
-    folder: str | Path, out: str | Path, *, other: str | Path | None = None, images: int = IMAGES
-) -> Path:
+def write_page(folder: str | Path, out: str | Path, *, other: str | Path | None = None) -> Path:
     """Write the page of an evaluation, also of one that is not at its end.
 
     Args:
         folder: of the evaluation.
         out: the HTML file; an older one is replaced.
         other: another evaluation of the same benchmark, compared task by task.
-        images: edits shown at most, >= 1.
 
     Raises:
         DataError: no evaluation there, or its files are damaged.
@@ -54,7 +51,7 @@ def write_page(
         scores=score_table(results),
         paper=_paper(results, [compile_results(second)] if second else []),
         compared=_compared(comparison) if comparison else None,
-        cards=[_card(run, edit, second, others.get(edit.edit.key)) for edit in chosen_edits(edits, images)],
+        cards=[_card(run, edit, second, others.get(edit.edit.key)) for edit in chosen_edits(edits, IMAGES)],
         edits=len(edits),
     )
     return write_text(out, evaluation_page(view))

@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from earl.errors import ConfigError, DataError
-from earl.evaluation.folder import failures_of
+from earl.errors import DataError
 from earl.evaluation.published import PublishedTable
 from earl.evaluation.records import Results, Summary
 from earl.evaluation.scores import SHORT
-from earl.evaluation.tables import editor_name, judge_name, questions_of
+from earl.evaluation.tables import by_system, judge_name, questions_of
 from earl.files import read_object
 from earl.records import SCORE_PARTS, Estimate
 from earl.tables import Cell, Column, Row, Table
@@ -60,15 +59,7 @@ def read_agreement(path: str | Path) -> dict[str, Any]:
 
 
 def _of_runs(table: PublishedTable, runs: Sequence[Results]) -> Iterator[tuple[list[Cell], list[Cell]]]:
-    systems: dict[tuple[str, ...], dict[str, Results]] = {}
-    for run in runs:
-        who = (editor_name(run), judge_name(run.verifier), questions_of(run.verifier))
-        of_system = systems.setdefault((*who, failures_of(run.verifier)), {})
-        column = str(run.benchmark.get("column") or run.benchmark["title"])
-        if column in of_system:
-            raise ConfigError(f"two of the runs are of {who[0]} on {column} by one judge; leave one out")
-        of_system[column] = run
-    for (name, *judged), of_system in systems.items():
+    for (name, *judged), of_system in by_system(runs).items():
         for more, values in _cells(table, of_system):
             if any(value is not None for value in values):
                 yield [f"{name}{more}", *values], [word or None for word in judged]

@@ -20,16 +20,12 @@ from earl.files import read_object, write_json, write_text
 RESULTS = "results.json"
 
 
-def compile_results(folder: EvaluationFolder, *, seed: int = 0) -> Results:
-    """All scores of a folder as it stands; distances to targets are those that were measured.
-
-    Args:
-        seed: of the bootstrap.
-    """
+def compile_results(folder: EvaluationFolder) -> Results:
+    """All scores of a folder as it stands; distances to targets are those that were measured."""
     edits = scored_edits(folder)
     names = score_names(edits)
     parts: dict[str, Mapping[str, Summary]] = {
-        part: {name: summarise(members, names=names, seed=seed) for name, members in divided.items()}
+        part: {name: summarise(members, names=names) for name, members in divided.items()}
         for part, divided in divide(edits).items()
     }
     plan = folder.plan
@@ -39,7 +35,7 @@ def compile_results(folder: EvaluationFolder, *, seed: int = 0) -> Results:
         editor=plan["editor"],
         verifier=plan.get("verifier"),
         complete=folder.complete,
-        all=summarise(edits, names=names, seed=seed),
+        all=summarise(edits, names=names),
         groups=parts["groups"],
         kinds=parts["kinds"],
         families=parts["families"],

@@ -104,12 +104,10 @@ def score_names(edits: Iterable[Scored]) -> tuple[str, ...]:
     return (*SCORES, "exact") if ok and all(verdict.exact is not None for verdict in ok) else SCORES
 
 
-def summarise(edits: Sequence[Scored], *, names: Sequence[str] = SCORES, seed: int = 0) -> Summary:
+def summarise(edits: Sequence[Scored], *, names: Sequence[str] = SCORES) -> Summary:
     """Means of a set of edits, with 95% bootstrap intervals over tasks (the same tasks for all scores)."""
     counted = [edit for edit in edits if edit.counts]
-    means = (
-        estimates([[edit.score(name) for name in names] for edit in counted], seed=seed) if counted else []
-    )
+    means = estimates([[edit.score(name) for name in names] for edit in counted]) if counted else []
     outcomes = Counter(edit.verdict.outcome for edit in counted if edit.verdict and edit.verdict.outcome)
     return Summary(
         n=len(edits),

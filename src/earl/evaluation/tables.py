@@ -179,8 +179,8 @@ class SystemRow:
     published: bool = False
 
 
-def system_rows(runs: Sequence[Results]) -> list[SystemRow]:
-    """Rows of runs, one per system, judge, question set and rule for failures, in the order given.
+def by_system(runs: Sequence[Results]) -> dict[tuple[str, str, str, Failures], dict[str, Results]]:
+    """Runs by system, judge, question set and rule for failures, then by benchmark, in the order given.
 
     Raises ConfigError: one system has two runs of one benchmark by the same judge.
     """
@@ -195,8 +195,13 @@ def system_rows(runs: Sequence[Results]) -> list[SystemRow]:
                 "they are made, or leave one out"
             )
         parts[column] = run
+    return systems
+
+
+def system_rows(runs: Sequence[Results]) -> list[SystemRow]:
+    """Rows of runs, as `by_system` groups them."""
     rows = []
-    for who, parts in systems.items():
+    for who, parts in by_system(runs).items():
         scores = {column: _reported(run) for column, run in parts.items()}
         six = [
             (score.mean, parts[c].all.other) for c in COLUMNS if isinstance(score := scores.get(c), Estimate)

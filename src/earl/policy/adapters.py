@@ -74,7 +74,7 @@ def save_adapter(model: Any, folder: str | Path) -> None:
 _UNREAD = ("lm_head", "embed_tokens")
 
 
-def attach_adapter(base: Emu3ForCausalLM, folder: Path, *, trainable: bool = False) -> Any:
+def attach_adapter(base: Emu3ForCausalLM, folder: Path) -> Any:
     """Put a saved adapter on its base policy.
 
     Raises:
@@ -95,7 +95,7 @@ def attach_adapter(base: Emu3ForCausalLM, folder: Path, *, trainable: bool = Fal
     from safetensors import safe_open
 
     try:
-        model = PeftModel.from_pretrained(base, str(folder), is_trainable=trainable)
+        model = PeftModel.from_pretrained(base, str(folder))
         with safe_open(weights, framework="pt") as stored:
             given = {name for name in stored.keys() if "lora_" in name}  # noqa: SIM118 (not a dict)
         named = get_peft_model_state_dict(model, save_embedding_layers=False)

@@ -24,6 +24,7 @@ from earl.world.sampling import Kinds, choose, sample_scene
 from earl.world.scene import RADIUS, Scene, SceneObject
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test", "heldout")
+REASONING_SIDE = 64  # px
 _SPLIT_STREAM = {"train": 11, "validation": 23, "test": 37, "heldout": 53}
 
 
@@ -186,20 +187,17 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
     return f"{', '.join(solids)} in {start}"
 
 
-def reasoning(scene: Scene, proposal: Proposal, boxes: Sequence[Box], resolution: int = 64) -> str:
+def reasoning(scene: Scene, proposal: Proposal, boxes: Sequence[Box]) -> str:
     """The five steps of the paper: source described, object named, region, exact change, result.
 
-    Box coordinates are whole pixels of an image of `resolution` pixels a side.
+    Box coordinates are whole pixels of an image of `REASONING_SIDE` pixels a side.
     """
     target = proposal.target
     named = ", ".join(f"the {o.color} {o.shape} {place_words(o)}" for o in proposal.before)
     if not named:
         named = "a new object" if proposal.after else "the whole image"
-    regions = ", ".join(
-        f"[{round(b.left * resolution)}, {round(b.top * resolution)}, "
-        f"{round(b.right * resolution)}, {round(b.bottom * resolution)}]"
-        for b in boxes
-    )
+    sides = [[round(s * REASONING_SIDE) for s in (b.left, b.top, b.right, b.bottom)] for b in boxes]
+    regions = ", ".join(map(str, sides))
     return (
         f"1. The image shows {describe(scene)}. 2. The edit is about {named}. 3. The region is {regions}. "
         f"4. {_change(scene, proposal)} 5. The result shows {describe(target)}."

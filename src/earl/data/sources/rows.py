@@ -137,10 +137,10 @@ class HubRows:
 
     quick = False
 
-    def __init__(self, name: str, split: str, files: str = "", revision: str | None = None) -> None:
+    def __init__(self, name: str, split: str, files: str = "") -> None:
         self.name = name
         self.files: list[Path] = []
-        self._split, self._files, self._revision = split, files, revision
+        self._split, self._files = split, files
 
     def count(self) -> None:
         return None
@@ -150,9 +150,7 @@ class HubRows:
 
         options: dict[str, Any] = {"data_files": {self._split: self._files}} if self._files else {}
         try:
-            stream = datasets.load_dataset(
-                self.name, split=self._split, streaming=True, revision=self._revision, **options
-            )
+            stream = datasets.load_dataset(self.name, split=self._split, streaming=True, **options)
             features = stream.features or {}
             for column, feature in features.items():
                 if isinstance(feature, datasets.Image):

@@ -115,7 +115,7 @@ class ShardPrompts:
         rows: the source and the row of each number in turn; the same at each start of a run.
 
     Raises:
-        ConfigError: the shards were encoded by another vision tokenizer, or resized by another rule.
+        ConfigError: the shards were encoded by another vision tokenizer.
     """
 
     def __init__(
@@ -161,11 +161,6 @@ def _check_vision(vision: Any, shards: EditShards) -> None:
         raise ConfigError(
             f"{shards.name} was encoded by another vision tokenizer ({shards.fingerprint}) than the "
             f"model's ({vision.fingerprint()}); prepare it with the model's own"
-        )
-    if vision.rule != shards.size_rule:
-        raise ConfigError(
-            f"{shards.name}: images were resized by the rule {shards.size_rule!r}, the model's is "
-            f"{vision.rule!r}; prepare it with the model's own vision tokenizer"
         )
 
 

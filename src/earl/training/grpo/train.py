@@ -97,7 +97,7 @@ def training_prompts(recipe: GrpoRecipe, vision: Any, tokenizer: TextTokenizer) 
     settings, seed = recipe.prompts, recipe.run.seed
     if not settings.shards:
         return _task_prompts(settings, vision, tokenizer, seed=seed, split="train")
-    sources = load_sources(settings.shards, tokenizer, seed=seed)
+    sources = load_sources(settings.shards, tokenizer, vision.rule, seed=seed)
     _check_targets(sources, recipe.verifier)
     sizes = {name: len(shards) for name, shards in sources.items()}
     weights = {name: settings.shards[name].weight for name in sources}
@@ -110,7 +110,7 @@ def heldout_prompts(recipe: GrpoRecipe, vision: Any, tokenizer: TextTokenizer) -
     if not given:
         every = recipe.prompts.replace(group="all", pool=None)
         return _task_prompts(every, vision, tokenizer, seed=0, split=recipe.heldout.split)
-    sources = load_sources(given, tokenizer)
+    sources = load_sources(given, tokenizer, vision.rule)
     _check_targets(sources, recipe.verifier, recipe.verifier.second)
     sizes = {name: len(shards) for name, shards in sources.items()}
     rows = pick(recipe.heldout.prompts, sizes, {name: given[name].weight for name in sources}, seed=0)
