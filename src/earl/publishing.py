@@ -20,7 +20,7 @@ from earl.evaluation.tables import judge_name, score_table
 from earl.files import PARTIAL, read_object, read_text
 from earl.models.resolve import adapter_base, resolve_model
 from earl.pages.run_record import RunRecord, read_run
-from earl.tables import Column, Row, Table, one_line
+from earl.tables import Column, Row, Table, markdown_text, one_line
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _PRIVATE = ("url", "key_env", "server", "servers", "server_weights")
@@ -250,7 +250,8 @@ def _card(
         model_name=repo.partition("/")[2],
     )
     tables = [
-        f"{one.benchmark['title']}, judged by {judge_name(one.verifier)}:\n\n{_scores(one)}"
+        markdown_text(f"{one.benchmark['title']}, judged by {judge_name(one.verifier)}:")
+        + f"\n\n{_scores(one)}"
         for one in results
     ]
     start = record.starts[-1] if record.starts else {}
@@ -259,7 +260,7 @@ def _card(
         template_str=_CARD,
         name=repo.partition("/")[2],
         repo=repo,
-        title=f"{one_line(title)}. " if (title := str(record.recipe.get("title", ""))) else "",
+        title=f"{markdown_text(title)}. " if (title := str(record.recipe.get("title", ""))) else "",
         version=start.get("versions", {}).get("earl", "?"),
         stage=record.stage,
         step=f"{record.step:,}",
@@ -270,7 +271,7 @@ def _card(
         data=Table("", heads, rows).markdown()
         if rows
         else "The recipe below names the prompts; no shards.\n",
-        made=[*_made(start)],
+        made=[(name, markdown_text(value)) for name, value in _made(start)],
         **words,
     )
     return str(card)
@@ -313,7 +314,8 @@ def _limits(record: RunRecord, results: Sequence[Results], area: int | None) -> 
         yield "No score is published, so how well it edits is not known."
     judges = {str(start["verifier"]) for start in record.starts if start.get("verifier")}
     for judge in sorted(judges):
-        yield f"It was rewarded by {one_line(judge)}: scores by the same verifier say more than they should."
+        said = markdown_text(judge)
+        yield f"It was rewarded by {said}: scores by the same verifier say more than they should."
 
 
 def _made(start: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

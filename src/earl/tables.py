@@ -107,11 +107,11 @@ class Table:
         heads = _bar([column.head for column in self.columns])
         lines = [heads, _bar(["---" if column.left else "---:" for column in self.columns])]
         for row in self.rows:
-            cells = [_markdown(_text(c, k, True)) for c, k in zip(row.cells, self.columns, strict=True)]
+            cells = [markdown_text(_text(c, k, True)) for c, k in zip(row.cells, self.columns, strict=True)]
             cells[-1] += f" ({row.tag})" if row.tag else ""
             lines.append(_bar(cells))
-        title = [f"# {_markdown(self.title)}", ""] if self.title else []
-        return "\n".join([*title, *lines, "", *(f"- {_markdown(note)}" for note in self.notes), ""])
+        title = [f"# {markdown_text(self.title)}", ""] if self.title else []
+        return "\n".join([*title, *lines, "", *(f"- {markdown_text(note)}" for note in self.notes), ""])
 
     def latex(self) -> str:
         """A booktabs tabular; intervals as ± half their width."""
@@ -165,7 +165,8 @@ def _text(cell: Cell, column: Column, interval: bool = False) -> str:
     return f"{cell:.2f}" if isinstance(cell, float) else str(cell)
 
 
-def _markdown(text: str) -> str:
+def markdown_text(text: str) -> str:
+    """A text as Markdown shows it on one line, without markup of its own."""
     return one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("|", "\\|")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from huggingface_hub import ModelCardData
 
 from earl.models.catalogue import KNOWN
+from earl.tables import markdown_text, one_line
 
 
 def model_card(meta: Mapping[str, Any], checks: Mapping[str, float]) -> str:
@@ -19,6 +20,7 @@ def model_card(meta: Mapping[str, Any], checks: Mapping[str, float]) -> str:
     """
     origin = meta["origin"]
     source, revision = origin["source"], origin.get("revision")
+    quoted = one_line(source).replace("`", "'")
     known = KNOWN.get(source)
     metadata = ModelCardData(
         library_name="earl",
@@ -28,8 +30,8 @@ def model_card(meta: Mapping[str, Any], checks: Mapping[str, float]) -> str:
     )
     at = f" at revision `{revision}`" if revision else ""
     parts = ", ".join(meta["parts"])
-    lines = ["---", metadata.to_yaml(), "---", "", f"# {source.rpartition('/')[2]}", ""]
-    lines.append(f"Converted from `{source}`{at} by earl {origin['earl']}; holds: {parts}.")
+    lines = ["---", metadata.to_yaml(), "---", "", f"# {markdown_text(source.rpartition('/')[2])}", ""]
+    lines.append(f"Converted from `{quoted}`{at} by earl {origin['earl']}; holds: {parts}.")
     if known is not None and known.scores:
         scores = ", ".join(f"{name} {value:.2f}" for name, value in known.scores.items())
         lines += ["", f"{known.about}. VIEScore overall, 0-10, as published (arXiv 2508.01119): {scores}."]
@@ -44,7 +46,7 @@ def model_card(meta: Mapping[str, Any], checks: Mapping[str, float]) -> str:
             value = f"{meta[key]:,}" if isinstance(meta[key], int) else meta[key]
             lines.append(f"| {label} | {value} |")
     if not meta.get("licence"):
-        lines.append(f"| licence | that of `{source}`; see its page |")
+        lines.append(f"| licence | that of `{quoted}`; see its page |")
     if set(meta["parts"]) == {"policy", "tokenizer", "vision"}:
         lines += ["", "```bash", 'earl edit photo.jpg "make it night" --model FOLDER -o out.png', "```"]
     lines += ["", "Largest difference from its source, when it was written:", ""]

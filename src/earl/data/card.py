@@ -20,7 +20,7 @@ from earl import __version__
 from earl.data.shards import EditShards, load_shards
 from earl.errors import DataError
 from earl.files import read_object, write_json, write_text
-from earl.tables import Column, Row, Table, one_line
+from earl.tables import Column, Row, Table, markdown_text
 
 CARD, README = "card.json", "README.md"
 _BATCH = 4096
@@ -141,8 +141,15 @@ def _page(name: str, card: Mapping[str, Any]) -> str:
     rows = [Row((part, kind, count)) for part, counts in nested for kind, count in counts.items()]
     families = Table("", [split, family, edits], rows)
     words = Template(_PAGE, trim_blocks=True).render(
-        **{**card, "name": one_line(name), "by_split": splits.markdown(), "by_family": families.markdown()},
-        origin=one_line(str(source.get("hub") or source.get("name") or card["made_with"].get("origin", ""))),
-        licence=one_line(", ".join(licences)) or "not stated",
+        **{
+            **card,
+            "name": markdown_text(name),
+            "by_split": splits.markdown(),
+            "by_family": families.markdown(),
+        },
+        origin=markdown_text(
+            str(source.get("hub") or source.get("name") or card["made_with"].get("origin", ""))
+        ),
+        licence=markdown_text(", ".join(licences)) or "not stated",
     )
     return f"---\n{metadata.to_yaml()}\n---\n\n{words}\n"
