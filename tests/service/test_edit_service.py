@@ -144,6 +144,7 @@ def test_partial_images_are_streamed(running):
         ("seed", "-1", "seed"),
         ("best_of", "3", "best_of"),
         ("output_compression", "50", "output_compression"),
+        ("partial_images", "2", "partial_images"),
         ("prompt", "  ", "prompt"),
         ("prompt", "x" * 2001, "prompt"),
         ("styel", "vivid", "styel"),
@@ -221,6 +222,33 @@ def test_models_health_and_metrics(running):
         assert f"earl:{name}{{" in text
     assert 'earl:request_success_total{finished_reason="stop",model_name="tiny"}' in text
     assert "/v1/images/edits" in httpx.get(f"{root}/openapi.json").json()["paths"]
+
+
+def test_prompts_are_counted_as_answers_count_them():
+    with serving() as (_, url):
+        used = [client(url).images.edit(image=png(), prompt="invert", n=n).usage for n in (1, 2)]
+        text = httpx.get(f"{url.removesuffix('/v1')}/metrics").text
+    for name, count in (("prompt", "input"), ("generation", "output")):
+        total = float(re.search(rf"^earl:{name}_tokens_total.* (\S+)$", text, re.M)[1])
+        assert total == sum(getattr(usage, f"{count}_tokens") for usage in used) > 0
+
+
+def test_scripts_of_the_named_pages_may_ask():
+    """A browser asks first, without the key, and shows the answer to the page that the header names."""
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+    form = {"files": {"image": png()}, "data": {"prompt": "invert"}}
+    with serving(settings={"origins": ("https://a.example",)}, keys=("first",)) as (_, url):
+        for origin, allowed in (("https://a.example", "https://a.example"), ("https://b.example", None)):
+            first = httpx.options(f"{url}/images/edits", headers={"Origin": origin, **asked})
+            headers = {"Origin": origin, "Authorization": "Bearer first"}
+            then = httpx.post(f"{url}/images/edits", headers=headers, **form)
+            refused = httpx.post(f"{url}/images/edits", headers={"Origin": origin}, **form)
+            assert (then.status_code, refused.status_code) == (200, 401)
+            for answer in (first, then, refused):
+                assert answer.headers.get("access-control-allow-origin") == allowed
+    with serving() as (_, url):
+        answer = httpx.post(f"{url}/images/edits", headers={"Origin": "https://a.example"}, **form)
+        assert "access-control-allow-origin" not in answer.headers
 
 
 def test_keys():

@@ -34,4 +34,7 @@ class ServiceSettings(ServerSettings):
     provenance: bool = Field(
         default=True, description="store no model, seed and hash of the instruction in the images"
     )
+    origins: tuple[str, ...] = Field(
+        default=(), description="web pages whose scripts may ask, as https://example.org (CORS); *: all"
+    )
     max_prompt: Count = Field(default=2_000, description="characters of an instruction, at most")

@@ -151,6 +151,12 @@ def check_fields(values: Mapping[str, Any], settings: ServiceSettings) -> EditFi
             param="output_compression",
             code="unsupported_value",
         )
+    if fields.partial_images and not fields.stream:
+        raise ApiError(
+            "partial_images are streamed; ask for stream=true as well",
+            param="partial_images",
+            code="unsupported_value",
+        )
     return fields
 
 

@@ -30,6 +30,7 @@ from earl.vision.saving import Provenance, encode_image
 
 try:
     from fastapi import FastAPI, Request, Response
+    from fastapi.middleware.cors import CORSMiddleware
     from fastapi.responses import JSONResponse, StreamingResponse
 except ImportError as error:
     raise MissingExtraError("serving needs the extra: pip install 'earl-edit[serve]'") from error
@@ -77,6 +78,15 @@ class EditService(Server):
         app.add_api_route(
             "/v1/images/edits", self._edits, methods=["POST"], openapi_extra=_described(), response_model=None
         )
+        if origins := self.settings.origins:
+            every, shown = ("*",), ("x-request-id", "retry-after")
+            app.add_middleware(
+                CORSMiddleware,
+                allow_origins=origins,
+                allow_methods=every,
+                allow_headers=every,
+                expose_headers=shown,
+            )
         return app
 
     async def _edits(self, request: Request) -> Response:
@@ -171,7 +181,7 @@ class _Answer:
         result = await self.job.done
         if not any(result.images):
             raise ApiError(
-                f"the model wrote no image ({result.problems[0]}); try another seed", 500, code="no_image"
+                f"the model wrote no image ({result.problems[0]}); try another seed", 422, code="no_image"
             )
         if self.service.judge is None or self.edit.fields.best_of is None:
             return result, None

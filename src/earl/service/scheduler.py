@@ -222,6 +222,7 @@ class Scheduler(Places):
         ids = sum(len(completion.ids) for completion in result.completions)
         self._metrics.request_seconds.observe(now - job.arrived)
         self._metrics.tokens.inc(ids)
+        self._metrics.prompt_tokens.inc(sum(self._session.prompt_lengths(result)))
         if ids:
             self._metrics.token_seconds.observe(seconds * len(job.seeds) / ids)
         whole = all(completion.finish_reason == "stop" for completion in result.completions)

@@ -112,13 +112,28 @@ def test_right_guesses_save_steps_and_wrong_ones_cost_none(policy, tokenizer, pr
     assert steps_of(NativeEngine(policy, tokenizer, step_tokens=0), [right], greedy) == cells
 
 
-def test_a_crowd_is_fed_one_id_each(policy, tokenizer, prompt_of):
-    """Where more samples are in progress than a step has room for, nothing is guessed."""
+def test_in_a_crowd_each_guesses_a_few(policy, tokenizer, prompt_of):
+    """Where more samples are in progress than a step has room for, each guesses a sixth of that room."""
     greedy, request = SAMPLINGS[0], Request(prompt_of(0), tuple(range(9)), Grid(3, 3))
     engine = NativeEngine(policy, tokenizer, step_tokens=16)
     right = drafted([request], engine.generate([request], greedy), tokenizer, 1.0, np.random.default_rng(4))
-    assert steps_of(engine, right, greedy) == 8
+    assert steps_of(NativeEngine(policy, tokenizer, step_tokens=5), right, greedy) == 8
+    assert steps_of(engine, right, greedy) == 3
     assert steps_of(NativeEngine(policy, tokenizer, step_tokens=90), right, greedy) == 2
+
+
+def test_a_crowd_with_guesses_feeds_few_numbers_of_rows(policy, tokenizer, prompt_of):
+    """Each number of rows has compiled products of its own, which oneDNN keeps."""
+    requests = [Request(prompt_of(0), (seed,), Grid(6, 6)) for seed in range(20)]
+    engine = NativeEngine(policy, tokenizer, step_tokens=24)
+    found = engine.generate(requests, SAMPLINGS[0])
+    decoder = engine.current_decoder()
+    mlp, fed = decoder.mlp, []
+    decoder.mlp = lambda x, layer: fed.append(len(x)) or mlp(x, layer)
+    drafts = drafted(requests, found, tokenizer, 0.5, np.random.default_rng(5))
+    check_same(engine.generate(drafts, SAMPLINGS[0]), found)
+    many = {rows for rows in fed[len(decoder.weights.layers) :] if rows > 32}  # the first are of prompts
+    assert len(many) > 1 and all(rows % 32 == 0 for rows in many)
 
 
 @pytest.mark.parametrize("padded", [False, True])

@@ -21,6 +21,7 @@ from earl.sampling.protocol import OnCompletion, OnRow, Request
 from earl.sequence.grammar import Grammar
 
 _FIRST_CAPACITY = 256  # ids set aside per sample while its grid is not known
+_LEAST_SHARE = 6  # of a step's ids, the part that each sample may guess however many there are
 _PADDED_GUESSES = 32  # a drawn id, guesses and ends of rows of one sample, in a step of fixed shape
 
 
@@ -149,7 +150,8 @@ class Batch:
             room = self.options.step_tokens // (len(self.samples) * self.twins) - 1
             room = min(room, self.slots.longest_padded - 2)  # beside the id drawn last and its row's end
         else:
-            room = self.options.step_tokens // (alive * self.twins) - 1
+            most = self.options.step_tokens
+            room = max(most // (alive * self.twins) - 1, most // _LEAST_SHARE)
         for sample in self.samples:
             if sample is not None and sample.draft and not sample.ended:
                 sample.guess(room, self.eol)

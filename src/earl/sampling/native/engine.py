@@ -50,8 +50,8 @@ class NativeEngine:
         dtype: to compute in; None takes the model's own, or float32 on a CPU without bfloat16 arithmetic.
         padded: feed fixed shapes, on a GPU as recorded CUDA graphs; None does so on a GPU.
         frozen: nothing will change the policy's weights as long as this engine lives.
-        step_tokens: most ids of one step where requests bring drafts; more samples than that are fed one id
-            each, as without drafts. None takes what suits the device, 0 guesses nothing.
+        step_tokens: ids of one step where requests bring drafts; where many samples share it, each still
+            guesses a sixth of it (not if padded). None takes what suits the device, 0 guesses nothing.
 
     Attributes:
         steps: taken so far, by all calls.

@@ -19,6 +19,9 @@ from torch import Tensor
 from earl.sampling.native.decoder import Decoder, PromptCache, keep_units
 from earl.sampling.native.graphs import RecordedStep
 
+# On a CPU, of more rows than this: tokens of a step are rounded up to a multiple, because oneDNN keeps a
+# compiled product of each weight for each number of rows that it has met (75 MiB with guesses of 32 edits).
+_ROWS = 32
 _PADDED_TOKENS = 2  # a drawn id and the end of its row; longer feeds are rare and go unpadded
 
 
@@ -223,12 +226,15 @@ class Slots:
             start: where all slots write from, if every slot feeds n tokens at the same place.
         """
         decoder = self.decoder
-        K, D = decoder.kv_heads, decoder.head_dim
+        K, D, M = decoder.kv_heads, decoder.head_dim, len(ids_M)
         where = self.prompts.lengths[torch.div(slot_M, self.group, rounding_mode="floor")] + position_M
+        # Rows of padding, which nothing reads: see _ROWS.
+        more = -M % _ROWS if M > _ROWS and ids_M.device.type == "cpu" else 0
+        where, ids_M = F.pad(where, (0, more)), F.pad(ids_M, (0, more))
         rope = (self.rope[0][where], self.rope[1][where])
         x = decoder.embed(ids_M)
         for index, layer in enumerate(decoder.weights.layers):
-            q, k, v = decoder.qkv(x, layer, rope)
+            q, k, v = (rows[:M] for rows in decoder.qkv(x, layer, rope))
             keys = self.keys[index].view(-1, K, D, self.capacity)
             values = self.values[index].view(-1, K, self.capacity, D)
             if start is None:
@@ -242,9 +248,9 @@ class Slots:
             mixed = self._attend(q, index, n, reach, mask)
             if place_M is not None:
                 mixed = mixed[place_M]
-            x = x + layer.out(mixed)
+            x = x + layer.out(F.pad(mixed, (0, 0, 0, more)))
             x = x + decoder.mlp(x, layer)
-        return decoder.norm(x, decoder.weights.norm)
+        return decoder.norm(x[:M], decoder.weights.norm)
 
     def _attend(self, q: Tensor, index: int, n: int, reach: int, mask: Tensor | None) -> Tensor:
         """Attention of (R * n, H, D) queries to their prompt and to their own tokens: (R * n, H * D)."""
