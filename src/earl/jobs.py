@@ -94,7 +94,8 @@ def _jobs_of(path: Path, instructions: Sequence[str], seed: int, count: int) -> 
 
 def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
     """Rows without their empty cells, numbers of seeds and counts read."""
-    from earl.data.sources.rows import PROBLEM, TableRows  # imports pyarrow
+    from earl.data.sources.cells import PROBLEM
+    from earl.data.sources.rows import TableRows  # imports pyarrow
 
     for row in TableRows(path).read():
         if PROBLEM in row:

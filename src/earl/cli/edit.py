@@ -272,7 +272,7 @@ def _edit_many(
 def _made_with(*settings: Settings | None) -> list[Any]:
     """The settings that the images depend on; with others they are others."""
     kept = {"best_of", "area", "source_size", "keep_outside"}  # of the command's own
-    left_out = {"seed", "device", "device_map", "max_memory"} | (set(EditOptions.model_fields) - kept)
+    left_out = {"seed", "device"} | (set(EditOptions.model_fields) - kept)
     dumped = (s and s.model_dump(mode="json", exclude_defaults=True, exclude=left_out) for s in settings)
     return [values or {} for values in dumped]
 

@@ -64,7 +64,7 @@ class PromptStream:
         raise TypeError("prompts are drawn by take()")
 
     def state_dict(self) -> dict[str, Any]:
-        ahead = self.ahead and [[asdict(completion) for completion in group] for group in self.ahead]
+        ahead = [[asdict(completion) for completion in group] for group in self.ahead or ()]
         state = {"drawn": self.drawn, "rewards": self.rewards, "plateau": self.plateau.state_dict()}
         return state | ({"ahead": ahead} if ahead else {})
 
