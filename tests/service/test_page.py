@@ -24,6 +24,7 @@ from earl.service.edits import EditService
 from earl.service.http import served
 from earl.service.opening import open_service
 from earl.service.page_edits import Asked, History, PageEdits, Shown, Variation
+from earl.service.thumbs import Thumbs
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [
@@ -37,9 +38,9 @@ PATIENCE = 180_000  # ms; an edit takes a second, where a machine is not shared
 
 
 @pytest.fixture(scope="module")
-def work():
+def work(tmp_path_factory):
     service = open_service(ServiceSettings(), ModelSettings(device="cpu"), VerifierSettings(kind="scene"))
-    yield PageEdits(service)
+    yield PageEdits(service, thumbs=Thumbs(tmp_path_factory.mktemp("thumbs") / "choices.jsonl"))
     service.scheduler.stop()
 
 
@@ -116,6 +117,25 @@ def test_from_an_example_to_a_history_that_branches(page, work, tmp_path):
     strip = Image.open(download.value.path())
     assert strip.width > 1.5 * strip.height  # two images in a row
     assert page.asked == {page.url.split("/")[2]}, "nothing is fetched from elsewhere"
+
+
+def test_thumbs_on_two_variations_are_a_pair(page, work, tmp_path):
+    Image.effect_noise((64, 64), 90).convert("RGB").save(tmp_path / "noise.png")  # its draws differ
+    assert page.is_disabled("#like")
+    page.set_input_files("#source input[type=file]", tmp_path / "noise.png")
+    page.wait_for_selector("#source img")
+    page.fill("#instruction textarea, #instruction input", "make it night")
+    page.click("#edit")
+    page.wait_for_selector("#like:not([disabled])")
+    page.click("#choices .thumbnail-item >> nth=0")
+    page.wait_for_timeout(500)
+    page.click("#like")
+    page.wait_for_selector("text=A pair needs another variation")
+    page.click("#choices .thumbnail-item >> nth=1")
+    page.wait_for_timeout(500)
+    page.click("#dislike")
+    page.wait_for_selector("text=Pairs with it: 1, in all: 1")
+    assert len(work.thumbs) == 1
 
 
 def test_an_upload_that_the_model_cannot_know_is_warned_about(page, tmp_path):

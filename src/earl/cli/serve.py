@@ -42,6 +42,10 @@ class PageOptions(ServiceSettings):
         description="JSON Lines with image and instruction to choose from, as `earl edit` takes them "
         "(default: drawn ones, where the model edits drawn scenes)",
     )
+    choices: Annotated[Path | None, Option(metavar="FILE")] = Field(
+        default=None,
+        description="JSON Lines that keeps thumbs, up and down, as pairs for `earl prepare` (default: none)",
+    )
 
 
 def page(
@@ -55,16 +59,18 @@ def page(
     from earl.service.opening import open_service
     from earl.service.page import PATH, mount_page
     from earl.service.page_edits import EXAMPLES, PageEdits
+    from earl.service.thumbs import Thumbs
     from earl.vision.images import open_image
 
     jobs = read_jobs([options.examples], ())[:EXAMPLES] if options.examples else []
     examples = [EditTask(job.name, open_image(job.image), job.instructions[0]) for job in jobs]
+    thumbs = Thumbs(options.choices) if options.choices else None
     domain = domain_of(model.model)
     if best_by is None and domain is not None:
         best_by = VerifierSettings(kind=domain.verifier)
     service = open_service(options, model, best_by)
     serve(
-        mount_page(service.app(), PageEdits(service, examples)),
+        mount_page(service.app(), PageEdits(service, examples, thumbs)),
         host=options.host,
         port=options.port,
         ready=lambda url: say(f"{model.model}: page at {url.removesuffix('/v1')}{PATH}; Ctrl-C ends it"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,9 @@ class Page:
         with gr.Row():
             self.use = gr.Button("Use as input", interactive=False, elem_id="use")
             self.download = gr.DownloadButton("Download", interactive=False, elem_id="download")
+            kept = self.work.thumbs is not None
+            self.like = gr.Button("👍", visible=kept, interactive=False, min_width=60, elem_id="like")
+            self.dislike = gr.Button("👎", visible=kept, interactive=False, min_width=60, elem_id="dislike")
         with gr.Accordion("Reasoning", visible=False) as self.thoughts:
             self.text = gr.Markdown()
             self.boxes = gr.AnnotatedImage(label="Boxes that it names", format="png", height=340)
@@ -172,7 +176,7 @@ class Page:
         asked = [self.source, self.instruction, self.variations, self.seeding, self.seed]
         asked += [self.reasoning, self.keep, self.changed, self.history]
         result = [self.shown, self.compare, self.choices, self.note, self.text, self.boxes, self.thoughts]
-        result += [self.use, self.download, self.seed]
+        result += [self.use, self.download, self.like, self.dislike, self.seed]
         past = [self.history, self.steps, self.strip, self.past]
         given = [self.source, self.instruction, self.history]
         lock = [self.edit, self.stop]
@@ -182,6 +186,8 @@ class Page:
         self.choices.select(self._choose, [self.shown, self.changed], result, **quiet)
         self.changed.change(self._overlay, [self.shown, self.changed], [self.compare], **quiet)
         self.use.click(self._use, [self.shown, self.history], [self.source, *past], **quiet)
+        for button, liked in ((self.like, True), (self.dislike, False)):
+            button.click(partial(self._vote, liked), [self.shown], None, **quiet)
         self.steps.select(self._back, [self.history], [self.source, *past], **quiet)
         self.source.input(self._given, [self.history], past, **quiet)
         self.examples.select(self._example, [self.history], [*given, *past], **quiet)
@@ -257,7 +263,7 @@ class Page:
             self.thoughts: gr.Accordion(visible=bool(text)),
             self.text: text,
             self.boxes: gr.AnnotatedImage(_marked(shown.source, boxes), visible=bool(boxes)),
-            self.use: gr.Button(interactive=done),
+            **{button: gr.Button(interactive=done) for button in (self.use, self.like, self.dislike)},
             self.download: gr.DownloadButton(
                 value=self._file(made.file, "edit.png") if done and made else None, interactive=done
             ),
@@ -301,6 +307,16 @@ class Page:
             return {self.history: history}
         history.add(Step(view.variation.image, view.place, view.shown.asked.instruction))
         return {self.source: view.variation.image, **self._past(history)}
+
+    def _vote(self, liked: bool, view: View) -> None:
+        thumbs, made = self.work.thumbs, view.variation
+        assert thumbs is not None and made is not None, "the buttons are there with an image"
+        try:
+            pairs = thumbs.vote(view.shown.source, view.shown.asked.instruction, made.image, liked=liked)
+        except EarlError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        missing = "A pair needs another variation with the other thumb."
+        gr.Info(f"{made.label}. Pairs with it: {pairs}, in all: {len(thumbs)}" if pairs else missing)
 
     def _back(self, history: History, event: gr.SelectData) -> Update:
         history.back(int(event.index))

@@ -25,6 +25,7 @@ from earl.service.edit_request import EditRequest, RawRequest, check_fields, dec
 from earl.service.edits import EditService
 from earl.service.scheduler import Job
 from earl.service.session import PipelineSession
+from earl.service.thumbs import Thumbs
 from earl.vision.saving import Provenance, encode_image
 
 EXAMPLES = 12
@@ -165,10 +166,14 @@ class PageEdits:
     Args:
         service: whose queue, model and verifier are used.
         examples: to choose from; drawn from the model's domain where there are none and it has one.
+        thumbs: keeps which edits people like; None: they are not asked.
     """
 
-    def __init__(self, service: EditService, examples: Sequence[EditTask] = ()) -> None:
+    def __init__(
+        self, service: EditService, examples: Sequence[EditTask] = (), thumbs: Thumbs | None = None
+    ) -> None:
         assert isinstance(service.session, PipelineSession), "a page is made for a pipeline"
+        self.thumbs = thumbs
         self.service, self.pipeline = service, service.session.pipeline
         self.domain = domain_of(service.name)
         self.side = round(self.pipeline.vision.area**0.5)
