@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from earl.files import check_writable, write_bytes
-from earl.store import JsonLinesStore
+from earl.store import RecordFile
 
 
 class Thumbs:
@@ -30,7 +30,7 @@ class Thumbs:
     def __init__(self, path: str | Path) -> None:
         self.path = check_writable(path)
         self.images = self.path.with_name(f"{self.path.stem}-images")
-        self._store = JsonLinesStore(self.path)
+        self._store: RecordFile[dict[str, str]] = RecordFile(self.path)
         self._liked: dict[tuple[str, str], dict[str, bool]] = defaultdict(dict)
         self._lock = threading.Lock()
 
@@ -55,7 +55,7 @@ class Thumbs:
                 better, worse = (after, other) if liked else (other, after)
                 pair = {"source": before, "preferred": better, "other": worse}
                 beside = {name: f"{self.images.name}/{image}" for name, image in pair.items()}
-                self._store.append({"key": keys[other], "instruction": instruction, **beside})
+                self._store.append({keys[other]: {"instruction": instruction, **beside}})
         return len(others)
 
     def _kept(self, image: Image.Image) -> str:
