@@ -25,6 +25,8 @@ from earl.data.shards import PART, load_shards
 _NURSERY = r"""
 import json, os, runpy, sys
 import earl.reasoning.annotate, earl.data.prepare, earl.world.shards, earl.pipeline
+import earl.evaluation.run, earl.jobs
+import earl.training.sft.train, earl.training.dpo.train, earl.training.tokenizer.train
 from earl.vision.loading import load_vision_tokenizer
 load_vision_tokenizer(sys.argv[1], device="cpu")
 print("ready", flush=True)

@@ -350,9 +350,9 @@ def checksum(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def clear_partial(folder: str | Path) -> None:
-    """Remove what killed writes left in a folder."""
-    for path in Path(folder).glob(f"{PARTIAL}*"):
+def clear_partial(folder: str | Path, *parts: str) -> None:
+    """Remove what killed writes left in a folder, or in those folders of it that are named."""
+    for path in (path for part in parts or ("",) for path in (Path(folder) / part).glob(f"{PARTIAL}*")):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:

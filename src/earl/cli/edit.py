@@ -203,7 +203,7 @@ def _edit_many(
     options: EditOptions, model: ModelSettings, sampling: SamplingSettings, best_by: VerifierSettings | None
 ) -> int:
     """Edit several images, folders, lists of jobs; 1 where one of them failed."""
-    from earl.files import only_one
+    from earl.files import clear_partial, only_one
     from earl.jobs import JobFolder, chains_of, read_jobs, run_chains
     from earl.pages.sheets import TYPES
     from earl.pipeline import build_pipeline
@@ -229,6 +229,7 @@ def _edit_many(
         say(f"{done} of {len(chains)} are in {folder.path} already")
     failed: list[Chain] = []
     with only_one(folder.path), Progress() as show:
+        clear_partial(folder.path)
 
         def finish(chain: Chain) -> None:
             nonlocal done

@@ -107,8 +107,7 @@ def evaluate(
         place = out if out is not None else stack.enter_context(TemporaryDirectory(prefix="earl-evaluation-"))
         path = EvaluationFolder.start(place, plan)
         stack.enter_context(only_one(path))
-        for part in (path, *(path / place for place in PLACES)):
-            clear_partial(part)
+        clear_partial(path, "", *PLACES)
         folder = EvaluationFolder(path, durable=out is not None)
         make_edits(
             folder,

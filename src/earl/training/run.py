@@ -19,7 +19,7 @@ from earl.config.recipe import read_recipe_table, recipe_table, save_recipe
 from earl.config.stages import TrainingRecipe
 from earl.environment import machine, versions
 from earl.errors import ConfigError, DataError
-from earl.files import check_writable, only_one, read_object, write_json, writing
+from earl.files import check_writable, clear_partial, only_one, read_object, write_json, writing
 from earl.policy.devices import native_bf16
 from earl.training import checkpoint
 from earl.training.random_streams import RandomStreams
@@ -134,6 +134,7 @@ def start_run(recipe: TrainingRecipe, *, find_unused: bool = False) -> Iterator[
         run.folder.mkdir(parents=True, exist_ok=True)
     with only_one(run.folder):
         _check_same_run(run)
+        clear_partial(run.folder, "", "model", "strips", "images")
         accelerator.wait_for_everyone()
         yield run
 

@@ -387,6 +387,17 @@ def test_a_run_of_another_stage_is_named(plain_run: Path, room: Path) -> None:
         train_sft(other)
 
 
+def test_what_kills_left_is_cleared_away(room: Path, tmp_path: Path) -> None:
+    left = [
+        tmp_path / name for name in (".partial-1-recipe.toml", "model/.partial-2-vision/model.safetensors")
+    ]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("half")
+    train_sft(make_recipe(recipe_table(room, tmp_path)))
+    assert not list(tmp_path.rglob(".partial-*"))
+
+
 def test_two_trainings_in_one_folder_are_refused(room: Path, tmp_path: Path) -> None:
     recipe = make_recipe(recipe_table(room, tmp_path))
     with only_one(tmp_path), pytest.raises(OutputError, match="another process works in"):
