@@ -87,6 +87,13 @@ NOTHING = (
     '{{"verdict": "cannot judge", "score": [{a}, {b}]}}',
     'If both images were here, I might say:\n{{"score": [{a}, {b}]}}',
     "These are the images:\n[{a}, {b}]",
+    "Es tut mir leid, dieses Bild kann ich nicht bewerten.\n[{a}, {b}]",
+    "对不起，我无法评估这张图片。\n[{a}, {b}]",
+    '{{"error": "image missing", "score": [{a}, {b}]}}',
+    '{{"status": "error", "score": [{a}, {b}]}}',
+    '{{"score": [{a}, {b}], "final": false}}',
+    '{{"score": [{a}, {b}], "reasoning": "No image was provided."}}',
+    'Send both images. I will answer like this:\n{{"score": [{a}, {b}]}}',
     '{{"score": [{a}, {b}]}}\nHmm, no.',
     '{{"can_judge": false, "score": [{a}, {b}]}}',
     '{{"score": [{a}, {b}], "refused": true, "reasoning": "x"}}',
@@ -174,8 +181,9 @@ def _verdict(rng: random.Random, *, thought: bool = True) -> tuple[str, tuple[fl
     elif lines < 0.35:
         text = f"Final answer: {text}"
     elif lines < 0.45 and not (scores[0] == 0 and scores[1] == 10):
-        text = rng.choice(("Score: ", "**score:** ", "My final score is ", "")) + listed
-        text = "\n".join([*rng.sample(PROSE[:-1], rng.randint(0, 2)), text])
+        label = rng.choice(("Score: ", "**score:** ", "My final score is ", ""))
+        before = rng.sample(PROSE[:-1], rng.randint(0, 2)) if label else []
+        text = "\n".join([*before, label + listed])
         return _thought(rng, scores) + text if thought else text, scores
     text = "\n".join([*rng.sample(PROSE, rng.randint(0, 2)), text, *rng.sample(PROSE, rng.randint(0, 1))])
     return _thought(rng, scores) + text if thought else text, scores

@@ -236,6 +236,39 @@ def test_a_flag_that_speaks_of_the_edit_or_says_that_it_was_judged(flag):
     assert read_scores(f'{{{flag}, "score": [8, 9]}}').scores == (8, 9)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Es tut mir leid, dieses Bild kann ich nicht bewerten.",
+        "对不起，我无法评估这张图片。",
+        "Lo siento, no puedo evaluar esta imagen",
+        "Запрос отклонён!",
+        "The car is red now.",
+    ],
+)
+def test_a_list_without_a_name_behind_a_sentence(said):
+    """It may be a verdict, or what a refusal in any language ends with."""
+    assert read_scores(f"{said}\n[0, 0]").scores is None
+    assert read_scores(f"{said}\nScore: [0, 0]").scores == (0, 0)
+    assert read_scores(f"{said.rstrip('.。!')}:\n[0, 0]").scores == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        '"error": "image missing"',
+        '"status": "Error"',
+        '"state": "declined"',
+        '"final": false',
+        '"reasoning": "No image was provided."',
+        '"reasoning": "I am unable to view the second image"',
+    ],
+)
+def test_an_object_that_says_that_nothing_was_judged(more):
+    assert read_scores(f'{{"score": [0, 0], {more}}}').scores is None
+    assert read_scores('{"score": [0, 0], "status": "done", "error": null, "final": true}').scores == (0, 0)
+
+
 def test_reasons_may_say_what_could_not_be_seen():
     for reason in (
         "the sign cannot be compared, it is hidden",

@@ -1,9 +1,10 @@
 """Scores in a judge's answer; what is not certain is unusable.
 
 A score counts as the answer's own JSON object, which stands on lines of its own, or in its last line, as
-`score: [...]` or a list alone; `read_tagged` and `read_lines` read the forms of other published questions.
-What was thought aloud, and what stands in an example or in the middle of prose, does not count. All scores
-that stand anywhere in the answer must agree. Numbers are checked for count, range and being numbers.
+`score: [...]`, or as a list alone if no sentence stands before it; `read_tagged` and `read_lines` read the
+forms of other published questions. What was thought aloud, and what stands in an example or in the middle of
+prose, does not count. All scores that stand anywhere in the answer must agree. Numbers are checked for count,
+range and being numbers.
 `tests/vectors/judge_answers.json` has 27 answers and what is read from each.
 """
 
@@ -43,6 +44,7 @@ _LABEL = re.compile(
     r"\b(?:my|the|here|is|are|so|and|thus|hence|therefore|final|overall|answer|evaluation|output|result|json|thought)\b",
     re.I,
 )
+_LED_TO = re.compile(r"(?:[:：=]|\A)[\s\"'*_`]*\Z")  # a list behind it is announced, or all there is
 _CLAUSE_END = re.compile(r"[.,;:!?)]")
 _BECAUSE = re.compile(r"\b(?:because|since|due to)\b", re.I)
 _REASONS = re.compile(r"\n[\s*_#>-]{0,8}(?:reasoning|reasons?|explanation|rationale)[\s*_]{0,4}[:：]", re.I)
@@ -59,7 +61,9 @@ _DECLINES = re.compile(
 )
 _REFUSES = re.compile(  # as a text inside an object, where a reason may well say what could not be seen
     rf"\A\W*(?:(?:refus|declin)\w*\W*\Z|{_CANNOT}[^.!?\n]{{0,20}}?\b{_JUDGING})"
-    rf"|\b(?:I|we)\b[^.!?\n]{{0,20}}{_CANNOT}[^.!?\n]{{0,40}}?\b(?:{_JUDGING}|(?:assist|help|comply)\b)",
+    rf"|\b(?:I|we)\b[^.!?\n]{{0,20}}{_CANNOT}[^.!?\n]{{0,40}}?\b(?:{_JUDGING}|(?:assist|help|comply)\b)"
+    rf"|{_CANNOT}[^.!?\n]{{0,20}}?\b(?:view|access|open|load)\b[^.!?\n]{{0,20}}\bimages?\b"
+    r"|\bno [^.!?\n]{0,20}\bimages? (?:was|were|is|are) (?:provided|attached|given|shown)\b",
     re.I,
 )
 _VERB = r"(?:judg|rat|scor|assess|evaluat|grad|answer)"
@@ -71,14 +75,16 @@ _NOT_IF_TRUE = re.compile(  # names of flags, without marks between their words
     rf"|(?:is)?un{_VERB}(?:ed|e?able)|(?:i|is|judge)?(?:can(?:no|')?t|couldnot|unableto|notableto|not){_ABLE}"
 )
 _NOT_IF_FALSE = re.compile(
-    rf"(?:i|is|judge)?(?:can|could|ableto){_ABLE}|(?:is|was)?{_VERB}(?:ed|e?able)|isfinal"
+    rf"(?:i|is|judge)?(?:can|could|ableto){_ABLE}|(?:is|was)?{_VERB}(?:ed|e?able)|(?:is)?final"
     r"|(?:is)?(?:scores?|answer|rating|judge?ment|verdict)(?:is|are)?(?:valid|real|final|reliable)"
     r"|(?:is)?(?:valid|real|final|reliable)(?:scores?|answer|rating|judge?ment|verdict)"
 )
 _TRUE, _FALSE = frozenset(("true", "yes", "1")), frozenset(("false", "no", "0"))
+_FAILED = frozenset(("error", "failed", "failure", "refused", "declined", "skipped", "aborted"))
 _NO_TEXT = frozenset(("", "none", "null", "n/a", "na", *_FALSE))
 _EXAMPLE = re.compile(
-    r"\b(?:example|template|instance|such as|e\.g\.|format (?:is|would|should|must|looks))[^\n]{0,80}\Z"
+    r"\b(?:example|template|instance|such as|like this|e\.g\.|"
+    r"format (?:is|would|should|must|looks))[^\n]{0,80}\Z"
     r"|\b(?:sample|schema|draft|thinking|assum\w+|suppos\w+|if|might|hypothetical\w*|guess|placeholders?)\b"
     r"[^\n.!?]{0,80}\Z",
     re.I,
@@ -313,7 +319,8 @@ def _refusals(node: Node) -> Iterator[str]:
         if item.kind in ("bare", "string") and (
             (said in _TRUE and _NOT_IF_TRUE.fullmatch(name))
             or (said in _FALSE and _NOT_IF_FALSE.fullmatch(name))
-            or (name == "refusal" and said not in _NO_TEXT)
+            or (name in ("refusal", "error", "errors") and said not in _NO_TEXT)
+            or (name in ("status", "state") and said in _FAILED)
         ):
             yield f'the answer says "{key.strip()[:40]}": {item.text.strip()[:40]}, so it is no verdict'
     for item in node.items:
@@ -324,6 +331,7 @@ def _in_prose(prose: str, scale: str, cut_off: bool) -> Iterator[_Mention]:
     """`score: [...]` anywhere, and lists that stand alone on a line; those of the last line count."""
     reasons = _REASONS.search(prose)
     last = prose[: reasons.start() if reasons else None].rstrip().rfind("\n") + 1
+    led_to = bool(_LED_TO.search(_TAG.sub("", prose[:last])))
     whole = prose.strip(" \n\t\"'*_`.")
     keyed = list(_KEYED.finditer(prose))
     taken = {match.end() for match in keyed}
@@ -333,7 +341,7 @@ def _in_prose(prose: str, scale: str, cut_off: bool) -> Iterator[_Mention]:
                 prose, match.end(), reason=True
             )
         elif re.search(r"\d", match[1]) and _alone(prose, match):
-            stands = True
+            stands = led_to
         else:
             continue
         if f"[{''.join(match[1].split())}]" == scale and whole not in match[0]:
