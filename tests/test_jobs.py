@@ -159,6 +159,33 @@ def test_a_table_of_jobs(place):
     ]
 
 
+def test_ctrl_c_says_how_to_go_on(place, capsys, monkeypatch):
+    """What is done stays, and the next call makes the rest."""
+    from earl.jobs import JobFolder
+
+    finish, ended = JobFolder.finish, []
+
+    def once(folder, chain):
+        if ended:
+            raise KeyboardInterrupt
+        finish(folder, chain)
+        ended.append(chain)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(JobFolder, "finish", once)
+        assert edit("0.png", "1.png", "paint it", "-o", "out", *place) == 130
+    said = capsys.readouterr().err
+    assert "1 of 2 are in out; the same command goes on" in said and "Traceback" not in said
+    assert edit("0.png", "1.png", "paint it", "-o", "out", *place) == 0
+    assert sources_of("out") == ["0.png", "1.png"]
+
+
+def test_a_table_without_the_columns_says_which_are_expected(place, capsys):
+    Path("jobs.csv").write_text("file,prompt\n0.png,paint it\n")
+    assert edit("jobs.csv", *place) == 2
+    assert 'jobs.csv, line 2: expected {"image"' in capsys.readouterr().err
+
+
 def test_other_settings_are_other_images(place, capsys):
     """A folder that is continued has no image of other settings in the place of what was asked."""
     for words in ([], ["--temperature", "0.5"], ["--keep-outside"], ["--device", "cpu"]):

@@ -108,7 +108,8 @@ def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
 def _job(path: Path, number: int, line: Any, instructions: Sequence[str], seed: int, count: int) -> Job:
     where = f"{path}, line {number}"
     if not isinstance(line, dict) or not isinstance(line.get("image"), str):
-        raise DataError(f'{where}: expected {{"image": "photo.png", "instruction": "make it night"}}')
+        example = '{"image": "photo.png", "instruction": "make it night"}'
+        raise DataError(f"{where}: expected {example}, or columns of these names")
     asked = line.get("instruction", list(instructions))
     texts = [asked] if isinstance(asked, str) else asked
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):

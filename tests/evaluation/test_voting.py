@@ -106,7 +106,7 @@ def test_when_all_is_voted_the_command_prints_and_ends(runs, tmp_path, capsys):
     assert ballot.next() is None
     assert main(["evaluate", "vote", *map(str, runs), "-o", str(file), "--voter", "ann", "--num", "4"]) == 0
     said = capsys.readouterr().out
-    assert "A: the red model" in said and "4 votes of 1 voters on 4 tasks" in said and "ties 1" in said
+    assert "A: the red model" in said and "4 votes of 1 voter on 4 tasks" in said and "ties 1" in said
 
 
 def vote(task: str, voter: str, choice) -> Vote:

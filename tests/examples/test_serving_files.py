@@ -36,7 +36,9 @@ def test_the_services_are_commands_of_ours(name):
     entry = json.loads(re.search(r"^ENTRYPOINT (.+)$", CONTAINER, re.M)[1])
     assert callable(table.parse([*entry[1:], *service["command"]]))
     assert (FOLDER / service["build"]["context"] / service["build"]["dockerfile"]).is_file()
-    assert [port.split(":")[1] for port in service["ports"]] == re.findall(r"^EXPOSE (\d+)$", CONTAINER, re.M)
+    assert [port.split(":")[-1] for port in service["ports"]] == re.findall(
+        r"^EXPOSE (\d+)$", CONTAINER, re.M
+    )
     assert set(service["build"].get("args", {})) <= set(re.findall(r"^ARG (\w+)", CONTAINER, re.M))
 
 

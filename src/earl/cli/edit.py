@@ -244,17 +244,21 @@ def _edit_many(
             if first is not None:
                 asked = [text for chain in left for text in chain.job.instructions]
                 warn(lacking(pipeline, first, asked, reasoning=sampling.reasoning))
-            run_chains(
-                pipeline,
-                left,
-                sampling,
-                finish,
-                draws=options.best_of,
-                verifier=verifier,
-                area=options.area,
-                restore_size=options.source_size,
-                keep_outside=options.keep_outside,
-            )
+            try:
+                run_chains(
+                    pipeline,
+                    left,
+                    sampling,
+                    finish,
+                    draws=options.best_of,
+                    verifier=verifier,
+                    area=options.area,
+                    restore_size=options.source_size,
+                    keep_outside=options.keep_outside,
+                )
+            except KeyboardInterrupt:
+                warn(f"{done} of {len(chains)} are in {folder.path}; the same command goes on with the rest")
+                raise
         sheet = folder.write_sheet(chains)
     seconds, problems = time.perf_counter() - began, [chain.problem for chain in failed]
     if options.as_json:

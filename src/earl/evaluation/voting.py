@@ -174,8 +174,8 @@ def tally_text(tally: Tally, names: tuple[str, str]) -> str:
     lines = [
         f"A: {names[0]}",
         f"B: {names[1]}",
-        f"{tally.votes} votes of {tally.voters} voters on {tally.share.count} tasks: A wins {tally.a}, "
-        f"ties {tally.tie}, B wins {tally.b}",
+        f"{tally.votes} votes of {tally.voters} voter{'s' * (tally.voters != 1)} on {tally.share.count} "
+        f"tasks: A wins {tally.a}, ties {tally.tie}, B wins {tally.b}",
         f"share of votes for A, ties half: {tally.share.text()} (95% interval over tasks; "
         f"sign test p = {tally.p:.3g})",
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
@@ -35,7 +35,7 @@ class EditResult:
     """
 
     images: tuple[Image.Image | None, ...]
-    completions: tuple[Completion, ...]
+    completions: tuple[Completion, ...] = field(repr=False)  # hundreds of ids
     seeds: tuple[int, ...]
     source: Image.Image
     instruction: str
