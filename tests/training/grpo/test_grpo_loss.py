@@ -31,10 +31,10 @@ def test_on_policy_the_ratio_is_one_and_the_gradient_is_the_advantage():
 def test_the_bounds_are_apart_for_good_and_bad_rollouts():
     # ratios: 1.5 and 0.5 of a good rollout, 0.5 of a bad one
     logprobs, old = logs((0.6, 0.2), (0.2, 0.7)), logs((0.4, 0.4), (0.4, 0.7)).detach()
-    settings = LossSettings(clip_low=0.2, clip_high=0.28)
+    settings = LossSettings(clip=0.28)
     parts = grpo_loss(logprobs, ADVANTAGES, ACTIVE, settings, old_BT=old)
-    # min(1.5 * 2, 1.28 * 2) = 2.56; min(0.5 * 2, 0.8 * 2) = 1.0; min(-0.5, -0.8) = -0.8
-    assert parts.total.item() == pytest.approx(-(2.56 + 1.0 - 0.8))
+    # min(1.5 * 2, 1.28 * 2) = 2.56; min(0.5 * 2, 0.72 * 2) = 1.0; min(-0.5, -0.72) = -0.72
+    assert parts.total.item() == pytest.approx(-(2.56 + 1.0 - 0.72))
     assert parts.clipped_BT.tolist() == [[True, False], [True, False]]
     parts.total.backward()
     assert torch.allclose(logprobs.grad, torch.tensor([[0.0, -1.0], [0.0, 0.0]]))

@@ -36,7 +36,7 @@ def test_the_published_constants():
         ("grpo.importance_range=[1.5, 5]", ["importance_range", "1.5", "below 1"]),
         ("validation.patience=3", ["validation.patience", "early_stopping.patience"]),
         ("length={max_epochs=2}", ["length.max_steps"]),
-        ("grpo.clip_hgih=0.3", ["grpo.clip_high"]),
+        ("grpo.clpi=0.3", ["grpo.clip"]),
         ("rollouts.group=1", ["rollouts.group"]),
         ('prompts={origin="shards", path="s"}', ["prompts.origin", "heldout.path", "heldout.prompts = 0"]),
         ("ranks.sharding=fsdp2", ["ranks.sharding", "[neighbour_smoothing]"]),

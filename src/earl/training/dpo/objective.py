@@ -103,14 +103,11 @@ class DpoObjective(PolicyObjective):
         margin above 0), `preferred` and `other` (log p - log reference of the completion, nats; both fall
         where a run unlearns to edit), and over tokens of preferred edits `likelihood` (-log p, nats)."""
         assert batch.reference_P2 is not None, "the trainer scores each batch by the reference first"
-        settings = self.settings
+        beta = self.settings.beta
         logprobs_BT = self.score(self.policy, batch, entropy=False).logprobs_BT
         policy_P2 = completion_sums(logprobs_BT)
-        losses_P = dpo_loss(policy_P2, batch.reference_P2, settings.beta)
-        tokens_P = batch.loss_BT[::2].sum(dim=1).clamp_min(1)
-        nats_P = -policy_P2[:, 0] / tokens_P
-        losses_P = losses_P + settings.likelihood * nats_P
-        margins_P = margins(policy_P2, batch.reference_P2, settings.beta)
+        losses_P = dpo_loss(policy_P2, batch.reference_P2, beta)
+        margins_P = margins(policy_P2, batch.reference_P2, beta)
         gains_P2 = policy_P2 - batch.reference_P2
         every_P = torch.ones_like(margins_P, dtype=torch.bool)
         metrics = {

@@ -36,7 +36,7 @@ def grpo_loss(
 ) -> LossParts:
     """Minus the clipped, advantage-weighted likelihood ratio, plus KL to the reference.
 
-    Of an active token: -min(r A, clip(r, 1 - low, 1 + high) A) + c k3, where r = exp(logp - old).
+    Of an active token: -min(r A, clip(r, 1 - epsilon, 1 + epsilon) A) + c k3, where r = exp(logp - old).
     `mirror_release` takes -logp A in place of the ratio: another value, the same gradient at r = 1.
 
     Args:
@@ -59,7 +59,7 @@ def grpo_loss(
     before_BT = logprobs_BT.detach() if old_BT is None else old_BT.masked_fill(left_out_BT, 0)
     change_BT = logprobs_BT - before_BT
     ratio_BT = change_BT.exp()
-    bounded_BT = ratio_BT.clamp(1 - settings.clip_low, 1 + settings.clip_high)
+    bounded_BT = ratio_BT.clamp(1 - settings.clip, 1 + settings.clip)
     gain_BT = torch.minimum(ratio_BT * advantages_B1, bounded_BT * advantages_B1)
     clipped_BT = (bounded_BT * advantages_B1 < ratio_BT * advantages_B1) & active_BT
     if settings.mirror_release:
