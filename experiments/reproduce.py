@@ -24,7 +24,6 @@ from earl.config.recipe import load_recipe
 from earl.config.stages import STAGES, load_stage
 from earl.errors import ConfigError, EarlError
 from earl.files import check_writable, write_json, write_text
-from earl.records import SCORE_PARTS
 from earl.world.families import FAMILIES
 from page import comparison_page
 from tables import DESIGNS, markdown, page_tables, read_scores
@@ -77,17 +76,6 @@ CELLS = {
     "rl-sc-ahead": Cell("RL S+C, one step ahead", "grpo", "sft-s", ("rollouts.staleness=1",)),
     "rl-sc-best": Cell("SFT S → RL S+C, best of N", "best", "rl-sc", table="best"),
     "sft-s-best-judge": Cell("SFT S, best of N by a weak judge", "best", "sft-s", ("weak-judge",), "judge"),
-    "rl-sc-noise": Cell("RL S+C, noisy verifier", "grpo", "sft-s", ("verifier.noise=3.0", WATCHED), "weak"),
-    **{
-        f"rl-sc-blind-{part.replace('_', '-')}": Cell(
-            f"RL S+C, verifier blind to {part.replace('_', ' ')}",
-            "grpo",
-            "sft-s",
-            (f"verifier.blind={part}", WATCHED),
-            "weak",
-        )
-        for part in SCORE_PARTS
-    },
     **{
         f"rl-sc-judge-{design.replace('_', '-')}": Cell(
             f"RL S+C, weak judge, {label}",
@@ -238,8 +226,6 @@ class Comparison:
             assert recipe.length.max_steps is not None, "the recipe says how many steps"
             words["length.max_steps"] = round(self.options.scale * recipe.length.max_steps)
             words["validation.every"] = round(self.options.scale * recipe.validation.every)
-        if any(override.startswith("verifier.noise") for override in cell.overrides):
-            words["verifier.noise_seed"] = seed
         if cell.kind == "grpo" and cell.table == "judge":
             words["verifier.options.seed"] = seed  # of the judge's noise and biases
         made = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in words.items()]

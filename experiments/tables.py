@@ -27,7 +27,6 @@ TITLES = {
     "direct": "SFT and RL",
     "reasoning": "With a chain of thought",
     "best": "Best of N",
-    "weak": "Weakened verifiers",
     "judge": "Reward designs under a weak judge",
 }
 DESIGNS = {"overall": "root of minima", "modulated": "modulated", "mean": "mean", "win_rate": "win rate"}
@@ -49,7 +48,7 @@ CLAIMS = {
     ],
     "Reasoning does not help": [("think-s", "not more", "sft-s"), ("think-s-rl-sc", "not more", "rl-sc")],
     "Best-of-N on SFT does not reach RL": [("sft-s-best", "not more", "rl-sc")],
-    "RL with a weak (noisy) verifier does not beat SFT": [("rl-sc-noise", "not more", "sft-s")],
+    "RL with a weak verifier does not beat SFT": [("rl-sc-judge-overall", "not more", "sft-s")],
     "Sampling one step ahead costs RL nothing": [("rl-sc", "not more", "rl-sc-ahead")],
     "Best-of-N on SFT does not reach RL, both by a weak judge": [
         ("sft-s-best-judge", "not more", "rl-sc-judge-overall")

@@ -8,8 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from earl.config.endpoint import JudgeSettings
-from earl.config.settings import Seed, Settings
-from earl.records import ScorePart
+from earl.config.settings import Settings
 from earl.registry import VERIFIERS
 
 JUDGED = ("judge", "reference", "pairwise", "rubric")
@@ -66,11 +65,8 @@ class VerifierSettings(OneVerifier):
 
 
 class RewardSettings(VerifierSettings):
-    """The verifier that gives the rewards. `noise` and `blind` weaken it, for ablations."""
+    """The verifier that gives the rewards."""
 
-    noise: float = Field(default=0.0, ge=0, le=10, description="points, std of noise on each of the 4 scores")
-    noise_seed: Seed = Field(default=0, description="of that noise")
-    blind: ScorePart | None = Field(default=None, description="a score that is always 10")
     second: VerifierSettings | None = Field(
         default=None, description="another verifier, which scores held-out prompts only"
     )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from earl.config.verifier import OneVerifier, RewardSettings, VerifierSettings
+from earl.config.verifier import OneVerifier, VerifierSettings
 from earl.errors import ConfigError, EarlError
 from earl.registry import VERIFIERS
 from earl.verifiers.combined import Weighted, WeightedSum
-from earl.verifiers.noise import Blind, Noisy
 from earl.verifiers.protocol import Verifier
 
 
@@ -23,15 +22,8 @@ def make_verifier(settings: VerifierSettings) -> Verifier:
     """
     if settings.kind == "sum":
         members = [Weighted(name, _one(member), member.weight) for name, member in settings.parts.items()]
-        verifier: Verifier = WeightedSum(members)
-    else:
-        verifier = _one(settings)
-    if isinstance(settings, RewardSettings):
-        if settings.blind is not None:
-            verifier = Blind(verifier, settings.blind)
-        if settings.noise:
-            verifier = Noisy(verifier, settings.noise, seed=settings.noise_seed)
-    return verifier
+        return WeightedSum(members)
+    return _one(settings)
 
 
 def _one(settings: OneVerifier) -> Verifier:

@@ -80,8 +80,6 @@ def test_the_health_check_comes_before_everything(room: Path, tmp_path: Path) ->
         ("verifier={kind='judge', judge={url='http://x/v1', promts='a'}}", ["verifier.judge.prompts"]),
         ("verifier.kind=sum", ["verifier", "parts"]),
         ("verifier={kind='sum', parts={a={kind='scene', weight=0}}}", ["weight"]),
-        ("verifier.blind=colour", ["verifier.blind"]),
-        ("verifier.noise=-1", ["verifier.noise"]),
     ],
 )
 def test_verifiers_that_do_not_fit(override: str, words: list[str]) -> None:

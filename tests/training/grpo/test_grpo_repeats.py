@@ -20,13 +20,13 @@ from earl.training.grpo import train as training
 from earl.training.grpo.repeats import DecodedImages, OnceEach, is_repeatable, once_each
 from earl.training.grpo.train import train_grpo
 from earl.verifiers.combined import Weighted, WeightedSum
-from earl.verifiers.noise import Blind, Noisy
 from earl.vision.loading import load_vision_tokenizer
 from earl.vision.still import decode_still
 from earl.vision.tokenizer import to_images
 from earl.world.rendering import render
 from earl.world.tasks import sample_task
 from earl.world.verifier.scene import SceneVerifier
+from earl.world.verifier.weak_judge import WeakJudge
 
 from .tiny import Bright, MeanColour, make_recipe, recipe_table, records
 
@@ -83,15 +83,14 @@ def test_a_grid_is_decoded_once_and_comes_back_in_its_places():
     assert pictures.of([None]) == [None] and len(eyes.calls) == 2
 
 
-@pytest.mark.parametrize("way", ["plain", "noisy", "blind", "sum"])
+@pytest.mark.parametrize("way", ["plain", "weak", "sum"])
 def test_equal_attempts_get_the_verdict_of_the_plain_way(way: str, scenes):
     def verifier():
         scene = SceneVerifier()
         return {
             "plain": scene,
-            "noisy": Noisy(scene, 2.0, seed=3),
-            "blind": Blind(scene, "artifacts"),
-            "sum": WeightedSum([Weighted("a", scene), Weighted("b", Noisy(scene, 1.0), 2.0)]),
+            "weak": WeakJudge(),
+            "sum": WeightedSum([Weighted("a", scene), Weighted("b", WeakJudge(), 2.0)]),
         }[way]
 
     attempts = [
@@ -106,10 +105,10 @@ def test_equal_attempts_get_the_verdict_of_the_plain_way(way: str, scenes):
 
 def test_only_what_repeats_itself_is_asked_once(scenes):
     scene = SceneVerifier()
-    assert is_repeatable(scene) and is_repeatable(Noisy(Blind(scene, "naturalness"), 1.0))
+    assert is_repeatable(scene) and is_repeatable(WeakJudge())
     other = Bright()  # as a judge behind an endpoint: who knows
     mixed = WeightedSum([Weighted("a", scene), Weighted("b", other)])
-    for verifier in (other, Noisy(other, 1.0), mixed):
+    for verifier in (other, mixed):
         assert not is_repeatable(verifier) and once_each(verifier) is verifier
     counting = Counting()
     attempts = [Attempt(source, words, target) for source, words, target in scenes[:2]]

@@ -15,7 +15,6 @@ from PIL.Image import Image
 
 from earl.records import Attempt, Verdict
 from earl.verifiers.combined import WeightedSum
-from earl.verifiers.noise import Blind, Noisy
 from earl.verifiers.protocol import Verifier, check
 
 
@@ -81,10 +80,8 @@ class OnceEach:
 
 
 def is_repeatable(verifier: Verifier) -> bool:
-    """It gives equal attempts equal verdicts: verifiers that say so (`deterministic`), wrapped or not, and
-    sums of nothing else."""
-    if isinstance(verifier, Noisy | Blind):
-        return is_repeatable(verifier.verifier)
+    """It gives equal attempts equal verdicts: verifiers that say so (`deterministic`), and sums of nothing
+    else."""
     if isinstance(verifier, WeightedSum):
         return all(is_repeatable(part.verifier) for part in verifier.parts)
     return bool(getattr(verifier, "deterministic", False))

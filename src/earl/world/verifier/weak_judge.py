@@ -19,7 +19,6 @@ import numpy as np
 
 from earl.errors import ConfigError
 from earl.records import SCORE_PARTS, Attempt, Verdict
-from earl.verifiers.noise import seed_of
 from earl.world.verifier.scene import SceneVerifier
 
 GRADES = (0.0, 3.0, 6.0, 8.0, 9.0)
@@ -93,3 +92,12 @@ def family_bias(family: str, seed: int) -> float:
         return 0.0
     digest = blake2b(f"{seed}\0{family}".encode(), digest_size=8).digest()
     return FAMILY * float(np.random.default_rng(int.from_bytes(digest, "big")).normal())
+
+
+def seed_of(attempt: Attempt, seed: int) -> int:
+    """A seed that the pixels and words of an edit decide, and `seed`."""
+    digest = blake2b(f"{seed}\0{attempt.instruction}\0".encode(), digest_size=8)
+    for image in (attempt.source, attempt.edited):
+        if image is not None:
+            digest.update(f"{image.size}".encode() + image.tobytes())
+    return int.from_bytes(digest.digest(), "big")
