@@ -1,12 +1,14 @@
-"""The page of an evaluation, made from its folder: see `earl.pages.evaluation`."""
+"""The page of an evaluation: scores, the published results, a comparison, and the edits, worst first."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from earl.errors import EarlError
-from earl.evaluation.compare import Comparison, compare_runs, comparison_table
+from earl.evaluation.compare import compare_runs, comparison_table
 from earl.evaluation.folder import EvaluationFolder, failures_of
 from earl.evaluation.published import COLUMNS
 from earl.evaluation.records import Results
@@ -14,14 +16,51 @@ from earl.evaluation.results import compile_results, current_results
 from earl.evaluation.scores import REASONS, SHORT, Scored, scored_edits
 from earl.evaluation.tables import judge_name, paper_table, published_rows, score_table, system_rows
 from earl.files import write_text
-from earl.pages.evaluation import Card, Compared, EvaluationView, Figure, evaluation_page
-from earl.pages.rendering import SMALL, image_url
+from earl.pages.rendering import SMALL, image_url, render
 from earl.records import SCORE_PARTS
 from earl.tables import Table
 
 IMAGES = 400
 """Edits shown; of more, three quarters are the worst and one quarter the best."""
 LOW, HIGH = 3.0, 7.0  # of 10, below and above which a score is coloured
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One image of an edit as a data URL, or why there is none; `small` ones are shown with their pixels."""
+
+    caption: str
+    url: str = ""
+    missing: str = ""
+    small: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One edit.
+
+    Attributes:
+        shape: CSS aspect ratio of its images.
+        figures: source, edited (one or two runs'), target.
+        score: overall, 0-10; None where there is none.
+        level: of the score.
+        details: the score's parts, or the reason why there is none.
+        said: the verifier's own words.
+        gap: A's score minus B's, where two runs are compared.
+    """
+
+    id: str
+    number: int
+    family: str
+    instruction: str
+    shape: str
+    figures: Sequence[Figure]
+    score: float | None
+    level: Literal["", "low", "high"]
+    details: Sequence[str]
+    said: str
+    no_image: bool
+    gap: float | None = None
 
 
 def write_page(folder: str | Path, out: str | Path, *, other: str | Path | None = None) -> Path:
@@ -43,17 +82,21 @@ def write_page(folder: str | Path, out: str | Path, *, other: str | Path | None 
     comparison = compare_runs(folder, other, across=True) if other else None
     edits = scored_edits(run)
     others = {edit.edit.key: edit for edit in scored_edits(second)} if second else {}
-    view = EvaluationView(
+    cards = [_card(run, edit, second, others.get(edit.edit.key)) for edit in chosen_edits(edits, IMAGES)]
+    page = render(
+        "evaluation.html",
         title=f"{results.editor['name']} on {results.benchmark['title']}",
         facts=_facts(results),
         tiles=_tiles(results),
         scores=score_table(results),
         paper=_paper(results, [compile_results(second)] if second else []),
-        compared=_compared(comparison) if comparison else None,
-        cards=[_card(run, edit, second, others.get(edit.edit.key)) for edit in chosen_edits(edits, IMAGES)],
+        compared=comparison,
+        differences=comparison_table(comparison) if comparison else None,
+        families=sorted({card.family for card in cards if card.family}),
+        cards=cards,
         edits=len(edits),
     )
-    return write_text(out, evaluation_page(view))
+    return write_text(out, page)
 
 
 def chosen_edits(edits: Sequence[Scored], most: int) -> list[Scored]:
@@ -115,13 +158,6 @@ def _paper(results: Results, others: Sequence[Results]) -> Table | None:
     ours = [row for run in (results, *others) for row in system_rows([run])]  # two may have one name
     published = published_rows(COLUMNS if column in COLUMNS else (column,))
     return paper_table([*ours, *published], here=column, intervals=True)
-
-
-def _compared(comparison: Comparison) -> Compared:
-    found = comparison.all
-    return Compared(
-        comparison.a, comparison.b, found.win, found.tie, found.loss, comparison_table(comparison)
-    )
 
 
 def _card(run: EvaluationFolder, edit: Scored, second: EvaluationFolder | None, other: Scored | None) -> Card:
