@@ -206,13 +206,15 @@ def append_lines(path: str | Path, records: Iterable[Any], *, durable: bool = Tr
 
 
 def check_ends(path: str | Path, *, error: type[EarlError] = DataError) -> None:
-    """Refuse a pipe or a device, which may never end; /dev/stdin and /dev/fd/… are a shell's own.
+    """Refuse a pipe, a device or a file of the kernel, which may never end; /dev/stdin and /dev/fd/… are a
+    shell's own.
 
     Raises:
         error: it is one.
     """
     place, given = Path(path), str(path).startswith(("/dev/fd/", "/dev/stdin"))
-    if place.exists() and not (place.is_file() or place.is_dir() or given):
+    kernel = os.path.realpath(path).startswith(("/proc/", "/sys/"))
+    if not given and (kernel or (place.exists() and not (place.is_file() or place.is_dir()))):
         raise error(f"{path} is a pipe or a device, which may never end; give a file")
 
 

@@ -219,7 +219,8 @@ def test_paths_that_name_no_file(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     odd = {
         "long": "x" * 5000, "zero": "a\0b", "user": "~no-such-user/a.png", "half": "\ud800.png",
-        "pipe": "fifo", "device": "/dev/zero", "folder": ".", "base64": base64.b64encode(bytes(600)).decode(),
+        "pipe": "fifo", "device": "/dev/zero", "kernel": "/proc/self/maps", "folder": ".",
+        "base64": base64.b64encode(bytes(600)).decode(),
         "number": 5, "object": {"a": 1}, "text": {"text": "x"},
     }  # fmt: skip
     rows = [{**GOOD, "id": name, "source": value} for name, value in odd.items()]

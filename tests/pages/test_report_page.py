@@ -71,6 +71,29 @@ def make_run(folder: Path, steps: int = 60) -> Path:
     return folder
 
 
+def test_lines_and_samples_that_cannot_be_read_are_left_out(tmp_path):
+    run = make_run(tmp_path / "run", steps=3)
+    before = read_run(run)
+    odd = [
+        "[" * 9999,
+        "[1]",
+        "null",
+        '{"step": Infinity}',
+        '{"step": "x"}',
+        '{"step": ' + "9" * 5000 + "}",
+        "\0",
+    ]
+    with (run / "log.jsonl").open("a") as file:
+        file.write("\n" + "\n".join(odd))
+    for number, text in enumerate(odd):
+        (run / "strips" / f"{number}.json").write_text(text)
+    after = read_run(run)
+    assert after.log == before.log and after.samples == before.samples
+    for text in odd:
+        (run / "run.json").write_text(text)
+        assert read_run(run).starts == ()
+
+
 class Balanced(HTMLParser):
     """Every element that is opened is closed, in order."""
 

@@ -90,7 +90,9 @@ def test_values_that_are_not_finite():
         open_image(tiff(np.full((8, 16), np.nan, np.float32)))
 
 
-@pytest.mark.parametrize("path", ["x" * 5000, "a\0b", "~no-such-user/a.png", "\ud800.png", "/dev/zero", "."])
+@pytest.mark.parametrize(
+    "path", ["x" * 5000, "a\0b", "~no-such-user/a.png", "\ud800.png", "/dev/zero", "/proc/self/maps", "."]
+)
 def test_paths_that_are_no_files(path):
     with pytest.raises(ImageError) as caught:
         open_image(path)

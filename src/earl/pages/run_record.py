@@ -63,6 +63,10 @@ class RunRecord:
         return [name for name in dict.fromkeys(found) if name not in ("step", "split")]
 
 
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What records raise that a kill cut in half, or that another program wrote."""
+
+
 def read_run(folder: str | Path) -> RunRecord:
     """Read a run's folder; it may still be running.
 
@@ -98,7 +102,7 @@ def _read_starts(path: Path) -> tuple[Line, ...]:
     try:
         starts = json.loads(path.read_text(encoding="utf-8"))["starts"]
         return tuple(start for start in starts if isinstance(start, dict))
-    except (OSError, ValueError, KeyError, TypeError):
+    except _DAMAGED:
         return ()
 
 
@@ -109,7 +113,7 @@ def _read_log(path: Path) -> dict[str, tuple[Line, ...]]:
         try:
             line = json.loads(text)
             found.setdefault(str(line.get("split", "train")), {})[int(line["step"])] = line
-        except (ValueError, KeyError, TypeError, AttributeError):  # cut in half by a kill
+        except _DAMAGED:  # cut in half by a kill
             continue
     return {split: tuple(lines[step] for step in sorted(lines)) for split, lines in found.items()}
 
@@ -124,7 +128,7 @@ def _read_samples(folder: Path) -> tuple[tuple[SampleStep, ...], tuple[SampleSte
             kinds[path.name.startswith("heldout-")].append(
                 SampleStep(int(document["step"]), tuple(groups), folder)
             )
-        except (OSError, ValueError, KeyError, TypeError):
+        except _DAMAGED:
             continue
     return tuple(kinds[0]), tuple(kinds[1])
 

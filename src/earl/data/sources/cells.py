@@ -74,6 +74,10 @@ def image_of(value: Any, folder: Path | None) -> ImageRef | None:
     if isinstance(value, (list, tuple)) and len(value) == 1:
         value = value[0]
     if isinstance(value, dict):
+        if value and not value.keys() & {"bytes", "path"}:
+            raise DataError(
+                f"an image is a dict of {shown(', '.join(map(str, value)))}; expected bytes or path"
+            )
         inside = value.get("bytes")
         value = value.get("path") if is_missing(inside) else inside
     if is_missing(value):
