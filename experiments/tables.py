@@ -50,6 +50,9 @@ CLAIMS = {
     "Best-of-N on SFT does not reach RL": [("sft-s-best", "not more", "rl-sc")],
     "RL with a weak verifier does not beat SFT": [("rl-sc-judge-overall", "not more", "sft-s")],
     "Sampling one step ahead costs RL nothing": [("rl-sc", "not more", "rl-sc-ahead")],
+    "Under a weak judge the modulated reward beats the root of minima": [
+        ("rl-sc-judge-modulated", "more", "rl-sc-judge-overall")
+    ],
     "Best-of-N on SFT does not reach RL, both by a weak judge": [
         ("sft-s-best-judge", "not more", "rl-sc-judge-overall")
     ],
