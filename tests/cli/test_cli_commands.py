@@ -57,6 +57,29 @@ def test_edit_json_and_several_images(edit, capsys):
     assert record["finish_reasons"] == ["stop", "stop"]
 
 
+def test_edit_with_guidance(edit, capsys):
+    _, out = edit("--greedy")
+    plain = out.read_bytes()
+    assert edit("--greedy", "--force", "--guidance", "4")[0] == 0
+    led = out.read_bytes()
+    assert led != plain
+    from_text = ["--greedy", "--force", "--guidance", "4", "--negative-instruction"]
+    assert edit(*from_text, "keep the picture as it is")[0] == 0
+    assert out.read_bytes() == led
+    assert edit(*from_text, "make the red cube blue")[0] == 0
+    assert out.read_bytes() == plain  # led away from what is asked itself
+    capsys.readouterr()
+    for words, said in [
+        (["--negative-instruction", "add a cone"], "--negative-instruction names what guidance"),
+        (["--guidance", "2", "--negative-instruction", " "], "is empty"),
+        (["--guidance", "0.5"], "0.5: expected 1 to 100"),
+        (["--guidance", "nan"], "nan: expected 1 to 100"),
+    ]:
+        assert edit("--force", *words)[0] == 2
+        assert said in one_sentence(capsys)
+    assert out.read_bytes() == plain
+
+
 def test_edit_with_reasoning_shows_the_text_and_its_boxes(edit, capsys, monkeypatch):
     from dataclasses import replace
 

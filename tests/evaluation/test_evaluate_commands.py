@@ -106,6 +106,21 @@ def test_a_model_on_the_world_and_the_same_numbers_as_without_a_folder(model_fol
     one_sentence(capsys, [*words, "-o", str(tmp_path / "run"), "--greedy"], "greedy")
 
 
+def test_guidance_of_a_run_is_fixed_and_shown(model_folder, tmp_path, capsys):
+    words = ["evaluate", "world", "--num", "2", "--greedy", "--model", str(model_folder), "--device", "cpu"]
+    led = [*words, "--guidance", "3", "--negative-instruction", "make it night"]
+    assert main([*led, "-o", str(tmp_path / "led")]) == 0
+    editor = json.loads((tmp_path / "led" / "evaluation.json").read_text())["editor"]
+    assert (editor["guidance"], editor["negative_instruction"]) == (3.0, "make it night")
+    assert main(["evaluate", "page", str(tmp_path / "led")]) == 0
+    assert "guidance 3 away from" in (tmp_path / "led" / "page.html").read_text()
+    capsys.readouterr()
+    one_sentence(capsys, [*words, "-o", str(tmp_path / "led")], "editor guidance = 3.0, now it is None")
+    assert main([*words, "-o", str(tmp_path / "plain")]) == 0
+    editor = json.loads((tmp_path / "plain" / "evaluation.json").read_text())["editor"]
+    assert not {"guidance", "negative_instruction"} & set(editor)
+
+
 def test_a_model_cut_off_between_batches_makes_the_same_images(model_folder, tmp_path):
     from earl.config import EvaluationSettings, SamplingSettings
     from earl.evaluation.editors import ModelEditor

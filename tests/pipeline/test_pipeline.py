@@ -76,6 +76,42 @@ def test_other_seeds_other_images_but_not_when_greedy(pipeline):
     assert greedy[0].completions[0].ids == greedy[1].completions[0].ids
 
 
+def test_guidance_leads_away_from_the_other_instruction_asked_of_the_same_image(pipeline):
+    from earl.sequence.instruction import NEGATIVE_INSTRUCTION
+    from earl.sequence.layout import write_prompt
+
+    asked = []
+
+    class Listening:
+        def generate(self, requests, sampling, on_row):
+            asked.append((requests, sampling))
+            return pipeline.engine.generate(requests, sampling, on_row)
+
+        def __getattr__(self, name):
+            return getattr(pipeline.engine, name)
+
+    listening = EditPipeline(Listening(), pipeline.vision)
+    pairs = [(picture(), "add a green sphere"), (picture(96, 64, 2), "remove the cone")]
+    plain = listening.edit_many(pairs, greedy=True)
+    led = listening.edit_many(pairs, greedy=True, guidance=3.0)
+    other = listening.edit_many(pairs, greedy=True, guidance=3.0, negative_instruction=" remove the cone ")
+    assert [request.negative_prompt for request in asked[0][0]] == [None, None]
+    for words, (requests, sampling) in zip((NEGATIVE_INSTRUCTION, "remove the cone"), asked[1:], strict=True):
+        assert sampling.guidance == 3.0
+        for result, request in zip(led, requests, strict=True):
+            codes = pipeline.vision.encode([result.source], resize=False)[0]
+            assert request.negative_prompt == tuple(write_prompt(codes, words, pipeline.tokenizer))
+    ids = [[result.completions[0].ids for result in results] for results in (plain, led, other)]
+    assert ids[0] != ids[1] != ids[2]
+    assert ids[2][1] == ids[0][1]  # led away from what is asked itself: no guidance at all
+
+
+@pytest.mark.parametrize("wrong", ["", "  ", "x" * 2001])
+def test_what_guidance_leads_away_from_is_an_instruction(pipeline, wrong):
+    with pytest.raises(InstructionError, match="the negative instruction"):
+        pipeline(picture(), "remove the cone", guidance=1.5, negative_instruction=wrong)
+
+
 def test_paths_bytes_and_images_are_the_same_to_it(pipeline, tmp_path):
     image = picture()
     image.save(tmp_path / "a.png")
@@ -129,7 +165,9 @@ def test_absurd_aspect(pipeline):
         pipeline(picture(900, 20), "remove the cone")
 
 
-@pytest.mark.parametrize("wrong", [{"num_images": 0}, {"temperature": 0.0}, {"top_p": 1.5}, {"top_k": -1}])
+@pytest.mark.parametrize(
+    "wrong", [{"num_images": 0}, {"temperature": 0.0}, {"top_p": 1.5}, {"top_k": -1}, {"guidance": 0.5}]
+)
 def test_settings_out_of_range(pipeline, wrong):
     with pytest.raises(ConfigError):
         pipeline(picture(), "remove the cone", **wrong)
@@ -215,7 +253,7 @@ def test_stored_weights_edit_as_the_transformers_class_does(model_folder, dtype)
     policy = load_policy(model_folder, dtype=dtype)
     full = build_pipeline(policy=policy, tokenizer=light.tokenizer, vision=light.vision)
     pairs = [(picture(64, 64, 1), "remove the cone"), (picture(96, 64, 2), "make it night")]
-    for options in ({}, {"greedy": True}, {"reasoning": True, "top_p": 0.9}):
+    for options in ({}, {"greedy": True}, {"guidance": 1.5}, {"reasoning": True, "top_p": 0.9}):
         results = [p.edit_many(pairs, seeds=[4, 9], num_images=2, **options) for p in (light, full)]
         for ours, theirs in zip(*results, strict=True):
             assert ours.completions == theirs.completions

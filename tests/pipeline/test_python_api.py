@@ -27,13 +27,13 @@ def pixels(result):
 
 
 def test_positions_names_and_aliases_mean_the_same(pipeline):
-    wanted = pixels(pipeline(SOURCE, "make it blue", seed=3, num_images=2))
+    wanted = pixels(pipeline(SOURCE, "make it blue", seed=3, num_images=2, guidance=2.0))
     for given in (
-        pipeline(SOURCE, prompt="make it blue", seed=3, num_images_per_prompt=2),
-        pipeline(image=SOURCE, instruction="make it blue", seed=3, num_images=2),
+        pipeline(SOURCE, prompt="make it blue", seed=3, num_images_per_prompt=2, guidance_scale=2.0),
+        pipeline(image=SOURCE, instruction="make it blue", seed=3, num_images=2, guidance_scale=2.0),
     ):
         np.testing.assert_array_equal(pixels(given), wanted)
-    for twice in ({"prompt": "x"}, {"num_images": 2, "num_images_per_prompt": 2}):
+    for twice in ({"prompt": "x"}, {"guidance": 2.0, "guidance_scale": 2.0}):
         with pytest.raises(ConfigError, match="another name"):
             pipeline(SOURCE, "make it blue", **twice)
     with pytest.raises(InstructionError, match="no instruction"):

@@ -28,7 +28,7 @@ ODD = [
 FIELDS = [
     "image", "image[]", "images", "mask", "prompt", "model", "n", "size", "quality", "background",
     "output_format", "output_compression", "response_format", "stream", "partial_images", "user", "seed",
-    "temperature", "top_k", "top_p", "best_of", "reasoning", "keep_outside", "unknown",
+    "temperature", "top_k", "top_p", "guidance", "best_of", "reasoning", "keep_outside", "unknown",
 ]  # fmt: skip
 
 

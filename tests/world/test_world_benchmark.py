@@ -125,6 +125,17 @@ def test_batch_size_does_not_change_what_is_judged(pipeline):
     assert np.abs(seen[0] - seen[1]).max() <= 1  # rounding
 
 
+def test_guidance_reaches_the_pipeline_and_is_written_down(pipeline):
+    seen = []
+    for given in ({}, {"guidance": 4.0}, {"guidance": 4.0, "negative_instruction": "make it night"}):
+        judge = Judge()
+        editor = evaluated(pipeline, WorldBenchmark(num=3, seed=2), judge, greedy=True, **given).editor
+        assert {name: editor[name] for name in given} == given
+        assert ("guidance" in editor) == bool(given)
+        seen.append(images_seen(judge).tobytes())
+    assert len(set(seen)) == 3
+
+
 def test_an_edit_that_the_verifier_refuses_does_not_cost_the_others_theirs(pipeline):
     benchmark = WorldBenchmark(num=3, seed=5)
     first = next(iter(benchmark.tasks())).key

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from pydantic import Field
 
 from earl.config.settings import Count, Seed, Settings
@@ -25,4 +27,25 @@ class SamplingSettings(DrawSettings):
     greedy: bool = Field(
         default=False, description="always the likeliest id; temperature then only scales log-probabilities"
     )
+    guidance: float = Field(
+        default=1.0,
+        ge=1,
+        le=100,
+        description="classifier-free guidance of image codes away from the negative instruction; 1: none; "
+        "above 1 doubles the work",
+    )
+    negative_instruction: str | None = Field(
+        default=None, description="what guidance leads away from (default: 'keep the picture as it is')"
+    )
     reasoning: bool = Field(default=False, description="let the model write a chain of thought first")
+
+    @property
+    def guided(self) -> bool:
+        """Whether samples are drawn with guidance."""
+        return self.guidance != 1.0
+
+    def problems(self) -> Iterator[str]:
+        if self.negative_instruction is not None and not self.guided:
+            yield (
+                "negative_instruction names what guidance leads away from: give guidance above 1, or neither"
+            )

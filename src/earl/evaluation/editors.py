@@ -122,6 +122,8 @@ class ModelEditor:
 
     def describe(self) -> dict[str, Any]:
         sampling = self.sampling.model_dump(exclude={"max_text_tokens"})
+        if not self.sampling.guided:
+            sampling = {n: v for n, v in sampling.items() if n not in ("guidance", "negative_instruction")}
         fixed = {"kind": "model", "name": self.name, **self.identity, **sampling}
         return fixed | {"candidates": self.candidates, "area": self.area}
 

@@ -18,6 +18,7 @@ from earl.evaluation.tables import judge_name, paper_table, published_rows, scor
 from earl.files import write_text
 from earl.pages.rendering import SMALL, image_url, render
 from earl.records import SCORE_PARTS
+from earl.sequence.instruction import NEGATIVE_INSTRUCTION
 from earl.tables import Table
 
 IMAGES = 400
@@ -125,6 +126,9 @@ def _facts(results: Results) -> list[str]:
         said.append("images made elsewhere")
     else:
         how = "greedy" if editor.get("greedy") else f"temperature {editor.get('temperature', 1):g}"
+        if "guidance" in editor:
+            negative = editor.get("negative_instruction") or NEGATIVE_INSTRUCTION
+            how += f", guidance {editor['guidance']:g} away from {negative!r}"
         said.append(f"{how}, seed {editor.get('seed', 0)}")
         if editor.get("candidates", 1) > 1:
             said.append(f"best of {editor['candidates']} by the {editor['chosen_by']['kind']} verifier")

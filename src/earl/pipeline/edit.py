@@ -15,7 +15,7 @@ from PIL import Image
 from earl.errors import ConfigError, InstructionError, ModelFormatError
 from earl.pipeline.result import EditResult, check_output_type
 from earl.records import Completion, Grid
-from earl.sequence.instruction import check_instruction
+from earl.sequence.instruction import NEGATIVE_INSTRUCTION, check_instruction
 from earl.sequence.layout import parse_completion, write_prompt
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from earl.sampling import Engine, OnRow, Request
     from earl.vision.images import ImageSource
     from earl.vision.tokenizer import VisionTokenizer
+
+
+_ALIASES = {"guidance_scale": "guidance"}  # names that users of diffusion pipelines know
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,7 @@ class EditPipeline:
                 instructions, and several images with one, are paired up. Also `prompt=`.
             num_images: how many to draw, >= 1; image i is drawn with seed + i. Also `num_images_per_prompt=`.
             sampling, area, restore_size, on_row: see `edit_many`.
-            fields: see `edit_many`; `seed=None` draws a seed.
+            fields: see `edit_many`; `guidance_scale` is `guidance`, and `seed=None` draws a seed.
                 `output_type="np"` or `"pt"` turns the result's images into arrays or tensors
                 (`EditResult.as_type`); "pil" is the default.
 
@@ -108,6 +111,9 @@ class EditPipeline:
             InstructionError: empty, or too long for the model.
             ConfigError: sampling settings out of range; lists of two lengths; something given twice.
         """
+        for theirs, ours in _ALIASES.items():
+            if theirs in fields:
+                fields[ours] = fields.pop(theirs) if ours not in fields else _twice(theirs, ours)
         if "prompt" in fields:
             instruction = fields.pop("prompt") if instruction is None else _twice("prompt", "instruction")
         if "num_images_per_prompt" in fields:
@@ -224,6 +230,12 @@ class EditPipeline:
         from earl.sampling import Request
         from earl.vision.images import open_image, resize_to, target_size
 
+        negative = None
+        if sampling.guided:
+            wanted = sampling.negative_instruction
+            negative = check_instruction(
+                NEGATIVE_INSTRUCTION if wanted is None else wanted, "the negative instruction"
+            )
         instructions = [check_instruction(instruction) for _, instruction in pairs]
         given = [open_image(image) for image, _ in pairs]
         sizes = [target_size(*image.size, area or self.vision.area, self.vision.rule) for image in given]
@@ -236,6 +248,7 @@ class EditPipeline:
                 grid=Grid(*map(int, codes_HW.shape)),
                 prefill="reasoning" if sampling.reasoning else "size",
                 max_text_tokens=sampling.max_text_tokens,
+                negative_prompt=tuple(write_prompt(codes_HW, negative, self.tokenizer)) if negative else None,
                 draft=tuple(codes_HW.ravel().tolist()),
             )
             self._check_length(request)
@@ -267,7 +280,8 @@ class EditPipeline:
         return mask_of(changed_cells(before, edited))
 
     def _check_length(self, request: Request) -> None:
-        longest = len(request.prompt) + request.grammar(self.tokenizer).max_length
+        longest = max(map(len, (request.prompt, request.negative_prompt or ())))
+        longest += request.grammar(self.tokenizer).max_length
         if longest > self.engine.max_positions:
             raise InstructionError(
                 f"source, instruction and edited image need {longest} tokens, {self.name} takes "

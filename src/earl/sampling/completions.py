@@ -99,19 +99,22 @@ def check_vocabulary(ids: int, tokenizer: TextTokenizer) -> None:
         )
 
 
-def checked_grammar(request: Request, tokenizer: TextTokenizer, max_positions: int) -> Grammar:
+def checked_grammar(
+    request: Request, tokenizer: TextTokenizer, max_positions: int, guided: bool = False
+) -> Grammar:
     """The grammar of a request that a policy can complete.
 
     A completion whose text has no known length needs room for one id, and ends where the positions do.
 
     Raises:
         SequenceError: ids outside the vocabulary, or an image too long for the model's positions.
+        ConfigError: guidance without a negative prompt.
     """
-    grammar = request.grammar(tokenizer)
+    grammar, prompts = request.grammar(tokenizer), request.prompts(guided)
     ids = tokenizer.vocabulary.size
-    if min(request.prompt) < 0 or max(request.prompt) >= ids:
+    if min(map(min, prompts)) < 0 or max(map(max, prompts)) >= ids:
         raise SequenceError(f"a prompt has ids outside 0 to {ids - 1}")
-    length = len(request.prompt) + (grammar.max_length if request.prefill == "size" else 1)
+    length = max(map(len, prompts)) + (grammar.max_length if request.prefill == "size" else 1)
     if length > max_positions:
         raise SequenceError(
             f"prompt and completion take {length} ids, the model has {max_positions} positions; "

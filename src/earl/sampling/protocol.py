@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from earl.errors import SequenceError
+from earl.errors import ConfigError, SequenceError
 from earl.records import Completion, Grid
 from earl.sequence.grammar import MAX_TEXT_TOKENS, Grammar, Prefill
 from earl.sequence.tokenizer import TextTokenizer
@@ -36,6 +36,8 @@ class Request:
         grid: the edited image's latent grid; needed for the prefill "size".
         prefill: how the completion begins (see `earl.sequence.grammar.Grammar`).
         max_text_tokens: most ids of text before the image.
+        negative_prompt: ids of the prompt that guidance leads away from, such as the same image with
+            another instruction; of any length. Not used without guidance.
         draft: codes of an image that the completion's is likely to repeat in many cells, row by row, such
             as the source's. They are guesses that save steps and change no completion; an image of
             another number of cells is written without them.
@@ -51,12 +53,15 @@ class Request:
     grid: Grid | None = None
     prefill: Prefill = "size"
     max_text_tokens: int = MAX_TEXT_TOKENS
+    negative_prompt: tuple[int, ...] | None = None
     draft: tuple[int, ...] | None = None
     given: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.prompt:
             raise SequenceError("a request needs a prompt of at least one id")
+        if self.negative_prompt is not None and not self.negative_prompt:
+            raise SequenceError("the negative prompt has no ids; give at least one, or None")
         if not self.seeds:
             raise SequenceError("a request needs at least one seed, one per completion")
         for seed in self.seeds:
@@ -66,6 +71,14 @@ class Request:
     def grammar(self, tokenizer: TextTokenizer) -> Grammar:
         """The rule for its completions."""
         return Grammar(tokenizer, self.prefill, self.grid, self.max_text_tokens)
+
+    def prompts(self, guided: bool) -> tuple[tuple[int, ...], ...]:
+        """Its prompt, and with guidance the negative one. Raises ConfigError where that one is missing."""
+        if not guided:
+            return (self.prompt,)
+        if self.negative_prompt is None:
+            raise ConfigError("guidance needs a prompt to lead away from; a request has no negative_prompt")
+        return self.prompt, self.negative_prompt
 
 
 class EngineSession(Protocol):
@@ -126,7 +139,7 @@ class Engine(Protocol):
 
         Args:
             requests: prompts, seeds, grids, prefills; they may differ.
-            sampling: how to draw; its seed and reasoning are what the requests say.
+            sampling: how to draw; its seed, negative instruction and reasoning are what the requests say.
             on_row, on_completion: called while sampling goes on.
 
         Returns:
@@ -135,7 +148,7 @@ class Engine(Protocol):
 
         Raises:
             SequenceError: ids outside the vocabulary, or an image too long for the model's positions.
-            ConfigError: given codes, which this engine does not take.
+            ConfigError: guidance that this engine or a request cannot have.
             EngineError: an engine outside our own failed.
         """
         ...

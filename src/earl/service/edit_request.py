@@ -45,6 +45,7 @@ class EditFields(BaseModel):
     temperature: float = Field(default=1.0, gt=0, le=100, allow_inf_nan=False)
     top_k: int = Field(default=2048, ge=0, le=2**31)
     top_p: float = Field(default=1.0, gt=0, le=1)
+    guidance: float = Field(default=1.0, ge=1, le=100, allow_inf_nan=False)
     best_of: int | None = Field(default=None, ge=1, le=MOST_IMAGES)
     reasoning: bool = False
     keep_outside: bool = False

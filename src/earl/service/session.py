@@ -92,7 +92,11 @@ class PipelineSession:
     def _join(self, request: EditRequest, seeds: tuple[int, ...], on_row: OnRow) -> int | EarlError:
         fields, vision = request.fields, self.pipeline.vision
         sampling = SamplingSettings(
-            temperature=fields.temperature, top_k=fields.top_k, top_p=fields.top_p, reasoning=fields.reasoning
+            temperature=fields.temperature,
+            top_k=fields.top_k,
+            top_p=fields.top_p,
+            guidance=fields.guidance,
+            reasoning=fields.reasoning,
         )
         try:
             (edit,) = self.pipeline.prepare([(request.image, fields.prompt)], sampling, [seeds])
@@ -138,8 +142,10 @@ class PipelineSession:
         return list(zip(through, results, strict=True))
 
     def has_room(self, requests: Sequence[EditRequest]) -> bool:
-        """Whether the images of all of them can join now."""
-        return self._engine.room >= sum(request.draws for request in requests)
+        """Whether the images of all of them can join now; with guidance each counts twice."""
+        return self._engine.room >= sum(
+            request.draws * (2 if request.fields.guidance != 1 else 1) for request in requests
+        )
 
     def lacking(self, request: EditRequest) -> str:
         """What the model was not taught of what is asked, as `earl.pipeline.domain.lacking` says it."""

@@ -1,9 +1,12 @@
-"""The plain twin: one sample, the stock forward over the whole sequence at each id, no cache."""
+"""The plain twin: one sample, the stock forward over the whole sequence at each id, no cache.
+
+With guidance two of them, one after each prompt.
+"""
 
 import torch
 
 from earl.records import Completion
-from earl.sampling.native.draw import draw, stream_keys
+from earl.sampling.native.draw import draw, guide, stream_keys
 from earl.sequence.grammar import Grammar
 
 
@@ -20,6 +23,9 @@ def complete(model, tokenizer, request, seed, sampling) -> Completion:
             start = vocabulary.first_visual if kind == "visual" else 0
             stop = start + vocabulary.codebook_size if kind == "visual" else vocabulary.first_visual
             logits = _next(model, request.prompt, ids)[:, start:stop]
+            if kind == "visual" and sampling.guidance != 1:
+                negative = _next(model, request.negative_prompt, ids)[:, start:stop]
+                logits = guide(logits, negative, sampling.guidance)
             found = draw(logits, stream_keys([seed], [len(ids)]), sampling, start)
             token, logprob = found[0].item(), found[1].item()
         ids.append(token)

@@ -27,13 +27,13 @@ SAMPLINGS = [
 def requests_for(prompt_of):
     """Grids, groups, prefills of every kind; in two of them the model writes text first."""
     return [
-        Request(prompt_of(0), (3, 4), Grid(5, 6)),
-        Request(prompt_of(1), (3,), Grid(2, 9)),
-        Request(prompt_of(2), (9, 2**62), Grid(1, 1)),
-        Request(prompt_of(3, Grid(1, 2)), (0,), Grid(7, 1)),
-        Request(prompt_of(4), (7, 8), Grid(4, 4), "direct"),
-        Request(prompt_of(6), (5, 6), Grid(3, 5), "reasoning", 12),
-        Request(prompt_of(7), (5,), None, "free", 9),
+        Request(prompt_of(0), (3, 4), Grid(5, 6), negative_prompt=prompt_of(1)),
+        Request(prompt_of(1), (3,), Grid(2, 9), negative_prompt=prompt_of(2)),
+        Request(prompt_of(2), (9, 2**62), Grid(1, 1), negative_prompt=prompt_of(0)),
+        Request(prompt_of(3, Grid(1, 2)), (0,), Grid(7, 1), negative_prompt=prompt_of(4)),
+        Request(prompt_of(4), (7, 8), Grid(4, 4), "direct", negative_prompt=prompt_of(3)),
+        Request(prompt_of(6), (5, 6), Grid(3, 5), "reasoning", 12, negative_prompt=prompt_of(5)),
+        Request(prompt_of(7), (5,), None, "free", 9, negative_prompt=prompt_of(6)),
     ]
 
 
@@ -72,6 +72,15 @@ def test_drafts_right_and_wrong_change_no_completion(policy, tokenizer, prompt_o
         {"step_tokens": 16, "max_batch": 1},
         {"step_tokens": 64, "padded": True, "max_batch": 6},
     ):
+        check_same(NativeEngine(policy, tokenizer, **options).generate(drafts, sampling), wanted)
+
+
+@pytest.mark.parametrize("share_right", [1.0, 0.5])
+def test_drafts_under_guidance(policy, tokenizer, prompt_of, share_right):
+    sampling, requests = SamplingSettings(temperature=0.7, guidance=2.0), requests_for(prompt_of)
+    wanted = NativeEngine(policy, tokenizer).generate(requests, sampling)
+    drafts = drafted(requests, wanted, tokenizer, share_right, np.random.default_rng(1))
+    for options in ({"step_tokens": 200}, {"step_tokens": 64, "padded": True}):
         check_same(NativeEngine(policy, tokenizer, **options).generate(drafts, sampling), wanted)
 
 

@@ -31,7 +31,7 @@ def policy(tokenizer):
     return create_policy("tiny", tokenizer.vocabulary, seed=3).float()
 
 
-def make_request(tokenizer, rng):
+def make_request(tokenizer, rng, guided):
     grid = Grid(rng.randint(2, 5), rng.randint(2, 5))
     codes = np.array([[rng.randrange(CODES) for _ in range(grid.width)] for _ in range(grid.height)])
     cells = tuple(codes.ravel().tolist())
@@ -40,14 +40,19 @@ def make_request(tokenizer, rng):
         prompt=tuple(write_prompt(codes, rng.choice(WORDS), tokenizer)),
         seeds=tuple(rng.randrange(2**40) for _ in range(rng.randint(1, 3))),
         grid=grid,
+        negative_prompt=tuple(write_prompt(codes, "keep it", tokenizer)) if guided else None,
         draft=cells if rng.random() < 0.5 else None,
         given=given,
     )
 
 
 def make_sampling(rng):
+    guided = rng.random() < 0.3
     return SamplingSettings(
-        temperature=rng.choice([0.5, 1.0]), top_k=rng.choice([0, 8]), greedy=rng.random() < 0.2
+        temperature=rng.choice([0.5, 1.0]),
+        top_k=rng.choice([0, 8]),
+        greedy=rng.random() < 0.2,
+        guidance=2.0 if guided else 1.0,
     )
 
 
@@ -59,7 +64,7 @@ def test_random_arrivals_and_cancels_change_no_completion(policy, tokenizer, see
     jobs = []
     for _ in range(10):
         sampling = make_sampling(rng)
-        jobs.append((make_request(tokenizer, rng), sampling))
+        jobs.append((make_request(tokenizer, rng, sampling.guided), sampling))
     made = [{} for _ in jobs]
     rows = [[] for _ in jobs]
     tickets, cancelled, waiting = {}, set(), list(range(len(jobs)))
@@ -112,7 +117,7 @@ def test_there_is_no_room_for_more_than_the_batch_holds(policy, tokenizer):
     rng = random.Random(2)
     engine = NativeEngine(policy, tokenizer, max_batch=2)
     session = engine.open_session()
-    request = make_request(tokenizer, rng)
+    request = make_request(tokenizer, rng, guided=False)
     session.insert(Request(request.prompt, (1, 2), request.grid), SamplingSettings())
     assert session.room == 0
     with pytest.raises(ConfigError, match="room for 0"):

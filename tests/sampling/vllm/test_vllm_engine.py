@@ -9,7 +9,7 @@ from vllm_stand_in import play_vllm
 
 from earl.config import SamplingSettings
 from earl.config.grpo import Grpo, Rollouts, importance_cap
-from earl.errors import EngineError, MissingExtraError
+from earl.errors import ConfigError, EngineError, MissingExtraError
 from earl.policy.adapters import add_lora
 from earl.policy.loading import create_policy, load_policy
 from earl.records import Grid
@@ -49,6 +49,15 @@ def test_completions_come_back_in_order_and_weights_go_first(policy, tokenizer, 
     assert torch.equal(engine.llm.weights["model.embed_tokens.weight"], policy.model.embed_tokens.weight)
     assert engine.llm.settings["logprobs_mode"] == "processed_logprobs"
     assert engine.llm.settings["load_format"] == "dummy"
+
+
+def test_guidance_is_refused_before_anything_is_asked(policy, tokenizer, played):
+    engine = make(policy, tokenizer)
+    with pytest.raises(ConfigError, match=r"vLLM samples without guidance, got 1.5"):
+        engine.generate(
+            [Request((1,), (0,), Grid(1, 1), negative_prompt=(2,))], SamplingSettings(guidance=1.5)
+        )
+    assert engine.llm.calls == [] and engine.llm.waiting == {}
 
 
 def test_a_cache_that_is_kept_is_an_error(policy, tokenizer, played):

@@ -5,7 +5,7 @@ import torch
 from vllm_stand_in import StandIn
 
 from earl.config import SamplingSettings
-from earl.errors import EngineError
+from earl.errors import ConfigError, EngineError
 from earl.policy.loading import create_policy, load_policy
 from earl.records import Grid
 from earl.sampling import Request
@@ -49,6 +49,12 @@ def test_weights_go_through_the_folder_before_anything_is_asked(server, policy, 
     assert kwargs == {"weights_path": str(tmp_path / "pushed")}
     saved = load_policy(kwargs["weights_path"])
     assert torch.equal(saved.lm_head.weight, policy.lm_head.weight)
+
+
+def test_guidance_is_refused_before_anything_is_asked(server, policy, tokenizer):
+    with pytest.raises(ConfigError, match="vLLM samples without guidance"):
+        VllmServer(server.url, policy, tokenizer).generate(REQUESTS, SamplingSettings(guidance=2.0))
+    assert "/inference/v1/generate" not in {path for path, *_ in server.seen}
 
 
 def test_the_key_is_sent_only_where_one_is_named(server, policy, tokenizer, monkeypatch):

@@ -14,7 +14,7 @@ import torch
 
 from earl.config import SamplingSettings
 from earl.sampling.native.decoder import Decoder
-from earl.sampling.native.draw import draw, stream_keys
+from earl.sampling.native.draw import draw, guide, stream_keys
 from earl.sampling.native.samples import NativeSample
 from earl.sampling.native.slots import Slots
 from earl.sampling.protocol import OnCompletion, OnRow, Request
@@ -31,7 +31,7 @@ Place: TypeAlias = tuple[int, NativeSample, int]
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Samples of one request that share one prefill.
+    """Samples of one request that share one prefill (with guidance two).
 
     Attributes:
         first: number of its first sample, for `on_row` and `finish`.
@@ -39,6 +39,7 @@ class Unit:
 
     request: Request
     grammar: Grammar
+    prompts: tuple[tuple[int, ...], ...]
     first: int
     seeds: tuple[int, ...]
     sampling: SamplingSettings
@@ -76,7 +77,13 @@ class Batch:
             openings.append(tuple(members[0].ids))
             self.samples += [*members, *[None] * (self.group - len(members))]
         self.opened = list(map(len, openings))
-        prompts = [unit.request.prompt + opening for unit, opening in zip(units, openings, strict=True)]
+        # With guidance the second half of the slots are the twins of the first, in the same order.
+        self.twins = len(units[0].prompts)
+        prompts = [
+            unit.prompts[twin] + opening
+            for twin in range(self.twins)
+            for unit, opening in zip(units, openings, strict=True)
+        ]
         cache, hidden_PC = decoder.prefill(prompts)
         longest = max(unit.grammar.max_length for unit in units)
         known = all(unit.request.prefill == "size" for unit in units)
@@ -115,7 +122,7 @@ class Batch:
             unit=unit,
             sampling=unit.sampling,
             finish=unit.finish,
-            prompt_length=len(unit.request.prompt),
+            prompt_length=max(map(len, unit.prompts)),
             draft=() if given else tuple(self.first_visual + code for code in unit.request.draft or ()),
             given=given,
         )
@@ -124,7 +131,7 @@ class Batch:
         return sample
 
     def _feed(self) -> None:
-        """Feed every sample its unfed ids and its guesses."""
+        """Feed every sample its unfed ids and its guesses, with guidance also to its twin."""
         tokens = [[] if s is None or s.ended else [*s.unfed, *s.guesses] for s in self.samples]
         starts = [
             0 if s is None else s.fed - self.opened[slot // self.group] for slot, s in enumerate(self.samples)
@@ -132,19 +139,19 @@ class Batch:
         needed = max(start + len(ids) for start, ids in zip(starts, tokens, strict=True) if ids)
         if needed > self.slots.room:
             self.slots.grow(max(needed, 2 * self.slots.room))
-        self.hidden_MC, self.rows = self.slots.feed(tokens, starts)
-        for slot, sample in enumerate(self.samples):
+        self.hidden_MC, self.rows = self.slots.feed(tokens * self.twins, starts * self.twins)
+        for slot, sample in enumerate(self.samples * self.twins):
             if sample is not None and not sample.ended:
                 self.rows[slot] += len(sample.unfed) - 1
 
     def _guess(self, alive: int) -> None:
         """Guess the next cells of samples with a draft, as far as the step has room for it."""
         if self.options.padded:  # all slots are fed alike
-            room = self.options.step_tokens // len(self.samples) - 1
+            room = self.options.step_tokens // (len(self.samples) * self.twins) - 1
             room = min(room, self.slots.longest_padded - 2)  # beside the id drawn last and its row's end
         else:
             most = self.options.step_tokens
-            room = max(most // alive - 1, most // _LEAST_SHARE)
+            room = max(most // (alive * self.twins) - 1, most // _LEAST_SHARE)
         for sample in self.samples:
             if sample is not None and sample.draft and not sample.ended:
                 sample.guess(room, self.eol)
@@ -193,13 +200,19 @@ class Batch:
         self, places: list[Place], kind: str, sampling: SamplingSettings
     ) -> list[tuple[int, float]]:
         columns, first_id = self.columns[kind]
+        guided = kind == "visual" and self.twins == 2
         hidden = self.hidden_MC
         rows = [self.rows[slot] + place for slot, _, place in places]
+        if guided:
+            rows += [self.rows[slot + len(self.samples)] + place for slot, _, place in places]
         if rows != list(range(len(hidden))):
             hidden = hidden[torch.tensor(rows, device=hidden.device)]
         positions = [len(sample.ids) + place for _, sample, place in places]
         keys = stream_keys([sample.seed for _, sample, _ in places], positions)
         logits = (hidden.to(columns.device, columns.dtype) @ columns.T).float()
+        if guided:
+            with_R, without_R = logits.chunk(2)
+            logits = guide(with_R, without_R, sampling.guidance)
         ids, logprobs = draw(logits, keys.to(logits.device), sampling, first_id)
         return list(zip(ids.tolist(), logprobs.tolist(), strict=True))
 
@@ -221,7 +234,7 @@ class Batch:
             return
         self.samples = [self.samples[slot] for at in left for slot in groups[at]]
         self.opened = [self.opened[at] for at in left]
-        self.slots.keep(left)
+        self.slots.keep([at + twin * count for twin in range(self.twins) for at in left])
 
     def drop(self, unit: Unit) -> None:
         """End a unit's samples where they are; nobody is told."""
@@ -231,30 +244,47 @@ class Batch:
 
     def ungroup(self) -> None:
         """Give each sample a prompt of its own, so that batches of any group sizes can be merged."""
-        slots = [slot for slot, sample in enumerate(self.samples) if sample is not None]
-        self.opened = [self.opened[slot // self.group] for slot in slots]
+        real = [slot for slot, sample in enumerate(self.samples) if sample is not None]
+        slots = [slot + twin * len(self.samples) for twin in range(self.twins) for slot in real]
+        self.opened = [self.opened[slot // self.group] for slot in real]
         self.rows = [self.rows[slot] for slot in slots]
-        self.samples = [self.samples[slot] for slot in slots]
+        self.samples = [self.samples[slot] for slot in real]
         self.slots.ungroup(slots)
         self.group = 1
 
     def merge(self, other: Batch) -> None:
-        """Take over the samples of another batch; both ungrouped."""
+        """Take over the samples of another batch, with or without guidance as this one; both ungrouped."""
         ended = [slot for slot, sample in enumerate(self.samples) if sample is None or sample.ended]
         if len(ended) >= len(other.samples) and self.slots.holds(other.slots):
             self._reuse(ended[: len(other.samples)], other)
             return
-        self.rows += [row + len(self.hidden_MC) for row in other.rows]
+        mine, theirs = len(self.samples), len(other.samples)
+        offset = len(self.hidden_MC)
+        rows = [self.rows, [row + offset for row in other.rows]]
+        self.rows = [
+            row
+            for twin in range(self.twins)
+            for part, count in zip(rows, (mine, theirs), strict=True)
+            for row in part[twin * count : (twin + 1) * count]
+        ]
         self.hidden_MC = torch.cat([self.hidden_MC, other.hidden_MC])
-        self.slots.merge(other.slots)
+        order = [
+            start + twin * count + slot
+            for twin in range(self.twins)
+            for start, count in ((0, mine), (mine * self.twins, theirs))
+            for slot in range(count)
+        ]
+        self.slots.merge(other.slots, order)
         self.samples += other.samples
         self.opened += other.opened
 
     def _reuse(self, slots: list[int], other: Batch) -> None:
         """Put another batch's samples where samples have ended, which copies none of the rest."""
-        offset = len(self.hidden_MC)
+        mine, theirs, offset = len(self.samples), len(other.samples), len(self.hidden_MC)
         self.hidden_MC = torch.cat([self.hidden_MC, other.hidden_MC])
-        for place, slot in enumerate(slots):
-            self.rows[slot] = other.rows[place] + offset
-            self.samples[slot], self.opened[slot] = other.samples[place], other.opened[place]
-        self.slots.put(slots, other.slots)
+        for twin in range(self.twins):
+            for place, slot in enumerate(slots):
+                self.rows[slot + twin * mine] = other.rows[place + twin * theirs] + offset
+        for slot, sample, opened in zip(slots, other.samples, other.opened, strict=True):
+            self.samples[slot], self.opened[slot] = sample, opened
+        self.slots.put([slot + twin * mine for twin in range(self.twins) for slot in slots], other.slots)

@@ -120,6 +120,23 @@ def log_sum_exp(logits_RV: Tensor, top_R1: Tensor) -> Tensor:
     return (logits_RV - top_R1).clamp_min_(_LEAST_EXPONENT).exp_().sum(-1).log_() + top_R1[:, 0]
 
 
+def guide(logits_RV: Tensor, negative_RV: Tensor, guidance: float) -> Tensor:
+    """Log-weights negative + guidance * (asked - negative), on log-probabilities over the columns given.
+
+    Over all columns or some, the distribution over these is the same: each row only shifts by a constant.
+
+    Args:
+        logits_RV: float32 (R, V), logits after the prompt that is asked for.
+        negative_RV: float32 (R, V), logits after the negative prompt.
+        guidance: 1 gives the distribution of `logits_RV`, more leads further away from `negative_RV`.
+
+    Source: classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598), in the form of
+    transformers' `UnbatchedClassifierFreeGuidanceLogitsProcessor`.
+    """
+    asked_RV, negative_RV = logits_RV.log_softmax(-1), negative_RV.log_softmax(-1)
+    return negative_RV + guidance * (asked_RV - negative_RV)
+
+
 def _gumbel_max(
     scaled_RV: Tensor, top_R1: Tensor, keys_R2: Tensor, sampling: SamplingSettings, first_id: int
 ) -> Tensor:

@@ -3,7 +3,8 @@
 A prompt and the forced opening of its completions go through the model once for all its samples.
 Then each step feeds every sample the id it drew last, together with the ids that the grammar forces
 after it (the end of a row goes in with its neighbour), and draws the next one from the visual or the
-text columns alone. Samples of one batch may have other prompts, grids and prefills.
+text columns alone. Samples of one batch may have other prompts, grids and prefills. With guidance each
+sample has a twin after the negative prompt: one more slot, fed the same ids, that is never drawn from.
 
 Where a request brings a draft (an edit repeats most of its source), guesses are fed behind the id drawn
 last and computed in the same step. Each is compared with what is drawn in its place, and the first that
@@ -23,7 +24,7 @@ from typing import Any
 import torch
 
 from earl.config import SamplingSettings
-from earl.errors import SequenceError
+from earl.errors import ConfigError, SequenceError
 from earl.policy.devices import native_bf16
 from earl.records import Completion
 from earl.sampling.completions import by_request, check_vocabulary, checked_grammar
@@ -45,7 +46,7 @@ class NativeEngine:
         model: an Emu3ForCausalLM, with or without LoRA, or a `StoredPolicy`; its current weights
             are read at each call, or only at the first where it is `frozen`.
         tokenizer: its text tokenizer, whose vocabulary the grammar uses.
-        max_batch: most samples in progress at once (memory).
+        max_batch: most samples in progress at once (memory); with guidance each counts twice.
         dtype: to compute in; None takes the model's own, or float32 on a CPU without bfloat16 arithmetic.
         padded: feed fixed shapes, on a GPU as recorded CUDA graphs; None does so on a GPU.
         frozen: nothing will change the policy's weights as long as this engine lives.
@@ -101,6 +102,7 @@ class NativeEngine:
 
         Raises:
             SequenceError: ids outside the vocabulary, or an image too long for the model's positions.
+            ConfigError: guidance for a request without a negative prompt, or with a `max_batch` below 2.
         """
         sampling = sampling or SamplingSettings()
         finished: dict[int, Completion] = {}
@@ -142,22 +144,26 @@ class NativeEngine:
         on_row: OnRow | None,
         finish: OnCompletion,
     ) -> list[Unit]:
-        units, index = [], 0
+        guided = sampling.guided
+        if guided and self.max_batch < 2:
+            raise ConfigError("guidance takes two places of the batch a sample: max_batch must be at least 2")
+        units, index, most = [], 0, self.max_batch // (2 if guided else 1)
         for request in requests:
-            grammar = checked_grammar(request, self.tokenizer, self.max_positions)
-            for at in range(0, len(request.seeds), self.max_batch):
-                seeds = request.seeds[at : at + self.max_batch]
-                units.append(Unit(request, grammar, index, seeds, sampling, on_row, finish))
+            grammar = checked_grammar(request, self.tokenizer, self.max_positions, guided)
+            for at in range(0, len(request.seeds), most):
+                seeds = request.seeds[at : at + most]
+                prompts = request.prompts(guided)
+                units.append(Unit(request, grammar, prompts, index, seeds, sampling, on_row, finish))
                 index += len(seeds)
         return units
 
     def _batches(self, units: list[Unit]) -> Iterator[list[Unit]]:
-        """Units of like length and group size together, as many as `max_batch` slots hold."""
+        """Units of like length and group size together, as many as `max_batch` slots hold, twins included."""
         units = sorted(units, key=lambda u: (u.grammar.max_length, len(u.seeds), len(u.request.prompt)))
         batch: list[Unit] = []
         for unit in units:
             group = max(len(other.seeds) for other in [*batch, unit])
-            if batch and group * (len(batch) + 1) > self.max_batch:
+            if batch and group * (len(batch) + 1) * len(unit.prompts) > self.max_batch:
                 yield batch
                 batch = []
             batch.append(unit)

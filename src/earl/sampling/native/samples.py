@@ -19,7 +19,7 @@ class NativeSample(Sample):
         unit: what it belongs to.
         sampling: how its ids are drawn.
         finish: called with (index, completion) when it ends.
-        prompt_length: of its prompt.
+        prompt_length: of its prompt, or of the longer one with guidance.
         fed: ids of it that are cached.
         draft: ids that its cells are likely to have.
         ahead: cells to guess in the next step.

@@ -28,7 +28,7 @@ class _Entry:
 
     @property
     def slots(self) -> int:
-        return len(self.unit.seeds)
+        return len(self.unit.seeds) * len(self.unit.prompts)
 
 
 class NativeSession:
@@ -41,14 +41,14 @@ class NativeSession:
     def __init__(self, engine: NativeEngine) -> None:
         self._engine = engine
         self._decoder = engine.current_decoder()
-        self._batch: Batch | None = None
+        self._batches: dict[int, Batch] = {}  # without and with guidance
         self._entries: dict[int, _Entry] = {}
         self._numbers = itertools.count()
         self._settings: dict[SamplingSettings, SamplingSettings] = {}
 
     @property
     def room(self) -> int:
-        """Samples that may still join."""
+        """Samples that may still join; one with guidance counts twice."""
         return self._engine.max_batch - sum(entry.slots for entry in self._entries.values())
 
     def insert(
@@ -72,7 +72,7 @@ class NativeSession:
             SequenceError, ConfigError: as `NativeEngine.generate`; also more samples than there is room for.
         """
         engine = self._engine
-        grammar = checked_grammar(request, engine.tokenizer, engine.max_positions)
+        grammar = checked_grammar(request, engine.tokenizer, engine.max_positions, sampling.guided)
         ticket = next(self._numbers)
         remaining = set(range(len(request.seeds)))
 
@@ -85,7 +85,8 @@ class NativeSession:
 
         # Equal settings are one object, so that what is drawn alike is found without comparing fields.
         sampling = self._settings.setdefault(sampling, sampling)
-        entry = _Entry(Unit(request, grammar, 0, request.seeds, sampling, on_row, finish))
+        prompts = request.prompts(sampling.guided)
+        entry = _Entry(Unit(request, grammar, prompts, 0, request.seeds, sampling, on_row, finish))
         if entry.slots > self.room:
             raise ConfigError(f"{entry.slots} samples do not fit: there is room for {self.room}")
         self._entries[ticket] = entry
@@ -100,23 +101,28 @@ class NativeSession:
     @torch.inference_mode()
     def step(self) -> bool:
         """Prefill what joined, then take one step for all. Returns whether any request is left."""
-        if joining := [entry for entry in self._entries.values() if entry.batch is None]:
-            self._join(joining)
-        if self._batch is not None:
-            if self._batch.step():
+        joining: dict[int, list[_Entry]] = {}
+        for entry in self._entries.values():
+            if entry.batch is None:
+                joining.setdefault(len(entry.unit.prompts), []).append(entry)
+        for twins, entries in joining.items():
+            self._join(twins, entries)
+        for twins, batch in list(self._batches.items()):
+            if batch.step():
                 self._engine.steps += 1
             else:
-                self._batch = None
+                del self._batches[twins]
         if not self._entries:
             self._settings.clear()
         return bool(self._entries)
 
-    def _join(self, entries: list[_Entry]) -> None:
+    def _join(self, twins: int, entries: list[_Entry]) -> None:
         new = Batch(self._decoder, [entry.unit for entry in entries], self._engine.batch_options)
         new.ungroup()
-        if self._batch is None:
-            self._batch = new
+        batch = self._batches.get(twins)
+        if batch is None:
+            batch = self._batches[twins] = new
         else:
-            self._batch.merge(new)
+            batch.merge(new)
         for entry in entries:
-            entry.batch = self._batch
+            entry.batch = batch

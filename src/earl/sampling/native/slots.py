@@ -100,8 +100,12 @@ class Slots:
         self.prompts = self.prompts.keep(owners, K)
         self.group = 1
 
-    def merge(self, other: Slots) -> None:
-        """Take over another's slots, behind these; both have one slot a prompt."""
+    def merge(self, other: Slots, order: list[int]) -> None:
+        """Take over another's slots; both have one slot a prompt.
+
+        Args:
+            order: of the slots afterwards, as indices into this one's followed by the other's.
+        """
         room, longest_padded = max(self.room, other.room), max(self.longest_padded, other.longest_padded)
         for slots in (self, other):
             slots.longest_padded = longest_padded
@@ -109,6 +113,7 @@ class Slots:
         self.prompts = self.prompts.merge(other.prompts)
         self.keys = [torch.cat(pair) for pair in zip(self.keys, other.keys, strict=True)]
         self.values = [torch.cat(pair) for pair in zip(self.values, other.values, strict=True)]
+        self.keep(order)
         self.longest = self.prompts.values[0].shape[1]
         self.rope = self.decoder.rope_table(self.longest + self.capacity)
         self._even = bool((self.prompts.lengths == self.longest).all())

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from earl.config import SamplingSettings
-from earl.errors import EngineError, SequenceError
+from earl.errors import ConfigError, EngineError, SequenceError
 from earl.records import Completion
 from earl.sampling.closed_session import ClosedSession, refuse_given
 from earl.sampling.completions import Sample, by_request, check_vocabulary, checked_grammar
@@ -98,7 +98,7 @@ class VllmBase(ABC):
 
         Raises:
             SequenceError: ids outside the vocabulary, or an image too long for the model's positions.
-            ConfigError: given codes.
+            ConfigError: guidance, which vLLM does not have: its requests have one prompt; given codes.
             EngineError: vLLM failed, left the grammar, or did not take the weights.
         """
         sampling = sampling or SamplingSettings()
@@ -110,6 +110,10 @@ class VllmBase(ABC):
     def _samples(
         self, requests: Sequence[Request], sampling: SamplingSettings, on_row: OnRow | None = None
     ) -> list[VllmSample]:
+        if sampling.guided:
+            raise ConfigError(
+                f"vLLM samples without guidance, got {sampling.guidance:g}; leave it out, or use ours"
+            )
         samples: list[VllmSample] = []
         for request in requests:
             refuse_given(request)
