@@ -52,6 +52,44 @@ def test_equal_to_the_plain_twin_with_gradients(ids, random_batch, shape, temper
         assert (grad - plain).abs().max() < 1e-5 * max(1.0, plain.abs().max().item())
 
 
+@pytest.mark.parametrize("cut", [(3, 1.0), (0, 0.6), (6, 0.8)], ids=str)
+def test_under_the_sampler_s_cut_equal_to_the_plain_twin(ids, random_batch, cut):
+    tokens, mask, kinds = random_batch(ids, seed=1)
+    weights = torch.randn(tokens.shape, generator=torch.Generator().manual_seed(2))
+    results = []
+    for function in (token_scores, token_scores_plain):
+        model = louder(create_policy("tiny", ids, seed=3))
+        scoring = Scoring(0.7, 5, True, None, *cut)
+        logprobs, entropy = function(model, tokens, mask, kinds, ids, scoring)
+        (logprobs * weights + 0.3 * entropy * weights.flip(0)).sum().backward()
+        results.append((logprobs, entropy, [parameter.grad for parameter in model.parameters()]))
+    (logprobs, entropy, grads), (logprobs_plain, entropy_plain, grads_plain) = results
+    assert logprobs.isfinite().all() and entropy.max() <= math.log((cut[0] or 1000) + 1)
+    assert (logprobs - logprobs_plain).abs().max() < 1e-5
+    assert (entropy - entropy_plain).abs().max() < 1e-5
+    for grad, plain in zip(grads, grads_plain, strict=True):
+        assert (grad - plain).abs().max() < 1e-5 * max(1.0, plain.abs().max().item())
+
+
+def test_a_cut_by_hand():
+    # Probabilities 0.4, 0.3, 0.2, 0.1. Top-k 2 leaves 0.4 and 0.3; the id that was drawn always counts.
+    logits, head = torch.tensor([[0.4, 0.3, 0.2, 0.1]]).log().expand(2, 4), torch.eye(4)
+    targets = torch.tensor([1, 3])
+    scores = {
+        cut: likelihood._ColumnLogprobs.apply(logits, head, targets, Scoring(1.0, 8, False, None, *cut), None)
+        for cut in ((2, 1.0), (0, 0.5), (3, 0.45))
+    }
+    for cut, expected in (
+        ((2, 1.0), (0.3 / 0.7, 0.1 / 0.8)),
+        ((0, 0.5), (0.3 / 0.7, 0.1 / 0.8)),
+        ((3, 0.45), (0.3 / 0.7, 0.1 / 0.5)),  # of three 0.444 lies before the second, below 0.45
+    ):
+        given = scores[cut][0].exp().tolist()
+        assert given[0] == pytest.approx(expected[0], abs=1e-6)
+        if cut != (3, 0.45):
+            assert given[1] == pytest.approx(expected[1], abs=1e-6)
+
+
 @pytest.mark.parametrize("share", [1.0, 0.6])
 def test_smoothed_gradients_equal_the_plain_twin(ids, random_batch, share):
     tokens, mask, kinds = random_batch(ids, seed=1)

@@ -32,6 +32,15 @@ def token_scores_plain(
     free_BT = kinds != Kind.FORCED
     targets = torch.where(free_BT, ids_BT[:, 1:], due_BTV.long().argmax(-1))
     scaled_BTV = (logits_BTV[:, :-1] / scoring.temperature).masked_fill(~due_BTV, float("-inf"))
+    if scoring.top_k or scoring.top_p < 1:
+        ordered, place_BTV = scaled_BTV.sort(-1, descending=True)
+        ranks_BTV = place_BTV.argsort(-1)
+        within = ordered.masked_fill(
+            torch.arange(ordered.shape[-1]) >= (scoring.top_k or len(column_V)), -torch.inf
+        )
+        before = torch.cat([torch.zeros_like(within[..., :1]), within.softmax(-1).cumsum(-1)[..., :-1]], -1)
+        stays = ((before < scoring.top_p) & within.isfinite()).gather(-1, ranks_BTV)
+        due_BTV = due_BTV & stays.scatter(-1, targets[..., None], True)
     logp_BTV = scaled_BTV.masked_fill(~due_BTV, float("-inf")).log_softmax(-1)
     logprobs = torch.where(free_BT, logp_BTV.gather(-1, targets[..., None])[..., 0], 0.0)
     if (smoothing := scoring.smoothing) is not None:

@@ -143,6 +143,9 @@ class Grpo(LossSettings):
     updates: Count = Field(default=1, description="mu, updates of the weights on the rollouts of a step")
     divide_by_std: bool = Field(default=True, description="false: Dr. GRPO's advantage, r - mean")
     advantage_eps: float = Field(default=1e-4, gt=0, le=1, description="reward points, added to the std")
+    score_cut: bool = Field(
+        default=False, description="likelihoods among the ids that rollouts.top_k and rollouts.top_p leave"
+    )
     reference_device: Literal["same", "cpu"] = Field(
         default="same", description="where a frozen copy rests between uses; not asked for with lora"
     )
@@ -172,9 +175,9 @@ def importance_cap(grpo: Grpo, rollouts: Rollouts) -> float | None:
     return SAMPLER_CAP
 
 
-def cut_warning(rollouts: Rollouts, codes: int) -> str:
+def cut_warning(grpo: Grpo, rollouts: Rollouts, codes: int) -> str:
     """What must be known of a sampler that cuts candidates off, "" where it cuts none of `codes` codes."""
-    if rollouts.top_p == 1 and not 0 < rollouts.top_k < codes:
+    if grpo.score_cut or (rollouts.top_p == 1 and not 0 < rollouts.top_k < codes):
         return ""
     weights = (
         "" if rollouts.engine == "earl" else "importance weights lie below 1 in the mean, and gradients too; "
@@ -182,7 +185,7 @@ def cut_warning(rollouts: Rollouts, codes: int) -> str:
     return (
         f"completions are drawn among what rollouts.top_k = {rollouts.top_k} and rollouts.top_p = "
         f"{rollouts.top_p:g} leave, the trainer's likelihood is among all ids: {weights}set rollouts.top_k=0 "
-        "and rollouts.top_p=1 to draw from all"
+        "and rollouts.top_p=1 to draw from all, or grpo.score_cut=true to score what was drawn from"
     )
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from earl.config.grpo import EarlyStopping, Grpo, HeldOut, Judging, Prompts, Rollouts, Strips
+from earl.config.grpo import EarlyStopping, Grpo, HeldOut, Judging, Prompts, Rollouts, Strips, importance_cap
 from earl.config.model import Memory
 from earl.config.recipe import check, read_recipe_table
 from earl.config.sections import (
@@ -207,6 +207,12 @@ class GrpoRecipe(PolicyRecipe):
     strips: Strips = Strips()
 
     @property
+    def compares(self) -> bool:
+        """Whether the loss looks at the sampler's probabilities."""
+        capped = importance_cap(self.grpo, self.rollouts) is not None
+        return capped or self.grpo.importance_range is not None
+
+    @property
     def prompts_per_step(self) -> int:
         """P."""
         return self.batch.global_size // self.rollouts.group
@@ -232,6 +238,11 @@ class GrpoRecipe(PolicyRecipe):
         if self.grpo.mirror_release and self.neighbour_smoothing is not None:
             yield (
                 "grpo.mirror_release = true excludes [neighbour_smoothing], which the release does not have"
+            )
+        if self.grpo.score_cut and self.rollouts.engine == "earl" and self.compares:
+            yield (
+                "grpo.score_cut = true excludes grpo.importance_cap, grpo.importance_range and "
+                "rollouts.staleness with rollouts.engine = 'earl', which reports probabilities among all ids"
             )
         if self.grpo.mirror_release and self.rollouts.staleness:
             yield "grpo.mirror_release = true has no importance weights, which rollouts.staleness = 1 needs"

@@ -20,6 +20,8 @@ from torch import Tensor
 from earl.sequence.kinds import Kind
 from earl.sequence.vocabulary import Vocabulary
 
+_CUT_OFF = -1e30  # the logit of an id that is cut off: its probability is 0, and 0 times it is 0
+
 
 @dataclass(frozen=True, slots=True)
 class NeighbourSmoothing:
@@ -54,12 +56,16 @@ class Scoring:
         chunk: positions per block of logits, >= 1.
         entropy: also compute the entropy.
         smoothing: shares gradients of visual tokens among codes that look alike.
+        top_k, top_p: score among the ids that these leave, and the id itself, as where the sampler cuts;
+            0 and 1 score among all.
     """
 
     temperature: float = 1.0
     chunk: int = 512
     entropy: bool = False
     smoothing: NeighbourSmoothing | None = None
+    top_k: int = 0
+    top_p: float = 1.0
 
     def __post_init__(self) -> None:
         if self.temperature <= 0:
@@ -197,7 +203,7 @@ class _ColumnLogprobs(torch.autograd.Function):
         columns = head_VC.to(dtype)
         for at in range(0, len(hidden_NC), scoring.chunk):
             part = slice(at, at + scoring.chunk)
-            logp_nV = _log_softmax(hidden_NC[part].to(dtype), columns, scoring.temperature)
+            logp_nV = _log_softmax(hidden_NC[part].to(dtype), columns, targets_N[part], scoring)
             logprobs_N[part] = logp_nV.gather(1, targets_N[part, None])[:, 0]
             if scoring.entropy:
                 entropy_N[part] = -(logp_nV.exp() * logp_nV).sum(1)
@@ -216,7 +222,7 @@ class _ColumnLogprobs(torch.autograd.Function):
         for at in range(0, len(hidden_NC), scoring.chunk):
             part = slice(at, at + scoring.chunk)
             hidden = hidden_NC[part].to(dtype)
-            logp_nV = _log_softmax(hidden, columns, scoring.temperature)
+            logp_nV = _log_softmax(hidden, columns, targets_N[part], scoring)
             p_nV = logp_nV.exp()
             if scoring.entropy:  # d entropy / d logit = -p (log p + entropy)
                 entropy_n = -(p_nV * logp_nV).sum(1, keepdim=True)
@@ -240,6 +246,15 @@ class _ColumnLogprobs(torch.autograd.Function):
         return grad_hidden, grad_head, None, None, None
 
 
-def _log_softmax(hidden_nC: Tensor, columns_VC: Tensor, temperature: float) -> Tensor:
-    logits_nV = (hidden_nC @ columns_VC.T).float().div_(temperature)
+def _log_softmax(hidden_nC: Tensor, columns_VC: Tensor, targets_n: Tensor, scoring: Scoring) -> Tensor:
+    logits_nV = (hidden_nC @ columns_VC.T).float().div_(scoring.temperature)
+    width = logits_nV.shape[1]
+    keep = min(scoring.top_k or width, width)
+    if keep < width or scoring.top_p < 1:
+        best_nK, columns_nK = logits_nV.topk(keep, dim=-1)
+        p_nK = best_nK.softmax(-1)
+        stays_nK = p_nK.cumsum(-1) - p_nK < scoring.top_p  # as `earl.sampling.native.draw`
+        kept_nV = torch.zeros_like(logits_nV, dtype=torch.bool).scatter_(1, columns_nK, stays_nK)
+        kept_nV.scatter_(1, targets_n[:, None], True)
+        logits_nV.masked_fill_(~kept_nV, _CUT_OFF)
     return torch.log_softmax(logits_nV, dim=-1)

@@ -34,7 +34,7 @@ def dry_run(recipe: Any, settings: DryRunSettings) -> Iterator[str]:
     shape, codebook, vision, notes = _shape(recipe.model, settings.size)
     found = estimate(recipe, shape, devices=devices, device=kind, codebook=codebook, vision_parameters=vision)
     yield from (*notes, *_report(found))
-    if recipe.stage == "grpo" and (warning := cut_warning(recipe.rollouts, codebook)):
+    if recipe.stage == "grpo" and (warning := cut_warning(recipe.grpo, recipe.rollouts, codebook)):
         yield f"warning: {warning}"
     found.check(memory)
     yield f"fits: {found.peak / GIB:.1f} of {memory / GIB:.1f} GiB on each of {devices} x {where}"

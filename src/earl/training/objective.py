@@ -38,6 +38,7 @@ class PolicyObjective(nn.Module):
         sharing: how a shared beginning is computed once.
         smoothing: shares gradients of visual tokens among codes that look alike; likelihoods stay the same.
         chunk: positions per block of logits; None takes what suits the stage and the device.
+        cut: top-k and top-p under which is scored (`Scoring`); (0, 1): among all ids.
     """
 
     stage = "sft"
@@ -52,11 +53,12 @@ class PolicyObjective(nn.Module):
         sharing: Sharing = "cache",
         smoothing: NeighbourSmoothing | None = None,
         chunk: int | None = None,
+        cut: tuple[int, float] = (0, 1.0),
     ) -> None:
         super().__init__()
         self.policy, self.vocabulary, self.precision = policy, vocabulary, precision
         self.temperature, self.sharing, self.smoothing = temperature, sharing, smoothing
-        self.chunk = chunk
+        self.chunk, self.cut = chunk, cut
 
     def score(
         self, policy: Any, batch: Batch, ids_BT: Tensor | None = None, *, entropy: bool = True
@@ -66,7 +68,7 @@ class PolicyObjective(nn.Module):
         Args:
             ids_BT: what the policy reads, where that is not the batch's own ids.
         """
-        scoring = Scoring(self.temperature, self.block(batch), entropy, self.smoothing)
+        scoring = Scoring(self.temperature, self.block(batch), entropy, self.smoothing, *self.cut)
         with autocast(self.precision, batch.ids_BT.device):
             return scores_from_hidden(
                 self.hidden_states(policy, batch, batch.ids_BT if ids_BT is None else ids_BT),

@@ -174,5 +174,6 @@ def test_a_server_samples_while_verdicts_and_the_update_are_awaited(
 
 
 def test_what_cannot_be_weighted_is_refused(room: Path) -> None:
-    with pytest.raises(ConfigError, match=r"mirror_release.*staleness"):
-        make_recipe(ahead_table(room, room) | {"grpo": {"mirror_release": True}})
+    for grpo in ({"mirror_release": True}, {"score_cut": True}):
+        with pytest.raises(ConfigError, match=f"{next(iter(grpo))}.*staleness"):
+            make_recipe(ahead_table(room, room) | {"grpo": grpo})

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from earl.config.grpo import Rollouts, cut_warning
 from earl.config.recipe import load_recipe
 from earl.config.stages import GrpoRecipe
-from earl.errors import InstructionError, Interrupted, TrainingError
+from earl.errors import ConfigError, InstructionError, Interrupted, TrainingError
 from earl.policy.loading import load_policy
 from earl.records import Attempt, Verdict
 from earl.sequence.tokenizer import TextTokenizer
@@ -326,16 +326,21 @@ def test_a_signal_while_a_verifier_is_silent_ends_the_run_at_the_step_before(
 def test_a_sampler_that_cuts_candidates_off_is_warned_of(room: Path) -> None:
     """Its log-probabilities are of what is left, the trainer's of all ids."""
 
-    def warned(**rollouts: Any) -> str:
-        table = recipe_table(room, room) | {"rollouts": {"group": 4, **rollouts}}
-        return cut_warning(make_recipe(table).rollouts, 64)
+    def warned(cut: bool = False, **rollouts: Any) -> str:
+        table = recipe_table(room, room) | {"grpo": {"score_cut": cut}}
+        recipe = make_recipe(table | {"rollouts": {"group": 4, **rollouts}})
+        return cut_warning(recipe.grpo, recipe.rollouts, 64)
 
     assert Rollouts().top_k == 0 and warned() == "" == warned(top_k=64)
     for engine in ("earl", "vllm"):
         for cut in ({"top_k": 20}, {"top_p": 0.8}):
             said = warned(engine=engine, **cut)
-            assert "rollouts.top_k=0" in said
+            assert "rollouts.top_k=0" in said and "grpo.score_cut=true" in said
             assert ("importance weights" in said) == (engine == "vllm")
+            assert warned(True, engine=engine, **cut) == ""
+    with pytest.raises(ConfigError, match="score_cut"):
+        table = recipe_table(room, room) | {"grpo": {"score_cut": True, "importance_cap": 2.0}}
+        make_recipe(table)
 
 
 @pytest.mark.parametrize("prefill", ["direct", "reasoning"])
@@ -357,11 +362,13 @@ def test_the_source_s_grid_is_forced_under_every_prefill(room: Path, tmp_path: P
     assert records(tmp_path)[0]["sampler_gap"] < 1e-5, "the trainer forces the size too"
 
 
-def test_averaging_by_rollout_trains(room: Path, tmp_path: Path) -> None:
+def test_scoring_under_the_cut_and_averaging_by_rollout_train(room: Path, tmp_path: Path) -> None:
     table = recipe_table(room, tmp_path) | {"length": {"max_steps": 2}}
-    table["grpo"] = {"average": "sequence"}
+    table["rollouts"] = {"group": 4, "top_k": 3}
+    table["grpo"] = {"score_cut": True, "average": "sequence"}
     train(table)
     for line in records(tmp_path):
+        assert line["entropy_visual"] <= math.log(4), "of three ids that stay, and the one drawn"
         assert math.isfinite(line["gradient_norm"]) and line["gradient_norm"] > 0
 
 

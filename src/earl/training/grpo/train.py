@@ -83,7 +83,7 @@ def train_grpo(
             )
             trainer.facts |= names | {"decode": "bf16" if bf16 else "float32"}
             trainer.log.line("; ".join(f"{role}: {name}" for role, name in names.items()))
-            if warning := cut_warning(recipe.rollouts, parts.tokenizer.vocabulary.codebook_size):
+            if warning := cut_warning(recipe.grpo, recipe.rollouts, parts.tokenizer.vocabulary.codebook_size):
                 trainer.log.line(f"warning: {warning}")
             result = trainer.train()
         finally:
@@ -156,6 +156,7 @@ def _objective(recipe: GrpoRecipe, parts: Parts) -> GrpoObjective:
         temperature=recipe.rollouts.temperature,
         sharing="mask" if one_pass else "cache",
         smoothing=smooth_gradients(parts, recipe.neighbour_smoothing),
+        cut=(recipe.rollouts.top_k, recipe.rollouts.top_p) if recipe.grpo.score_cut else (0, 1.0),
     )
 
 
