@@ -11,7 +11,9 @@ from earl.errors import TrainingError
 from earl.policy.loading import load_policy
 from earl.sequence.tokenizer import TextTokenizer
 from earl.training.grpo.train import train_grpo
+from stage_runs import largest_difference, run_script, weights
 
+from .test_grpo_runs import SCRIPT
 from .tiny import Bright, MeanColour, make_recipe, recipe_table, records
 
 
@@ -57,4 +59,36 @@ def test_where_no_server_is_left_the_step_before_is_saved(staleness: int, room: 
     }
     with pytest.raises(TrainingError, match=r"step 2: no vLLM server at .*; step 1 is saved"):
         train_grpo(make_recipe(table), Bright(), vision=MeanColour())
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000001"]
+
+
+@pytest.mark.parametrize(("staleness", "sharding"), [(0, "fsdp2"), (1, "none")])
+def test_two_ranks_sample_on_one_server_as_one_does(
+    staleness: int, sharding: str, room: Path, tmp_path: Path
+) -> None:
+    """With one held-out prompt, so that the second rank asks for none then."""
+    house = StandIn(load_policy(room / "model" / "policy"), TextTokenizer.from_folder(room / "model"))
+    table = recipe_table(room, tmp_path / "two") | {"length": {"max_steps": 3}, "heldout": {"prompts": 1}}
+    table["rollouts"] |= {"engine": "vllm-server", "server": house.url, "staleness": staleness}
+    table["rollouts"]["server_weights"] = str(tmp_path / "weights")
+    table |= {"ranks": {"sharding": sharding}}
+    try:
+        assert run_script(tmp_path, SCRIPT, make_recipe(table), ranks=2) == [0, 0]
+        assert len(house.completions) == 3 * 16 + 2, "each completion is asked for once"
+        table["run"] |= {"folder": str(tmp_path / "one")}
+        train_grpo(make_recipe(table), Bright(), vision=MeanColour())
+    finally:
+        house.close()
+    assert largest_difference(weights(tmp_path / "one"), weights(tmp_path / "two")) < 1e-5
+    for two, one in zip(records(tmp_path / "two"), records(tmp_path / "one"), strict=True):
+        assert two["reward"] == pytest.approx(one["reward"], abs=1e-6)
+
+
+def test_two_ranks_stop_together_where_no_server_is_left(room: Path, tmp_path: Path) -> None:
+    house = StandIn(load_policy(room / "model" / "policy"), TextTokenizer.from_folder(room / "model"))
+    house.dies_at = 16 + 3
+    table = recipe_table(room, tmp_path / "run") | {"checkpoint": {"every": 9, "keep": 9}}
+    table["rollouts"] |= {"engine": "vllm-server", "server": house.url}
+    table["rollouts"]["server_weights"] = str(tmp_path / "weights")
+    assert run_script(tmp_path, SCRIPT, make_recipe(table), ranks=2) == [1, 1]
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000001"]

@@ -70,3 +70,14 @@ def test_kill_and_resume_with_cut_weights_equals_uninterrupted(room: Path, tmp_p
         )
         assert one == other and len(one) == {"train": 4, "validation": 3}[split]
     assert records(whole)[-1]["kl"] > 0, "the policy has left its reference"
+
+
+def test_ranks_with_fewer_groups_or_held_out_prompts_take_the_same_passes(room: Path, tmp_path: Path) -> None:
+    """Three of four groups are usable, two on one rank and one on the other; one prompt is held out."""
+    fails = "Flaky(lambda seen: os.environ['RANK'] == '0' and seen % 8 in (2, 3, 4))"
+    script = SCRIPT.replace("Bright()", fails).replace("import Bright", "import Flaky")
+    table = recipe_table(room, tmp_path / "run") | {"ranks": {"sharding": "fsdp2"}}
+    table["batch"]["micro_size"] = 4  # one group in a pass
+    table |= {"length": {"max_steps": 2}, "heldout": {"prompts": 1}}
+    assert run_script(tmp_path, script, make_recipe(table), ranks=2) == [0, 0]
+    assert [line["groups"] for line in records(tmp_path / "run")] == [3.0, 3.0]

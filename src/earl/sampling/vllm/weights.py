@@ -21,7 +21,8 @@ def current_weights(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
     Merged matrices are made one at a time.
     """
     policy = policy_of(model)
-    for name, tensor in policy.state_dict(keep_vars=False).items():
+    # Not the state dict: FSDP2 would cut unsharded weights again to make it.
+    for name, tensor in policy.named_parameters(remove_duplicate=False):
         if ".lora_" in name:
             continue
         module, wrapped, part = name.partition(".base_layer.")

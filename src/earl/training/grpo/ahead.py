@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
 
 from earl.records import Completion
 from earl.sampling.vllm.base import ServedVllm
 from earl.training.grpo.prompts import Prompt
 from earl.training.grpo.rollouts import Sampler
+from earl.training.grpo.shared_engine import SharedEngine
 
 
 class Ahead:
@@ -27,29 +27,29 @@ class Ahead:
     def __init__(self, sampler: Sampler) -> None:
         self._sampler = sampler
         self.prompts: list[Prompt] = []
-        self._future: Future[list[list[Completion]]] | None = None
+        self._result: Callable[[], list[list[Completion]]] | None = None
 
     @property
     def overlaps(self) -> bool:
         """The engine samples elsewhere."""
-        return isinstance(self._sampler.engine, ServedVllm)
+        return isinstance(self._sampler.engine, ServedVllm | SharedEngine)
 
     @property
     def begun(self) -> bool:
-        return self._future is not None
+        return self._result is not None
 
     def begin(self, prompts: Sequence[Prompt]) -> None:
         """Sample completions of these prompts from the weights as they are now. Raises EngineError."""
         sampler, self.prompts = self._sampler, list(prompts)
         requests, engine = sampler.requests(prompts), sampler.engine
-        if isinstance(engine, ServedVllm):
-            self._future = engine.begin(requests, sampler.sampling())
+        if isinstance(engine, ServedVllm | SharedEngine):
+            self._result = engine.begin(requests, sampler.sampling()).result
         else:
-            self._future = Future()
-            self._future.set_result(engine.generate(requests, sampler.sampling()) if requests else [])
+            made = engine.generate(requests, sampler.sampling()) if requests else []
+            self._result = lambda: made
 
     def wait(self) -> list[list[Completion]]:
         """What was begun. Raises EngineError."""
-        assert self._future is not None, "begin comes first"
-        future, self._future = self._future, None
-        return future.result()
+        assert self._result is not None, "begin comes first"
+        result, self._result = self._result, None
+        return result()

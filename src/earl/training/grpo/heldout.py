@@ -76,7 +76,7 @@ class HeldOut:
             for name, value in _numbers(group, other).items():
                 sums[name][0] += value
                 sums[name][1] += 1
-        if self.reference is not None and groups:
+        if self.reference is not None:
             sums["drift"] = self._drift(groups)
         totals: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
         for part in gather_objects(self.run.accelerator, dict(sums)):
@@ -87,16 +87,21 @@ class HeldOut:
 
     @torch.no_grad()
     def _drift(self, groups: Sequence[Group]) -> list[float]:
-        """Sum and count of log p - log reference over the tokens that were chosen."""
+        """Sum and count of log p - log reference over the tokens that were chosen.
+
+        A rank without any scores another's and counts nothing: sharded weights take the same passes on all.
+        """
         assert self.reference is not None
-        judged = [group for group in groups if group.judged]
+        own = [group for group in groups if group.judged]
+        one_each = gather_objects(self.run.accelerator, own[:1])
+        judged = own or next(filter(None, one_each), [])
         if not judged:
             return [0.0, 0.0]
         batch = make_batch(judged, [[0.0]] * len(judged), pad=self.sampler.tokenizer.vocabulary.pad)
         batch = batch.to(self.run.device)
         logprobs_BT = self.objective.score(self.objective.policy, batch)[0]
         apart_BT = logprobs_BT - self.reference.score(self.objective, [batch])[0]
-        return [float(apart_BT[batch.active_BT].sum()), float(batch.active_BT.sum())]
+        return [float(apart_BT[batch.active_BT].sum()), float(batch.active_BT.sum())] if own else [0.0, 0.0]
 
 
 def _numbers(group: Group, second: Verdict | None) -> dict[str, float]:

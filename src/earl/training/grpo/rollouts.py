@@ -30,6 +30,7 @@ from earl.training.grpo.judging import RETRIED, Judge
 from earl.training.grpo.prompts import Prompt
 from earl.training.grpo.repeats import DecodedImages, once_each
 from earl.training.grpo.rewards import group_rewards
+from earl.training.grpo.shared_engine import SharedEngine
 from earl.training.random_streams import derive_seed
 from earl.verifiers.protocol import Verifier
 
@@ -84,7 +85,7 @@ class Sampler:
         images = DecodedImages(self.vision, bf16=self.bf16 and not exact)
         self.seconds = dict.fromkeys(self.seconds, 0.0)
         self.attempts = {}
-        if not prompts:
+        if not prompts and not isinstance(self.engine, SharedEngine):
             return []
         began = time.monotonic()
         waiting: list[dict[int, Completion]] = [{} for _ in prompts]

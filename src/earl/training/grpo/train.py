@@ -18,12 +18,14 @@ from earl.data.weights import pick
 from earl.errors import ConfigError
 from earl.pipeline import EditPipeline, build_pipeline
 from earl.policy.devices import native_bf16
+from earl.sampling.vllm.base import ServedVllm
 from earl.sequence.tokenizer import TextTokenizer
 from earl.training.grpo.heldout import HeldOut
 from earl.training.grpo.judging import Judge
 from earl.training.grpo.logprobs import GrpoObjective
 from earl.training.grpo.prompts import PromptSource, ShardPrompts, TaskPrompts, mixed
 from earl.training.grpo.rollouts import Sampler
+from earl.training.grpo.shared_engine import SharedEngine
 from earl.training.grpo.trainer import GrpoTrainer
 from earl.training.loop import RunResult
 from earl.training.neighbour_smoothing import smooth_gradients
@@ -163,13 +165,16 @@ def _objective(recipe: GrpoRecipe, parts: Parts) -> GrpoObjective:
 def _pipeline(run: Run, recipe: GrpoRecipe, parts: Parts, vision: Any) -> EditPipeline:
     """The policy in training with the engine that `rollouts.engine` names."""
     settings, (_, ranks) = recipe.rollouts, run.rank
-    if settings.engine != "earl" and ranks > 1:
+    if settings.engine == "vllm" and ranks > 1:
         raise ConfigError(
-            f"rollouts.engine = {settings.engine!r} samples for one training process, this run has "
-            f"{ranks}; use rollouts.engine=earl"
+            f"rollouts.engine = 'vllm' samples for one training process, this run has {ranks}; use "
+            "rollouts.engine=vllm-server, or earl"
         )
     held = {"policy": parts.policy, "tokenizer": parts.tokenizer, "vision": vision}
-    return build_pipeline(settings, **held, dtype=run.sampling_dtype)
+    pipeline = build_pipeline(settings, **held, dtype=run.sampling_dtype)
+    if ranks > 1 and isinstance(pipeline.engine, ServedVllm):
+        pipeline.engine = SharedEngine(pipeline.engine, run.accelerator)
+    return pipeline
 
 
 def _vision(parts: Parts, device: torch.device) -> Any:

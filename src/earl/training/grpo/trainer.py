@@ -27,6 +27,7 @@ from earl.training.grpo.logprobs import GrpoObjective
 from earl.training.grpo.prompt_stream import PromptStream
 from earl.training.grpo.prompts import PromptSource
 from earl.training.grpo.rollouts import Sampler, failed, may_help
+from earl.training.grpo.shared_engine import SharedEngine
 from earl.training.grpo.strips import Shown, StripWriter
 from earl.training.loop import Trainer
 from earl.training.ranks import gather_objects
@@ -188,7 +189,9 @@ class GrpoTrainer(Trainer):
         return made
 
     def _note_servers(self) -> None:
-        if isinstance(engine := self.sampler.engine, VllmServers):
+        engine = self.sampler.engine
+        engine = engine.engine if isinstance(engine, SharedEngine) else engine
+        if self.run.main and isinstance(engine, VllmServers):
             self.note("servers_out", len(engine.out))
             for url, why in engine.out.items():
                 self.log.line(f"step {self.step}: without {url}, or without part of its share: {why}")
@@ -200,6 +203,8 @@ class GrpoTrainer(Trainer):
         mine = groups[rank::ranks]
         count = max(1, self.rl.batch.micro_size // self.rl.rollouts.group)
         chunks = [mine[at : at + count] for at in range(0, len(mine), count)]
+        # As many passes on every rank: sharded weights are gathered for each, by all ranks together.
+        missing = -(-len(groups[::ranks]) // count) - len(chunks)
         batches = [
             make_batch(
                 chunk,
@@ -207,10 +212,9 @@ class GrpoTrainer(Trainer):
                 pad=self.sampler.tokenizer.vocabulary.pad,
                 average=settings.average,
             ).to(self.accelerator.device)
-            for chunk in chunks or [groups[:1]]
+            for chunk in [*chunks, *[groups[:1]] * missing]
         ]
-        if not chunks:
-            batches = [without_weight(batch) for batch in batches]
+        batches[len(chunks) :] = map(without_weight, batches[len(chunks) :])
         own = settings.updates > 1 or (self.reference is not None and not self.reference.is_copy)
         with unsharded(self.objective) if own else nullcontext():
             if self.reference:
