@@ -94,6 +94,20 @@ def test_lines_and_samples_that_cannot_be_read_are_left_out(tmp_path):
         assert read_run(run).starts == ()
 
 
+def test_a_page_of_records_with_other_things_in_their_places(tmp_path):
+    run = make_run(tmp_path / "run", steps=3)
+    with (run / "log.jsonl").open("a") as file:
+        for odd in ("NaN", "Infinity", "-1e308", '"x"', "[1]", "{}"):
+            file.write(f'\n{{"step": 2, "split": "train", "reward": {odd}, "seconds_per_step": {odd}}}')
+        file.write('\n{"step": 1e300, "split": "train", "reward": 1}')
+    starts = [5, None, {"at": 7, "versions": [1], "machine": "x"}, {"machine": {"memory_gib": "x"}}]
+    (run / "run.json").write_text(json.dumps({"starts": starts}))
+    for recipe in (b"\xff\xfe", b"run=[1]\nlength=3\n", b'[length]\nmax_steps="x"\n', b""):
+        (run / "recipe.toml").write_bytes(recipe)
+        assert "<svg" in write_run_page(run, tmp_path / "page.html").read_text()
+    assert max(step for step, _ in read_run(run).series("train", "kl")) == 3
+
+
 class Balanced(HTMLParser):
     """Every element that is opened is closed, in order."""
 

@@ -99,7 +99,7 @@ def _made_with(run: RunRecord) -> list[tuple[str, str]]:
     last = run.starts[-1]
     machine = last.get("machine", {})
     hardware = [str(machine.get("cpu", "?")), f"{machine.get('cores', '?')} cores"]
-    if "memory_gib" in machine:
+    if isinstance(machine.get("memory_gib"), int | float):
         hardware.append(f"{machine['memory_gib']:g} GiB memory")
     hardware += map(str, machine.get("gpus", []))
     rows = [

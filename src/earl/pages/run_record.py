@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,14 +48,14 @@ class RunRecord:
     @property
     def total(self) -> int | None:
         steps = self.recipe.get("length", {}).get("max_steps")
-        return int(steps) if steps is not None else None
+        return steps if isinstance(steps, int) else None
 
     def series(self, split: str, name: str) -> list[tuple[float, float]]:
         """(step, value) of one number, where it is one."""
         return [
             (float(line["step"]), float(line[name]))
             for line in self.log.get(split, ())
-            if isinstance(line.get(name), int | float)
+            if isinstance(line.get(name), int | float) and math.isfinite(line[name])
         ]
 
     def names(self, split: str) -> list[str]:
@@ -83,7 +84,7 @@ def read_run(folder: str | Path) -> RunRecord:
     if not log:
         raise DataError(f"{path} holds no line that can be read; the run has not logged anything yet")
     recipe = folder / "recipe.toml"
-    text = recipe.read_text(encoding="utf-8") if recipe.is_file() else ""
+    text = recipe.read_text(encoding="utf-8", errors="replace") if recipe.is_file() else ""
     samples, heldout = _read_samples(folder / "strips")
     return RunRecord(
         folder,
@@ -101,7 +102,7 @@ def _read_starts(path: Path) -> tuple[Line, ...]:
     """The times that the run was started, oldest first; none where the file is missing or not ours."""
     try:
         starts = json.loads(path.read_text(encoding="utf-8"))["starts"]
-        return tuple(start for start in starts if isinstance(start, dict))
+        return tuple(_tables(start, "versions", "machine") for start in starts if isinstance(start, dict))
     except _DAMAGED:
         return ()
 
@@ -112,7 +113,9 @@ def _read_log(path: Path) -> dict[str, tuple[Line, ...]]:
     for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             line = json.loads(text)
-            found.setdefault(str(line.get("split", "train")), {})[int(line["step"])] = line
+            step = int(line["step"])
+            if abs(step) < 2**53:
+                found.setdefault(str(line.get("split", "train")), {})[step] = line | {"step": step}
         except _DAMAGED:  # cut in half by a kill
             continue
     return {split: tuple(lines[step] for step in sorted(lines)) for split, lines in found.items()}
@@ -133,8 +136,13 @@ def _read_samples(folder: Path) -> tuple[tuple[SampleStep, ...], tuple[SampleSte
     return tuple(kinds[0]), tuple(kinds[1])
 
 
+def _tables(record: Line, *names: str) -> Line:
+    """A record with empty tables where other things stand in the place of tables."""
+    return record | {name: {} for name in names if not isinstance(record.get(name, {}), dict)}
+
+
 def _toml(text: str) -> Line:
     try:
-        return parse_toml(text, "recipe.toml")
+        return _tables(parse_toml(text, "recipe.toml"), "run", "length", "batch", "verifier", "model")
     except DataError:
         return {}
