@@ -51,12 +51,19 @@ def test_mistakes_are_one_sentence(words, what, capsys):
     assert what in said and said.count("\n") == 1
 
 
+def _heed_interrupts():
+    """A shell's background jobs ignore SIGINT, and so would what they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_an_endpoint_that_never_answers_can_be_left(sent):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
         command = [sys.executable, "-m", "earl", "verifier", "check", "--judge-url", url]
-        waiting = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        waiting = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_heed_interrupts
+        )
         silent.settimeout(120)
         link, _ = silent.accept()
         with link:
