@@ -18,7 +18,7 @@ from earl.evaluation.intervals import Estimate, estimate
 from earl.evaluation.scores import Scored, scored_edits
 from earl.records import SCORE_PARTS
 from earl.world.families import FAMILIES
-from power import needed_seeds, variances
+from variances import needed_seeds, variances
 
 Scores = Mapping[str, Sequence[Mapping[str, Scored]]]
 MEASURES = (*SCORE_PARTS, "overall", "exact")

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from earl.progress import Progress, printable
+from earl.progress import Progress, one_line, printable
 
 
 class Terminal(io.StringIO):
@@ -58,3 +58,7 @@ def test_a_dumb_terminal_is_no_place_for_bars(monkeypatch: pytest.MonkeyPatch) -
 )
 def test_text_of_strangers_is_escaped(text: str, shown: str) -> None:
     assert printable(text) == shown
+
+
+def test_one_line_has_no_breaks() -> None:
+    assert one_line(" an answer\n\tof two\x1b[31m lines ") == "an answer of two\\x1b[31m lines"

@@ -30,6 +30,11 @@ def printable(text: str) -> str:
     return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
+def one_line(text: str) -> str:
+    """The same on one line."""
+    return printable(" ".join(text.split()))
+
+
 def say(text: str = "") -> None:
     """Print a line on standard output, `printable`.
 
@@ -48,7 +53,7 @@ def say(text: str = "") -> None:
 def warn(text: str) -> None:
     """Print a warning as one line on standard error; nothing for ""."""
     if text:
-        print(printable(f"earl: warning: {shortened(' '.join(text.split()))}"), file=sys.stderr)
+        print(f"earl: warning: {shortened(one_line(text))}", file=sys.stderr)
 
 
 class Progress:

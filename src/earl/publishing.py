@@ -20,7 +20,8 @@ from earl.evaluation.tables import judge_name, score_table
 from earl.files import PARTIAL, read_object, read_text
 from earl.models.resolve import adapter_base, resolve_model
 from earl.pages.run_record import RunRecord, read_run
-from earl.tables import Column, Row, Table, markdown_text, one_line
+from earl.progress import one_line
+from earl.tables import Column, Row, Table, markdown_text
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _PRIVATE = ("url", "key_env", "server", "servers", "server_weights")

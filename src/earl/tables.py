@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from earl.progress import printable
+from earl.progress import one_line
 from earl.records import Estimate
 
 TOTAL = "all"
@@ -148,11 +148,6 @@ class Table:
                     cells.append(_no_formula(cell) if isinstance(cell, str) else cell)
             writer.writerow(cells)
         return buffer.getvalue()
-
-
-def one_line(text: str) -> str:
-    """A text on one line, safe for a terminal."""
-    return printable(" ".join(text.split()))
 
 
 def _text(cell: Cell, column: Column, interval: bool = False) -> str:

@@ -128,7 +128,7 @@ def test_a_limit_can_have_another_name_or_none():
         (422, {"message": {"detail": "no such field"}}, "HTTP 422: no such field"),
         (404, {"detail": "Not Found"}, "HTTP 404: Not Found"),
         (402, {"error": "Insufficient credits"}, "HTTP 402: Insufficient credits"),
-        (403, "<html><h1>Blocked</h1> by a\x1b[31m proxy</html>", "HTTP 403: Blocked by a [31m proxy"),
+        (403, "<html><h1>Blocked</h1> by a\x1b[31m proxy</html>", "HTTP 403: Blocked by a\\x1b[31m proxy"),
         (404, b"", "HTTP 404: no reason given"),
         (404, "[" * 3000, "HTTP 404: [[["),
     ],

@@ -18,9 +18,9 @@ from earl.records import Verdict
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "experiments"))
 
-import power  # noqa: E402
 import reproduce  # noqa: E402
 import tables  # noqa: E402
+import variances  # noqa: E402
 
 TASKS = 60
 SFT = [
@@ -120,19 +120,19 @@ def test_variances_of_a_layout_are_found_again():
     made_ST = (
         0.2 + rng.normal(0, 0.3, (seeds, 1)) + rng.normal(0, 2, (1, tasks)) + rng.normal(0, 1, (seeds, tasks))
     )
-    found = power.variances(made_ST)
+    found = variances.variances(made_ST)
     assert found.seed == pytest.approx(0.09, rel=0.2)
     assert found.task == pytest.approx(4, rel=0.2) and found.rest == pytest.approx(1, rel=0.02)
-    by_hand = power.variances(np.array([[1.0, 3.0], [3.0, 1.0]]))
+    by_hand = variances.variances(np.array([[1.0, 3.0], [3.0, 1.0]]))
     assert (by_hand.seed, by_hand.task, by_hand.rest) == (0.0, 0.0, 4.0)
 
 
 def test_needed_seeds_are_the_fewest_that_reach():
-    found = power.Variances(seed=0.04, task=4.0, rest=2.0)
+    found = variances.Variances(seed=0.04, task=4.0, rest=2.0)
     # (1.96 + 0.8416)^2 (0.04 / n + 4 / 1000 + 2 / (1000 n)) <= 0.09 from n = 5.6 on
-    assert power.needed_seeds(found, 1000, 0.3) == 6
-    assert power.needed_seeds(found, 100, 0.3) is None  # tasks alone blur more than that
-    assert power.needed_seeds(power.variances(np.ones((1, 9))), 1000, 0.3) is None
+    assert variances.needed_seeds(found, 1000, 0.3) == 6
+    assert variances.needed_seeds(found, 100, 0.3) is None  # tasks alone blur more than that
+    assert variances.needed_seeds(variances.variances(np.ones((1, 9))), 1000, 0.3) is None
 
 
 def test_a_claim_that_cannot_be_told_says_what_it_takes():

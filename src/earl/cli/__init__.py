@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from earl.cli.table import parse
 from earl.errors import EarlError
-from earl.progress import printable
+from earl.progress import one_line
 
 INTERRUPTED = 130  # what a shell reports for Ctrl-C: 128 + SIGINT
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as leaving:  # argparse: help was printed, or an option was wrong
         return leaving.code if isinstance(leaving.code, int) else 0
     except EarlError as error:
-        print(printable(f"earl: {' '.join(str(error).split())}"), file=sys.stderr)
+        print(f"earl: {one_line(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("earl: interrupted", file=sys.stderr)

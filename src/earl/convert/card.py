@@ -8,7 +8,8 @@ from typing import Any
 from huggingface_hub import ModelCardData
 
 from earl.models.catalogue import KNOWN
-from earl.tables import markdown_text, one_line
+from earl.progress import one_line
+from earl.tables import markdown_text
 
 
 def model_card(meta: Mapping[str, Any], checks: Mapping[str, float]) -> str:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from earl.config.endpoint import EndpointSettings
-from earl.endpoints.http import SHOWN, JsonClient, printable
+from earl.endpoints.http import SHOWN, JsonClient
 from earl.errors import EndpointError, InvalidAnswerError
+from earl.progress import one_line
 
 LARGEST = 16 * 2**20  # bytes of one answer with its log-probabilities
 NO_LIST = ("HTTP 403", "HTTP 404", "HTTP 405", "HTTP 501")  # such a server may answer questions all the same
@@ -110,7 +111,7 @@ class ChatClient:
             raise
         listed = page.get("data") if isinstance(page, dict) else page
         entries = [entry.get("id") for entry in _list(listed) if isinstance(entry, dict)]
-        return [self.http.redact(printable(name)) for name in entries if isinstance(name, str) and name]
+        return [self.http.redact(one_line(name)) for name in entries if isinstance(name, str) and name]
 
     async def ask(
         self, content: Content, *, name: str = "", count: int = 1, more: Mapping[str, Any] | None = None
@@ -167,7 +168,7 @@ class ChatClient:
         if not read:
             said = reply.get("error") if isinstance(reply, dict) else None
             words = said.get("message") if isinstance(said, dict) else said
-            why = self.http.redact(printable(str(words or "it has no choices with a message")))[:SHOWN]
+            why = self.http.redact(one_line(str(words or "it has no choices with a message")))[:SHOWN]
             raise InvalidAnswerError(f"what came back is not a chat completion: {why}")
         return read
 
@@ -179,7 +180,7 @@ class ChatClient:
             text = _text(message.get("reasoning_content")) or _text(message.get("reasoning"))
         problem = ""
         if isinstance(message.get("refusal"), str) and message["refusal"].strip():
-            problem = f"the model refused: {printable(message['refusal'])[:SHOWN]}"
+            problem = f"the model refused: {one_line(message['refusal'])[:SHOWN]}"
         elif finish in FILTERED:
             problem = f"the endpoint's content filter ended the answer (finish_reason {finish})"
         elif not text.strip():

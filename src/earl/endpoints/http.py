@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary
 from earl.config.endpoint import EndpointSettings
 from earl.errors import ConfigError, EndpointError, InvalidAnswerError, MissingExtraError
 from earl.files import parse_json
+from earl.progress import one_line
 
 if TYPE_CHECKING:
     import httpx2
@@ -165,15 +166,10 @@ class JsonClient:
             if isinstance(said, dict) and said.get(field):
                 said = said[field]
         words = said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
-        line = self.redact(printable(words))[:SHOWN] or "no reason given"
+        line = self.redact(one_line(words))[:SHOWN] or "no reason given"
         name = self.settings.max_tokens_name
         hint = f" (max_tokens_name is {name!r} and can be set)" if name in line else ""
         return line + hint
-
-
-def printable(text: str) -> str:
-    """One line of printable characters."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def _key(variable: str | None) -> str:

@@ -19,8 +19,9 @@ from earl.evaluation.folder import EvaluationFolder
 from earl.evaluation.intervals import paired_estimate
 from earl.evaluation.scores import SHORT, Scored, divide, score_names, scored_edits
 from earl.evaluation.tables import label, parts_of
+from earl.progress import one_line
 from earl.records import Estimate
-from earl.tables import Column, Row, Table, one_line
+from earl.tables import Column, Row, Table
 
 Pair = tuple[Scored, Scored]
 LEVEL = 0.05

@@ -21,8 +21,7 @@ from earl.evaluation.selfjudging import warning
 from earl.evaluation.stages import judge_edits, make_edits
 from earl.evaluation.tables import score_table, title
 from earl.files import clear_partial, only_one
-from earl.progress import Progress
-from earl.tables import one_line
+from earl.progress import Progress, one_line
 from earl.verifiers.factory import make_verifier
 from earl.verifiers.judge import JudgeVerifier
 from earl.verifiers.protocol import Verifier

@@ -18,6 +18,7 @@ from earl.config import SamplingSettings
 from earl.errors import EarlError
 from earl.records import Completion
 from earl.sampling import Request
+from earl.sampling.closed_session import ClosedSession
 from earl.sampling.protocol import EngineSession, OnCompletion, OnRow
 from earl.sampling.vllm.base import ServedVllm
 from earl.training.ranks import gather_objects
@@ -69,7 +70,8 @@ class SharedEngine:
         return Begun(lambda: self._mine(parts, self._first(lambda: begun[0].result())))
 
     def open_session(self) -> EngineSession:
-        raise NotImplementedError("a run in training samples by whole steps")
+        """As `ServedVllm.open_session`, stepped on all ranks together."""
+        return ClosedSession(self, self.engine.max_batch)
 
     def _first(self, do: Callable[[], T]) -> T:
         """What the first rank gets, or the error that it meets, on all of them."""
