@@ -93,7 +93,7 @@ def markdown(
 def page_tables(
     cells: Mapping[str, Any], scores: Scores, claims: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """What the page shows beside curves and images: the rule, and claims and scores as rows of texts."""
+    """Tables of the page: the rule, and claims and scores as rows of texts."""
     heads = ["model", "S", "C", *(m.replace("_", " ") for m in MEASURES)]
     rows = [
         [
@@ -143,7 +143,7 @@ def paired(left: Sequence[Mapping[str, Scored]], right: Sequence[Mapping[str, Sc
 
 
 def seeds_to_tell(scores: Scores, left: str, right: str) -> str:
-    """How many seeds it would take to tell, with as many tasks, if the difference is what it seems."""
+    """Number of seeds that would show a difference of the size seen, with as many tasks."""
     differences_ST = paired(scores[left], scores[right])
     effect = max(MARGIN, abs(float(np.nanmean(differences_ST))))
     found = variances(differences_ST)

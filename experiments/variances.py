@@ -20,7 +20,7 @@ MOST = 10_000  # seeds that are tried
 
 @dataclass(frozen=True)
 class Variances:
-    """Of a paired difference, in points²; `seed` is NaN where there was one seed only."""
+    """Variances of a paired difference, in points²; `seed` is NaN where there was one seed only."""
 
     seed: float
     task: float

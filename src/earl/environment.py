@@ -29,7 +29,7 @@ def import_torch() -> None:
 
 
 def versions() -> dict[str, str]:
-    """Of earl, Python and the installed libraries; imports none of them."""
+    """Versions of earl, Python and the installed libraries; imports none of them."""
     import earl
 
     found = {"earl": earl.__version__, "python": platform.python_version()}

@@ -170,7 +170,7 @@ def write_bytes(path: str | Path, content: bytes, *, durable: bool = True) -> Pa
 
 
 def write_text(path: str | Path, text: str) -> Path:
-    """As `write_bytes`, in UTF-8. What UTF-8 cannot say, such as half of a pair, is escaped."""
+    """As `write_bytes`, in UTF-8. What UTF-8 cannot encode, such as a lone surrogate, is escaped."""
     return write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
@@ -344,7 +344,7 @@ def output_error(path: str | Path, error: OSError, *, kept: str = "") -> OutputE
 
 
 def checksum(path: str | Path) -> str:
-    """Of a file's bytes, 128 bits in hex. Raises OSError."""
+    """Checksum of a file's bytes, 128 bits in hex. Raises OSError."""
     digest = blake2b(digest_size=16)
     with Path(path).open("rb") as file:
         while part := file.read(2**22):

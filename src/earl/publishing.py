@@ -73,7 +73,7 @@ alone (`training/recipe.toml`):
 
 @dataclass(frozen=True)
 class Publication:
-    """What is uploaded: files by their path in the repository, either a file on the disk or its text."""
+    """Files to upload, by path in the repository: a file on disk, or its text."""
 
     repo: str
     card: str

@@ -131,7 +131,7 @@ def write_shards(
 
 @contextmanager
 def _encoder(options: PrepareOptions) -> Iterator[tuple[Encoder, int, Stage | None]]:
-    """What encodes, the area it works at, and where; Ray's actors end with the block."""
+    """The encoder, its area and its device; Ray's actors end with the block."""
     if options.engine == "ray":
         from earl.data.distributed import RayStage
 

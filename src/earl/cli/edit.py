@@ -1,4 +1,4 @@
-"""`earl edit`: one image and a chain of instructions, or many: files, folders, lists of jobs."""
+"""`earl edit`: one image and a chain of instructions, or many images: files, folders, lists of jobs."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def _drawn(
 def _provenance(
     options: EditOptions, model: str, result: EditResult, steps: int, place: int | None = None
 ) -> Provenance | None:
-    """Of an image of the result, the first there is where none is named; it comes from so many steps."""
+    """Provenance of one image of a result (the first if none is named) after so many steps."""
     from earl.vision.saving import Provenance
 
     if not options.provenance:

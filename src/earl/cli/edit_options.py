@@ -60,7 +60,7 @@ class EditOptions(Settings):
 
     @property
     def _more(self) -> int:
-        """How many of the words name further sources."""
+        """The number of words that name further sources."""
         last = len(self.words) - 1
         names = (_names_source(word, last=place == last) for place, word in enumerate(self.words))
         return len(list(takewhile(bool, names)))

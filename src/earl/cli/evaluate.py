@@ -1,4 +1,4 @@
-"""`earl evaluate …`, `earl report`, `earl verifier agree`: edits made, scored, compared, and shown."""
+"""`earl evaluate …`, `earl report`, `earl verifier agree`: edits made, scored, compared and shown."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ class Parser(argparse.ArgumentParser):
     """argparse with a short usage line, whose errors are one sentence that says where the help is."""
 
     def short_usage(self) -> str:
-        """What must be given, in one line."""
+        """The required arguments, in one line."""
         needed = [action for action in self._actions if action.required and action.option_strings]
         words = [f"{action.option_strings[0]} {action.metavar or action.dest}" for action in needed]
         for action in self._get_positional_actions():

@@ -11,7 +11,7 @@ from earl.records import SizeRule
 
 
 class SourceSettings(Settings):
-    """What is read of a data source."""
+    """Which rows and columns of a data source are read."""
 
     path: Place | None = Field(
         default=None, description="files of a built-in source: parquet, Arrow, tar, a table, or its folder"

@@ -17,7 +17,7 @@ Failures = Literal["exclude", "as-released"]
 
 
 class BenchmarkSettings(SourceSettings, HoldoutSettings):
-    """What is asked of a benchmark; one that does not take a setting refuses it.
+    """Settings of a benchmark; one that does not take a setting refuses it.
 
     `draw` is the number of tasks. `seed`, of their draw, is the paper's; the world takes the sampling seed
     where none is given.
@@ -39,7 +39,7 @@ BENCHMARK_OPTIONS = {name: name.replace("_", "-") for name in BenchmarkSettings.
 
 
 class EvaluationSettings(Settings):
-    """What is made of each task of a benchmark, and how far an evaluation goes."""
+    """How each task of a benchmark is edited, and how far an evaluation goes."""
 
     name: str | None = Field(
         default=None, description="what is evaluated, in tables (default: the model or the folder)"

@@ -176,7 +176,7 @@ def importance_cap(grpo: Grpo, rollouts: Rollouts) -> float | None:
 
 
 def cut_warning(grpo: Grpo, rollouts: Rollouts, codes: int) -> str:
-    """What must be known of a sampler that cuts candidates off, "" where it cuts none of `codes` codes."""
+    """Warning about a sampler that cuts candidates off; "" where it cuts none of `codes` codes."""
     if grpo.score_cut or (rollouts.top_p == 1 and not 0 < rollouts.top_k < codes):
         return ""
     weights = (
@@ -204,7 +204,7 @@ class Judging(Settings):
 
 
 class EarlyStopping(Settings):
-    """What ends a run before length.max_steps; none of them unless set."""
+    """Conditions that end a run before length.max_steps; none unless set."""
 
     window: Count = Field(default=20, description="steps that the watched reward is averaged over")
     patience: Count | None = Field(default=None, description="steps without a better average, then stop")

@@ -14,7 +14,7 @@ Memory = Annotated[str, Field(pattern=r"^\d+(\.\d+)?\s*[KMGT]i?B$")]
 
 
 class EngineSettings(Settings):
-    """What samples completions from a policy."""
+    """The engine that samples completions from a policy."""
 
     engine: Literal["earl", "vllm", "vllm-server"] = Field(
         default="earl", description="what samples: our engine, vLLM in this process, or a vLLM server"

@@ -17,7 +17,7 @@ TrackerName = Literal["tensorboard", "wandb", "trackio", "none"]
 
 
 class Run(Settings):
-    """Where a run lives and what it runs on."""
+    """Folder, seed, device and log of a run."""
 
     folder: Place = Field(description="folder of the run: recipe, logs, checkpoints, final model")
     seed: Seed = Field(default=0, description="every random stream derives from it")
@@ -119,7 +119,7 @@ class Precision(Settings):
 
 
 class Ranks(Settings):
-    """How a policy lies on several devices. Ranks come from `accelerate launch`."""
+    """How a policy is sharded over several devices. Ranks come from `accelerate launch`."""
 
     sharding: Literal["none", "fsdp2"] = Field(
         default="none", description="fsdp2: weights, gradients and optimiser state are sharded over all ranks"
@@ -265,13 +265,13 @@ class Sources(Settings):
 
     @property
     def held_back(self) -> dict[str, HeldSource]:
-        """What validation looks at, by name; {} where nothing is."""
+        """The validation sources by name; {} where there are none."""
         single = {} if self.validation is None else {"validation": HeldSource(path=self.validation)}
         return single or self.validation_sources
 
 
 class Data(Sources):
-    """What supervised fine-tuning is trained on."""
+    """Training data of supervised fine-tuning."""
 
     reasoning: bool = Field(default=False, description="the completion begins with the reasoning text")
     wordings: str | None = Field(

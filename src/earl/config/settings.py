@@ -72,7 +72,7 @@ class Settings(BaseModel):
         __init__.__pydantic_base_init__ = True  # sections inside a recipe are made without it
 
     def problems(self) -> Iterator[str]:
-        """What is wrong with fields that are right one by one; the first is raised."""
+        """Disagreements between fields that are valid one by one; the first is raised."""
         yield from ()
 
     @model_validator(mode="after")

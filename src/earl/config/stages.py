@@ -36,7 +36,7 @@ from earl.registry import PROMPTS
 
 
 class TrainingRecipe(Settings):
-    """What every stage has."""
+    """The sections that every stage has."""
 
     stage: str
     title: str = Field(default="", description="one line for people")
@@ -64,7 +64,7 @@ class TrainingRecipe(Settings):
 
 
 class PolicyRecipe(TrainingRecipe):
-    """What every stage of a policy has."""
+    """The sections that every stage of a policy has."""
 
     model: Model
     ranks: Ranks = Ranks()
@@ -346,7 +346,7 @@ class TokenizerRecipe(TrainingRecipe):
 
 
 class DryRunSettings(Settings):
-    """What a dry run counts with."""
+    """Assumptions of a dry run."""
 
     memory: Memory | None = Field(
         default=None, description="of a device, as 80GiB (default: the GPU's, or the machine's)"

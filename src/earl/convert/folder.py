@@ -57,7 +57,7 @@ Say = Callable[[str], None]
 
 @dataclass
 class Conversion:
-    """What was written: the folder, its earl.json, the largest difference by what was compared."""
+    """A finished conversion: the folder, its earl.json, and the largest difference of each comparison."""
 
     folder: Path
     meta: dict[str, Any] = field(default_factory=dict)
@@ -219,7 +219,7 @@ def _merge(policy: Any, done: Conversion, most: float, say: Say) -> Any:
 
 
 def _compare_quantised(done: Conversion, policy: Any, folder: Path) -> None:
-    """What was written against its source: each matrix by its products, the rest bit for bit."""
+    """Compare the written model with its source: each matrix by its products, the rest bit for bit."""
     written = open_policy(folder)
     kept = written.state_dict()
     own = {name: t for name, t in policy.state_dict().items() if t.dtype == kept[name].dtype}

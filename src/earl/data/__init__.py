@@ -1,4 +1,4 @@
-"""What models learn from: tokenised shards on disk, mixtures of them, and batches.
+"""Training data: tokenised shards on disk, mixtures of them, and batches.
 
 An image enters training as its codes, made once; pixels are not read again.
 """

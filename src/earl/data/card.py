@@ -67,7 +67,7 @@ def write_card(folder: str | Path, **facts: Any) -> dict[str, Any]:
 
 
 def read_card(folder: str | Path) -> dict[str, Any]:
-    """What `card.json` of a folder says. Raises DataError where there is none."""
+    """Read `card.json` of a folder. Raises DataError where there is none."""
     path = Path(folder) / CARD
     if not path.is_file():
         raise DataError(f"{folder} has no {CARD}: its preparation is not through; run the same command again")

@@ -1,4 +1,4 @@
-"""Which latent cells of an edit change, judged by its pixels."""
+"""Changed latent cells of an edit, found by comparing pixels."""
 
 from __future__ import annotations
 

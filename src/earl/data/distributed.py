@@ -1,7 +1,7 @@
 """Data preparation on a Ray cluster: blocks of rows go out to actors, their edits come back in order.
 
-The process that started it reads the rows, writes the shards and keeps the books, as it does alone;
-so the folder, its order, resuming and the limit of refused samples are the same. Actors open,
+The starting process reads the rows, writes the shards and counts, as it does without a cluster; so the
+folder, its order, resuming and the limit of refused samples are the same. Actors open,
 resize, compare and encode. They may be on any node that reaches the model and, where the source
 names files by path, those files. Ray is an extra: `pip install 'earl-edit[ray]'`.
 """
@@ -25,7 +25,7 @@ _AHEAD = 3  # blocks for each actor that are on their way or wait to be written
 
 
 class Worker:
-    """What an actor holds: one vision tokenizer."""
+    """A Ray actor, which holds one vision tokenizer."""
 
     def __init__(self, vision: str, device: str, dtype: str) -> None:
         import torch

@@ -182,7 +182,7 @@ def _after_source(
     *,
     changed_HW: NDArray[np.bool_] | None = None,
 ) -> Example:
-    """What follows the source image and some words; the loss is on what follows, as `scored` marks it.
+    """The ids after the source image and some words; the loss is on those that `scored` marks.
 
     Args:
         scored: the kind of each id of the completion.

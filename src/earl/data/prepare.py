@@ -30,7 +30,7 @@ _SURE = 20  # rows from which a share of refused ones is judged while reading go
 
 
 class Source(Protocol):
-    """What is prepared: an `OpenedSource`, or one in front of it (`earl.pipeline.targets`)."""
+    """A source to prepare: an `OpenedSource`, or a wrapper of one (`earl.pipeline.targets`)."""
 
     split: str
 
@@ -175,7 +175,7 @@ def _shards(
 
 
 def _made_with(source: Source, encoder: Encoder, settings: PreparationSettings) -> dict[str, Any]:
-    """What decides the shards' content; a folder continued with anything else is refused."""
+    """The settings that decide the shards' content; a folder is not continued with others."""
     return {
         **source.describe(),
         "fingerprint": encoder.fingerprint(),
@@ -191,7 +191,7 @@ def _made_with(source: Source, encoder: Encoder, settings: PreparationSettings) 
 
 
 def _card(source: Source, settings: PreparationSettings, counts: Counts) -> dict[str, Any]:
-    """What the card says that the shards do not."""
+    """The card's fields that the shards do not hold."""
     left = counts.reads - counts.edits - counts.rejected
     shares = {"validation": settings.holdout, "test": settings.holdout_test}
     return {

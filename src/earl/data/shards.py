@@ -127,7 +127,7 @@ class EditShards:
 
     @property
     def fingerprint(self) -> str:
-        """Of the vision tokenizer that made the codes."""
+        """Fingerprint of the vision tokenizer that made the codes."""
         return str(self.manifest["fingerprint"])
 
     @property
@@ -182,15 +182,15 @@ class EditShards:
         return list(self.dataset.with_format(None)["questions"])
 
     def groups(self) -> dict[str, int]:
-        """How many edits are "simple" and "complex"."""
+        """Number of edits by group, "simple" and "complex"."""
         return dict(Counter(self.dataset["group"][:]))
 
     def without_target(self) -> int:
-        """How many edits have no target image."""
+        """Number of edits without a target image."""
         return self._without("target_codes")
 
     def without_pair(self) -> int:
-        """How many edits have no other image to prefer their target to."""
+        """Number of edits without an image that their target is preferred to."""
         return self._without("other_codes") if "other_codes" in self.dataset.column_names else len(self)
 
     def _without(self, column: str) -> int:
@@ -221,7 +221,7 @@ class EditShards:
         return EditShards(kept, self.manifest, self.name)
 
     def draw(self, count: int, seed: int) -> EditShards:
-        """So many of the edits, drawn by the seed, in their order; all where there are no more."""
+        """`count` edits drawn by the seed, in their order; all where there are no more."""
         rows = np.sort(np.random.default_rng(seed).permutation(len(self))[:count])
         return EditShards(self.dataset.select(rows), self.manifest, self.name)
 
@@ -297,7 +297,7 @@ def _check_sums(shard: Path) -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """What `shards.json` says. Raises DataError."""
+    """Read `shards.json`. Raises DataError."""
     if not (folder / MANIFEST).is_file():
         raise DataError(
             f"{folder} holds no tokenised shards ({MANIFEST} is missing); make some by `earl prepare`"

@@ -1,4 +1,4 @@
-"""Edit tasks by seed: what a prompt source gives, and the settings that it is asked with.
+"""Tasks of prompt sources, drawn by seed, and the settings of a prompt source.
 
 Reinforcement learning takes its prompts from such a source, and the vision tokenizer's stage its images.
 A source is registered under a name (`earl.registry.PROMPTS`), or named as `package.module:attribute`.
@@ -33,7 +33,7 @@ class EditTask:
 
 @dataclass(frozen=True, slots=True)
 class TaskSettings:
-    """What is asked of a source.
+    """What a prompt source is asked for.
 
     Attributes:
         split: "train", "validation", "test", or "heldout" for what training never shows.

@@ -47,7 +47,7 @@ _MOST_STRETCH = 1.5  # a target of another aspect than this times the source's i
 
 @dataclass(frozen=True)
 class Made:
-    """What became of a block of rows: its edits, and what was refused of it (row, id, reason).
+    """A tokenised block of rows: its edits, and the rows that were refused (row, id, reason).
     `end` is the number of the row after it, `reads` how many rows it had."""
 
     end: int

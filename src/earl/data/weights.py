@@ -8,7 +8,7 @@ import numpy as np
 
 
 def allocate(count: int, sizes: Mapping[str, int], shares: Mapping[str, float]) -> dict[str, int]:
-    """How many different examples each source gives to `count` of them, in proportion to the shares.
+    """Split `count` examples over the sources in proportion to their shares.
 
     A source that has fewer gives all it has, and the others the rest; fewer than `count` in all only where
     the sources with a share have no more.
@@ -35,7 +35,7 @@ def allocate(count: int, sizes: Mapping[str, int], shares: Mapping[str, float]) 
 def pick(
     count: int, sizes: Mapping[str, int], shares: Mapping[str, float], *, seed: int
 ) -> dict[str, list[int]]:
-    """Which rows of each source `allocate` gives: drawn by the seed, in their order in the source."""
+    """Draw as many rows of each source as `allocate` says, by the seed, in the source's order."""
     given = allocate(count, sizes, shares)
     return {
         name: sorted(np.random.default_rng([seed, place]).permutation(sizes[name])[: given[name]].tolist())

@@ -154,7 +154,7 @@ class JsonClient:
             return reply.status_code, reply.headers, await _read(reply, largest)
 
     def _reason(self, status: int, headers: httpx2.Headers, body: bytes) -> str:
-        """What an error's body says, in one short line."""
+        """The reason given in an error's body, in one short line."""
         if 300 <= status < 400:
             return self.redact(f"it redirects to {headers.get('location', '?')}; give that address instead")
         said: Any = body.decode("utf-8", "replace")

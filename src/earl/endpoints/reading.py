@@ -53,12 +53,12 @@ class Node:
 
     @property
     def inside(self) -> tuple[int, int]:
-        """Where its text stands, without the quotes of a string."""
+        """Start and end of its text, without the quotes of a string."""
         quote = self.kind == "string"
         return self.start + quote, self.end - (quote and self.whole)
 
     def value(self) -> Any:
-        """As Python has it; of an object with a key twice the last is taken."""
+        """Its Python value; of a repeated key the last counts."""
         if self.kind == "object":
             return {key: node.value() for key, node in zip(self.keys, self.items, strict=True)}
         if self.kind == "list":
@@ -172,7 +172,7 @@ def _key_at(text: str, at: int) -> tuple[str, int]:
 
 
 def _string_end(text: str, at: int, quote: str, ends: re.Pattern[str], last: int) -> int:
-    """Where a string ends: at a quote that something follows which can follow a string; -1: nowhere."""
+    """End of a string: a quote followed by what may follow a string; -1 without one."""
     while (match := _QUOTES[quote].search(text, at, last)) is not None:
         if match[0] == quote and ends.match(text, match.end()):
             return match.start()

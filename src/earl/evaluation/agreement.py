@@ -71,7 +71,7 @@ class Rated:
 
 @dataclass(frozen=True, slots=True)
 class Correlations:
-    """Of a set of edits: those with a verdict, the others by status, and for each score its correlations.
+    """Correlations of a set of edits for each score, with the numbers of edits by status.
 
     None where there is no correlation: fewer than 3 edits, or scores or ratings that are all equal.
     """

@@ -76,7 +76,7 @@ class Benchmark(Protocol):
         ...
 
     def describe(self) -> dict[str, Any]:
-        """What fixes the tasks, as JSON; a run goes on only where it is the same.
+        """Everything that decides the tasks, as JSON; a run goes on only where it is the same.
 
         "name" and "title" must be there. "column" is the benchmark's in the paper's table of results,
         "kinds" are the names of its own division.
@@ -85,7 +85,7 @@ class Benchmark(Protocol):
 
 
 class BenchmarkFactory(Protocol):
-    """What is registered under a benchmark's name."""
+    """A function that opens a benchmark, registered under its name."""
 
     def __call__(self, settings: BenchmarkSettings, *, area: int | None, seed: int) -> Benchmark:
         """The benchmark.

@@ -127,7 +127,7 @@ def compare_runs(
 
 
 def names_apart(a: EvaluationFolder, b: EvaluationFolder) -> tuple[str, str]:
-    """What was evaluated; of one model's two runs also how they were drawn, or which folder each is."""
+    """Names of two evaluations; of one model's two runs with their sampling, or their folders."""
     first, second = a.name, b.name
     if first == second:
         first, second = (f"{folder.name}, {_drawing(folder)}" for folder in (a, b))
@@ -194,7 +194,7 @@ def comparison_text(comparison: Comparison) -> str:
 
 
 def _notes(comparison: Comparison) -> list[str]:
-    """What a reader of the comparison must know, a sentence each."""
+    """Notes for a reader of the comparison, a sentence each."""
     found = comparison.all
     notes = [
         "brackets: 95% paired bootstrap intervals",

@@ -59,11 +59,11 @@ class Editor(Protocol):
 
     @property
     def name(self) -> str:
-        """What is evaluated, in tables."""
+        """Name of what is evaluated, for tables."""
         ...
 
     def describe(self) -> dict[str, Any]:
-        """What fixes the edits, as JSON; with "kind", "name", and "candidates" where several are drawn."""
+        """All that decides the edits, as JSON: "kind", "name", "candidates" where several are drawn."""
         ...
 
     def edit(self, batch: Sequence[tuple[Task, Image.Image]]) -> list[Edited]:
@@ -269,7 +269,7 @@ def _normal(id: str) -> str:
 
 
 def fingerprint(folder: Path) -> str:
-    """Of a model's weights: sizes and ends of its safetensors files, so that other weights are noticed."""
+    """Fingerprint of a model's weights: sizes and ends of its safetensors files."""
     digest = hashlib.blake2b(digest_size=8)
     for path in sorted(folder.rglob("*.safetensors")):
         size = path.stat().st_size

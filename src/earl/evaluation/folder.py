@@ -102,12 +102,12 @@ class EvaluationFolder:
 
     @property
     def name(self) -> str:
-        """What was evaluated."""
+        """Name of what was evaluated."""
         return str(self.plan["editor"].get("name", "?"))
 
     @property
     def failures(self) -> Failures:
-        """What becomes of missing images and unusable answers."""
+        """The rule for missing images and unusable answers."""
         return failures_of(self.plan.get("verifier"))
 
     @property
@@ -160,7 +160,7 @@ def is_evaluation(path: str | Path) -> bool:
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
-    """What `evaluation.json` says. Raises DataError: there is none, or it cannot be read."""
+    """Read `evaluation.json`. Raises DataError: there is none, or it cannot be read."""
     if not is_evaluation(folder):
         raise DataError(
             f"{folder} is no evaluation: it has no {MARKER}; give a folder that `earl evaluate … -o` wrote"

@@ -2,7 +2,7 @@
 
 Networks and weights are those of torchmetrics, torchvision and torch-fidelity (`pip install
 'earl-edit[metrics]'`) and transformers; the first three fetch their published weights when they are first
-used. What cannot be had is one sentence, and the evaluation goes on without it.
+used. Where one cannot be had, a sentence says so and the evaluation goes on without it.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _load_clip(name: str) -> Distance:
 
 @contextmanager
 def _library(metric: str) -> Iterator[None]:
-    """What keeps a library or its weights from loading becomes a MissingExtraError."""
+    """Turn an error in loading a library or its weights into a MissingExtraError."""
     try:
         yield
     except (ImportError, RuntimeError, OSError) as error:  # not installed, does not fit torch, no network

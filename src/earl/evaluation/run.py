@@ -32,7 +32,7 @@ Watch = Callable[[str, int, "int | None"], None]
 
 @dataclass(frozen=True)
 class Judging:
-    """Who judges.
+    """The verifier of an evaluation, and how many edits it gets at once.
 
     Attributes:
         identity: what fixes the verdicts, as JSON: kind, model, questions.
@@ -168,7 +168,7 @@ def run_evaluation(
 
 
 def closing_lines(results: Results | None, out: str | Path | None, settings: EvaluationSettings) -> str:
-    """What to print when it has ended."""
+    """The lines to print at the end."""
     if results is None:
         return f"{settings.until} are in {out}; the same command without --until goes on"
     lines = [one_line(title(results)), score_table(results).text(), f"editing took {results.seconds:.1f} s"]

@@ -52,7 +52,7 @@ def number_table(results: Results) -> Table:
 
 
 def outcome_table(results: Results) -> Table:
-    """What the edits did, as the verifier says: shares of each row's judged edits."""
+    """Outcomes of the edits by the verifier: shares of each row's judged edits."""
     names = list(results.all.outcomes)
     rows = [
         Row([label(part, name), s.judged, *(s.outcomes.get(n, 0) / s.judged for n in names)], part)
@@ -66,7 +66,7 @@ def outcome_table(results: Results) -> Table:
 
 
 def notes(results: Results) -> list[str]:
-    """What a reader of the table must know, a sentence each."""
+    """Notes for a reader of the table, a sentence each."""
     overall = results.all
     said = ["scores 0-10, 10 is best in all; brackets: 95% bootstrap intervals over tasks"]
     if "exact" in overall.scores:
@@ -101,7 +101,7 @@ def notes(results: Results) -> list[str]:
 
 
 def title(results: Results) -> str:
-    """Who was evaluated on what, and by whom."""
+    """Model, benchmark and verifier of an evaluation, as a title."""
     judge, questions = judge_name(results.verifier), questions_of(results.verifier)
     asked = f" ({questions})" if questions else ""
     failures = f", failures {failures_of(results.verifier)}" if results.verifier else ""
@@ -216,7 +216,7 @@ def system_rows(runs: Sequence[Results]) -> list[SystemRow]:
 
 
 def _reported(run: Results) -> Estimate | float | None:
-    """What a benchmark's publisher reports, 0-10."""
+    """The score that a benchmark's publisher reports, 0-10."""
     if (solved := solved_share(run)) is not None:
         return 10 * solved.mean
     return run.all.overall if (mean := family_mean(run)) is None else mean
@@ -293,6 +293,6 @@ def paper_json(rows: Sequence[SystemRow]) -> Any:
 
 
 def editor_name(results: Results) -> str:
-    """What is evaluated, and of how many images the best is taken."""
+    """Name of what is evaluated, with the number of images that the best is taken of."""
     several = results.editor.get("candidates", 1) or 1
     return str(results.editor["name"]) + (f", best of {several}" if several > 1 else "")

@@ -124,7 +124,7 @@ def read_votes(path: Path) -> list[Vote]:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What votes say.
+    """Result of the votes.
 
     Attributes:
         a, tie, b: tasks that most votes give to A, to neither, to B.

@@ -46,7 +46,7 @@ class KnownModel:
     reasons: bool = False
 
     def home(self, part: str) -> str | None:
-        """Where a part lies; its own name for the policy."""
+        """Name of the repository that holds a part; the model's own for the policy."""
         if part == "policy":
             return None if self.layout == "Emu3 vision" else self.name
         return self.tokenizer if part == "tokenizer" else self.vision

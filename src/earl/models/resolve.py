@@ -1,7 +1,7 @@
 """Resolution of a model's name to the folders of its policy, text tokenizer and vision tokenizer.
 
 A model is named by the word "world" (shipped in the package), by a folder, or by a hub id
-"owner/name" or "owner/name@revision". This page only finds folders and looks at their `config.json`;
+"owner/name" or "owner/name@revision". This module only finds folders and looks at their `config.json`;
 reading weights belongs to `earl.policy` and `earl.vision`. Nothing is downloaded unless the user named
 a hub id, or a policy in Emu3's vocabulary that came without its tokenizers: those have known homes
 (`earl.models.catalogue`). Code and pickles are never downloaded.
@@ -221,7 +221,7 @@ def _fetch(name: str, revision: str | None, parts: Sequence[Part]) -> Path:
 
 
 def how_to_fetch(path: Path) -> str:
-    """What to do about a file that is missing from a model's folder, in words that end a sentence."""
+    """Advice about a file that is missing from a model's folder, as the end of a sentence."""
     for folder in path.parents:
         repository = folder.parent.parent.name
         if folder.parent.name == "snapshots" and repository.startswith("models--"):

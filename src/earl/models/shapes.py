@@ -79,7 +79,7 @@ class PolicyShape(BaseModel):
 
     @property
     def layer_parameters(self) -> int:
-        """Of one layer: matrices, biases, two norms."""
+        """Parameters of one layer: matrices, biases, two norms."""
         biases = 0
         for name, (_, outputs) in self.projections.items():
             mlp = name in ("gate_proj", "up_proj", "down_proj")
@@ -98,7 +98,7 @@ class PolicyShape(BaseModel):
         return self.num_hidden_layers * self.layer_parameters + tables + self.hidden_size
 
     def lora_parameters(self, rank: int, targets: Iterable[str]) -> int:
-        """Of the two low-rank matrices beside each target, all layers."""
+        """Parameters of the two low-rank matrices beside each target, in all layers."""
         sizes = self.projections
         return self.num_hidden_layers * sum(rank * sum(sizes[target]) for target in targets)
 

@@ -1,6 +1,6 @@
 """Line and area charts: series of numbers to the paths and ticks that `templates/chart.html` draws as SVG.
 
-Colours count into the page's palette (`--c0` …), so that the page can have a dark side.
+Colours are numbers of the page's palette (`--c0` …), so that the page can have a dark mode.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """What is drawn, and a sentence of how to read it.
+    """A chart: its series, and a sentence on how to read it.
 
     The value axis reaches at least from `least` to `most`. `exact` draws no moving mean: the numbers have
     no noise. `stacked` draws areas on top of each other; all series then have the same steps.

@@ -1,4 +1,4 @@
-"""Which numbers of a run are drawn together (`curves.toml`), made into charts."""
+"""Charts of a run's numbers, grouped by `curves.toml`."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def sections(run: RunRecord) -> dict[str, list[Chart]]:
 
 
 def time_split(run: RunRecord) -> TimeSplit | None:
-    """Where the time of the steps went; None where the run does not log it."""
+    """Time of the steps by phase; None where the run does not log it."""
     lines = {name: run.series("train", f"seconds_{name}") for name in TIMES}
     lines = {name: points for name, points in lines.items() if points}
     if not lines or len({len(points) for points in lines.values()}) > 1:

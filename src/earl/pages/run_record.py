@@ -16,7 +16,7 @@ Line = dict[str, Any]
 
 @dataclass(frozen=True)
 class SampleStep:
-    """What was kept of one step: groups as GRPO writes them, each with a strip of images beside them."""
+    """The kept samples of one step: groups as GRPO writes them, each with a strip of images."""
 
     step: int
     groups: tuple[Line, ...]

@@ -28,7 +28,7 @@ class Domain(Protocol):
     verifier: str
 
     def problems(self, image: Image, instruction: str) -> list[str]:
-        """What of an edit lies outside, each as a clause; none where nothing does."""
+        """What of an edit lies outside the domain, a clause each."""
         ...
 
 

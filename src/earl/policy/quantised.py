@@ -2,7 +2,7 @@
 
 On a CPU the matrices are `QuantisedLinear`, multiplied by kernels of torch itself. On a GPU torchao holds
 and multiplies them. Embedding, head and norms stay as they are: they are a fifth of the weights, and of
-embedding and head only the rows in use are read. What is quantised is for sampling, not for training.
+embedding and head only the rows in use are read. Quantised weights are for sampling, not for training.
 """
 
 from __future__ import annotations

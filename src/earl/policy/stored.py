@@ -2,7 +2,7 @@
 
 Importing transformers' class takes longer than editing an image, and `earl.sampling` has a forward pass
 of its own that reads only weights and a few numbers of the configuration. Files, layouts, names, checks and
-errors are those of `load_policy`, which is also what answers where a folder asks for more than is here.
+errors are those of `load_policy`, which also loads the folders that need more than this module reads.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Rotary:
         self.theta, self.dim = theta, dim
 
     def __call__(self, like: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Of position_ids (B, T): two of (B, T, D), on the device and in the dtype of `like`."""
+        """Cosines and sines of position_ids (B, T): two of (B, T, D), with the device and dtype of `like`."""
         steps = torch.arange(0, self.dim, 2, dtype=torch.float32, device="cpu")
         inverse = (1.0 / self.theta ** (steps / self.dim)).to(like.device)
         angles = position_ids.to(like.device)[..., None].float() * inverse

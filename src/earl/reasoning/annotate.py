@@ -40,7 +40,7 @@ _SURE = 20  # edits from which a share of rejected ones is judged
 
 @dataclass
 class Totals:
-    """Of a folder with reasoning: edits with a chain, rejected ones, shards."""
+    """Totals of a folder with reasoning: edits with a chain, rejected ones, shards."""
 
     edits: int = 0
     rejected: int = 0
@@ -122,7 +122,7 @@ async def make_reasoning(
 
 
 def _done(shard: Path) -> Totals:
-    """What a shard says of itself; `shards` is 0 where there is none."""
+    """Totals that a shard's own record has; `shards` is 0 where there is none."""
     totals = Totals()
     if (shard / PART).is_file():
         totals.add(read_object(shard / PART))
@@ -178,7 +178,7 @@ class _ChainQuestions:
 def estimate_boxes(
     edit: Edit, pair: tuple[Image.Image, Image.Image] | None, margin: int = 1
 ) -> tuple[Box, ...]:
-    """Where an edit is, from the difference of its pixels, in pixels of the prepared image.
+    """Boxes around an edit, from the difference of its pixels, in pixels of the prepared image.
 
     Args:
         pair: the images as they came, for boxes that are tight; else the changed cells, which were
@@ -250,7 +250,7 @@ def _gather_rejected(folder: Path) -> None:
 
 
 def _facts_of(prepared: Path) -> dict[str, Any]:
-    """What the card of the prepared set says of its source; nothing where it has no card."""
+    """Facts about the source from the prepared set's card; none without a card."""
     try:
         before = read_card(prepared)
     except DataError:

@@ -1,6 +1,6 @@
 """Concurrent questions to one endpoint, each asked again until an answer can be used.
 
-Three things can come of a question: a value; a rejection, after the allowed number of answers that cannot
+A question has one of three results: a value; a rejection, after the allowed number of answers that cannot
 be used; or no answer, which is asked for again by the next run. Every answer is kept in a store. Where
 nothing answers any more, asking stops.
 """

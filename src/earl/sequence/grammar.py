@@ -117,7 +117,7 @@ class Grammar:
 
 
 class GrammarState:
-    """Where one completion stands. Changed by `advance`; `copy` is cheap.
+    """State of one completion. Changed by `advance`; `copy` is cheap.
 
     Attributes:
         position: number of ids taken so far.

@@ -19,7 +19,7 @@ from earl.sequence.tokenizer import TextTokenizer
 
 
 class Kind(IntEnum):
-    """How one id came about: FORCED has probability 1, the others were chosen among columns."""
+    """Kind of an id: FORCED has probability 1, the others were chosen among columns."""
 
     FORCED = 0
     TEXT = 1

@@ -35,7 +35,7 @@ _SIZE = re.compile(r"([1-9][0-9]{0,4})\*([1-9][0-9]{0,4})")
 
 @dataclass(frozen=True)
 class ParsedCompletion:
-    """What a completion says.
+    """A completion as read: codes, reasoning, or the problem.
 
     Args:
         codes: int32 (H, W) image codes, None where there is no whole image.
@@ -211,7 +211,7 @@ def _read_image(ids: np.ndarray, start: int, tokenizer: TextTokenizer) -> tuple[
 
 
 def image_pattern(grid: Grid, tokenizer: TextTokenizer) -> np.ndarray:
-    """What must follow IMG up to EOI: int64 (H * (W + 1) + 2,), -1 where a visual token is due."""
+    """The ids after IMG up to EOI: int64 (H * (W + 1) + 2,), -1 where a visual token is due."""
     vocabulary = tokenizer.vocabulary
     rows = np.full((grid.height, grid.width + 1), -1, dtype=np.int64)
     rows[:, grid.width] = vocabulary.eol

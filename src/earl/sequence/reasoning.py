@@ -41,7 +41,7 @@ def join_chains(chains: Mapping[str, str]) -> str:
 
 
 def reasoning_body(reasoning: str) -> str:
-    """What follows `OPENING`: a space, the cleaned body, `CLOSING`."""
+    """The text after `OPENING`: a space, the cleaned body, `CLOSING`."""
     cleaned = clean_reasoning(reasoning)
     return f" {cleaned}{CLOSING}" if cleaned else CLOSING
 

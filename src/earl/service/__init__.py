@@ -1,1 +1,1 @@
-"""Serving over HTTP: any verifier behind the OpenAI chat API (`verifier`, `http`)."""
+"""Serving over HTTP: edits behind the OpenAI image API, verifiers behind its chat API, the editing page."""

@@ -228,7 +228,7 @@ def _image_field(name: str) -> str:
 def _open_mask(
     data: bytes | None, image: Image.Image, settings: ServiceSettings, take: Take
 ) -> Image.Image | None:
-    """Where the edit may change the source: OpenAI's masks are transparent there."""
+    """The mask of where the edit may change the source: transparent there, as OpenAI's are."""
     if data is None:
         return None
     check_pixels(data, "mask", settings.max_pixels, take)

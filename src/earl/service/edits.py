@@ -141,7 +141,7 @@ class EditService(Server):
 
 
 class _Answer:
-    """What a request is answered with."""
+    """The answer to a request."""
 
     def __init__(
         self, service: EditService, edit: EditRequest, job: Job, size: tuple[int, int] | None, warning: str

@@ -44,5 +44,5 @@ class Metrics:
         self._ended.labels(self._model, reason).inc()
 
     def text(self) -> bytes:
-        """What `/metrics` answers."""
+        """The text of `/metrics`."""
         return generate_latest(self.registry)

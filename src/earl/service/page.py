@@ -74,7 +74,7 @@ def mount_page(app: Any, work: PageEdits) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a session looks at: an edit, which of its variations, and of which image in the history."""
+    """The view of a session: an edit, the variation shown, and its place in the history."""
 
     shown: Shown
     chosen: int
@@ -171,7 +171,7 @@ class Page:
             self.examples = _tiles("Examples: click one", "examples", value=examples)
 
     def _wire(self) -> None:
-        """Which event calls what; none of it is part of the page's API."""
+        """Connect events to their handlers; none of it is part of the page's API."""
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         asked = [self.source, self.instruction, self.variations, self.seeding, self.seed]
         asked += [self.reasoning, self.keep, self.changed, self.history]

@@ -1,4 +1,4 @@
-"""What the editing page does: edits shown while they are sampled, the history of a session, example tasks.
+"""Logic of the editing page: edits shown while they are sampled, a session's history, example tasks.
 
 No widgets in here (`earl.service.page` has them). A page's edits wait in the same queue, and are sampled in
 the same batch, as those of the HTTP interface.

@@ -1,7 +1,7 @@
 """Reading a chat request: which of a judge's questions it is, its images, and the instruction.
 
 The package's own wordings (or those of `--prompts DIR`) are recognised word by word, in both
-orders of the images. Of other people's wordings: two images are source and edited image in
+orders of the images. In any other wording, two images are source and edited image in
 that order, and the instruction is what follows the last "instruction:"; one image is the
 question of perceptual quality.
 """

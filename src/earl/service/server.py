@@ -1,4 +1,4 @@
-"""What every server has, whatever it answers: its models, health, metrics, keys, request ids, errors."""
+"""Base of every HTTP server: its models, health, metrics, keys, request ids, errors."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class Session(Protocol):
         ...
 
     def lacking(self, request: EditRequest) -> str:
-        """What the model was not taught of what is asked, one sentence; "" for nothing."""
+        """Warning about what is asked and the model was not taught, one sentence; "" for nothing."""
         ...
 
     def rows_of(self, ticket: int) -> int:
@@ -148,7 +148,7 @@ class PipelineSession:
         )
 
     def lacking(self, request: EditRequest) -> str:
-        """What the model was not taught of what is asked, as `earl.pipeline.domain.lacking` says it."""
+        """Warning about what the model was not taught, from `earl.pipeline.domain.lacking`."""
         fields = request.fields
         return lacking(self.pipeline, request.image, [fields.prompt], reasoning=fields.reasoning)
 

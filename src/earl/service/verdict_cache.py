@@ -1,6 +1,6 @@
 """Cache of one verdict per edit across chat requests.
 
-A judge asks two questions about an edit, and a verifier here answers all of them at once. Both questions
+A judge is asked two questions about an edit, and a verifier here answers both at once. Both questions
 of `JudgeVerifier` carry the edit's name, so the second is answered from the first's verdict; it waits if
 it came earlier. A question about one image without a name, or whose other half does not come, is answered
 from that image alone where the verifier can.

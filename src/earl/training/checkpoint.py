@@ -37,7 +37,7 @@ class Snapshot:
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
-    """Where the checkpoint of a step lies: `folder/step-00000123`."""
+    """Path of a step's checkpoint: `folder/step-00000123`."""
     return folder / f"{_PREFIX}{step:08d}"
 
 

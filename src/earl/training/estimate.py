@@ -36,7 +36,7 @@ class Lengths:
 
 @dataclass
 class Estimate:
-    """What a recipe takes. `phases` holds, by phase of a step, what that phase needs on top of `always`."""
+    """Memory and FLOPs of a recipe. `phases` holds what each phase of a step needs on top of `always`."""
 
     parameters: int
     trained: int

@@ -18,7 +18,7 @@ _NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
 
 class Interrupts:
-    """What has been asked of this process. A second signal ends it at once.
+    """Signals that this process has received. A second one ends it at once.
 
     Attributes:
         number: of the signal; None while none came.

@@ -1,7 +1,7 @@
 """The training loop that every stage shares.
 
 batches → loss over the active tokens of all ranks → gradients → clip → update → average →
-log → validate → save. What is trained comes in as an objective, on what as a `BatchStream`.
+log → validate → save. The model comes in as an objective, its data as a `BatchStream`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from earl.training.tensors import (
 
 
 class Losses(NamedTuple):
-    """What an objective's forward gives: a sum, not a mean, because only the loop knows all ranks."""
+    """Output of an objective's forward: a sum, not a mean, because only the loop knows all ranks."""
 
     total: Tensor
     """Scalar, summed over the active tokens (or images) of the batch."""

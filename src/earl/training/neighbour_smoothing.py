@@ -47,7 +47,7 @@ def smooth_gradients(parts: Parts, settings: SmoothingSettings | None) -> Neighb
 
 
 def smoothing_matrix(codebook_KD: Tensor, settings: SmoothingSettings) -> Tensor:
-    """How much each code's gradient moves every code's embedding: sparse float32 (K, K).
+    """Weights by which each code's gradient moves every code's embedding: sparse float32 (K, K).
 
     A Gaussian of the distance in the codebook over the nearest `neighbours`, made symmetric and
     divided by the square roots of its row sums on both sides, so that no direction is made larger;

@@ -1,4 +1,4 @@
-"""The likelihood of a batch under the grammar, which the losses of SFT and GRPO are made of.
+"""The likelihood of a batch under the grammar, from which the losses of SFT, GRPO and DPO are made.
 
 It is the likelihood that sampling uses: at the sampling temperature, forced ids with probability 1. A
 beginning that sequences share (a source image, a prompt) is computed once, with a cache of its keys and

@@ -67,7 +67,7 @@ def set_rates(optimisers: Iterable[torch.optim.Optimizer], factor: float) -> Non
 
 
 def rate_factor(schedule: Schedule, step: int, *, total_steps: int, peak: float) -> float:
-    """What the peak learning rate is multiplied by at a step.
+    """Factor of the peak learning rate at a step.
 
     Linear from 0 over the warm-up (step 1 is 1/warmup), then a half cosine from 1 to
     `minimum / peak` at the end, or 1 throughout.

@@ -172,7 +172,7 @@ def count_steps(recipe: PolicyRecipe, epoch_size: float) -> int:
 
 
 def composition(sources: Mapping[str, EditShards], data: Sources) -> Iterator[str]:
-    """What is trained on, in words: the edits of every source by group, and how often each is drawn."""
+    """Training data in words: the edits of every source by group, and how often each is drawn."""
     for name, shards in sources.items():
         groups = ", ".join(f"{count:,} {group}" for group, count in sorted(shards.groups().items()))
         weight = data.sources[name].weight
@@ -180,7 +180,7 @@ def composition(sources: Mapping[str, EditShards], data: Sources) -> Iterator[st
 
 
 def picked(sources: Mapping[str, EditShards], given: Mapping[str, HeldSource], count: int) -> Iterator[Edit]:
-    """So many edits of several sources, by their weights; the same at each call."""
+    """A sample of edits of several sources, by their weights; the same at each call."""
     sizes = {name: len(shards) for name, shards in sources.items()}
     rows = pick(count, sizes, {name: given[name].weight for name in sources}, seed=0)
     return (sources[name][row] for name, places in rows.items() for row in places)

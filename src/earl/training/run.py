@@ -82,7 +82,7 @@ class Run:
 
     @property
     def sampling_dtype(self) -> torch.dtype | None:
-        """What rollouts and shown edits are sampled in; None keeps the policy's own."""
+        """Dtype in which rollouts and shown edits are sampled; None keeps the policy's own."""
         native = computes_in_bf16(self.recipe.precision, self.device) and native_bf16(self.device)
         return torch.bfloat16 if native else None
 
@@ -140,7 +140,7 @@ def start_run(recipe: TrainingRecipe, *, find_unused: bool = False) -> Iterator[
 
 
 def changed_settings(folder: Path, recipe: TrainingRecipe) -> dict[str, tuple[Any, Any]]:
-    """What differs from the recipe in the folder: by dotted name, what it was and what it is."""
+    """Settings that differ from the recipe in the folder: old and new value by dotted name."""
     path = folder / _RECIPE
     if not path.is_file():
         return {}

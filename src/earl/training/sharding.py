@@ -42,7 +42,7 @@ def shard(objective: nn.Module, recipe: TrainingRecipe, accelerator: Accelerator
 
 
 def unsharded_dtype(recipe: TrainingRecipe, accelerator: Accelerator) -> torch.dtype | None:
-    """Of unsharded weights; None where they keep their own, or are not sharded."""
+    """Dtype of unsharded weights; None where they keep their own, or are not sharded."""
     narrow = _is_sharded(recipe, accelerator) and computes_in_bf16(recipe.precision, accelerator.device)
     return torch.bfloat16 if narrow else None
 

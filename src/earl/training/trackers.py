@@ -16,7 +16,7 @@ from earl.errors import MissingExtraError
 
 
 class Tracker(Protocol):
-    """What a run tells of itself. Steps go up; a run that goes on keeps its name."""
+    """An experiment tracker. Steps go up; a run that goes on keeps its name."""
 
     def numbers(self, step: int, split: str, values: Mapping[str, float]) -> None: ...
     def image(self, name: str, step: int, image: Image) -> None: ...

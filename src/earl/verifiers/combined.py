@@ -47,7 +47,7 @@ class WeightedSum:
         self.shares = tuple(part.weight / total for part in parts)
 
     async def check(self) -> str:
-        """What will judge. Raises VerifierError where a part cannot."""
+        """Description of the judges. Raises VerifierError where one cannot be reached."""
         found = []
         for part, share in self._shared():
             try:

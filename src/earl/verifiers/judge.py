@@ -170,7 +170,7 @@ class JudgeVerifier:
         return result
 
     def requests(self, attempt: Attempt) -> dict[str, dict[str, Any]]:
-        """What would be sent about an edit, by question: the fields of each request."""
+        """The fields of each request about an edit, by question; nothing is sent."""
         images = self._images(attempt)
         bodies: dict[str, dict[str, Any]] = {}
         for question in self._forms(attempt):
@@ -208,7 +208,7 @@ class JudgeVerifier:
         return content, more
 
     def _failed(self, results: Sequence[Result]) -> Verdict:
-        """Of several failures the endpoint's is told first: asking again may cure it."""
+        """The failure to report of several: the endpoint's first, because asking again may help."""
         failed = [result for result in results if result.status != "ok"]
         first = min(failed, key=lambda result: result.status != "unreachable")
         return Verdict(
@@ -255,7 +255,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one question gave: the scores of each usable answer, 0-10, or why there are none."""
+    """Result of one question: the scores of each usable answer, 0-10, or why there are none."""
 
     question: Question
     status: str

@@ -24,7 +24,7 @@ Pair = tuple[int, int]
 
 
 def pairs_of(count: int, each: int) -> list[Pair]:
-    """Which of `count` edits are compared: every edit with about `each` others, never two of them twice.
+    """Pairs among `count` edits: each edit with about `each` others, no pair twice.
 
     The edits stand in a circle; each is compared with the next ones, in which it is first, and with the
     ones before it, in which it is second, so that a judge's liking for a place cancels.

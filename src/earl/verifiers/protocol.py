@@ -29,7 +29,7 @@ class Checkable(Protocol):
     """A verifier that can tell beforehand whether it will be able to judge."""
 
     async def check(self) -> str:
-        """What will judge, in a few words. Raises VerifierError where nothing will."""
+        """Description of the judge, in a few words. Raises VerifierError where none can be reached."""
         ...
 
 
@@ -38,7 +38,7 @@ class Looking(Protocol):
     """A verifier that can judge an image's quality without knowing what it was edited from."""
 
     async def look(self, image: Image) -> Verdict:
-        """Of the verdict only naturalness and artifacts are scored."""
+        """Score one image by itself: naturalness and artifacts only."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""The words that a judge is asked in: versioned template files, a folder of one's own, or a set's file.
+"""Question texts for judges: versioned template files, a folder of one's own, or a set's file.
 
 A template is text with places: `<instruction>`, and at most one each for the images `<source>`, `<edited>`,
 `<target>` (`<first>`, `<second>` where two edits are compared). A template without image places (the original

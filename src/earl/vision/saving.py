@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """What made an image.
+    """Origin of an image: model, seed, instruction.
 
     Attributes:
         model: as it was named. Of an absolute path the last part alone is stored.

@@ -30,7 +30,7 @@ class WorldDomain:
     )
 
     def problems(self, image: Image, instruction: str) -> list[str]:
-        """What of an edit is not the world's; at most one clause each for image and words."""
+        """What of an edit lies outside the world; at most one clause each for image and words."""
         found = []
         if _distance(image) > FAR:
             found.append("the image is none of its drawn scenes")

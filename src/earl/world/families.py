@@ -336,7 +336,7 @@ FAMILIES: dict[str, str] = {**dict.fromkeys(SIMPLE, "simple"), **dict.fromkeys(C
 
 
 def nothing(scene: Scene, rng: np.random.Generator, kinds: Kinds) -> Proposal | None:
-    """What a sentence asks for that asks for nothing of this world: the scene stays as it is."""
+    """Proposal for a sentence that asks for nothing of this world: the scene stays as it is."""
     return Proposal(Request(OTHER), scene)
 
 

@@ -21,7 +21,7 @@ FAILED_CEILING = 0.9  # an edit that failed, or damage, scores at most this much
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an edit came out, judged on scenes.
+    """Outcome of an edit, judged on scenes.
 
     `edit_success` and `over_editing` are 0-10 (10: done in full; nothing else touched); where
     something is wrong they lie in [0, 0.9], rising steeply with how near it came: half of an edit
@@ -66,7 +66,7 @@ def _items(scene: Scene) -> dict[object, object]:
 
 
 def likeness(a: object, b: object) -> float:
-    """How alike two things seen at one place are, 0-1; 1 means the same but for jitter."""
+    """Similarity of two things seen at one place, 0-1; 1 means the same but for jitter."""
     if isinstance(a, SceneObject) and isinstance(b, SceneObject):
         same = [x == y for x, y in zip(a.kind, b.kind, strict=True)]
         return 0.2 + sum(w for w, s in zip((0.25, 0.25, 0.1, 0.1, 0.1), same, strict=True) if s)

@@ -32,7 +32,7 @@ class TokenizerOptions(Settings):
 def tokenizer(
     options: TokenizerOptions, benchmark: Annotated[TokenizerBenchmark, Group(title="scenes")]
 ) -> None:
-    """What a vision tokenizer keeps of unseen scenes; a table by style."""
+    """Measure a vision tokenizer on unseen scenes; a table by style."""
     from earl.files import claim, write_json
     from earl.pipeline import pick_device
     from earl.vision.loading import load_vision_tokenizer
@@ -74,7 +74,7 @@ class CalibrateOptions(Settings):
 
 
 def calibrate(options: CalibrateOptions) -> None:
-    """How the scene verifier scores edits that are known to be good or bad."""
+    """Measure the scene verifier on edits that are known to be good or bad."""
     from earl.environment import versions
     from earl.files import claim, write_json
     from earl.world.verifier.calibration import calibrate as run

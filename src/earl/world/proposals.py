@@ -29,7 +29,7 @@ Proposer = Callable[[Scene, np.random.Generator, Kinds], "Proposal | None"]
 
 
 def keys_of(edit: str, obj: SceneObject) -> tuple[tuple[str, str, str], ...]:
-    """What decides whether an edit with this outcome is a held-out combination."""
+    """Keys that decide whether an edit with this outcome is a held-out combination."""
     return ((edit, obj.shape, obj.color),)
 
 

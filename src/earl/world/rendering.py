@@ -75,7 +75,7 @@ def render(scene: Scene, resolution: int = 64) -> NDArray[np.uint8]:
 
 
 def foot(obj: SceneObject, scene: Scene) -> tuple[float, float]:
-    """Where a solid's foot is drawn, unit coordinates, counting what it stands on."""
+    """Position at which a solid's foot is drawn, unit coordinates, counting what it stands on."""
     x, y = anchor(obj)
     if obj.level == 1:
         below = scene.at(obj.row, obj.column, 0)
@@ -135,7 +135,7 @@ def draw_shadow(canvas: Array, obj: SceneObject) -> None:
 
 
 def object_map(scene: Scene, resolution: int = 64) -> NDArray[np.int8]:
-    """Which solid each pixel shows, by its number in `scene.objects`, -1 for the background: int8 (R, R).
+    """Number of the solid that each pixel shows in `scene.objects`, -1 for the background: int8 (R, R).
 
     Shadows are background. A pixel shows what its centre hits; no oversampling.
     """

@@ -143,5 +143,5 @@ def ground_point(row: int, column: int, dx: float = 0.0, dy: float = 0.0) -> tup
 
 
 def anchor(obj: SceneObject) -> tuple[float, float]:
-    """Where a solid's foot is on the image's ground, before any stacking: (x, y), unit coordinates."""
+    """Position of a solid's foot on the ground, before any stacking: (x, y), unit coordinates."""
     return ground_point(obj.row, obj.column, obj.dx, obj.dy)

@@ -85,7 +85,7 @@ class OpenedSource:
 
     @property
     def instructions_digest(self) -> str | None:
-        """Of the instructions given from outside, or who wrote them; None where there are none."""
+        """Digest of the instructions given from outside, or the model that wrote them; None without any."""
         if self._written_by:
             return self._written_by
         if not self._instructions:

@@ -1,4 +1,4 @@
-"""Anyone's own data: a mapping given by the user, or columns known by their usual names."""
+"""A user's own data: columns named by the user, or known by their usual names."""
 
 from __future__ import annotations
 

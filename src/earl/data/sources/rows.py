@@ -164,7 +164,7 @@ class HubRows:
 
 
 class CalledRows:
-    """What a registered function gives of a path (or None) and a split: the same rows at each call."""
+    """Rows of a registered function, called with a path (or None) and a split; the same at each call."""
 
     quick = False
 
@@ -251,7 +251,7 @@ def _batches(path: Path, group: int, columns: Sequence[str] | None, step: int) -
 
 
 def _arrow_batches(path: Path) -> Iterator[pa.RecordBatch]:
-    """Of a stream, as `datasets` writes it, or of a file; memory-mapped."""
+    """Batches of an Arrow stream, as `datasets` writes it, or of an Arrow file; memory-mapped."""
     with pa.memory_map(str(path)) as source:
         try:
             reader = pa.ipc.open_stream(source)

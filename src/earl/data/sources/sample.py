@@ -54,7 +54,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What one row gave: a sample, or the reason why not (`sample` None). `number` counts rows from 0."""
+    """A row as read: its sample, or the reason for having none (`sample` None). `number` counts from 0."""
 
     number: int
     id: str

@@ -42,7 +42,7 @@ def split_of(names: Iterable[str], wanted: str = "") -> str:
 
 
 def pick_split(told: Collection[str], asked: str | None, default: str, name: str) -> str:
-    """Which split is read.
+    """The split that is read.
 
     Args:
         told: the splits that there are, by their usual names.

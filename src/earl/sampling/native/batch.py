@@ -226,7 +226,7 @@ class Batch:
             sample.finish(sample.index, sample.completion())
 
     def _drop_finished_prompts(self, alive: list[bool]) -> None:
-        """Where a quarter of the prompts are through, carry on with the rest alone."""
+        """Drop finished prompts from the batch once they are a quarter of it."""
         count = len(self.samples) // self.group
         groups = [range(at * self.group, (at + 1) * self.group) for at in range(count)]
         left = [at for at, slots in enumerate(groups) if any(alive[slot] for slot in slots)]

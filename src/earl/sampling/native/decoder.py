@@ -40,7 +40,7 @@ class Decoder:
 
     @property
     def device(self) -> torch.device:
-        """Where the policy, and all that is computed with it, lies."""
+        """Device of the policy and of all that is computed with it."""
         return self.weights.embedding.device
 
     def refresh(self) -> None:

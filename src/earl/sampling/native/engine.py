@@ -125,7 +125,7 @@ class NativeEngine:
         return NativeSession(self)
 
     def current_decoder(self) -> Decoder:
-        """What computes, on the policy's current weights."""
+        """The decoder, on the policy's current weights."""
         if self._decoder is None:
             self._decoder = Decoder(self.policy, self.dtype)
         elif not self.frozen:

@@ -1,4 +1,4 @@
-"""What the two vLLM engines share: requests as vLLM takes them, and completions read as they come."""
+"""Base of the vLLM engines: requests in vLLM's form, and completions read as they arrive."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class VllmBase(ABC):
         self.max_positions = int(config.max_position_embeddings)
 
     def open_session(self) -> EngineSession:
-        """What waits is completed together, in one step."""
+        """A session that completes all waiting requests together, in one step."""
         return ClosedSession(self, self.max_batch)
 
     @abstractmethod

@@ -189,7 +189,7 @@ def import_vllm() -> Any:
 
 
 def _own_dtype(policy: Any) -> torch.dtype:
-    """Of the weights. vLLM's own "auto" would make half precision of float32."""
+    """Dtype of the weights. vLLM's own "auto" would make half precision of float32."""
     if isinstance(policy, str | Path):
         return next(iterate_weights(Path(policy)))[1].dtype
     return policy_of(policy).lm_head.weight.dtype

@@ -96,7 +96,7 @@ class GrammarTable:
         )
 
     def window(self, slots: np.ndarray) -> int:
-        """How many ids from the start of each completion `ranges` needs to see, for these slots."""
+        """Number of ids from the start of each completion that `ranges` needs for these slots."""
         return int(self._window_S[slots].max(initial=0))
 
     def ranges(self, slots_R: Tensor, written_R: Tensor, ids_RW: Tensor) -> tuple[Tensor, Tensor]:

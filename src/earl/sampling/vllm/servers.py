@@ -137,7 +137,7 @@ class VllmServers(ServedVllm):
 
 
 class _Round:
-    """Which samples wait, are asked for and done; used by all connections at once."""
+    """State of a round, shared by all connections: which samples wait, are asked for, are done."""
 
     def __init__(self, samples: Sequence[VllmSample]) -> None:
         self.samples = samples

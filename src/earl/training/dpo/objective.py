@@ -65,7 +65,7 @@ def check_pairs(sources: Mapping[str, EditShards]) -> None:
 
 
 def margins(policy_P2: Tensor, reference_P2: Tensor, beta: float) -> Tensor:
-    """How much more than the reference the policy prefers the right edit: (P,), dimensionless.
+    """Margins by which the policy prefers the right edit more than the reference does: (P,), dimensionless.
 
     beta ((log p - log ref) of the preferred edit - the same of the other).
 

@@ -1,5 +1,5 @@
 """Reinforcement learning with verifiers: GRPO as EARL runs it.
 
-prompts → rollouts → images → verdicts → advantages → batch → loss → update: `trainer.py` is that line.
+prompts → rollouts → images → verdicts → advantages → batch → loss → update, in `trainer.py`.
 Sources: GRPO (arXiv 2402.03300), EARL (arXiv 2508.01119).
 """

@@ -49,7 +49,7 @@ class Ahead:
             self._result = lambda: made
 
     def wait(self) -> list[list[Completion]]:
-        """What was begun. Raises EngineError."""
+        """The completions that were begun. Raises EngineError."""
         assert self._result is not None, "begin comes first"
         result, self._result = self._result, None
         return result()

@@ -16,7 +16,7 @@ RETRIED = ("unreachable", "unusable")
 
 
 def shares_of_results(verdicts: Iterable[Verdict]) -> dict[str, list[float]]:
-    """Of the verdicts that tell what an edit did (the scene verifier's), each 0 or 1: `exact`;
+    """Outcomes as 0 or 1, of verdicts that tell what an edit did (the scene verifier's): `exact`;
     `untouched`, nothing was changed; `elsewhere`, something that was not to change, alone or as well."""
     outcomes = [verdict.outcome for verdict in verdicts if verdict.outcome]
     told = {
@@ -77,7 +77,7 @@ class Judge:
 
 
 def _status(attempt: Attempt) -> VerdictStatus | None:
-    """Of an attempt that the verifier is not asked about, None of one that it is."""
+    """Status of an attempt that the verifier is not asked about; None of one that it is."""
     if attempt.finish_reason == "length":
         return "unfinished"
     return "undecodable" if attempt.edited is None else None

@@ -87,7 +87,7 @@ def importance_weights(trainer_BT: Tensor, sampler_BT: Tensor, cap: float) -> Te
 
 
 def agreed(trainer_BT: Tensor, sampler_BT: Tensor, bounds: tuple[float, float]) -> Tensor:
-    """Where p of the trainer / p of the sampler lies within the bounds, both included: bool (B, T).
+    """Tokens whose p of the trainer / p of the sampler lies within the bounds, both included: bool (B, T).
 
     What lies outside says more about rounding than about the policy: where attention is sharp, rounding
     alone can decide between two cells, and an estimate that is an exponential, as k3 is, makes one

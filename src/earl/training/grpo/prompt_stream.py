@@ -52,7 +52,7 @@ class PromptStream:
         return self.end_reason()
 
     def end_reason(self) -> str | None:
-        """Where the reward stands on a plateau, the sentence that says so."""
+        """The reason to stop where the reward is on a plateau; None otherwise."""
         if not self.plateau.should_stop:
             return None
         return (

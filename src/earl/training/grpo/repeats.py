@@ -65,7 +65,7 @@ class OnceEach:
         self.verifier = verifier
 
     async def check(self) -> str:
-        """What will judge. Raises VerifierError where nothing will."""
+        """Description of the judge. Raises VerifierError where none can be reached."""
         return await check(self.verifier)
 
     async def judge(self, attempts: Sequence[Attempt]) -> list[Verdict]:

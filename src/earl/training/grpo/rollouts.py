@@ -141,7 +141,7 @@ class Sampler:
         return SamplingSettings(**{name: getattr(settings, name) for name in DrawSettings.model_fields})
 
     def rewards(self, verdicts: Sequence[Verdict]) -> list[float | None]:
-        """Of a group, by the recipe's design; an edit without an image has what the recipe says."""
+        """Rewards of a group by the recipe's design; an edit without an image has the recipe's value."""
         found = group_rewards(verdicts, self.recipe.grpo.reward)
         return [
             self.recipe.judging.undecodable_reward
@@ -151,7 +151,7 @@ class Sampler:
         ]
 
     def requests(self, prompts: Sequence[Prompt], size: int | None = None) -> list[Request]:
-        """What an engine is asked for these prompts."""
+        """Engine requests for these prompts."""
         seed, members = self.recipe.run.seed, range(size or self.settings.group)
         return [
             Request(

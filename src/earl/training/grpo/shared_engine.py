@@ -74,7 +74,7 @@ class SharedEngine:
         return ClosedSession(self, self.engine.max_batch)
 
     def _first(self, do: Callable[[], T]) -> T:
-        """What the first rank gets, or the error that it meets, on all of them."""
+        """The first rank's result, or its error, on all ranks."""
         answer: tuple[T | None, EarlError | None] = None, None
         if self._accelerator.is_main_process:
             try:

@@ -95,7 +95,7 @@ def train_grpo(
 
 
 def training_prompts(recipe: GrpoRecipe, vision: Any, tokenizer: TextTokenizer) -> PromptSource:
-    """What `[prompts]` asks for. Raises ConfigError, DataError."""
+    """The prompts of `[prompts]`. Raises ConfigError, DataError."""
     settings, seed = recipe.prompts, recipe.run.seed
     if not settings.shards:
         return _task_prompts(settings, vision, tokenizer, seed=seed, split="train")
@@ -107,7 +107,7 @@ def training_prompts(recipe: GrpoRecipe, vision: Any, tokenizer: TextTokenizer) 
 
 
 def heldout_prompts(recipe: GrpoRecipe, vision: Any, tokenizer: TextTokenizer) -> PromptSource:
-    """What `[heldout]` asks for: of all groups, in the families of `prompts`; the same for every seed."""
+    """The prompts of `[heldout]`: all groups, the families of `prompts`; the same for every seed."""
     given = recipe.heldout.held_back
     if not given:
         every = recipe.prompts.replace(group="all", pool=None)

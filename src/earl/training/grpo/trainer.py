@@ -1,6 +1,6 @@
 """The loop of reinforcement learning. Read `train_step`, then `_collect`.
 
-Everything around it, checkpoints, resuming, ranks, optimisers, log, is `earl.training.loop`'s.
+Checkpoints, resuming, ranks, optimisers and log are in `earl.training.loop`.
 
 Axes: P prompts, G rollouts of a prompt, B rollouts of a batch.
 """
@@ -181,7 +181,7 @@ class GrpoTrainer(Trainer):
         self.note("seconds_sampling", time.monotonic() - began, 0.0)
 
     def _of_all_ranks(self, mine: list[T]) -> list[T]:
-        """What each rank made of every `ranks`-th prompt, in the order of the prompts."""
+        """Gather what each rank made of every `ranks`-th prompt, in the order of the prompts."""
         parts = gather_objects(self.accelerator, mine)
         made: list[Any] = [None] * sum(map(len, parts))
         for index, part in enumerate(parts):

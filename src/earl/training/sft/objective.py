@@ -69,7 +69,7 @@ class SftObjective(PolicyObjective):
 
     @torch.no_grad()
     def hits(self, batch: Batch) -> Tensor:
-        """Where the likeliest visual token is the right one, given the right ones before it: bool (B, T).
+        """Places where the likeliest visual token is the right one, given the right ones before: bool (B, T).
 
         A sequence that is right everywhere is what greedy sampling would write.
         """

@@ -129,7 +129,7 @@ def reworded(edit: Edit, wording: Wording, rng: np.random.Generator, *, question
 
 
 def _parts(task: str, questions: Sequence[str]) -> list[int]:
-    """Which of an edit's questions a task can use; tasks that need none have one part, 0."""
+    """Numbers of an edit's questions that a task can use; tasks that need none have one part, 0."""
     if task not in ASKED:
         return [0]
     return [number for number, asked in enumerate(questions) if task == "answer" or asked.startswith(FIND)]

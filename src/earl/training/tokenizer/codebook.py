@@ -150,7 +150,7 @@ class EMACodebook(nn.Module):
 
 
 def _sums(codes_N: Tensor, latents_ND: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """How many latents chose each code (K,), and their sums (K, D)."""
+    """Number of latents that chose each code (K,), and their sums (K, D)."""
     use_K = torch.bincount(codes_N, minlength=size).to(latents_ND.dtype)
     sums_KD = latents_ND.new_zeros(size, latents_ND.shape[1]).index_add_(0, codes_N, latents_ND)
     return use_K, sums_KD

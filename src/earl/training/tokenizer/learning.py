@@ -28,7 +28,7 @@ from earl.vision.still import decode_still, encode_still, nearest_rows
 
 @dataclass(frozen=True, slots=True)
 class Reconstruction:
-    """What a pass gives: images as decoded, the codes between, the losses."""
+    """Output of a pass: decoded images, codes, losses."""
 
     recon_BCHW: Tensor  # float, about [-1, 1], with gradient in training
     codes_BHW: Tensor  # int64; all zeros during the warm-up without quantisation

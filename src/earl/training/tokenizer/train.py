@@ -100,7 +100,7 @@ def train_tokenizer(recipe: TokenizerRecipe) -> RunResult:
 
 
 def _learner(recipe: TokenizerRecipe) -> tuple[TokenizerLearner, SizeRule]:
-    """What is trained, and the size rule that it keeps."""
+    """The learner, and the size rule of its images."""
     model, seed = recipe.model, recipe.run.seed
     rule: SizeRule = "snap"
     if model.start is not None:

@@ -29,7 +29,7 @@ _CHOICE, _OPTION = re.compile(r"\(([^()]*)\)"), re.compile(r"\[([^\[\]]*)\]")
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a pattern means. A slot is a field's name, or "=value" where the pattern fixes a value."""
+    """Meaning of a pattern. A slot is a field's name, or "=value" where the pattern fixes a value."""
 
     op: str
     slots: tuple[str, ...]

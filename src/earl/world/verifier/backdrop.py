@@ -52,7 +52,7 @@ def _core(side: int, row: int, column: int) -> Patch:
 
 
 def _around(side: int, row: int, column: int, reach: tuple[float, ...], most: int) -> Patch:
-    """What `reach` (up, down, left, right) gives around a ground place, at even pixels up to `most`."""
+    """Window of `reach` (up, down, left, right) around a ground place, at even pixels up to `most`."""
     x, y = ground_point(row, column)
     ends = (2 * round((v + d) * side / 2) for v, d in zip((y, y, x, x), reach, strict=True))
     return Patch(*(min(most, max(0, end)) for end in ends))

@@ -62,7 +62,7 @@ class Solid(NamedTuple):
 
 
 def foot_of(solid: Solid, below: Solid | None = None) -> tuple[float, float]:
-    """Where a solid's foot is drawn, unit coordinates; `below` is what it stands on (level 1)."""
+    """Position at which a solid's foot is drawn, unit coordinates; `below` is what it stands on (level 1)."""
     base = below if solid.level and below is not None else solid
     x, y = ground_point(solid.row, solid.column, base.dx, base.dy)
     return (x, y - lift(below.form)) if solid.level and below is not None else (x, y)
@@ -206,7 +206,7 @@ class Canvas:
 
     @property
     def weight(self) -> float:
-        """What makes energies comparable between one and three channels."""
+        """Factor that makes energies comparable between one and three channels."""
         return 3.0 if self.mono else 1.0
 
 

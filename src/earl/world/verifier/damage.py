@@ -52,7 +52,7 @@ def _other_color(obj: SceneObject, rng: np.random.Generator) -> SceneObject:
 
 
 def wrong_color(task: WorldTask, rng: np.random.Generator, side: int) -> Pixels | None:
-    """What was added or changed has another colour than it should."""
+    """The added or changed solid gets another colour than it should."""
     changed = _changed(task)
     if not changed or task.target.style in HUELESS:
         return None
@@ -61,7 +61,7 @@ def wrong_color(task: WorldTask, rng: np.random.Generator, side: int) -> Pixels 
 
 
 def wrong_object(task: WorldTask, rng: np.random.Generator, side: int) -> Pixels | None:
-    """What was added or changed has another shape than it should."""
+    """The added or changed solid gets another shape than it should."""
     changed = _changed(task)
     if not changed:
         return None

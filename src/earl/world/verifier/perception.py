@@ -48,7 +48,7 @@ Kind = tuple[int, int]  # form, colour
 
 @dataclass(frozen=True, slots=True)
 class Perception:
-    """What was seen.
+    """A scene as read from an image.
 
     Attributes:
         scene: the scene, positions included.
@@ -285,7 +285,7 @@ class _Search:
         self.solids = best
 
     def _bases(self, solid: Solid) -> list[Solid]:
-        """What may stand below at a place: the solid found, if it can carry, and what fits the lower part."""
+        """Candidates for the lower solid at a place: the one found, if it can carry, and what fits there."""
         backdrop = self.canvas.background, self.canvas.style
         apart, _ = rough(self.seen, self.side, *backdrop, solid.row, solid.column, low=True)
         by_form = apart.reshape(len(FORMS), len(COLORS))
@@ -299,7 +299,7 @@ class _Search:
         return [self._position(here, [kind], foot) for kind in dict.fromkeys(fitting)]
 
     def _tops(self, base: Solid, patch: Patch) -> list[Solid]:
-        """What may stand on a base: the best few, told at half the side or, for the pencil, by form."""
+        """Candidates for a solid on a base: the best few, by half the side or, for the pencil, by form."""
         bottom = int((ground_point(base.row, base.column)[1] - 0.04) * self.side)
         above = replace(patch, bottom=bottom + bottom % 2)
         place = (base.row, base.column, 1)

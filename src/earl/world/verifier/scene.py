@@ -142,7 +142,7 @@ def score(measure: float, corners: Sequence[tuple[float, float]]) -> float:
 
 
 def residual_measures(residual_SSC: Array) -> tuple[float, float]:
-    """What an image holds beyond its scene, of full scale: mean everywhere, and the worst square's.
+    """Residual of an image beyond its scene, as a share of full scale: the mean, and the worst square's.
 
     The worst square's is taken after a slight blur, so that the grain of a tokenizer counts
     everywhere and not somewhere.

@@ -74,7 +74,7 @@ def form_of(obj: SceneObject) -> int:
 
 
 def lift(form: int) -> float:
-    """How far above its own foot a solid on top of this one has its foot, unit coordinates."""
+    """Height above its own foot at which a solid on top of this one stands, unit coordinates."""
     f = FORMS[form]
     return TOP_HEIGHT.get(f.shape, 1.6) * RADIUS[f.size] * float(SCREEN_UP[1])
 

@@ -66,7 +66,7 @@ class WeakJudge:
         return [self.weaken(a, v) if v.ok else v for a, v in zip(attempts, verdicts, strict=True)]
 
     def weaken(self, attempt: Attempt, verdict: Verdict) -> Verdict:
-        """What the judge says of an edit that deserves this verdict."""
+        """The weak judge's verdict on an edit that deserves this one."""
         rng = np.random.default_rng(seed_of(attempt, self.seed))
         shared, own = rng.normal(), rng.normal(size=len(SCORE_PARTS))
         noise = self.std * (np.sqrt(SHARED) * shared + np.sqrt(1 - SHARED) * own)
