@@ -63,7 +63,7 @@ def test_from_a_folder_of_pairs_to_a_page(edits, capsys):
     judged = [json.loads(line) for line in Path("runs/own/sft-scores/edits.jsonl").read_text().splitlines()]
     assert {line["id"] for line in judged} == parts[2], "what neither training nor validation saw"
     assert run("evaluate", "compare", "runs/own/grpo-scores", "runs/own/sft-scores") == 0
-    assert run("evaluate", "page", "runs/own/sft-scores", "-o", "page.html") == 0
+    assert run("report", "runs/own/sft-scores", "-o", "page.html") == 0
     assert run("report", "runs/own/sft", "-o", "report.html") == 0
 
 

@@ -1,8 +1,8 @@
 """The command table: help, finding commands, errors and exit codes."""
 
+import os
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -107,9 +107,12 @@ def test_a_reader_that_leaves_is_no_error():
 
 
 def test_help_answers_at_once():
+    """In 0.2 s of processor time: a busy machine takes longer and is no fault."""
     fastest = 9.0
-    for _ in range(3):  # other processes may hold the machine for a moment
-        began = time.perf_counter()
+    for _ in range(3):
+        before = os.times()
         subprocess.run([sys.executable, "-m", "earl", "--help"], check=True, capture_output=True)
-        fastest = min(fastest, time.perf_counter() - began)
-    assert fastest < 0.5
+        after = os.times()
+        took = after.children_user + after.children_system - before.children_user - before.children_system
+        fastest = min(fastest, took)
+    assert 0 < fastest < 0.2

@@ -67,8 +67,8 @@ def test_the_world_over_http_two_runs_compared_table_and_page(tmp_path, scene_ur
     comparison = json.loads(file.read_text())
     assert (comparison["all"]["win"], comparison["all"]["loss"]) == (5, 0)
     assert "good" in capsys.readouterr().out
-    assert main(["evaluate", "page", runs[0], "--other", runs[1]]) == 0
-    page = (tmp_path / "good" / "page.html").read_text()
+    assert main(["report", runs[0], "--other", runs[1]]) == 0
+    page = (tmp_path / "good" / "report.html").read_text()
     assert page.count('<article class="card"') == 6 and "A wins 5" in page
     assert main(["evaluate", "table", *runs, "-o", str(tmp_path / "table")]) == 0
     assert "OmniGen" in capsys.readouterr().out
@@ -112,8 +112,8 @@ def test_guidance_of_a_run_is_fixed_and_shown(model_folder, tmp_path, capsys):
     assert main([*led, "-o", str(tmp_path / "led")]) == 0
     editor = json.loads((tmp_path / "led" / "evaluation.json").read_text())["editor"]
     assert (editor["guidance"], editor["negative_instruction"]) == (3.0, "make it night")
-    assert main(["evaluate", "page", str(tmp_path / "led")]) == 0
-    assert "guidance 3 away from" in (tmp_path / "led" / "page.html").read_text()
+    assert main(["report", str(tmp_path / "led")]) == 0
+    assert "guidance 3 away from" in (tmp_path / "led" / "report.html").read_text()
     capsys.readouterr()
     one_sentence(capsys, [*words, "-o", str(tmp_path / "led")], "editor guidance = 3.0, now it is None")
     assert main([*words, "-o", str(tmp_path / "plain")]) == 0
@@ -173,9 +173,9 @@ def test_a_benchmark_of_the_paper_with_a_model_and_best_of(model_folder, files, 
     assert "also judges it: a best case" in said.err
     edits = [json.loads(line) for line in (tmp_path / "run" / "edits.jsonl").read_text().splitlines()]
     assert [len(edit["candidates"]) for edit in edits] == [2, 2]
-    page = main(["evaluate", "page", str(tmp_path / "run")])
+    page = main(["report", str(tmp_path / "run")])
     assert page == 0
-    text = (tmp_path / "run" / "page.html").read_text()
+    text = (tmp_path / "run" / "report.html").read_text()
     assert "published" in text and 'class="here"' in text and "best of 2" in text
 
 
@@ -217,13 +217,12 @@ def test_own_data_with_the_judge_gone_and_back(tmp_path, endpoint, capsys):
         (["world", "--families", "colour"], "unknown edit family 'colour'"),
         (["emuedit", "--path", "{data}", "--families", "add"], "takes no --families"),
         (["world", "--until", "edits"], "--out FOLDER"),
-        (["page", "{data}"], "evaluation.json"),
         (["compare", "{data}", "{data}"], "evaluation.json"),
     ],
 )
 def test_mistakes_are_one_sentence(words, what, tmp_path, capsys):
     data = str(own_data(tmp_path / "data", 2))
-    out = ["-o", str(tmp_path / "run")] if words[0] not in ("world", "page", "compare") else []
+    out = ["-o", str(tmp_path / "run")] if words[0] not in ("world", "compare") else []
     one_sentence(capsys, ["evaluate", *(word.format(data=data) for word in words), *out], what)
     assert not (tmp_path / "run").exists()
 

@@ -240,25 +240,12 @@ def table(options: TableOptions) -> None:
     say(paper.text())
 
 
-class PageOptions(Settings):
-    folder: Annotated[Path, FOLDER] = Field(description="of an evaluation")
-    other: Annotated[Path | None, Option(metavar="FOLDER")] = Field(
-        default=None, description="another one of the same benchmark, to compare with"
-    )
-    out: Annotated[Path | None, OUT] = Field(default=None, description="the page (default: FOLDER/page.html)")
-
-
-def page(options: PageOptions) -> None:
-    """Write an evaluation as one HTML page."""
-    from earl.evaluation.page import write_page
-
-    out = options.out or options.folder / "page.html"
-    say(_size(write_page(options.folder, out, other=options.other)))
-
-
 class ReportOptions(Settings):
-    run: Annotated[Path, FOLDER] = Field(
+    folder: Annotated[Path, FOLDER] = Field(
         description="of a training run (it may be going on) or an evaluation"
+    )
+    other: Annotated[Path | None, Option(metavar="FOLDER")] = Field(
+        default=None, description="another evaluation of the same benchmark, to compare with"
     )
     out: Annotated[Path | None, OUT] = Field(
         default=None, description="the page (default: report.html in the folder)"
@@ -271,23 +258,20 @@ def report(options: ReportOptions) -> None:
     from earl.errors import DataError
     from earl.files import claim
 
-    if not options.run.is_dir():
-        raise DataError(f"{options.run} is no folder; give the folder of a run (run.folder of its recipe)")
+    folder = options.folder
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder; give a run's (run.folder of its recipe) or an evaluation's")
     # The page in the run's own folder is this command's product, and is made anew as the run goes on.
-    out = claim([options.out], force=options.force)[0] if options.out else options.run / "report.html"
-    if (options.run / "evaluation.json").is_file():
-        from earl.evaluation.page import write_page as write_evaluation
+    out = claim([options.out], force=options.force)[0] if options.out else folder / "report.html"
+    if options.other is not None or (folder / "evaluation.json").is_file():
+        from earl.evaluation.page import write_page
 
-        write_evaluation(options.run, out)
+        write_page(folder, out, other=options.other)
     else:
         from earl.pages.run import write_run_page
 
-        write_run_page(options.run, out)
-    say(_size(out))
-
-
-def _size(page: Path) -> str:
-    return f"{page}, {page.stat().st_size / 2**20:.1f} MiB"
+        write_run_page(folder, out)
+    say(f"{out}, {out.stat().st_size / 2**20:.1f} MiB")
 
 
 class AgreeOptions(Settings):

@@ -98,7 +98,6 @@ COMMANDS = tuple(
             ("evaluate compare", "earl.cli.evaluate:compare", "compare two evaluations, task by task"),
             ("evaluate table", "earl.cli.evaluate:table", "put evaluations beside published results"),
             ("evaluate vote", "earl.cli.evaluate:vote", "vote on two evaluations, blind, in a browser"),
-            ("evaluate page", "earl.cli.evaluate:page", "write an evaluation as one HTML page"),
             ("evaluate", "earl.cli.evaluate:evaluate", "edit and score a benchmark or your own edits"),
             ("verifier agree", "earl.cli.evaluate:agree", "rank correlation of a verifier with people"),
             ("verifier calibrate", "earl.world.measures:calibrate", "score edits known to be good or bad"),

@@ -173,7 +173,7 @@ def closing_lines(results: Results | None, out: str | Path | None, settings: Eva
         return f"{settings.until} are in {out}; the same command without --until goes on"
     lines = [one_line(title(results)), score_table(results).text(), f"editing took {results.seconds:.1f} s"]
     if out is not None:
-        lines.append(f"tables are in {out}; `earl evaluate page {out}` shows the images")
+        lines.append(f"tables are in {out}; `earl report {out}` shows the images")
     return "\n".join(lines)
 
 
