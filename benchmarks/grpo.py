@@ -75,8 +75,6 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
 
     from earl.config.grpo import LossSettings
     from earl.config.sections import Precision
-    from earl.policy.loading import create_policy
-    from earl.sequence.vocabulary import Vocabulary
     from earl.training.grpo.logprobs import GrpoObjective
     from earl.training.grpo.loss import grpo_loss
 
@@ -86,17 +84,8 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
         from trl.trainer.utils import selective_log_softmax
     torch.set_num_threads(options.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    small = options.vocabulary == "small"
-    vocabulary = Vocabulary.compact(3_000, 1_000) if small else Vocabulary.released()
-    sizes = {
-        "hidden_size": options.hidden,
-        "num_hidden_layers": options.layers,
-        "num_attention_heads": max(1, options.hidden // 64),
-        "num_key_value_heads": max(1, options.hidden // 256),
-        "intermediate_size": options.hidden * 11 // 4,
-        "max_position_embeddings": 8192,
-    }
-    model = create_policy(sizes, vocabulary, 0).to(device)
+    vocabulary = _vocabulary(options.vocabulary)
+    model = make_policy(options, vocabulary).to(device)
     batch = make_group(options, vocabulary).to(torch.device(device))
     reference_BT = torch.where(batch.active_BT, -8.0, 0.0)
     start = batch.prefix_PL.shape[1]
@@ -156,16 +145,42 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
             None
         ]
 
-    ways = {"release": release, "trl": trl, "trl-fused": trl_fused}
-    run = ours if options.way == "ours" else lambda: one_by_one(ways[options.way])
+    others = {"release": release, "trl": trl, "trl-fused": trl_fused}
+    run = ours if options.way == "ours" else lambda: one_by_one(others[options.way])
+    return timed(model, run, options.repeats, device)
+
+
+def timed(model, run: Callable[[], float], repeats: int, device: str) -> dict[str, float]:
+    """Seconds of the fastest repetition, peak bytes of all, loss of the last."""
     before = _held(device)
     best, loss = float("inf"), 0.0
-    for _ in range(options.repeats):
+    for _ in range(repeats):
         model.zero_grad()
         began = _clock(device)
         loss = run()
         best = min(best, _clock(device) - began)
     return {"seconds": best, "peak": _peak(device) - before, "loss": loss}
+
+
+def _vocabulary(name: str):
+    from earl.sequence.vocabulary import Vocabulary
+
+    return Vocabulary.compact(3_000, 1_000) if name == "small" else Vocabulary.released()
+
+
+def make_policy(options: argparse.Namespace, vocabulary):
+    """A policy with random weights of the size asked for."""
+    from earl.policy.loading import create_policy
+
+    sizes = {
+        "hidden_size": options.hidden,
+        "num_hidden_layers": options.layers,
+        "num_attention_heads": max(1, options.hidden // 64),
+        "num_key_value_heads": max(1, options.hidden // 256),
+        "intermediate_size": options.hidden * 11 // 4,
+        "max_position_embeddings": 8192,
+    }
+    return create_policy(sizes, vocabulary, 0)
 
 
 def make_group(options: argparse.Namespace, vocabulary):

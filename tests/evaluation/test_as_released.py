@@ -109,12 +109,12 @@ def test_an_evaluation_as_released(tmp_path):
     assert ours.all.other == pytest.approx(5 * ours.all.overall.mean / 6, abs=1e-3)
 
     shown = score_table(released)
-    assert shown.title.endswith(", failures as-released")
-    assert f"failures exclude: {released.all.other:.2f}" in shown.text()
+    assert shown.title.endswith(", failures: as-released")
+    assert f"--failures exclude): {released.all.other:.2f}" in shown.text()
     assert "a white image was judged in their place" in shown.text()
-    assert f"failures as-released: {ours.all.other:.2f}" in score_table(ours).text()
+    assert f"--failures as-released): {ours.all.other:.2f}" in score_table(ours).text()
     assert to_json(read_results(tmp_path / "as-released")) == to_json(released)
-    assert "failures as-released" in write_page(tmp_path / "as-released", tmp_path / "page.html").read_text()
+    assert "failures: as-released" in write_page(tmp_path / "as-released", tmp_path / "page.html").read_text()
     rows = system_rows([ours, released])
     assert [row.failures for row in rows] == ["exclude", "as-released"]
     assert "as-released" in paper_table(rows).text()

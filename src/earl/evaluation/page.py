@@ -121,7 +121,7 @@ def _facts(results: Results) -> list[str]:
     editor, benchmark = results.editor, results.benchmark
     said = [f"{results.all.n} edits", f"judged by {judge_name(results.verifier)}"]
     if results.verifier:
-        said.append(f"failures {failures_of(results.verifier)}")
+        said.append(f"failures: {failures_of(results.verifier)}")
     if editor.get("kind") == "predictions":
         said.append("images made elsewhere")
     else:

@@ -80,7 +80,7 @@ def notes(results: Results) -> list[str]:
     if overall.other is not None:
         rule = "without unusable answers and missing images" if released else "with unusable answers as 0"
         said.append(
-            f"overall {rule}, failures {'exclude' if released else 'as-released'}: {overall.other:.2f}"
+            f"overall {rule} (--failures {'exclude' if released else 'as-released'}): {overall.other:.2f}"
         )
     for name in ("semantic_consistency", "perceptual_quality", "overall"):
         if (mean := family_mean(results, name)) is not None:
@@ -104,7 +104,7 @@ def title(results: Results) -> str:
     """Model, benchmark and verifier of an evaluation, as a title."""
     judge, questions = judge_name(results.verifier), questions_of(results.verifier)
     asked = f" ({questions})" if questions else ""
-    failures = f", failures {failures_of(results.verifier)}" if results.verifier else ""
+    failures = f", failures: {failures_of(results.verifier)}" if results.verifier else ""
     return f"{editor_name(results)} on {results.benchmark['title']}, judged by {judge}{asked}{failures}"
 
 
