@@ -97,6 +97,12 @@ NOTHING = (
     '{{"score": [{a}, {b}]}}\nHmm, no.',
     '{{"can_judge": false, "score": [{a}, {b}]}}',
     '{{"score": [{a}, {b}], "refused": true, "reasoning": "x"}}',
+    'Lo siento, no puedo evaluar esta imagen.\n{{"score": [{a}, {b}]}}',
+    "对不起，我无法评估这张图片。\nScore: [{a}, {b}]",
+    '{{"score": [{a}, {b}], "reasoning": "Je ne peux pas évaluer ces images."}}',
+    '{{"score": [{a}, {b}]}}\nFinal: 11 and 12',
+    'Score: 11/12, 12/12\n{{"score": [{a}, {b}]}}',
+    '{{"score": [{a}, {b}], "rating": [11, 12]}}',
     "{{'result': {{'score': [{a}, {b}], 'placeholder': True}}}}",
     "",
 )

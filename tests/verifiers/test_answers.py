@@ -236,21 +236,131 @@ def test_a_flag_that_speaks_of_the_edit_or_says_that_it_was_judged(flag):
     assert read_scores(f'{{{flag}, "score": [8, 9]}}').scores == (8, 9)
 
 
+@pytest.mark.parametrize("said", ["Das Auto ist jetzt rot.", "汽车现在是红色的。", "The car is red now."])
+def test_a_list_without_a_name_behind_a_sentence(said):
+    """It may be a verdict, or what a refusal in a language that is not known ends with."""
+    assert read_scores(f"{said}\n[0, 0]").scores is None
+    assert read_scores(f"{said}\nScore: [0, 0]").scores == (0, 0)
+    assert read_scores(f"{said.rstrip('.。!')}:\n[0, 0]").scores == (0, 0)
+
+
 @pytest.mark.parametrize(
     "said",
     [
         "Es tut mir leid, dieses Bild kann ich nicht bewerten.",
-        "对不起，我无法评估这张图片。",
+        "Eine Bewertung ist nicht möglich.",
         "Lo siento, no puedo evaluar esta imagen",
+        "Me niego a juzgar.",
+        "Je ne suis pas en mesure d'évaluer ces images.",
+        "Mi dispiace, non posso valutare.",
+        "Não é possível avaliar.",
+        "Ik kan deze afbeelding niet beoordelen.",
+        "Jag kan inte bedöma bilden.",
+        "Nie mogę ocenić tego obrazu.",
         "Запрос отклонён!",
-        "The car is red now.",
+        "Оценить невозможно.",
+        "Δεν μπορώ να αξιολογήσω την εικόνα.",
+        "Bu görüntüyü değerlendiremiyorum.",
+        "لا يمكنني تقييم الصورة",
+        "मैं मूल्यांकन नहीं कर सकता।",
+        "对不起，我无法评估这张图片。",
+        "这张图片我评不了。",
+        "申し訳ありませんが、評価できません。",
+        "죄송하지만 평가할 수 없습니다.",
+        "Tôi không thể đánh giá hình ảnh này.",
+        "Maaf, saya tidak dapat menilai gambar ini.",
+        "I'd rather not judge this.",
+        "I have been instructed not to rate people.",
+        "Judging is impossible without the second image.",
+        "This is against my guidelines.",
+        "Sorry, no.",
+        "N/A",
+        "Only one image was provided.",
+        "Please upload the images.",
+        "The images failed to load.",
+        "Insufficient information to judge.",
+        "These are placeholders.",
+        "(Example only.)",
     ],
 )
-def test_a_list_without_a_name_behind_a_sentence(said):
-    """It may be a verdict, or what a refusal in any language ends with."""
-    assert read_scores(f"{said}\n[0, 0]").scores is None
-    assert read_scores(f"{said}\nScore: [0, 0]").scores == (0, 0)
-    assert read_scores(f"{said.rstrip('.。!')}:\n[0, 0]").scores == (0, 0)
+def test_a_refusal_in_any_language_beside_scores_in_any_form(said):
+    for scores in ("[0, 0]", "Score: [0, 0]", '{"score": [0, 0], "reasoning": ""}'):
+        assert read_scores(f"{said}\n{scores}").scores is None
+        assert read_scores(f"{scores}\n{said}").scores is None
+    assert "declines" in read_scores(f'{said}\n{{"score": [0, 0]}}').problem
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "Lo siento, no puedo evaluar esta imagen.",
+        "抱歉，我无法评估这张图片。",
+        "Оценить невозможно",
+        "Not applicable",
+        "Only one image was provided.",
+        "I can't do that.",
+        "dummy values",
+    ],
+)
+def test_a_refusal_inside_an_object(reason):
+    answer = json.dumps({"score": [0, 0], "reasoning": reason}, ensure_ascii=False)
+    assert read_scores(answer).scores is None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "Final: 9 and 9",
+        "Score: (9, 9)",
+        "Score: 9/10, 9/10",
+        "Success: 9/10. Restraint: 9/10",
+        "**Score:** 9, 9",
+        "<score>9</score><score>9</score>",
+        "rating: [9, 9]",
+        "\\boxed{9, 9}",
+        "score:\n- 9\n- 9",
+        "| score | 9 | 9 |",
+        "分数：[9, 9]",
+        "Punkte: [9, 9]",
+        "[9; 9]",
+        "9, 9",
+        "On reflection: [9, 9]",
+        "【9, 9】",
+        "Overall score: 9 out of 10",
+        "score -> [9, 9]",
+        "score (final): [9, 9]",
+        "score for the edit: [9, 9]",
+        '{"final": [9, 9]}',
+        '{"rating": [9, 9]}',
+        '{"score_final": [9, 9]}',
+        '{"success": 9, "restraint": 9}',
+    ],
+)
+def test_scores_that_differ_in_another_notation(other):
+    for answer in (f'{{"score": [2, 2]}}\n{other}', f'{other}\n{{"score": [2, 2]}}'):
+        assert read_scores(answer).scores is None, answer
+    assert "differ" in read_scores(f'{{"score": [2, 2]}}\n{other}').problem
+    assert read_scores(f'{other}\n{{"score": [9, 9]}}').scores == (9, 9)
+
+
+@pytest.mark.parametrize(
+    "prose",
+    [
+        "On a scale of 0 to 10, I rate as follows.",
+        "Score range: 0-10",
+        "1. The car is red.\n2. The sky is the same.",
+        "**Edit success: 7/10**, the car.\n**Over-editing: 9/10**, fine.",
+        "| criterion | score |\n|---|---|\n| success | 7 |\n| restraint | 9 |",
+        "The scoreboard shows 3 - 2.",
+        "Overall, 2 cars were changed.",
+        "I gave a score of 7 for success and of 9 for restraint.",
+        "The cat cannot be seen any more.",
+        "Le reste n'a pas changé.",
+        "背景没有变化。",
+    ],
+)
+def test_prose_that_says_no_other_scores(prose):
+    assert read_scores(f'{prose}\n{{"score": [7, 9]}}').scores == (7, 9)
 
 
 @pytest.mark.parametrize(
@@ -274,8 +384,16 @@ def test_reasons_may_say_what_could_not_be_seen():
         "the sign cannot be compared, it is hidden",
         "it looks as if pasted",
         "I can't see the sky",
+        "I do not see any changes in the image",
+        "the cat in the second image is missing",
+        "the placeholder text on the sign is left",
+        "该编辑未能添加猫，无法识别文字。",
+        "Das Auto kann man nicht erkennen",
     ):
-        assert read_scores(json.dumps({"score": [8, 9], "reasoning": reason})).scores == (8, 9)
+        assert read_scores(json.dumps({"score": [8, 9], "reasoning": reason}, ensure_ascii=False)).scores == (
+            8,
+            9,
+        )
     assert read_scores("It looks as if it was pasted.\nScore: [4, 6]").scores == (4, 6)
 
 

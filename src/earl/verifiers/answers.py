@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from earl.endpoints.reading import LONGEST, Node, objects, value_at, without_thinking
+from earl.verifiers.refusals import declines, refusals
 
 _WRAPPERS = frozenset(
     (
@@ -36,72 +37,67 @@ _WHOLE = re.compile(r"[+-]?\d{1,4}")
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d{1,3})?")
 _LIST = re.compile(r"\[([\s\d.,+\-\"']{0,200})\]")
 _KEYED = re.compile(
-    r"(?<!\w)[\"'*_`]{0,4}scores?[\"'*_`]{0,4}\s{0,8}(?:[:=：]|\bis\b|\bare\b)[\"'*_`\s]{0,8}\[([^\[\]{}]{0,200})\]",
+    r"(?<!\w)[\"'*_`]{0,4}scores?[\"'*_`]{0,4}\s{0,8}(?:[:=：]|\bis\b"
+    r"|\bare\b)[\"'*_`\s]{0,8}\[([^\[\]{}]{0,200})\]",
     re.I,
 )
 _TAG = re.compile(r"<[/|]?[\w|/ ]{1,30}>|\|\|V\^=\^V\|\|", re.I)
 _LABEL = re.compile(
-    r"\b(?:my|the|here|is|are|so|and|thus|hence|therefore|final|overall|answer|evaluation|output|result|json|thought)\b",
+    r"\b(?:my|the|here|is|are|so|and|thus|hence|therefore|final|overall|answer|evaluation|output"
+    r"|result|json|thought)\b",
     re.I,
 )
 _LED_TO = re.compile(r"(?:[:：=]|\A)[\s\"'*_`]*\Z")  # a list behind it is announced, or all there is
 _CLAUSE_END = re.compile(r"[.,;:!?)]")
 _BECAUSE = re.compile(r"\b(?:because|since|due to)\b", re.I)
 _REASONS = re.compile(r"\n[\s*_#>-]{0,8}(?:reasoning|reasons?|explanation|rationale)[\s*_]{0,4}[:：]", re.I)
-_CANNOT = (
-    r"\b(?:can(?:no|['’])?t|can not|could(?:n['’]t| not)|(?:unable|not able|not comfortable|not willing)"
-    r"(?: to)?|won['’]t|(?:will|would) not|(?:do not|don['’]t)(?: feel able to)?|decline|refuse)\b"
-)
-_JUDGING = r"(?:judg|rat|scor|assess|evaluat|grad)(?:e|ing)?\b"
-_DECLINES = re.compile(
-    rf"{_CANNOT}[^.!?\n]{{0,60}}?"
-    rf"\b(?:{_JUDGING}|(?:compare|assist|help|comply|answer|determine|provide)\b)"
-    r"|\b(?:I|we)\s(?:must\s)?(?:decline|refuse)\b",
-    re.I,
-)
-_REFUSES = re.compile(  # as a text inside an object, where a reason may well say what could not be seen
-    rf"\A\W*(?:(?:refus|declin)\w*\W*\Z|{_CANNOT}[^.!?\n]{{0,20}}?\b{_JUDGING})"
-    rf"|\b(?:I|we)\b[^.!?\n]{{0,20}}{_CANNOT}[^.!?\n]{{0,40}}?\b(?:{_JUDGING}|(?:assist|help|comply)\b)"
-    rf"|{_CANNOT}[^.!?\n]{{0,20}}?\b(?:view|access|open|load)\b[^.!?\n]{{0,20}}\bimages?\b"
-    r"|\bno [^.!?\n]{0,20}\bimages? (?:was|were|is|are) (?:provided|attached|given|shown)\b",
-    re.I,
-)
-_VERB = r"(?:judg|rat|scor|assess|evaluat|grad|answer)"
-_ABLE = rf"(?:be)?{_VERB}(?:e|ed|e?able)?(?:this|it|images?|edit)?"
-_NOT_IF_TRUE = re.compile(  # names of flags, without marks between their words
-    r"(?:is|was|has|i|judge)?(?:refus(?:e[ds]?|al|ing)|declin(?:e[ds]?|ing)|abstain(?:s|ed)?|skipped|error|"
-    r"placeholder|example|sample|template|draft|dummy|mock|hypothetical)"
-    rf"(?:answer|response|output|scores?|values?|to{_VERB}e?)?"
-    rf"|(?:is)?un{_VERB}(?:ed|e?able)|(?:i|is|judge)?(?:can(?:no|')?t|couldnot|unableto|notableto|not){_ABLE}"
-)
-_NOT_IF_FALSE = re.compile(
-    rf"(?:i|is|judge)?(?:can|could|ableto){_ABLE}|(?:is|was)?{_VERB}(?:ed|e?able)|(?:is)?final"
-    r"|(?:is)?(?:scores?|answer|rating|judge?ment|verdict)(?:is|are)?(?:valid|real|final|reliable)"
-    r"|(?:is)?(?:valid|real|final|reliable)(?:scores?|answer|rating|judge?ment|verdict)"
-)
-_TRUE, _FALSE = frozenset(("true", "yes", "1")), frozenset(("false", "no", "0"))
-_FAILED = frozenset(("error", "failed", "failure", "refused", "declined", "skipped", "aborted"))
-_NO_TEXT = frozenset(("", "none", "null", "n/a", "na", *_FALSE))
 _EXAMPLE = re.compile(
     r"\b(?:example|template|instance|such as|like this|e\.g\.|"
     r"format (?:is|would|should|must|looks))[^\n]{0,80}\Z"
-    r"|\b(?:sample|schema|draft|thinking|assum\w+|suppos\w+|if|might|hypothetical\w*|guess|placeholders?)\b"
+    r"|\b(?:sample|schema|draft|thinking|assum\w+|suppos\w+|if|might|hypothetical\w*|guess"
+    r"|placeholders?|default)\b"
     r"[^\n.!?]{0,80}\Z",
     re.I,
 )
 _OTHER_LIST = re.compile(  # announces a list that is not one of scores
-    r"\b(?:images?|pictures?|photos?|figures?|references?|sources?|citations?|pages?|sections?|polic(?:y|ies)|"
+    r"\b(?:images?|pictures?|photos?|figures?|references?|sources?|citations?|pages?|sections?"
+    r"|polic(?:y|ies)|"
     r"regions?|box|bbox|coordinates)\W*\Z",
     re.I,
 )
 _DOUBT = re.compile(
-    r"(?:[\n.!?]\s{0,4}(?:(?:no|oh|but|hmm+),? )?(?:wait|actually|on second thought|scratch that|correction|"
+    r"(?:[\n.!?]\s{0,4}(?:(?:no|oh|but|hmm+),? )?(?:wait|actually|on second thought|scratch that"
+    r"|correction|"
     r"hmm+|I take (?:that|it) back)|\blet me (?:look|check|re\w+))\b",
     re.I,
 )
+_VERSION = r"(?:first|initial|draft|preliminary|previous|earlier|tentative|final|revised|updated|corrected)"
 _OTHER_SCORE = re.compile(
-    r"(?:first|initial|draft|preliminary|previous|earlier|tentative|final|revised|updated|corrected)"
-    r"[_ -]scores?"
+    rf"{_VERSION}(?:[_ -]?(?:scores?|ratings?))?|scores?[_ -]{_VERSION}|ratings?|scoring|grades?|verdict"
+)
+_PART = re.compile(
+    r"(?:edit[_ ]?)?success|restraint|over[_ ]?editing|naturalness|artifacts|overall(?:[_ ]score)?"
+)
+_FIGURE = r"\d{1,4}(?:\.\d{1,4})?"
+_OUT_OF = re.compile(rf"({_FIGURE})\s{{0,2}}(?:/|out of)\s{{0,2}}\d{{1,4}}", re.I)
+_NAMED = (
+    r"(?:scores?|ratings?|punkte|bewertung|puntuaci[oó]n|puntaje|calificaci[oó]n|pontuaç[aã]o"
+    r"|punteggio|оценк\w"
+    r"|балл\w*|ocena|分数|分數|评分|評分|得分|打分|スコア|点数|점수)"
+)
+_STATED = re.compile(  # as "Score: 8/10, 9/10", "final: 8 and 9", "score (of all) -> (8, 9)"
+    rf"(?<![^\W_])(?:{_NAMED}(?:[ _#]?[12](?=\s?[:=]))?[^\w\n]{{0,12}}(?:\n[^\w\n]{{0,8}})?"
+    r"(?:(?:is|are|now|boxed|should be|would be)[^\w\n]{1,8}){0,2}"
+    rf"|{_NAMED}[^\[\](){{}}\n]{{0,40}}(?:\([a-z ]{{1,20}}\)[^\w\n]{{0,8}})?"
+    rf"[\[(（【［{{]\s?(?={_FIGURE}\s?[^\w\n])"
+    rf"|(?:{_VERSION}|overall|(?:edit )?success|restraint|over-?editing|naturalness|artifacts|on reflection"
+    r"|(?:final )?answer|verdict)[^\w\n]{0,6}(?:[:=：]|->|→|\b(?:is|are|should be|would be)\b)[^\w\n]{0,8}"
+    r"(?:boxed[^\w\n]{0,4})?)"
+    rf"({_FIGURE}(?:(?:[^\w\n]|\n\s{{0,8}}[-*•]|\band\b|\bout of\b){{1,12}}{_FIGURE}){{0,8}})(?![\w.]\d)",
+    re.I,
+)
+_FIGURES_ALONE = re.compile(
+    rf"^(?:[^\w\n]|boxed){{0,20}}({_FIGURE}(?:[^\w\n]{{1,8}}{_FIGURE}){{1,8}})[^\w\n]{{0,20}}$", re.M
 )
 _TAGGED = re.compile(r"<score>([^<>]{0,40})</score>")
 _FINAL = re.compile(r"\bfinal score\b[\s*_`:：]{0,12}(\d{1,4})(?:/[15])?(?![\d/–-]|[.,]\s?\d)", re.I)
@@ -140,7 +136,7 @@ def read_scores(
         return Reading(None, problem)
     if text.count("[") + text.count("{") > _MOST_BRACKETS:
         return Reading(None, f"the answer has more than {_MOST_BRACKETS} brackets")
-    prose, mentions, refusal = _in_objects(text, cut_off)
+    prose, mentions, parts, refusal = _in_objects(text, cut_off)
     mentions += _in_prose(prose, f"[{low:g},{high:g}]", cut_off)
     if not any(mention.counts for mention in mentions):
         return Reading(None, _missing(prose, mentions, cut_off))
@@ -150,7 +146,8 @@ def read_scores(
     for reading in readings:
         if reading.scores is None:
             return reading
-    if any(reading.scores != readings[0].scores for reading in readings):
+    first = readings[0].scores
+    if any(reading.scores != first for reading in readings) or _states_others(prose, parts, first, low, high):
         return Reading(None, "several verdicts that differ")
     return next(r for r, mention in zip(readings, mentions, strict=True) if mention.counts)
 
@@ -208,11 +205,6 @@ def read_final(answer: str, *, low: int, high: int, cut_off: bool = False) -> Re
     return Reading(None, problem) if problem else Reading((float(found.pop()),))
 
 
-def declines(text: str) -> bool:
-    """Whether prose says that it will not judge."""
-    return bool(_DECLINES.search(text))
-
-
 def _spoken(answer: str, cut_off: bool) -> tuple[str, str]:
     """(the answer with blanks in place of thinking, why there is nothing to read or "")."""
     if len(answer) > LONGEST:
@@ -234,9 +226,11 @@ def _missing(prose: str, mentions: list[_Mention], cut_off: bool) -> str:
     return "no scores in the answer"
 
 
-def _in_objects(text: str, cut_off: bool) -> tuple[str, list[_Mention], str]:
-    """The text with blanks in place of its objects, the scores in them, and how one of them refuses or ""."""
+def _in_objects(text: str, cut_off: bool) -> tuple[str, list[_Mention], list[float], str]:
+    """The text with blanks in place of its objects, the scores in them, single numbers of parts of a verdict,
+    and how one of them refuses or ""."""
     mentions: list[_Mention] = []
+    parts: list[float] = []
     refusal = ""
     pieces, at = [], 0
     last_brace, last_word = text.rfind("}") + 1, len(text.rstrip(" \n\t`\"'*_.|"))
@@ -248,10 +242,11 @@ def _in_objects(text: str, cut_off: bool) -> tuple[str, list[_Mention], str]:
         values = list(_scores_of(node, True))
         own = bool(values) and not draft and _stands_alone(text, node.start, end)
         mentions += [_Mention(value, own and level) for value, level in values]
-        refusal = refusal or next(_refusals(node), "")
+        parts += _parts_of(node)
+        refusal = refusal or next(refusals(node), "")
         pieces += [text[at : node.start], " " * (node.end - node.start)]
         at = node.end
-    return "".join(pieces) + text[at:], mentions, refusal
+    return "".join(pieces) + text[at:], mentions, parts, refusal
 
 
 def _stands_alone(text: str, start: int, end: int) -> bool:
@@ -310,21 +305,34 @@ def _scores_of(node: Node, own: bool) -> Iterator[tuple[Node, bool]]:
             yield from _scores_of(value, own and name in _WRAPPERS)
 
 
-def _refusals(node: Node) -> Iterator[str]:
-    """Why an object is no verdict: a text in it declines to judge, or a flag says that none was made."""
-    if node.kind == "string" and _REFUSES.search(node.text):
-        yield "the answer declines to judge"
+def _parts_of(node: Node) -> Iterator[float]:
+    """Single numbers in an object that are called like parts of a verdict."""
     for key, item in zip(node.keys, node.items, strict=False):
-        name, said = re.sub(r"[^a-z']", "", key.lower()), item.text.strip().lower()
-        if item.kind in ("bare", "string") and (
-            (said in _TRUE and _NOT_IF_TRUE.fullmatch(name))
-            or (said in _FALSE and _NOT_IF_FALSE.fullmatch(name))
-            or (name in ("refusal", "error", "errors") and said not in _NO_TEXT)
-            or (name in ("status", "state") and said in _FAILED)
-        ):
-            yield f'the answer says "{key.strip()[:40]}": {item.text.strip()[:40]}, so it is no verdict'
+        number = _number(item.text) if item.kind == "bare" else None
+        if number is not None and _PART.fullmatch(key.strip().lower()):
+            yield number
     for item in node.items:
-        yield from _refusals(item)
+        yield from _parts_of(item)
+
+
+def _states_others(
+    prose: str, parts: list[float], scores: tuple[float, ...] | None, low: float, high: float
+) -> bool:
+    """Whether other scores than these stand somewhere, in whatever notation. Of a single number it is not
+    known which score it is, so it may lie between them."""
+    assert scores, "they were checked"
+    stated = [[number] for number in parts]
+    for found in (_STATED, _FIGURES_ALONE):
+        text = _TAG.sub(" ", prose) if found is _FIGURES_ALONE else prose
+        for match in found.finditer(_OUT_OF.sub(r"\1", text)):
+            numbers = [float(figure) for figure in re.findall(_FIGURE, match[1])]
+            stated.append(numbers[2:] if numbers[:2] == [low, high] != list(scores) else numbers)
+    return any(
+        tuple(numbers) != scores
+        if len(numbers) == len(scores)
+        else any(not min(scores) <= number <= max(scores) for number in numbers)
+        for numbers in stated
+    )
 
 
 def _in_prose(prose: str, scale: str, cut_off: bool) -> Iterator[_Mention]:

@@ -19,11 +19,11 @@ from earl.endpoints.reading import objects, without_thinking
 from earl.errors import EndpointError, InvalidAnswerError
 from earl.records import Attempt, Verdict
 from earl.store import RecordFile
-from earl.verifiers.answers import declines
 from earl.verifiers.expected import LEAST_MASS
 from earl.verifiers.judge import JudgeVerifier, Question
 from earl.verifiers.protocol import without_image
 from earl.verifiers.question_sets import Form, QuestionSet
+from earl.verifiers.refusals import declines
 
 FEWEST, MOST, LONGEST = 3, 6, 300  # checks of an edit, characters of one
 _WORDS = {"yes": 1.0, "no": 0.0}
