@@ -9,7 +9,9 @@ import math
 import socket
 import threading
 import time
+from base64 import b64encode
 from contextlib import contextmanager
+from urllib.parse import quote
 
 import pytest
 
@@ -71,6 +73,9 @@ def test_where_the_text_of_an_answer_stands(message, text):
             "the model refused: I will not. Never.",
         ),
         ({"content": "yes", "refusal": "no"}, "stop", "the model refused: no"),
+        ({"content": "yes", "refusal": [{"refusal": "no"}]}, "stop", "the model refused"),
+        ({"content": "yes"}, "PROHIBITED_CONTENT", "content filter"),
+        ({"content": "yes"}, "sensitive", "content filter"),
         ({"content": ""}, "content_filter", "content filter"),
         ({"content": "half of"}, "content_filter", "content filter"),
         ({"content": ""}, "length", "limit of 77 ids (max_tokens) was spent"),
@@ -230,6 +235,41 @@ def test_an_echoed_key_is_blacked_out(monkeypatch):
             with pytest.raises(EndpointError) as caught:
                 asyncio.run(client(endpoint.url, key_env=KEY).check())
             assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "echo",
+    [
+        lambda key: f"bad {key[:-4]}****",  # cut, as many servers show keys
+        lambda key: f"bad {key[:10]}\n{key[10:]}",
+        lambda key: f"bad {quote(key, safe='')}",
+    ],
+)
+def test_pieces_of_an_echoed_key_are_blacked_out(monkeypatch, echo):
+    secret = "this-is/the+secret=key"
+    monkeypatch.setenv(KEY, secret)
+    with (
+        serving(lambda body: (400, {"error": {"message": echo(secret)}})) as endpoint,
+        pytest.raises(InvalidAnswerError, match=r"bad \[key\]") as caught,
+    ):
+        ask(endpoint.url, key_env=KEY)
+    assert not any(secret[at : at + 8] in str(caught.value) for at in range(len(secret) - 7))
+
+
+def test_an_echo_of_the_secrets_in_a_url_is_blacked_out():
+    basic = b64encode(b"user:passphrase").decode()
+    with serving(lambda body: (400, f"Basic {basic} passphrase /v1?key=query-secret")) as endpoint:
+        url = endpoint.url.replace("://", "://user:passphrase@") + "?key=query-secret"
+        with pytest.raises(InvalidAnswerError) as caught:
+            ask(url)
+        assert endpoint.headers[0]["authorization"] == f"Basic {basic}"
+    assert str(caught.value).endswith("Basic [key] [key] /v1?key=[key]")
+
+
+@pytest.mark.parametrize("finish", ["length", "model_length", "MAX_TOKENS", "abort", "error", 7])
+def test_an_end_that_is_not_the_models_own_cuts_an_answer_off(finish):
+    with serving(lambda body: (200, reply_of({"content": "yes"}, finish))) as endpoint:
+        assert ask(endpoint.url) == [Answer("yes", cut_off=True)]
 
 
 @pytest.mark.parametrize("variable", [SECRET, "sk-live", "EARL_NO_SUCH_KEY", "sk_live_0123456789"])

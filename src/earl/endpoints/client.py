@@ -15,7 +15,18 @@ from earl.progress import one_line
 
 LARGEST = 16 * 2**20  # bytes of one answer with its log-probabilities
 NO_LIST = ("HTTP 403", "HTTP 404", "HTTP 405", "HTTP 501")  # such a server may answer questions all the same
-FILTERED = ("content_filter", "safety", "refusal", "recitation")
+ENDED = ("stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete", "completed", "finished", "done")
+FILTERED = (
+    "filter",
+    "safety",
+    "refus",
+    "recitation",
+    "prohibited",
+    "sensitive",
+    "blocklist",
+    "spii",
+    "moderat",
+)
 Content = Sequence[Mapping[str, Any]]
 """The parts of a message: text and images, as the API takes them."""
 
@@ -174,14 +185,16 @@ class ChatClient:
 
     def _answer(self, choice: Mapping[str, Any], message: Mapping[str, Any]) -> Answer:
         finish = str(choice.get("finish_reason") or "stop").lower()
-        cut_off = finish in ("length", "max_tokens")
+        filtered = any(word in finish for word in FILTERED)
+        cut_off = not filtered and finish not in ENDED  # "length", or another end than the model's own
         text = _text(message.get("content"))
         if not text.strip() and not cut_off:
             text = _text(message.get("reasoning_content")) or _text(message.get("reasoning"))
         problem = ""
-        if isinstance(message.get("refusal"), str) and message["refusal"].strip():
-            problem = f"the model refused: {one_line(message['refusal'])[:SHOWN]}"
-        elif finish in FILTERED:
+        refusal = str(message.get("refusal") or "").strip()
+        if refusal:
+            problem = f"the model refused: {one_line(refusal)[:SHOWN]}"
+        elif filtered:
             problem = f"the endpoint's content filter ended the answer (finish_reason {finish})"
         elif not text.strip():
             limit = f": the limit of {self.settings.max_tokens} ids (max_tokens) was spent before it began"

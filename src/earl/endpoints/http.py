@@ -12,9 +12,11 @@ import os
 import random
 import re
 import zlib
+from base64 import b64encode
 from email.utils import parsedate_to_datetime
 from time import time
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 from weakref import WeakKeyDictionary
 
 from earl.config.endpoint import EndpointSettings
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 QUESTION_HEADER = "X-Client-Request-Id"  # a server may use it to pair the questions about one edit
 RETRIED = (408, 409, 429)  # and 500 to 599
 REFUSED = (400, 413, 415, 422)  # this question will not be answered; the next may be
-LEAST_SECRET = 8  # characters of a key below which it is not looked for in what comes back
+LEAST_SECRET = 8  # characters of a key, or of a piece of one, below which it is not looked for in replies
 SHOWN = 300  # characters of a reason
 
 
@@ -53,7 +55,11 @@ class JsonClient:
         except (httpx2.InvalidURL, UnicodeError) as error:
             raise ConfigError(f"url = {settings.url!r} is not a URL: {error}") from error
         self._key = _key(settings.key_env)
-        self._secrets = [s for s in (self._key, self._base.password) if len(s) >= LEAST_SECRET]
+        basic = f"{self._base.username}:{self._base.password}" if self._base.password else ""
+        coded = b64encode(basic.encode()).decode()
+        secrets = [self._key, self._base.password, coded, *self._base.params.values()]
+        secrets += [quote(secret, safe="") for secret in secrets]
+        self._pieces = {s[i : i + LEAST_SECRET] for s in secrets for i in range(len(s) + 1 - LEAST_SECRET)}
         self._loops: WeakKeyDictionary[
             asyncio.AbstractEventLoop, tuple[httpx2.AsyncClient, asyncio.Semaphore]
         ] = WeakKeyDictionary()
@@ -64,10 +70,15 @@ class JsonClient:
         return f"{self._base.scheme}://{self._base.netloc.decode()}{self._base.path}"
 
     def redact(self, text: str) -> str:
-        """The text with the key and the URL's password blacked out."""
-        for secret in self._secrets:
-            text = text.replace(secret, "[key]")
-        return text
+        """The text with the key, and the URL's password and query, blacked out, also where they are cut."""
+        if not self._pieces:
+            return text
+        shown, end = [], 0
+        for at in range(len(text) + 1 - LEAST_SECRET):
+            if text[at : at + LEAST_SECRET] in self._pieces:
+                shown += [text[end:at], "[key]"] if at > end or not at else []
+                end = at + LEAST_SECRET
+        return "".join(shown) + text[end:]
 
     @property
     def limit(self) -> asyncio.Semaphore:
