@@ -175,7 +175,7 @@ def test_a_long_one_is_found():
 def loaded_by(code: str) -> set[str]:
     program = f"import sys\n{code}\nprint(' '.join({{m.split('.')[0] for m in sys.modules}}))"
     result = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=600
     )
     return set(result.stdout.splitlines()[-1].split())
 
