@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import sys
 
 import numpy as np
@@ -119,6 +120,22 @@ def test_files_that_are_no_image(tmp_path):
         with pytest.raises(ImageError, match=words) as caught:
             open_image(source)
         assert "\n" not in str(caught.value)
+
+
+def test_what_the_first_frame_of_an_animation_does_not_cover_is_white():
+    """Encoders cut a frame to what is not clear, and such a WebP then says that it has no alpha."""
+    half = Image.new("RGBA", (32, 32))
+    half.paste((0, 0, 0, 255), (16, 0, 32, 32))
+    buffer = io.BytesIO()
+    half.save(buffer, "WEBP", save_all=True, append_images=[half.rotate(180)], lossless=True)
+    assert not buffer.getvalue()[20] & 16
+    colours, frame = b"\0\0\xff\xff\0\0", struct.pack("<HHHHB", 1, 0, 1, 2, 0)
+    gif = b"GIF89a" + struct.pack("<HHBBB", 2, 2, 0x80, 0, 0) + colours
+    gif += b"," + frame + b"\x02\x02\x4c\x0a\0;"  # two pixels of colour 1
+    for data, kept in ((buffer.getvalue(), (0, 0, 0)), (gif, (255, 0, 0))):
+        image = open_image(data)
+        assert image.getpixel((0, 1)) == (255, 255, 255)
+        assert image.getpixel((image.width - 1, 1)) == kept
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])

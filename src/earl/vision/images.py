@@ -96,6 +96,9 @@ def open_raster(data: bytes) -> Image.Image:
     """
     if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         _silence_libtiff()
+    if data[:4] == b"RIFF" and data[8:16] == b"WEBPVP8X" and len(data) > 20 and data[20] & 2:
+        # Of an animation: with alpha, so that what its first frame does not cover is clear, not black.
+        data = data[:20] + bytes([data[20] | 16]) + data[21:]
     try:
         return Image.open(io.BytesIO(data), formats=_USUAL)
     except UnidentifiedImageError:
@@ -260,8 +263,11 @@ def _convert(image: Image.Image, name: str) -> Image.Image:
     if width < 1 or height < 1:
         raise ImageError(f"{name} is empty ({width}x{height} pixels); give one with pixels")
     try:
-        deep = any("16" in str(tile) for tile in getattr(image, "tile", ()))
+        tiles = list(getattr(image, "tile", ()))
+        deep = any("16" in str(tile) for tile in tiles)
         image.load()
+        if image.format == "GIF" and tiles and tiles[0][1] != (0, 0, *image.size):
+            image = _only(image, tiles[0][1])
         if deep:
             _narrow_transparency(image)
         flat = _flatten(_to_srgb(_upright(image)))
@@ -271,6 +277,13 @@ def _convert(image: Image.Image, name: str) -> Image.Image:
         raise ImageError(f"{name} is damaged or cut short ({error}); give an intact image") from error
     flat.info.pop("icc_profile", None)  # it has been applied; twice would be wrong
     return flat
+
+
+def _only(image: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
+    """An image that is clear outside of a box, as the canvas that a GIF's first frame does not cover."""
+    clear = Image.new("RGBA", image.size)
+    clear.paste(image.convert("RGBA").crop(box), box)
+    return clear
 
 
 def _to_srgb(image: Image.Image) -> Image.Image:
