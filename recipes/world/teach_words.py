@@ -48,6 +48,8 @@ from earl.world.language.drawing import draw_wording
 
 TRUST = {"simple": 0.75, "complex": 0.6, "other": 0.0}
 """Share of the teacher's distribution in what is taught, by group of edits; the rest is the target's."""
+PLANNED = {"simple": 0.3}
+"""The same behind a plan, which says more than the teacher was told."""
 UNKNOWN = ("between", "double", "gather", "move", "stack", "swap")
 """Families that the teacher does not know (none to one in ten of them exact): the target alone is taught."""
 SHARE = 4  # edits of one source image that are computed together
@@ -64,12 +66,13 @@ class Losses:
     changed: float
     kept: float
     divergence: float
+    written: float
 
 
 class Bundles:
     """Draws bundles of edits from folders of shards, each by its weight, rows in shuffled order."""
 
-    def __init__(self, folders: list[str], rng: np.random.Generator) -> None:
+    def __init__(self, folders: list[str], rng: np.random.Generator, plans: float = 0.0) -> None:
         self.rng = rng
         self.sources: list[EditShards] = []
         self.rows: list[list[list[int]]] = []
@@ -81,6 +84,7 @@ class Bundles:
             self.rows.append(shards.bundles(SHARE))
             weights.append(len(shards) * float(weight or 1))
         self.shares = np.array(weights) / sum(weights)
+        self.plans = plans
         self.orders: list[Iterator[int]] = [iter(()) for _ in folders]
 
     def draw(self) -> Bundle:
@@ -90,6 +94,8 @@ class Bundles:
             self.orders[number] = iter(self.rng.permutation(len(self.rows[number])).tolist())
             row = next(self.orders[number])
         edits = [self.sources[number][index] for index in self.rows[number][row]]
+        if self.rng.random() >= self.plans:
+            edits = [replace(edit, reasoning="") for edit in edits]
         return [(replace(edit, instruction=draw_wording(edit.request, self.rng)), edit) for edit in edits]
 
     def pool(self, bundles: int, updates: int, tokenizer: TextTokenizer) -> Iterator[list[Bundle]]:
@@ -103,9 +109,12 @@ class Bundles:
 class Lesson:
     """Student, teacher and the loss between them."""
 
-    def __init__(self, start: str, teacher: str, recipe: SftRecipe, device: torch.device) -> None:
+    def __init__(
+        self, start: str, teacher: str, recipe: SftRecipe, device: torch.device, *, plans: bool
+    ) -> None:
         self.device = device
         self.parts = assemble_policy(recipe.model_copy(update={"model": _from(recipe, start)}), device)
+        self.parts = replace(self.parts, reasons=self.parts.reasons or plans)
         self.student = self.parts.policy
         taught = assemble_policy(recipe.model_copy(update={"model": _from(recipe, teacher)}), device)
         self.teacher, self.teacher_tokenizer = taught.policy.eval().requires_grad_(False), taught.tokenizer
@@ -118,18 +127,21 @@ class Lesson:
         """The mean over the codes of all targets."""
         tokenizer = self.parts.tokenizer
         batch = _batch([[new for new, _ in bundle] for bundle in bundles], tokenizer).to(self.device)
-        logits_NV, codes_N, changed_N = _logits(self.student, batch, tokenizer)
+        logits_NV, codes_N, changed_N, written_S = _logits(self.student, batch, tokenizer)
         logp_NV = logits_NV.log_softmax(-1)
         target_N = _target_loss(logp_NV, codes_N, self.neighbours)
         trust_B = torch.tensor([_trust(new) for bundle in bundles for new, _ in bundle])
         trust_B = trust_B.to(self.device)
         trust_N = trust_B.repeat_interleave(len(codes_N) // len(trust_B))
         with torch.no_grad():
-            plain = _batch([[edit for _, edit in bundle] for bundle in bundles], self.teacher_tokenizer)
+            plain = _batch(
+                [[replace(edit, reasoning="") for _, edit in bundle] for bundle in bundles],
+                self.teacher_tokenizer,
+            )
             taught_NV = _logits(self.teacher, plain.to(self.device), self.teacher_tokenizer)[0]
             taught_NV = taught_NV.log_softmax(-1)
         divergence_N = (taught_NV.exp() * (taught_NV - logp_NV)).sum(-1)
-        total = (trust_N * divergence_N + (1 - trust_N) * target_N).mean()
+        total = (trust_N * divergence_N + (1 - trust_N) * target_N).mean() + written_S.sum() / len(codes_N)
         exact_N = -logp_NV.detach().gather(1, codes_N[:, None])[:, 0]
         taught = trust_N > 0
         return Losses(
@@ -137,11 +149,13 @@ class Lesson:
             float(exact_N[changed_N].mean()),
             float(exact_N[~changed_N].mean()),
             float(divergence_N.detach()[taught].mean()),
+            float(written_S.detach().mean()) if len(written_S) else math.nan,
         )
 
 
 def _trust(edit: Edit) -> float:
-    return 0.0 if edit.family in UNKNOWN else TRUST.get(edit.group, 0.0)
+    shares = PLANNED if edit.reasoning else TRUST
+    return 0.0 if edit.family in UNKNOWN else shares.get(edit.group, 0.0)
 
 
 def _from(recipe: SftRecipe, start: str) -> Any:
@@ -150,12 +164,20 @@ def _from(recipe: SftRecipe, start: str) -> Any:
 
 def _batch(bundles: list[list[Edit]], words: TextTokenizer) -> Batch:
     return collate(
-        [[edit_example(edit, words, stitched=True) for edit in b] for b in bundles], words.vocabulary.pad
+        [
+            [
+                edit_example(edit, words, prefill="reasoning" if edit.reasoning else "size", stitched=True)
+                for edit in bundle
+            ]
+            for bundle in bundles
+        ],
+        words.vocabulary.pad,
     )
 
 
-def _logits(policy: Any, batch: Batch, words: TextTokenizer) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits over the codes (N, V) where a code is due, the codes (N,), and which cells change (N,)."""
+def _logits(policy: Any, batch: Batch, words: TextTokenizer) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Logits over the codes (N, V) where a code is due, the codes (N,), which cells change (N,), and the loss of
+    the text before an image (S,)."""
     first, last = words.vocabulary.first_visual, words.vocabulary.size
     rows, columns = (batch.kinds_BT == Kind.VISUAL).nonzero(as_tuple=True)
     with torch.autocast(batch.ids_BT.device.type, dtype=torch.bfloat16):
@@ -163,7 +185,13 @@ def _logits(policy: Any, batch: Batch, words: TextTokenizer) -> tuple[Tensor, Te
             policy, batch.ids_BT, batch.prefix_PL, batch.prefix_mask_PL, batch.owner_B
         )
         logits_NV = hidden_BTC[rows, columns - 1] @ policy.lm_head.weight[first:last].T
-    return logits_NV.float(), batch.ids_BT[rows, columns] - first, batch.changed_BT[rows, columns]
+        lines, places = (batch.kinds_BT == Kind.TEXT).nonzero(as_tuple=True)
+        logits_ST = hidden_BTC[lines, places - 1] @ policy.lm_head.weight[:first].T
+    written_S = torch.nn.functional.cross_entropy(
+        logits_ST.float(), batch.ids_BT[lines, places], reduction="none"
+    )
+    codes_N = batch.ids_BT[rows, columns] - first
+    return logits_NV.float(), codes_N, batch.changed_BT[rows, columns], written_S
 
 
 def _target_loss(logp_NV: Tensor, codes_N: Tensor, near: NeighbourSmoothing | None) -> Tensor:
@@ -178,11 +206,11 @@ def _target_loss(logp_NV: Tensor, codes_N: Tensor, near: NeighbourSmoothing | No
 def teach(options: argparse.Namespace) -> None:
     torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
-    recipe = load_stage(Path(__file__).parent / "language.toml", [f"run.folder={options.out}"])
+    recipe = load_stage(Path(__file__).parent / "language.toml", [f"run.folder={options.out}", f"run.compile={str(options.compile).lower()}"])
     assert isinstance(recipe, SftRecipe)
     device = torch.device(pick_device(options.device))
-    lesson = Lesson(options.start, options.teacher or options.start, recipe, device)
-    bundles = Bundles(options.shards, np.random.default_rng(options.seed))
+    lesson = Lesson(options.start, options.teacher or options.start, recipe, device, plans=options.plans > 0)
+    bundles = Bundles(options.shards, np.random.default_rng(options.seed), options.plans)
     settings = recipe.optimiser.model_copy(
         update={"learning_rate": options.rate / 2, "muon_learning_rate": options.rate}
     )
@@ -206,11 +234,11 @@ def teach(options: argparse.Namespace) -> None:
             optimiser.step()
             optimiser.zero_grad()
         average.update(step)
-        seen.append((float(losses.total.detach()), losses.changed, losses.kept, losses.divergence))
+        seen.append((float(losses.total.detach()), losses.changed, losses.kept, losses.divergence, losses.written))
         if step % 20 == 0:
             means = " ".join(f"{v:.3f}" for v in np.nanmean(seen, axis=0))
             spent = f"cpu {time.process_time():.0f} s"
-            print(f"{step} loss changed kept divergence {means} rate {falling:.2f} {spent}", flush=True)
+            print(f"{step} loss changed kept divergence written {means} rate {falling:.2f} {spent}", flush=True)
             seen.clear()
         if now - saved > 300:
             _save(lesson, average, options.out, recipe, step)
@@ -240,6 +268,8 @@ def main() -> None:
     add("--batch", type=int, default=32, help="edits of an update")
     add("--rate", type=float, default=1e-3, help="peak learning rate of Muon; half of it for AdamW")
     add("--floor", type=float, default=0.01, help="of the rate at the end, as a share of the peak")
+    add("--plans", type=float, default=0.0, help="share of edits with their reasoning text before the image")
+    add("--compile", action="store_true", help="norms, gates and softmax by torch.compile")
     add("--seed", type=int, default=0)
     add("--threads", type=int, default=1)
     add("--device", default="cpu", help="cpu, cuda or auto")

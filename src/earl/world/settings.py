@@ -28,6 +28,9 @@ class WorldData(Settings):
     resolution: int = Field(default=64, ge=16, le=4096, multiple_of=8, description="px")
     shard_sources: Count = Field(default=1024, description="source images of a shard")
     questions: int = Field(default=2, ge=0, le=64, description="about the source, of each edit")
+    reasoning: Literal["steps", "plan"] = Field(
+        default="steps", description="text before the image: the paper's five steps, or what each place will hold"
+    )
     margin: int = Field(default=0, ge=0, le=8, description="cells around a change that count as changed")
 
 

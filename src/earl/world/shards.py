@@ -26,7 +26,7 @@ from earl.world.rendering import render
 from earl.world.scene import Scene
 from earl.world.scene_questions import questions
 from earl.world.settings import WorldData
-from earl.world.tasks import WorldTask, caption, sample_group
+from earl.world.tasks import WorldTask, caption, plan, sample_group
 
 _CAPTIONS = 71  # stream of the caption wordings
 _QUESTIONS = 73
@@ -103,7 +103,7 @@ def _shard_edits(
             target_codes=codes[task.target],
             changed=changed_cells(pixels[task.source], pixels[task.target], dilate=settings.margin),
             instruction=task.instruction,
-            reasoning=task.reasoning,
+            reasoning=task.reasoning if settings.reasoning == "steps" else plan(task.source, task.target),
             family=task.family,
             group=task.group,
             source_caption=caption(task.source, rng),
