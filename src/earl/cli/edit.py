@@ -325,9 +325,8 @@ def _lines(record: dict[str, Any], best_of: int) -> str:
         f"{path} ({width}x{height}, seed {seed})"
         for path, seed in zip(record["images"], record["seeds"], strict=False)
     ]
-    for boxed, text in zip(record["boxes"], record["reasoning"], strict=False):
-        lines.append(f"reasoning: {text or '(none)'}")
-        lines += [f"its boxes on the source: {boxed}"] if boxed else []
+    lines += [f"reasoning: {text}" for text in record["reasoning"] if text]
+    lines += [f"its boxes on the source: {boxed}" for boxed in record["boxes"] if boxed]
     scores = record.get("scores")
     judged = f", overall {scores['overall']:.1f} of 10, best of {best_of}" if scores else ""
     lines.append(

@@ -149,6 +149,8 @@ def _add(target: Any, leaf: Leaf, text: str, parameter: Parameter) -> None:
         elif not info.is_required():
             words["nargs"] = "?"
         words["type"] = _reader(_item(inner))
+    elif inner is bool and info.default is None:
+        words["action"] = argparse.BooleanOptionalAction
     elif inner is bool:
         if info.default is True:
             names = [name.replace("--", "--no-", 1) for name in names]

@@ -37,7 +37,9 @@ class SamplingSettings(DrawSettings):
     negative_instruction: str | None = Field(
         default=None, description="what guidance leads away from (default: 'keep the picture as it is')"
     )
-    reasoning: bool = Field(default=False, description="let the model write a chain of thought first")
+    reasoning: bool | None = Field(
+        default=None, description="let the model write a chain of thought first (default: as it was trained)"
+    )
 
     @property
     def guided(self) -> bool:

@@ -109,6 +109,8 @@ class ModelEditor:
             import_vllm()  # no folder is begun for an engine that is not there
         weights = "-".join(fingerprint(folder.need(part)) for part in WEIGHED)
         own_area = folder.meta.get("area")
+        if sampling.reasoning is None:  # said as it will be, for the record
+            sampling = sampling.replace(reasoning=bool(folder.reasons))
         return cls(
             evaluation.name or model.model,
             lambda: build_pipeline(model),

@@ -38,13 +38,13 @@ def domain_of(model: str) -> Domain | None:
 
 
 def lacking(
-    pipeline: EditPipeline, image: Image, instructions: Sequence[str], *, reasoning: bool = False
+    pipeline: EditPipeline, image: Image, instructions: Sequence[str], *, reasoning: bool | None = None
 ) -> str:
     """One sentence on what the model was not taught of what is asked, and which one was; "" for nothing.
 
     Args:
         instructions: of a chain of edits that begins with `image`.
-        reasoning: whether a chain of thought is asked for.
+        reasoning: whether a chain of thought is asked for; None: as the model was trained.
     """
     problems: list[str] = []
     settings = pipeline.settings
@@ -54,10 +54,10 @@ def lacking(
         problems = list(dict.fromkeys(found))
     outside = bool(problems)
     if reasoning and pipeline.reasons is False:
-        problems.append("it never learnt to reason")
+        problems.append("it was not trained to reason")
     if not problems:
         return ""
-    able = [model for model in RELEASED if model.reasons is reasoning]
+    able = [model for model in RELEASED if model.reasons is bool(reasoning)]
     best = max(able, key=lambda model: model.scores.get("mean", 0.0)).name
     able_to = "edit photographs in free wording" if outside else "reason"
     return (

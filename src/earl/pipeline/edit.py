@@ -54,7 +54,7 @@ class EditPipeline:
         self.engine, self.vision, self.name = engine, vision, name
         self.tokenizer = engine.tokenizer
         self.settings: ModelSettings | None = None  # what it was loaded by
-        self.reasons: bool | None = None  # whether it was taught to; None where that is not known
+        self.reasons: bool | None = None  # whether it was trained to; None where that is not known
         self._lock: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         if vision.codebook_size != self.tokenizer.vocabulary.codebook_size:
             raise ModelFormatError(
@@ -246,7 +246,7 @@ class EditPipeline:
                 prompt=tuple(write_prompt(codes_HW, instructions[i], self.tokenizer)),
                 seeds=tuple(seeds[i]),
                 grid=Grid(*map(int, codes_HW.shape)),
-                prefill="reasoning" if sampling.reasoning else "size",
+                prefill="reasoning" if self.thinks(sampling.reasoning) else "size",
                 max_text_tokens=sampling.max_text_tokens,
                 negative_prompt=tuple(write_prompt(codes_HW, negative, self.tokenizer)) if negative else None,
                 draft=tuple(codes_HW.ravel().tolist()),
@@ -254,6 +254,10 @@ class EditPipeline:
             self._check_length(request)
             edits.append(PreparedEdit(sources[i], given[i].size, instructions[i], request))
         return edits
+
+    def thinks(self, asked: bool | None) -> bool:
+        """Whether a chain of thought is written: as asked, or as the model was trained where nothing is asked."""
+        return bool(self.reasons) if asked is None else asked
 
     def keep_outside(self, source: Image.Image, edited: Image.Image, result: EditResult) -> Image.Image:
         """An edited image at the source's full size, with the source's own pixels where nothing changed.

@@ -47,7 +47,7 @@ class EditFields(BaseModel):
     top_p: float = Field(default=1.0, gt=0, le=1)
     guidance: float = Field(default=1.0, ge=1, le=100, allow_inf_nan=False)
     best_of: int | None = Field(default=None, ge=1, le=MOST_IMAGES)
-    reasoning: bool = False
+    reasoning: bool | None = None
     keep_outside: bool = False
 
     @field_validator("*", mode="before")

@@ -140,7 +140,9 @@ class Page:
                 self.seed = gr.Number(0, precision=0, minimum=0, label="Seed of the first", scale=1)
             self.keep = gr.Checkbox(False, label="Keep the source's pixels where nothing changed")
             thinks = work.pipeline.reasons is not False
-            self.reasoning = gr.Checkbox(False, label="Let the model reason first", visible=thinks)
+            self.reasoning = gr.Checkbox(
+                bool(work.pipeline.reasons), label="Let the model reason first", visible=thinks
+            )
 
     def _output(self) -> None:
         self.note = gr.Markdown(visible=False, elem_classes="note", elem_id="note")

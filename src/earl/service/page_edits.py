@@ -50,7 +50,7 @@ class Asked:
     instruction: str
     variations: int = 1
     seed: int | None = None
-    reasoning: bool = False
+    reasoning: bool | None = None
     keep_outside: bool = False
 
 

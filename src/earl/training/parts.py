@@ -40,7 +40,7 @@ class Parts:
         vision_path: a folder, None where the recipe has none.
         rule: by which images are resized, None where there is no vision tokenizer.
         temperature: that the start has folded in (`earl convert --temperature`), which training goes on with.
-        reasons: whether the start was taught to reason, or this training teaches it.
+        reasons: whether this training is of a chain of thought before the image.
     """
 
     policy: Any
@@ -93,10 +93,9 @@ def assemble_policy(recipe: PolicyRecipe, device: torch.device) -> Parts:
         compile_parts(policy)
     area = start.get("area") or model.area
     rule = read_size_rule(vision_path, start) if vision_path is not None else None
-    teaches = (isinstance(recipe, SftRecipe) and recipe.data.reasoning) or (
+    reasons = (isinstance(recipe, SftRecipe) and recipe.data.reasoning) or (
         isinstance(recipe, GrpoRecipe) and recipe.rollouts.prefill == "reasoning"
     )
-    reasons = teaches or bool(model.start and found.reasons)
     return Parts(policy, tokenizer, vision_path, area, rule, float(start.get("temperature", 1.0)), reasons)
 
 
