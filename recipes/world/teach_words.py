@@ -8,6 +8,10 @@ divergence from the teacher's distribution, mixed with the usual loss on the tar
 does well is kept as it does it, sharpness from reinforcement learning included, and what it does badly is
 still learnt. Sentences that ask for nothing have no teacher; their target is the source.
 
+With `--plans` that share of edits has a plan before the image (shards made with `--reasoning plan`), and with
+`--alone` that share of updates teaches plans without images, which costs a third. Behind a plan the target
+alone is taught.
+
 The learning rate falls along a cosine over the given time, so that a run on a busy machine ends where it
 should. The averaged weights are saved to OUT every few minutes, and START may be such a folder.
 
@@ -33,7 +37,7 @@ from torch import Tensor
 from earl.config.sections import Ema, SmoothingSettings
 from earl.config.stages import SftRecipe, load_stage
 from earl.data.collate import Batch, collate
-from earl.data.examples import edit_example
+from earl.data.examples import Example, edit_example
 from earl.data.shards import Edit, EditShards, load_shards
 from earl.pipeline import pick_device
 from earl.policy.likelihood import NeighbourSmoothing
@@ -48,8 +52,7 @@ from earl.world.language.drawing import draw_wording
 
 TRUST = {"simple": 0.75, "complex": 0.6, "other": 0.0}
 """Share of the teacher's distribution in what is taught, by group of edits; the rest is the target's."""
-PLANNED = {"simple": 0.3}
-"""The same behind a plan, which says more than the teacher was told."""
+WRITTEN = 2.0  # weight of an id of the plan beside a code
 UNKNOWN = ("between", "double", "gather", "move", "stack", "swap")
 """Families that the teacher does not know (none to one in ten of them exact): the target alone is taught."""
 SHARE = 4  # edits of one source image that are computed together
@@ -60,7 +63,8 @@ Bundle = list[tuple[Edit, Edit]]
 
 @dataclass(frozen=True)
 class Losses:
-    """Nats a code: what is optimised; the target's loss in changed cells and in kept ones; the divergence."""
+    """Nats a code: what is optimised; the target's loss in changed cells and in kept ones; the divergence;
+    and nats an id of the plan."""
 
     total: Tensor
     changed: float
@@ -87,14 +91,14 @@ class Bundles:
         self.plans = plans
         self.orders: list[Iterator[int]] = [iter(()) for _ in folders]
 
-    def draw(self) -> Bundle:
+    def draw(self, plans: float | None = None) -> Bundle:
         number = int(self.rng.choice(len(self.sources), p=self.shares))
         row = next(self.orders[number], None)
         if row is None:
             self.orders[number] = iter(self.rng.permutation(len(self.rows[number])).tolist())
             row = next(self.orders[number])
         edits = [self.sources[number][index] for index in self.rows[number][row]]
-        if self.rng.random() >= self.plans:
+        if self.rng.random() >= (self.plans if plans is None else plans):
             edits = [replace(edit, reasoning="") for edit in edits]
         return [(replace(edit, instruction=draw_wording(edit.request, self.rng)), edit) for edit in edits]
 
@@ -123,6 +127,14 @@ class Lesson:
             near, ids_Kn=near.ids_Kn.to(device), weights_Kn=near.weights_Kn.to(device)
         )
 
+    def written(self, bundles: list[Bundle]) -> Losses:
+        """The plans alone, without their images: mean over their ids."""
+        tokenizer = self.parts.tokenizer
+        examples = [[_plan_alone(new, tokenizer) for new, _ in bundle] for bundle in bundles]
+        batch = collate(examples, tokenizer.vocabulary.pad).to(self.device)
+        loss = _logits(self.student, batch, tokenizer)[3].mean()
+        return Losses(loss, math.nan, math.nan, math.nan, float(loss.detach()))
+
     def losses(self, bundles: list[Bundle]) -> Losses:
         """The mean over the codes of all targets."""
         tokenizer = self.parts.tokenizer
@@ -133,33 +145,41 @@ class Lesson:
         trust_B = torch.tensor([_trust(new) for bundle in bundles for new, _ in bundle])
         trust_B = trust_B.to(self.device)
         trust_N = trust_B.repeat_interleave(len(codes_N) // len(trust_B))
-        with torch.no_grad():
-            plain = _batch(
-                [[replace(edit, reasoning="") for _, edit in bundle] for bundle in bundles],
-                self.teacher_tokenizer,
-            )
-            taught_NV = _logits(self.teacher, plain.to(self.device), self.teacher_tokenizer)[0]
-            taught_NV = taught_NV.log_softmax(-1)
-        divergence_N = (taught_NV.exp() * (taught_NV - logp_NV)).sum(-1)
-        total = (trust_N * divergence_N + (1 - trust_N) * target_N).mean() + written_S.sum() / len(codes_N)
+        taught_N = trust_N > 0
+        divergence_N = torch.zeros_like(target_N)
+        known = [[edit for new, edit in bundle if _trust(new)] for bundle in bundles]
+        if any(known):
+            with torch.no_grad():
+                plain = _batch([bundle for bundle in known if bundle], self.teacher_tokenizer)
+                taught_NV = _logits(self.teacher, plain.to(self.device), self.teacher_tokenizer)[0]
+                taught_NV = taught_NV.log_softmax(-1)
+            told_N = (taught_NV.exp() * (taught_NV - logp_NV[taught_N])).sum(-1)
+            divergence_N = divergence_N.index_put((taught_N.nonzero()[:, 0],), told_N)
+        total = (trust_N * divergence_N + (1 - trust_N) * target_N).mean()
+        total = total + WRITTEN * written_S.sum() / len(codes_N)
         exact_N = -logp_NV.detach().gather(1, codes_N[:, None])[:, 0]
-        taught = trust_N > 0
         return Losses(
             total,
             float(exact_N[changed_N].mean()),
             float(exact_N[~changed_N].mean()),
-            float(divergence_N.detach()[taught].mean()),
+            float(divergence_N.detach()[taught_N].mean()),
             float(written_S.detach().mean()) if len(written_S) else math.nan,
         )
 
 
 def _trust(edit: Edit) -> float:
-    shares = PLANNED if edit.reasoning else TRUST
-    return 0.0 if edit.family in UNKNOWN else shares.get(edit.group, 0.0)
+    """None behind a plan: it says more than the teacher was told."""
+    return 0.0 if edit.reasoning or edit.family in UNKNOWN else TRUST.get(edit.group, 0.0)
 
 
 def _from(recipe: SftRecipe, start: str) -> Any:
     return recipe.model.model_copy(update={"start": start})
+
+
+def _plan_alone(edit: Edit, words: TextTokenizer) -> Example:
+    example = edit_example(edit, words, prefill="reasoning", stitched=True)
+    end = int((example.ids == words.vocabulary.boi).nonzero()[0][-1]) + 1
+    return replace(example, ids=example.ids[:end], kinds=example.kinds[:end], changed=example.changed[:end])
 
 
 def _batch(bundles: list[list[Edit]], words: TextTokenizer) -> Batch:
@@ -176,8 +196,8 @@ def _batch(bundles: list[list[Edit]], words: TextTokenizer) -> Batch:
 
 
 def _logits(policy: Any, batch: Batch, words: TextTokenizer) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Logits over the codes (N, V) where a code is due, the codes (N,), which cells change (N,), and the loss of
-    the text before an image (S,)."""
+    """Logits over the codes (N, V) where a code is due, the codes (N,), which cells change (N,), and the loss
+    of the S ids of text before an image (S,)."""
     first, last = words.vocabulary.first_visual, words.vocabulary.size
     rows, columns = (batch.kinds_BT == Kind.VISUAL).nonzero(as_tuple=True)
     with torch.autocast(batch.ids_BT.device.type, dtype=torch.bfloat16):
@@ -206,7 +226,10 @@ def _target_loss(logp_NV: Tensor, codes_N: Tensor, near: NeighbourSmoothing | No
 def teach(options: argparse.Namespace) -> None:
     torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
-    recipe = load_stage(Path(__file__).parent / "language.toml", [f"run.folder={options.out}", f"run.compile={str(options.compile).lower()}"])
+    recipe = load_stage(
+        Path(__file__).parent / "language.toml",
+        [f"run.folder={options.out}", f"run.compile={str(options.compile).lower()}"],
+    )
     assert isinstance(recipe, SftRecipe)
     device = torch.device(pick_device(options.device))
     lesson = Lesson(options.start, options.teacher or options.start, recipe, device, plans=options.plans > 0)
@@ -225,7 +248,11 @@ def teach(options: argparse.Namespace) -> None:
             updates = bundles.pool(options.batch // SHARE, 8, lesson.parts.tokenizer)
             drawn = next(updates)
         step += 1
-        losses = lesson.losses(drawn)
+        if bundles.rng.random() < options.alone:
+            count = 2 * options.batch // SHARE
+            losses = lesson.written([bundles.draw(plans=1.0) for _ in range(count)])
+        else:
+            losses = lesson.losses(drawn)
         losses.total.backward()
         torch.nn.utils.clip_grad_norm_(lesson.student.parameters(), 1.0)
         falling = options.floor + (1 - options.floor) * 0.5 * (1 + math.cos(math.pi * (now - began) / whole))
@@ -234,11 +261,15 @@ def teach(options: argparse.Namespace) -> None:
             optimiser.step()
             optimiser.zero_grad()
         average.update(step)
-        seen.append((float(losses.total.detach()), losses.changed, losses.kept, losses.divergence, losses.written))
+        seen.append(
+            (float(losses.total.detach()), losses.changed, losses.kept, losses.divergence, losses.written)
+        )
         if step % 20 == 0:
             means = " ".join(f"{v:.3f}" for v in np.nanmean(seen, axis=0))
             spent = f"cpu {time.process_time():.0f} s"
-            print(f"{step} loss changed kept divergence written {means} rate {falling:.2f} {spent}", flush=True)
+            print(
+                f"{step} loss changed kept divergence written {means} rate {falling:.2f} {spent}", flush=True
+            )
             seen.clear()
         if now - saved > 300:
             _save(lesson, average, options.out, recipe, step)
@@ -269,6 +300,7 @@ def main() -> None:
     add("--rate", type=float, default=1e-3, help="peak learning rate of Muon; half of it for AdamW")
     add("--floor", type=float, default=0.01, help="of the rate at the end, as a share of the peak")
     add("--plans", type=float, default=0.0, help="share of edits with their reasoning text before the image")
+    add("--alone", type=float, default=0.0, help="share of updates that teach twice as many plans, no images")
     add("--compile", action="store_true", help="norms, gates and softmax by torch.compile")
     add("--seed", type=int, default=0)
     add("--threads", type=int, default=1)

@@ -99,7 +99,7 @@ def test_edit_with_reasoning_shows_the_text_and_its_boxes(edit, capsys, monkeypa
     if code:  # it may write no image; the text is there all the same
         assert "wrote no image" in said.err
     else:
-        assert f"thought: {texts[0]}" in said.out and f"thought: {texts[1]}" in said.out
+        assert f"reasoning: {texts[0]}" in said.out and f"reasoning: {texts[1]}" in said.out
     boxed = Image.open(out.with_stem("out-1-boxes"))
     assert boxed.size == (512, 512)
     assert boxed.getpixel((64, 256)) == (220, 38, 38) and boxed.getpixel((319, 383)) == (220, 38, 38)

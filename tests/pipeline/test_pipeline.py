@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from earl.config import ModelSettings
+from earl.config import ModelSettings, SamplingSettings
 from earl.errors import (
     ConfigError,
     ImageError,
@@ -133,6 +133,20 @@ def test_reasoning_always_ends_with_or_without_a_image(pipeline):
     result = pipeline(picture(), "remove the cone", reasoning=True, num_images=2)
     for image, problem in zip(result.images, result.problems, strict=True):
         assert (image is None) == (problem is not None)
+
+
+@pytest.mark.parametrize(
+    ("trained", "asked", "thinks"),
+    [(True, None, True), (True, False, False), (None, None, False), (False, True, True)],
+)
+def test_a_model_that_was_trained_to_reason_does_unless_told_otherwise(
+    pipeline, monkeypatch, trained, asked, thinks
+):
+    monkeypatch.setattr(pipeline, "reasons", trained)
+    (edit,) = pipeline.prepare(
+        [(picture(), "remove the cone")], SamplingSettings(reasoning=asked), seeds=[[0]]
+    )
+    assert edit.request.prefill == ("reasoning" if thinks else "size")
 
 
 def test_special_tokens_in_the_instruction_are_only_text(pipeline):

@@ -12,7 +12,7 @@ from earl.world.goals import check
 from earl.world.language.plain import plain_phrase
 from earl.world.language.reading import parse
 from earl.world.scene import Scene, SceneObject
-from earl.world.tasks import SPLITS, sample_group, sample_task
+from earl.world.tasks import SPLITS, plan, sample_group, sample_task
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -130,6 +130,22 @@ def test_strange_words_and_families_are_refused():
 def test_double_requests_are_two():
     request = parse("remove the red cube, and move the scene to a desert")
     assert request.op == "remove" and request.then is not None and request.then.value == "desert"
+
+
+def test_a_plan_says_what_each_changed_place_will_hold():
+    cube, sphere = SceneObject("cube", "red", 1, 1), SceneObject("sphere", "blue", 3, 0, size="small")
+    scene = Scene("meadow", "day", (cube, sphere))
+    assert plan(scene, scene) == "nothing"
+    assert (
+        plan(scene, replace(scene, background="desert", style="night")) == "background: desert; style: night"
+    )
+    swapped = Scene("meadow", "day", (sphere.moved(1, 1), cube.moved(3, 0)))
+    assert plan(scene, swapped) == (
+        "small blue sphere back far right: red cube; red cube front left: small blue sphere"
+    )
+    cone = SceneObject("cone", "green", 1, 1, texture="striped", pose="toppled", level=1)
+    assert plan(scene, scene.with_object(cone)) == "nothing front left top: striped toppled green cone"
+    assert plan(scene, scene.without(sphere)) == "small blue sphere back far right: nothing"
 
 
 def test_reasoning_has_five_steps():

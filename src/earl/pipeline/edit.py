@@ -256,7 +256,7 @@ class EditPipeline:
         return edits
 
     def thinks(self, asked: bool | None) -> bool:
-        """Whether a chain of thought is written: as asked, or as the model was trained where nothing is asked."""
+        """Whether a chain of thought is written: as asked; where nothing is, as the model was trained."""
         return bool(self.reasons) if asked is None else asked
 
     def keep_outside(self, source: Image.Image, edited: Image.Image, result: EditResult) -> Image.Image:

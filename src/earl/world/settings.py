@@ -29,7 +29,7 @@ class WorldData(Settings):
     shard_sources: Count = Field(default=1024, description="source images of a shard")
     questions: int = Field(default=2, ge=0, le=64, description="about the source, of each edit")
     reasoning: Literal["steps", "plan"] = Field(
-        default="steps", description="text before the image: the paper's five steps, or what each place will hold"
+        default="steps", description="before the image: the paper's five steps, or a short plan"
     )
     margin: int = Field(default=0, ge=0, le=8, description="cells around a change that count as changed")
 

@@ -225,7 +225,8 @@ def test_a_folded_temperature_goes_on_with_the_training(plain_run: Path, room: P
     table["model"] = {"start": str(tmp_path / "start")}
     train_sft(make_recipe(table))
     written = json.loads((tmp_path / "run" / "model" / "earl.json").read_text())
-    assert written["temperature"] == 0.5 and written["reasoning"] is True
+    assert written["temperature"] == 0.5
+    assert "reasoning" not in written, "a start that reasons, trained to edit without"
 
 
 def test_lora_leaves_the_base_alone(plain_run: Path, room: Path, tmp_path: Path) -> None:
