@@ -6,8 +6,10 @@ import base64
 import io
 import json
 import re
+import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from PIL import Image
 
 from earl.config.service import ServiceSettings
 from earl.records import Verdict
+from earl.service import http
 from earl.service.edits import EditService
 from earl.service.http import served
 from earl.vision.images import target_size
@@ -345,22 +348,37 @@ def test_after_a_mistake_of_ours_every_caller_is_told():
         assert answer.status_code == 503 and answer.headers["retry-after"]
 
 
-def test_draining_finishes_what_runs_and_refuses_the_rest():
-    session = Inverter(pause=0.05)
-    with serving(session) as (service, url):
-        answers = []
-        thread = threading.Thread(
-            target=lambda: answers.append(client(url).images.edit(image=png(), prompt="x"))
-        )
-        thread.start()
+def test_sigterm_finishes_what_runs_and_refuses_the_rest_in_words():
+    session, refused = Inverter(), threading.Event()
+    step = session.step
+    session.step = lambda **how: (refused.wait(60), step(**how))[1]
+    service = EditService(session, "tiny", ServiceSettings())
+    server = http._server(service.app(), drain=60, places=service.scheduler)
+    taken, url = http._bind("127.0.0.1", 0)
+    with taken, ThreadPoolExecutor(2) as pool:
+        running = pool.submit(server.run, sockets=[taken])
+        edited = pool.submit(lambda: client(url).images.edit(image=png(), prompt="x"))
         while not session.running:
             time.sleep(0.01)
-        service.scheduler.drain()
+        server.handle_exit(signal.SIGTERM, None)
+        time.sleep(0.3)  # its loop has seen the signal
         answer = httpx.post(f"{url}/images/edits", data={"prompt": "x"}, files={"image": png()})
         assert answer.status_code == 503 and answer.json()["error"]["code"] == "unavailable"
         assert httpx.get(url.removesuffix("/v1") + "/ready").status_code == 503
-        thread.join()
-        assert answers[0].data
+        refused.set()
+        assert edited.result().data
+        running.result(timeout=30)  # it ends by itself
+
+
+def test_a_second_signal_closes_the_port_at_once():
+    service = EditService(Inverter(), "tiny", ServiceSettings())
+    server = http._server(service.app(), drain=60, places=service.scheduler)
+    with service.scheduler.reserve():
+        server.handle_exit(signal.SIGTERM, None)
+        assert not server.should_exit
+        server.handle_exit(signal.SIGINT, None)
+        assert server.should_exit and server.force_exit
+    service.scheduler.stop()
 
 
 def test_best_of_gives_the_highest_scores():

@@ -142,6 +142,8 @@ def test_an_upload_that_the_model_cannot_know_is_warned_about(page, tmp_path):
     Image.effect_noise((200, 120), 90).convert("RGB").save(tmp_path / "photo.png")
     page.click("#edit")
     page.wait_for_selector("text=There is no image yet")
+    page.wait_for_timeout(500)
+    assert page.inner_text("#edit") == "Edit" and page.inner_text("#use") == "Use as input"
     page.fill("#instruction textarea, #instruction input", " ")
     page.set_input_files("#source input[type=file]", tmp_path / "photo.png")
     page.wait_for_selector("#source img")

@@ -32,7 +32,7 @@ def edits(
         port=options.port,
         ready=lambda url: say(f"{model.model} at {url}; Ctrl-C ends it"),
         drain=options.drain,
-        leaving=service.scheduler.drain,
+        places=service.scheduler,
     )
 
 
@@ -75,7 +75,7 @@ def page(
         port=options.port,
         ready=lambda url: say(f"{model.model}: page at {url.removesuffix('/v1')}{PATH}; Ctrl-C ends it"),
         drain=options.drain,
-        leaving=service.scheduler.drain,
+        places=service.scheduler,
     )
 
 
@@ -111,7 +111,7 @@ def verifier(
         port=options.port,
         ready=lambda url: say(f"{name}{judge} at {url}; Ctrl-C ends it"),
         drain=options.drain,
-        leaving=service.places.drain,
+        places=service.places,
     )
 
 

@@ -9,9 +9,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from earl.errors import MissingExtraError, VerifierError
+
+if TYPE_CHECKING:
+    from earl.service.places import Places
 
 STARTS_WITHIN = 30.0  # seconds
 
@@ -23,14 +26,15 @@ def serve(
     port: int,
     ready: Callable[[str], None],
     drain: float = 5.0,
-    leaving: Callable[[], None] | None = None,
+    places: Places | None = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM.
 
     Args:
         ready: gets the base URL (port 0 takes a free one) before anything is served.
         drain: seconds that requests in progress have to finish.
-        leaving: called when the signal comes, before they finish.
+        places: the queue. After the signal it refuses what is new, in words, until what it holds is through;
+            a second signal closes the port at once.
 
     Raises:
         VerifierError: the address cannot be taken.
@@ -38,7 +42,7 @@ def serve(
     taken, url = _bind(host, port)
     with taken:
         ready(url)
-        _server(app, drain, leaving).run(sockets=[taken])
+        _server(app, drain, places).run(sockets=[taken])
 
 
 @contextmanager
@@ -65,17 +69,27 @@ def served(app: Any, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]
             thread.join(STARTS_WITHIN)
 
 
-def _server(app: Any, drain: float = 5.0, leaving: Callable[[], None] | None = None) -> Any:
+def _server(app: Any, drain: float = 5.0, places: Places | None = None) -> Any:
     try:
         import uvicorn
     except ImportError as error:
         raise MissingExtraError("serving needs the extra: pip install 'earl-edit[serve]'") from error
 
     class Server(uvicorn.Server):
+        stop_by = math.inf  # when the port is closed at the latest, by time.monotonic
+
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            if leaving is not None:
-                leaving()
+            draining = self.stop_by < math.inf
+            self.should_exit |= draining
             super().handle_exit(sig, frame)
+            if places is not None and not draining:
+                places.drain()
+                self.should_exit, self.stop_by = False, time.monotonic() + drain
+
+        async def on_tick(self, counter: int) -> bool:
+            if places is not None and places.draining:
+                self.should_exit |= not places.held or time.monotonic() > self.stop_by
+            return bool(await super().on_tick(counter))
 
     grace = max(1, math.ceil(drain))
     return Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=grace))

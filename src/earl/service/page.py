@@ -232,6 +232,7 @@ class Page:
     ) -> AsyncIterator[Update]:
         if not path:
             gr.Warning("There is no image yet: upload one, or click an example.")
+            yield self._lock(False)  # Gradio empties the outputs of a generator that gives nothing
             return
         first = int(seed) if seeding == _FIXED else None
         asked = Asked(Path(path).read_bytes(), instruction, int(variations), first, reasoning, keep)

@@ -35,6 +35,11 @@ class Places:
         """Whether new requests are accepted."""
         return not self.draining and self.failure is None
 
+    @property
+    def held(self) -> int:
+        """Places that are taken."""
+        return self._held
+
     @contextmanager
     def reserve(self) -> Iterator[Reservation]:
         """One place, given back at the end of the block.
