@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -55,6 +56,24 @@ def test_edit_json_and_several_images(edit, capsys):
     assert record["seeds"] == [5, 6]
     assert all(Image.open(path).size == (64, 64) for path in record["images"])
     assert record["finish_reasons"] == ["stop", "stop"]
+
+
+def test_edit_with_a_mask_leaves_the_rest_alone(edit, source, tmp_path, capsys):
+    Image.effect_noise((128, 128), 90).convert("RGB").save(source)
+    mask = Image.new("L", (128, 128), 0)
+    mask.paste(255, (0, 0, 48, 128))
+    mask.save(tmp_path / "mask.png")
+    code, out = edit("--mask", str(tmp_path / "mask.png"), "--before-after")
+    assert code == 0
+    before, after = (np.asarray(Image.open(path), int) for path in (source, out))
+    assert before.shape == after.shape
+    assert (before[:, 72:] == after[:, 72:]).all() and np.abs(before - after)[:, :40].mean() > 10
+    capsys.readouterr()
+    Image.new("L", (64, 64)).save(tmp_path / "mask.png")
+    assert edit("--mask", str(tmp_path / "mask.png"), "--force")[0] == 2
+    assert "the mask has 64x64 pixels, the image 128x128" in one_sentence(capsys)
+    assert edit("--mask", str(tmp_path / "mask.png"), picture=tmp_path)[0] == 2
+    assert "mask belongs to one image" in capsys.readouterr().err
 
 
 def test_edit_with_guidance(edit, capsys):

@@ -11,6 +11,7 @@ from PIL import Image
 
 import earl
 from earl.errors import ConfigError, ImageError, InstructionError
+from earl.sequence.layout import parse_completion
 from earl.vision.images import open_image
 
 
@@ -115,3 +116,18 @@ def test_it_moves_and_says_what_it_is(pipeline):
 
 def test_the_package_lists_its_public_names():
     assert set(dir(earl)) == set(earl.__all__) and "EditPipeline" in dir(earl)
+
+
+def test_outside_a_mask_the_codes_are_the_sources(pipeline):
+    source = Image.effect_noise((64, 64), 90).convert("RGB")
+    mask = Image.new("L", (64, 64), 0)
+    mask.paste(255, (0, 0, 24, 64))
+    result = pipeline(source, "make it blue", mask=mask, num_images=2, seed=1)
+    (given_HW,) = pipeline.vision.encode([source])
+    for image, completion in zip(result.images, result.completions, strict=True):
+        codes_HW = parse_completion(completion.ids, pipeline.tokenizer).codes
+        assert (codes_HW[:, 3:] == given_HW[:, 3:]).all() and (codes_HW != given_HW).any()
+        kept = np.asarray(pipeline.keep_outside(source, image, result))
+        np.testing.assert_array_equal(kept[:, 36:], np.asarray(source)[:, 36:])
+    with pytest.raises(ImageError, match="the mask has 64x64 pixels, the image 32x64"):
+        pipeline(source.crop((0, 0, 32, 64)), "make it blue", mask=mask)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from earl.errors import ImageError
-from earl.vision.compose import cells_inside, changed_cells, keep_outside, mask_of
+from earl.vision.compose import cells_inside, changed_cells, given_codes, keep_outside, mask_of, open_mask
 
 
 def noisy(size=(64, 64), level=4, seed=0):
@@ -60,3 +60,19 @@ def test_a_mask_touches_every_cell_that_it_reaches_into():
 def test_images_of_two_sizes_are_refused():
     with pytest.raises(ImageError, match="one size"):
         changed_cells(noisy((64, 64)), noisy((64, 72)))
+
+
+def test_masks_are_transparent_or_white_where_the_edit_may_change_the_image(tmp_path):
+    wanted = np.zeros((8, 16), bool)
+    wanted[:, :8] = True
+    white = Image.fromarray(wanted.astype(np.uint8) * 255)
+    holed = Image.new("RGBA", (16, 8), (255, 255, 255, 255))  # opaque white is not "may change"
+    holed.paste((0, 0, 0, 0), (0, 0, 8, 8))
+    holed.save(tmp_path / "holed.png")
+    white.save(tmp_path / "white.png")
+    for mask in (white, holed, tmp_path / "white.png", str(tmp_path / "holed.png"), np.asarray(white)):
+        assert (np.asarray(open_mask(mask, (16, 8))) == wanted).all()
+    assert (np.asarray(open_mask((tmp_path / "holed.png").read_bytes(), (16, 8))) == wanted).all()
+    with pytest.raises(ImageError, match="the mask has 16x8 pixels, the image 8x8"):
+        open_mask(white, (8, 8))
+    assert given_codes(np.array([[5, 7]]), white) == (-1, 7) and given_codes(np.array([[5, 7]]), None) is None

@@ -60,6 +60,7 @@ def _edit_one(
     from earl.environment import import_torch
     from earl.files import claim
     from earl.pages.sheets import claim_images, side_by_side, write_image
+    from earl.vision.compose import open_mask
     from earl.vision.images import open_image
     from earl.vision.saving import encode_image
 
@@ -79,6 +80,8 @@ def _edit_one(
     began = time.perf_counter()
     # before the model: a wrong image costs no waiting
     source = open_image(sys.stdin.buffer.read() if options.source == STREAM else options.source)
+    if options.mask is not None:
+        open_mask(options.mask, source.size)
     if verifier is not None:  # it refuses at once what it cannot judge
         asyncio.run(verifier.judge([Attempt(source, options.instructions[0], source)]))
     import_torch()
@@ -151,13 +154,14 @@ def _drawn(
                 num_images=draws,
                 area=options.area,
                 restore_size=options.source_size,
+                mask=options.mask,
                 on_row=on_row,
             )
         seconds += result.seconds
         if verifier is not None:
             result, verdict = best_of(result, verifier)
             scores = {name: verdict.score(name) for name in SCORES}
-        if options.keep_outside:
+        if options.keep_outside or options.mask:
             kept = [image and pipeline.keep_outside(source, image, result) for image in result.images]
             result = replace(result, images=tuple(kept))
         if step < last:

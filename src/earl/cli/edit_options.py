@@ -39,6 +39,11 @@ class EditOptions(Settings):
     keep_outside: bool = Field(
         default=False, description="the source's own pixels, at its size, where the edit changed nothing"
     )
+    mask: Annotated[Path | None, Option(metavar="FILE")] = Field(
+        default=None,
+        description="image of the source's size, transparent or white where the edit may change it; "
+        "implies --keep-outside",
+    )
     before_after: bool = Field(default=False, description="also write source and result side by side")
     provenance: bool = Field(
         default=True, description="store no model, seed and hash of the instruction in the images"
@@ -48,8 +53,10 @@ class EditOptions(Settings):
     def problems(self) -> Iterator[str]:
         if self.best_of > 1 and self.num_images > 1:
             yield "best_of keeps one of several images: leave out num_images"
-        if self.keep_outside and self.source_size:
-            yield "keep_outside gives the source's size: leave out source_size"
+        if (self.keep_outside or self.mask) and self.source_size:
+            yield "keep_outside and mask give the source's size: leave out source_size"
+        if self.mask and self.many:
+            yield "mask belongs to one image: leave out further images, folders and lists of jobs"
         if self.out == STREAM and (self.num_images > 1 or self.before_after or self.many):
             yield "standard output takes one image: leave out num_images, before_after and further images"
         if STREAM in self.sources and self.many:

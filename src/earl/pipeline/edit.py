@@ -36,6 +36,7 @@ class PreparedEdit:
     given_size: tuple[int, int]  # px, of the image that was given
     instruction: str
     request: Request
+    mask: Image.Image | None = None  # white where the image may change, at the size that was given
 
 
 class EditPipeline:
@@ -87,6 +88,7 @@ class EditPipeline:
         num_images: int = 1,
         area: int | None = None,
         restore_size: bool = False,
+        mask: ImageSource | None = None,
         on_row: OnRow | None = None,
         **fields: Any,
     ) -> EditResult | Any:
@@ -98,7 +100,7 @@ class EditPipeline:
             instruction: what to change, 1 to 2,000 characters; or a list. One image with several
                 instructions, and several images with one, are paired up. Also `prompt=`.
             num_images: how many to draw, >= 1; image i is drawn with seed + i. Also `num_images_per_prompt=`.
-            sampling, area, restore_size, on_row: see `edit_many`.
+            sampling, area, restore_size, mask, on_row: see `edit_many`.
             fields: see `edit_many`; `guidance_scale` is `guidance`, and `seed=None` draws a seed.
                 `output_type="np"` or `"pt"` turns the result's images into arrays or tensors
                 (`EditResult.as_type`); "pil" is the default.
@@ -107,7 +109,7 @@ class EditPipeline:
             An `EditResult`; a list of them where images or instructions were a list.
 
         Raises:
-            ImageError: no image, or one of an aspect that cannot be edited.
+            ImageError: no image, one of an aspect that cannot be edited, or a mask of another size.
             InstructionError: empty, or too long for the model.
             ConfigError: sampling settings out of range; lists of two lengths; something given twice.
         """
@@ -131,6 +133,7 @@ class EditPipeline:
             num_images=num_images,
             area=area,
             restore_size=restore_size,
+            mask=mask,
             on_row=on_row,
             **fields,
         )
@@ -177,6 +180,7 @@ class EditPipeline:
         num_images: int = 1,
         area: int | None = None,
         restore_size: bool = False,
+        mask: ImageSource | None = None,
         on_row: OnRow | None = None,
         **fields: Any,
     ) -> list[EditResult]:
@@ -189,6 +193,8 @@ class EditPipeline:
             num_images: how many to draw of each, >= 1.
             area: px² to work at; the model's own when None.
             restore_size: scale the results to the size of their sources.
+            mask: of every image, at its size: transparent, or white, where it may change. Outside, the codes
+                are the source's; `keep_outside` puts the source's own pixels there.
             on_row: called by the engine as rows of image codes are done.
             fields: of `SamplingSettings`, in place of those of `sampling`: `temperature=0.5`, `greedy=True`;
                 `seed=None` draws one.
@@ -213,7 +219,7 @@ class EditPipeline:
         if not pairs:
             return []
         seeds_of = [range(first, first + num_images) for first in firsts]
-        edits = self.prepare(pairs, sampling, seeds_of, area)
+        edits = self.prepare(pairs, sampling, seeds_of, area, mask)
         completions = self.engine.generate([edit.request for edit in edits], sampling, on_row=on_row)
         results = self.read(edits, completions, restore_size)
         seconds = time.perf_counter() - began
@@ -225,9 +231,11 @@ class EditPipeline:
         sampling: SamplingSettings,
         seeds: Sequence[Sequence[int]],
         area: int | None = None,
+        mask: ImageSource | None = None,
     ) -> list[PreparedEdit]:
         """Resize and encode the sources and write the prompts; raises as `edit_many`."""
         from earl.sampling import Request
+        from earl.vision.compose import given_codes, open_mask
         from earl.vision.images import open_image, resize_to, target_size
 
         negative = None
@@ -238,6 +246,7 @@ class EditPipeline:
             )
         instructions = [check_instruction(instruction) for _, instruction in pairs]
         given = [open_image(image) for image, _ in pairs]
+        masks = [None if mask is None else open_mask(mask, image.size) for image in given]
         sizes = [target_size(*image.size, area or self.vision.area, self.vision.rule) for image in given]
         sources = [resize_to(image, size) for image, size in zip(given, sizes, strict=True)]
         edits = []
@@ -250,9 +259,10 @@ class EditPipeline:
                 max_text_tokens=sampling.max_text_tokens,
                 negative_prompt=tuple(write_prompt(codes_HW, negative, self.tokenizer)) if negative else None,
                 draft=tuple(codes_HW.ravel().tolist()),
+                given=given_codes(codes_HW, masks[i]),
             )
             self._check_length(request)
-            edits.append(PreparedEdit(sources[i], given[i].size, instructions[i], request))
+            edits.append(PreparedEdit(sources[i], given[i].size, instructions[i], request, masks[i]))
         return edits
 
     def thinks(self, asked: bool | None) -> bool:
@@ -260,7 +270,8 @@ class EditPipeline:
         return bool(self.reasons) if asked is None else asked
 
     def keep_outside(self, source: Image.Image, edited: Image.Image, result: EditResult) -> Image.Image:
-        """An edited image at the source's full size, with the source's own pixels where nothing changed.
+        """An edited image at the source's full size, with the source's own pixels outside its mask; without
+        a mask, where nothing changed.
 
         Args:
             source: RGB, as it was given.
@@ -269,7 +280,8 @@ class EditPipeline:
         """
         from earl.vision.compose import keep_outside
 
-        return keep_outside(source, edited, self.changed(edited, result))
+        inside = self.changed(edited, result) if result.mask is None else result.mask
+        return keep_outside(source, edited, inside)
 
     def changed(self, edited: Image.Image, result: EditResult) -> Image.Image:
         """A mask of what an edit changed, mode L, white there.
@@ -326,6 +338,7 @@ class EditPipeline:
                     seconds=0.0,
                     problems=tuple(reading.problem for reading in readings),
                     reasoning=tuple(reading.reasoning for reading in readings),
+                    mask=edit.mask,
                 )
             )
         return results

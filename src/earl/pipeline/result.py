@@ -32,6 +32,7 @@ class EditResult:
         seconds: wall time from pixels to pixels; of edits made together, of all of them.
         problems: by image, None where there is nothing to say.
         reasoning: by image, the text in front of it, None where there is none.
+        mask: white where the edit was allowed to change the image; None where it was allowed everywhere.
     """
 
     images: tuple[Image.Image | None, ...]
@@ -42,6 +43,7 @@ class EditResult:
     seconds: float
     problems: tuple[str | None, ...]
     reasoning: tuple[str | None, ...]
+    mask: Image.Image | None = field(default=None, repr=False)
 
     @property
     def image(self) -> Image.Image:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -17,7 +16,6 @@ from earl.pipeline.domain import lacking
 from earl.records import Completion
 from earl.sequence.layout import write_image
 from earl.service.edit_request import EditRequest
-from earl.vision.compose import cells_inside, keep_outside
 from earl.vision.images import CELL, grid_of, target_size
 
 OnRow = Callable[[int, int, Callable[[], Image.Image]], None]
@@ -99,14 +97,11 @@ class PipelineSession:
             reasoning=fields.reasoning,
         )
         try:
-            (edit,) = self.pipeline.prepare([(request.image, fields.prompt)], sampling, [seeds])
+            pairs = [(request.image, fields.prompt)]
+            (edit,) = self.pipeline.prepare(pairs, sampling, [seeds], mask=request.mask)
             grid, draft = edit.request.grid, edit.request.draft
             assert grid is not None and draft is not None
             source_HW = np.array(draft, np.int32).reshape(grid.height, grid.width)
-            if request.mask is not None:
-                inside_HW = cells_inside(request.mask, grid.height, grid.width)
-                given = tuple(np.where(inside_HW, -1, source_HW).ravel().tolist())
-                edit = replace(edit, request=replace(edit.request, given=given))
             drawn = [source_HW.copy() for _ in seeds]
 
             def row_done(index: int, row: int, codes: NDArray[np.int32]) -> None:
@@ -167,9 +162,7 @@ class PipelineSession:
         self, image: Image.Image, result: EditResult, request: EditRequest, size: tuple[int, int] | None
     ) -> Image.Image:
         """An image as the caller gets it: scaled, and with the source's pixels outside what changed."""
-        if request.mask is not None:
-            image = keep_outside(request.image, image, request.mask)
-        elif request.fields.keep_outside:
+        if result.mask is not None or request.fields.keep_outside:
             image = self.pipeline.keep_outside(request.image, image, result)
         if size is None or size == image.size:
             return image

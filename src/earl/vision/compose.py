@@ -9,6 +9,8 @@ Axes: H W pixels, R K rows and columns of cells, C channels.
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from earl.errors import ImageError
-from earl.vision.images import CELL
+from earl.vision.images import CELL, ImageSource, open_image, open_raster
 
 THRESHOLD = 10.0  # mean difference of a cell that counts as changed, levels of 255
 _STRONG = 2.5  # a lone cell counts only from so many thresholds
@@ -69,6 +71,32 @@ def keep_outside(source: Image.Image, edited: Image.Image, inside: Image.Image) 
     return Image.composite(full, source, seam)
 
 
+def open_mask(source: ImageSource, size: tuple[int, int]) -> Image.Image:
+    """Where an edit may change an image: mode 1, white there.
+
+    Args:
+        source: as in `open_image`. Transparent where the image may change, as in OpenAI's API; without
+            transparency white there, as diffusion pipelines have it.
+        size: width and height of the image.
+
+    Raises:
+        ImageError: not an image, or of another size.
+    """
+    levels, image = open_image(source).convert("L"), source
+    if isinstance(image, str | os.PathLike):
+        image = Path(image).read_bytes()
+    if isinstance(image, bytes | bytearray | memoryview):
+        image = open_raster(bytes(image))
+    if isinstance(image, Image.Image) and image.has_transparency_data:
+        levels = image.convert("RGBA").getchannel("A").point(lambda alpha: 255 - alpha)
+    if levels.size != size:
+        raise ImageError(
+            f"the mask has {levels.width}x{levels.height} pixels, the image {size[0]}x{size[1]}; give them "
+            "one size"
+        )
+    return levels.point(lambda level: 255 * (level >= 128)).convert("1")
+
+
 def mask_of(cells: NDArray[np.bool_]) -> Image.Image:
     """A mask of 8 x 8 pixels a cell, mode L."""
     return Image.fromarray(np.repeat(np.repeat(cells, CELL, 0), CELL, 1).astype(np.uint8) * 255, mode="L")
@@ -82,6 +110,13 @@ def cells_inside(mask: Image.Image, rows: int, columns: int) -> NDArray[np.bool_
     """
     scaled = mask.convert("L").resize((columns * CELL, rows * CELL), Image.Resampling.BOX)
     return by_cell(np.asarray(scaled)).max(axis=(1, 3)) > 0
+
+
+def given_codes(codes_HW: NDArray[Any], mask: Image.Image | None) -> tuple[int, ...] | None:
+    """The source's codes outside a mask, row by row, -1 inside; None without a mask."""
+    if mask is None:
+        return None
+    return tuple(np.where(cells_inside(mask, *codes_HW.shape), -1, codes_HW).ravel().tolist())
 
 
 def by_cell(pixels: NDArray[Any]) -> NDArray[Any]:
