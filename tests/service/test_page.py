@@ -234,3 +234,19 @@ def test_with_keys_the_page_asks_for_one_and_there_is_no_tool(work):
             assert httpx.post(f"{root}/gradio_api/mcp/", json={}, timeout=60).status_code in (404, 405)
     finally:
         service.scheduler.stop()
+
+
+def test_a_phone_shows_the_result_and_scrolls_no_way_but_down(browser, url):
+    page = browser.new_page(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    page.set_default_timeout(PATIENCE)
+    page.goto(url, timeout=PATIENCE)
+    page.click("#examples .thumbnail-item >> nth=0")
+    page.wait_for_selector("#source img")
+    edit(page)
+    page.wait_for_timeout(1000)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    top, bottom = page.evaluate(
+        "(r => [r.top, r.bottom])(document.querySelector('#compare').getBoundingClientRect())"
+    )
+    assert top >= 0 and bottom < 845
+    page.close()

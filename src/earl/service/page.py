@@ -37,6 +37,7 @@ is another attempt. Name the object so that there is only one ("the small red cu
 - **The image looks coarse.** The model works at {side} × {side} pixels, whatever the size of yours.
 """
 _DRAWN, _FIXED = "a new one each time", "this one"
+_TO_RESULT = "() => document.querySelector('#compare').scrollIntoView({block: 'nearest', behavior: 'smooth'})"
 Update = dict[Any, Any]  # new values, by widget
 
 
@@ -183,6 +184,7 @@ class Page:
         given = [self.source, self.instruction, self.history]
         lock = [self.edit, self.stop]
         pressed = [self.edit.click, self.instruction.submit]
+        gr.on(pressed, None, js=_TO_RESULT, **quiet)
         running = gr.on(pressed, self._edit, asked, [*lock, *result, *past], **quiet)
         self.stop.click(lambda: self._lock(False), None, lock, cancels=[running], **quiet)
         self.choices.select(self._choose, [self.shown, self.changed], result, **quiet)
@@ -280,7 +282,7 @@ class Page:
         ]
         return {
             self.history: history,
-            self.steps: captioned,
+            self.steps: gr.Gallery(captioned, selected_index=history.place),
             self.strip: gr.DownloadButton(
                 value=self._file(history.strip(), "history.png") if history.place is not None else None,
                 interactive=history.place is not None,
