@@ -243,9 +243,10 @@ def _describe(folder: Path, name: str, parts: Sequence[Part]) -> ModelFolder:
         if tokenizer is not None:
             return ModelFolder(folder, tokenizer_path=folder, name=name)
         hint = how_to_fetch(folder / "config.json")
+        inside = f"; a run's model is in {folder / 'model'}" if (folder / "model").is_dir() else ""
         raise ModelNotFoundError(
             f"{folder} is no model folder: it has no earl.json, config.json, adapter_config.json or tokenizer"
-            + (f"; {hint}" if "hf download" in hint else "")
+            + (f"; {hint}" if "hf download" in hint else inside)
         )
     model_type = read_json(folder / "config.json").get("model_type")
     if model_type in VISION_TYPES:
