@@ -76,7 +76,7 @@ def test_wrong_names_say_what_to_do(tmp_path, monkeypatch):
     with pytest.raises(ModelNotFoundError, match="no model folder"):
         resolve_model(tmp_path / "empty")
     (tmp_path / "run" / "model").mkdir(parents=True)
-    with pytest.raises(ModelNotFoundError, match="a run's model is in .*run/model"):
+    with pytest.raises(ModelNotFoundError, match=r"a run's model is in .*run/model"):
         resolve_model(tmp_path / "run")
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(ModelNotFoundError, match="folder that holds"):
