@@ -23,7 +23,10 @@ from source_files import Marks
 from earl.config.data import PreparationSettings
 from earl.data.prepare import prepare_source
 from earl.data.shards import load_shards
+from earl.data.sources.cells import PROBLEM
 from earl.data.sources.opening import open_source
+from earl.data.sources.rows import ColumnRows, TableRows
+from earl.data.sources.tars import TarRows
 from earl.errors import ConfigError, DataError
 
 SMALL = PreparationSettings(area=32 * 32, max_rejected=1.0)
@@ -369,6 +372,49 @@ def test_bombs_in_tars_are_refused_and_cost_no_memory(tmp_path, monkeypatch):
 
 
 # Sources of other packages.
+
+
+@pytest.mark.parametrize("what", ["cut at a header", "cut in a header", "damaged header"])
+def test_a_tar_whose_rest_cannot_be_read_does_not_end_quietly(what, tmp_path):
+    path = tmp_path / "data.tar"
+    with tarfile.open(path, "w") as tar:
+        for number in range(4):
+            for ending, content in (("source.png", files.png(files.picture(number))), ("txt", b"redder")):
+                member = tarfile.TarInfo(f"{number}.{ending}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    with tarfile.open(path) as tar:
+        at = tar.getmembers()[4].offset
+    content = bytearray(path.read_bytes())
+    content[at + 150] ^= 1
+    path.write_bytes(
+        {"cut at a header": content[:at], "cut in a header": content[: at + 9]}.get(what, content)
+    )
+    reads = TarRows([path]).read()
+    assert [next(reads)["__key__"], next(reads)["__key__"]] == ["0", "1"]
+    with pytest.raises(DataError, match="damaged or cut short: what is at byte"):
+        next(reads)
+
+
+def test_a_quote_that_nothing_closes_takes_no_rows_quietly(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_text('id,text\na,"two\nlines"\nb,"never closed\nc,swallowed\nd,too\n')
+    rows = list(TableRows(path).read())
+    assert rows[0] == {"id": "a", "text": "two\nlines"} and len(rows) == 2
+    assert rows[1][PROBLEM] == f"{path}:4 opens a quote that nothing closes, to the end of the file"
+    path.write_text('id,text\na,"last line"')
+    assert list(TableRows(path).read()) == [{"id": "a", "text": "last line"}]
+
+
+def test_a_column_that_unpacks_to_much_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("earl.data.sources.rows._LARGE", 2**20)
+    path = tmp_path / "data.parquet"
+    pq.write_table(pa.table({"junk": [bytes([i]) * 2**20 for i in range(4)]}), path, compression="zstd")
+    with pytest.raises(DataError, match="its column junk unpacks to 4,194"):
+        ColumnRows([path])
+    noise = [np.random.default_rng(i).bytes(2**20) for i in range(4)]
+    pq.write_table(pa.table({"image": noise}), path, compression="zstd")
+    assert ColumnRows([path]).count() == 4
 
 
 def test_a_source_of_another_package(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -29,6 +29,9 @@ from earl.files import parse_json, read_json
 _BATCH = 16  # rows decoded at once: images of some megabytes each
 _LIGHT_BATCH = 4096  # the same where no image is among the columns
 _KEPT = 4  # row groups kept for `at`
+_END = "\x1eend of table"
+_MOST_PACKED = 200  # times that a column may shrink when it is packed; images hardly do
+_LARGE = 2**28  # bytes of a column in a row group, unpacked, from which that counts
 _COUNTER = re.compile(r"-\d.*$")
 
 
@@ -204,9 +207,10 @@ def _csv_rows(path: Path, separator: str) -> Iterator[Row]:
     csv.field_size_limit(2**24)
     # Bytes that are not UTF-8 become lone surrogates, which `text_of` refuses in the rows that have them.
     with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-        reader = csv.reader(file, delimiter=separator)
+        reader = csv.reader(chain(file, [_END]), delimiter=separator)
         header: list[str] | None = None
         while True:
+            begins = reader.line_num + 1
             try:
                 cells = next(reader)
             except StopIteration:
@@ -214,6 +218,12 @@ def _csv_rows(path: Path, separator: str) -> Iterator[Row]:
             except csv.Error as error:
                 yield {PROBLEM: f"{path}:{reader.line_num} is not a row: {error}"}
                 continue
+            if cells and cells[-1].endswith(_END):
+                if cells != [_END]:
+                    yield {
+                        PROBLEM: f"{path}:{begins} opens a quote that nothing closes, to the end of the file"
+                    }
+                return
             if header is None:
                 header = cells
             elif cells:
@@ -227,7 +237,16 @@ def _group_sizes(path: Path) -> list[int]:
             import pyarrow.parquet as pq
 
             with pq.ParquetFile(path) as file:
-                return [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+                groups = [file.metadata.row_group(group) for group in range(file.num_row_groups)]
+                for group in groups:
+                    for column in map(group.column, range(group.num_columns)):
+                        size = column.total_uncompressed_size
+                        if size > max(_LARGE, _MOST_PACKED * column.total_compressed_size):
+                            name = column.path_in_schema
+                            raise DataError(
+                                f"{path}: its column {name} unpacks to {size:,} bytes; leave it out"
+                            )
+                return [group.num_rows for group in groups]
         return [batch.num_rows for batch in _arrow_batches(path)]
 
 

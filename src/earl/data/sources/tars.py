@@ -47,11 +47,13 @@ class _Bounded:
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self.limit = _MAX_HEADER
+        self.last = b""  # read
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= self.limit:
             raise tarfile.ReadError(f"a member's header claims {size:,} bytes")
-        return self._file.read(size)
+        self.last = self._file.read(size)
+        return self.last
 
     def seek(self, place: int, whence: int = 0) -> int:
         return self._file.seek(place, whence)
@@ -68,6 +70,9 @@ def _rows_of(path: Path) -> Iterator[Row]:
             bounded = _Bounded(cast("IO[bytes]", file))
             with tarfile.open(fileobj=cast("IO[bytes]", bounded), mode="r:") as tar:
                 yield from _grouped(tar, bounded, path)
+                # `tarfile` takes a header that is damaged or cut for the end, which is a block of zeros.
+                if len(bounded.last) != tarfile.BLOCKSIZE or bounded.last.strip(b"\0"):
+                    raise tarfile.ReadError(f"what is at byte {tar.offset:,} is no member and no end")  # type: ignore[attr-defined]
     except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError) as error:
         if isinstance(error, DataError):
             raise
