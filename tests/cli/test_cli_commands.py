@@ -266,6 +266,13 @@ def test_world_sample_of_an_unknown_family(tmp_path, capsys):
     assert "colour" in one_sentence(capsys)
 
 
+def test_prepare_world_of_an_unknown_family_leaves_nothing(tmp_path, capsys):
+    words = ["prepare", "world", "-o", str(tmp_path / "out"), "--vision", "no/such", "--families", "colour"]
+    assert main(words) == 2
+    assert "unknown edit family 'colour'" in one_sentence(capsys)
+    assert not (tmp_path / "out").exists()
+
+
 def test_models_lists_the_released_ones(capsys):
     assert main(["models"]) == 0
     assert "mair-lab/earl-sft-simple.rl-simple-n-complex-scaled" in capsys.readouterr().out

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from earl.errors import ModelFormatError
+from earl.errors import InstructionError, ModelFormatError
 from earl.models.resolve import resolve_model
 from earl.models.weight_files import copy_files, weight_files
 from earl.policy.loading import load_policy
@@ -109,14 +109,51 @@ def test_a_vision_tokenizer_without_end_is_not_built(field, value, tmp_path):
         load_vision_tokenizer(tmp_path / "vision")
 
 
-def test_weights_that_are_not_numbers_are_refused(policy_copy):
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [("policy", "model.layers.3.mlp.down_proj.weight"), ("vision", "quantize.embedding.weight")],
+)
+def test_one_weight_that_is_not_a_number_is_refused(part, name, wrong, tmp_path):
     from safetensors.torch import load_file, save_file
 
-    weights = load_file(policy_copy / "model.safetensors")
-    nothing = {name: tensor * float("nan") for name, tensor in weights.items()}
-    save_file(nothing, policy_copy / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelFormatError, match="not numbers"):
-        load_policy(policy_copy)
+    shutil.copytree(FOLDER / part, tmp_path / part)
+    weights = load_file(tmp_path / part / "model.safetensors")
+    weights[name].view(-1)[-1] = wrong
+    save_file(weights, tmp_path / part / "model.safetensors", metadata={"format": "pt"})
+    load = load_policy if part == "policy" else load_vision_tokenizer
+    with pytest.raises(ModelFormatError, match=f"{name} .* not numbers"):
+        load(tmp_path / part)
+
+
+def test_weights_of_which_no_likelihood_comes_give_no_image(model_folder, tmp_path):
+    from PIL import Image
+    from safetensors.torch import load_file, save_file
+
+    from earl.pipeline.edit import EditPipeline
+
+    shutil.copytree(model_folder, tmp_path / "model")
+    path = tmp_path / "model" / "policy" / "model.safetensors"
+    weights = load_file(path)
+    weights["model.norm.weight"].fill_(3e38)
+    save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(ModelFormatError, match="likelihoods are not numbers"):
+        EditPipeline.from_pretrained(tmp_path / "model")(Image.new("RGB", (64, 64), "red"), "make it blue")
+
+
+@pytest.mark.parametrize("area", [10**6, 10**7, 10**8, 2**28])
+def test_an_area_that_no_image_could_have_is_refused_before_the_image_is_scaled(area, model_folder, tmp_path):
+    from PIL import Image
+
+    from earl.pipeline.edit import EditPipeline
+
+    shutil.copytree(model_folder, tmp_path / "model")
+    meta = json.loads((model_folder / "earl.json").read_text()) | {"area": area}
+    (tmp_path / "model" / "earl.json").write_text(json.dumps(meta))
+    pipeline = EditPipeline.from_pretrained(tmp_path / "model")
+    pipeline.vision.encode = pytest.fail
+    with pytest.raises(InstructionError, match=r"need \d+ tokens or more, .* takes"):
+        pipeline(Image.new("RGB", (64, 64), "red"), "make it blue")
 
 
 @pytest.mark.parametrize(

@@ -168,8 +168,9 @@ def test_configs_that_do_not_fit(released):
         load_vision_tokenizer(released)
 
 
-def test_other_normalisation_is_refused(released):
-    rewrite(released / "preprocessor_config.json", image_mean=[0.48, 0.46, 0.41])
+@pytest.mark.parametrize("mean", [[0.48, 0.46, 0.41], [0.5], 0.5, True, "0.5", {"r": 0.5}])
+def test_other_normalisation_is_refused(mean, released):
+    rewrite(released / "preprocessor_config.json", image_mean=mean)
     with pytest.raises(ModelFormatError, match="image_mean"):
         load_vision_tokenizer(released)
 

@@ -248,6 +248,8 @@ class EditPipeline:
         given = [open_image(image) for image, _ in pairs]
         masks = [None if mask is None else open_mask(mask, image.size) for image in given]
         sizes = [target_size(*image.size, area or self.vision.area, self.vision.rule) for image in given]
+        for width, height in sizes:  # before an image is scaled up to what no model takes
+            self._check_length(2 * (width // self.vision.cell) * (height // self.vision.cell))
         sources = [resize_to(image, size) for image, size in zip(given, sizes, strict=True)]
         edits = []
         for i, codes_HW in enumerate(self.vision.encode(sources, resize=False)):
@@ -261,7 +263,8 @@ class EditPipeline:
                 draft=tuple(codes_HW.ravel().tolist()),
                 given=given_codes(codes_HW, masks[i]),
             )
-            self._check_length(request)
+            longest = max(map(len, (request.prompt, request.negative_prompt or ())))
+            self._check_length(longest + request.grammar(self.tokenizer).max_length)
             edits.append(PreparedEdit(sources[i], given[i].size, instructions[i], request, masks[i]))
         return edits
 
@@ -295,12 +298,10 @@ class EditPipeline:
         (before,) = self.vision.decode(self.vision.encode([result.source], resize=False))
         return mask_of(changed_cells(before, edited))
 
-    def _check_length(self, request: Request) -> None:
-        longest = max(map(len, (request.prompt, request.negative_prompt or ())))
-        longest += request.grammar(self.tokenizer).max_length
-        if longest > self.engine.max_positions:
+    def _check_length(self, tokens: int) -> None:
+        if tokens > self.engine.max_positions:
             raise InstructionError(
-                f"source, instruction and edited image need {longest} tokens, {self.name} takes "
+                f"source, instruction and edited image need {tokens} tokens or more, {self.name} takes "
                 f"{self.engine.max_positions}; shorten the instruction or give a smaller area"
             )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -83,7 +84,16 @@ class Sample:
             self.rows += 1
 
     def completion(self) -> Completion:
-        """The record: "stop" where the model ended it, well or badly; "length" where a bound did."""
+        """The record: "stop" where the model ended it, well or badly; "length" where a bound did.
+
+        Raises:
+            ModelFormatError: a likelihood is no number, as of weights that are damaged or have diverged.
+        """
+        if any(map(math.isnan, self.logprobs)):
+            raise ModelFormatError(
+                "the policy's likelihoods are not numbers: its weights are damaged, or too large for the type "
+                "that it computes in; fetch it again, or try --dtype float32"
+            )
         state, special = self.state, self.state.grammar.tokenizer.vocabulary.first_special
         cut = not state.done or (state.problem is not None and self.ids[-1] < special)
         reason: FinishReason = "length" if cut else "stop"

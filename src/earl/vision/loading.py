@@ -207,7 +207,7 @@ def _read_area(folder: Path) -> int:
         return DEFAULT_AREA
     raw = read_json(path)
     for key in ("image_mean", "image_std"):
-        if any(value != 0.5 for value in raw.get(key) or ()):
+        if raw.get(key) not in (None, [0.5] * 3):
             raise ModelFormatError(f"{path}: {key} is {raw[key]}, Emu3's pixels are normalised with 0.5")
     area = raw.get("area", DEFAULT_AREA)
     if not isinstance(area, int) or area < 64:

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from earl.config.options import Option
 from earl.config.settings import Count, Seed, Settings
 from earl.data.tasks import Split
 
-Families = Annotated[tuple[str, ...], Option(metavar="FAMILY")]
+
+def _known(names: tuple[str, ...]) -> tuple[str, ...]:
+    from earl.world.families import FAMILIES, REFUSED
+
+    if unknown := [name for name in names if name not in FAMILIES and name not in REFUSED]:
+        raise ValueError(f"unknown edit family {unknown[0]!r}; there are {', '.join(FAMILIES)}")
+    return names
+
+
+Families = Annotated[tuple[str, ...], Option(metavar="FAMILY"), AfterValidator(_known)]
 UnseenSplit = Literal["validation", "test", "heldout"]
 
 
