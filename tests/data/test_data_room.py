@@ -325,6 +325,29 @@ def test_a_flipped_bit_and_a_lost_shard_are_named(shards: Path, tmp_path: Path) 
         load_shards(copy)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("shards.json", '{"format": 1}', "codebook_size is 'None'"),
+        ("shards.json", '{"format": 1, "codebook_size": -1}', "codebook_size is '-1'"),
+        ("shards.json", '{"format": 1, "codebook_size": 1e400}', "codebook_size is 'inf'"),
+        ("shards.json", '{"format": 1, "codebook_size": 1099511627776}', "codebook_size is '1099511627776'"),
+        ("shards.json", '{"format": 1, "codebook_size": 4, "margin": "x"}', "margin is 'x'"),
+        ("shard-00001/state.json", "{}", r"shard-00001 is damaged \('_data_files'\); delete it"),
+        ("shard-00001/state.json", "[", "shard-00001 is damaged .*; delete it"),
+        ("shard-00001/dataset_info.json", "null", "shard-00001 is damaged .*; delete it"),
+        ("shard-00001/checksums.json", "{}", "does not name data-00000-of-00001.arrow"),
+    ],
+)
+def test_a_damaged_file_beside_the_tables_is_named(
+    name: str, text: str, said: str, shards: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(shards, tmp_path / "copy")
+    (tmp_path / "copy" / name).write_text(text)
+    with pytest.raises(DataError, match=said):
+        load_shards(tmp_path / "copy")
+
+
 def test_shards_round_trip(shards: Path) -> None:
     found = load_shards(shards)
     assert len(found) == 5 and found.codebook_size == 64 and found.fingerprint == "f"

@@ -75,7 +75,9 @@ def test_saving_the_same_step_again_replaces_it(tmp_path: Path) -> None:
     assert list(load_snapshot(tmp_path / "step-00000004").tensors) == ["model"]
 
 
-@pytest.mark.parametrize("harm", ["truncate", "delete", "garble", "bit", "format", "state", "no object"])
+@pytest.mark.parametrize(
+    "harm", ["truncate", "delete", "garble", "bit", "format", "state", "no object", "no state"]
+)
 def test_damage_is_one_clear_error(tmp_path: Path, harm: str) -> None:
     path = save_snapshot(tmp_path, snapshot(1))
     weights, state = path / "model.safetensors", path / "state.json"
@@ -91,6 +93,8 @@ def test_damage_is_one_clear_error(tmp_path: Path, harm: str) -> None:
         weights.write_bytes(damaged)
     elif harm == "state":
         state.write_text(state.read_text().replace(str(2**90), str(2**90 + 1)))
+    elif harm == "no state":
+        state.unlink()
     elif harm == "no object":
         state.write_text("[" * 5000)
     else:
@@ -101,6 +105,15 @@ def test_damage_is_one_clear_error(tmp_path: Path, harm: str) -> None:
     found, problems = newest_snapshot(tmp_path)
     assert found is not None and found.step == 0
     assert len(problems) == 1 and str(path) in problems[0], "the one before it, and why"
+
+
+@pytest.mark.parametrize("link", [True, False])
+def test_a_file_in_a_checkpoints_place_is_named(tmp_path: Path, link: bool) -> None:
+    save_snapshot(tmp_path, snapshot(1))
+    place = tmp_path / "step-00000002"
+    place.symlink_to("/no/where") if link else place.write_text("x")
+    with pytest.raises(CheckpointError, match=r"step-00000002 is no folder.*remove it"):
+        newest_snapshot(tmp_path)
 
 
 def test_where_nothing_is_intact_the_folder_is_named(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import nn
 
 from earl.config.sections import Ema, Optimiser, Precision, Schedule
-from earl.errors import MissingExtraError
+from earl.errors import MissingExtraError, OutputError
 from earl.progress import Progress
 from earl.training import ranks
 from earl.training.early_stopping import EarlyStop
@@ -158,6 +158,12 @@ def test_streams_are_independent_and_resume() -> None:
     assert np.array_equal(resumed.numpy("a").random(2), expected[0]) and torch.equal(
         torch.rand(2), expected[1]
     )
+
+
+def test_a_log_that_cannot_be_written_is_refused_as_it_opens(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").symlink_to("/no/where")
+    with pytest.raises(OutputError, match=r"log\.jsonl"):
+        Log(tmp_path, total_steps=1, tracker="none").open(0)
 
 
 def test_log_drops_what_a_killed_run_wrote_past_the_checkpoint(tmp_path: Path) -> None:

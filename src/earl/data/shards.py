@@ -17,8 +17,9 @@ from datasets import Dataset, Features, Value, concatenate_datasets, disable_pro
 from datasets import Sequence as Repeated
 from numpy.typing import NDArray
 
+from earl.data.sums import check_sums, write_sums
 from earl.errors import DataError
-from earl.files import checksum, new_folder, read_object, write_json
+from earl.files import new_folder, read_object, write_json
 from earl.records import Box, Point
 
 FORMAT = 1
@@ -68,8 +69,6 @@ GRIDS: dict[str, type[Any]] = {
 TEXTS = [name for name, kind in {**COLUMNS, **EXTRAS, **REQUEST}.items() if kind == Value("string")]
 PART = "part.json"
 """In a shard of a source: which rows it holds."""
-SUMS = "checksums.json"
-"""In every shard: the checksums of its tables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,30 +269,22 @@ def _grid(row: Mapping[str, Any], name: str, shape: tuple[int, int], kind: type[
 
 def _open(shards: Sequence[Path], manifest: Mapping[str, Any], name: Path) -> EditShards:
     disable_progress_bars()
+    parts = []
     for shard in shards:
-        _check_sums(shard)
+        check_sums(shard)
+        try:
+            parts.append(load_from_disk(str(shard)))
+        except Exception as error:  # `datasets` raises many kinds; all mean the same here
+            raise DataError(
+                f"{shard} is damaged ({str(error) or type(error).__name__}); delete it and prepare it again"
+            ) from error
     try:
-        dataset = concatenate_datasets([load_from_disk(str(shard)) for shard in shards])
-    except Exception as error:  # `datasets` raises many kinds; all mean the same here
-        raise DataError(f"shards in {name} cannot be read: {error}") from error
+        dataset = concatenate_datasets(parts)
+    except ValueError as error:
+        raise DataError(f"shards in {name} do not fit together: {error}") from error
     if missing := set(COLUMNS) - set(dataset.column_names):
         raise DataError(f"shards in {name} lack the column {sorted(missing)[0]!r}")
     return EditShards(dataset, manifest, str(name))
-
-
-def _check_sums(shard: Path) -> None:
-    """Raises DataError where a table of the shard is damaged or missing."""
-    if not (shard / SUMS).is_file():
-        return
-    for name, expected in read_object(shard / SUMS).items():
-        try:
-            intact = checksum(shard / name) == expected
-        except OSError as error:
-            raise DataError(f"{shard / name} cannot be read: {error.strerror}; prepare it again") from error
-        if not intact:
-            raise DataError(
-                f"{shard / name} is damaged: its checksum is another; delete {shard} and prepare it again"
-            )
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -307,6 +298,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise DataError(
             f"{folder} has shards of format {manifest.get('format')}; this version reads {FORMAT}"
         )
+    for name, least in (("codebook_size", 1), ("margin", 0)):
+        value = manifest.get(name, 1 if name == "margin" else None)
+        if type(value) is not int or not least <= value <= 2**24:
+            raise DataError(
+                f"{folder / MANIFEST} is damaged: {name} is {str(value)[:80]!r}, expected a whole number "
+                f"from {least}; prepare the data again, in another folder"
+            )
     return dict(manifest)
 
 
@@ -387,5 +385,5 @@ def write_shard(
             Dataset.from_dict(columns, features=features).save_to_disk(str(fresh))
         for name, text in (attached or {}).items():
             (fresh / name).write_bytes(text.encode("utf-8", "backslashreplace"))
-        write_json(fresh / SUMS, {path.name: checksum(path) for path in sorted(fresh.glob("*.arrow"))})
+        write_sums(fresh)
     return final

@@ -91,8 +91,8 @@ class Sample:
         """
         if any(map(math.isnan, self.logprobs)):
             raise ModelFormatError(
-                "the policy's likelihoods are not numbers: its weights are damaged, or too large for the type "
-                "that it computes in; fetch it again, or try --dtype float32"
+                "the policy's likelihoods are not numbers: its weights are damaged, or too large for the "
+                "type that it computes in; fetch it again, or try --dtype float32"
             )
         state, special = self.state, self.state.grammar.tokenizer.vocabulary.first_special
         cut = not state.done or (state.problem is not None and self.ids[-1] < special)

@@ -91,10 +91,12 @@ def newest_snapshot(folder: Path) -> tuple[Snapshot | None, list[str]]:
     """The newest checkpoint that is intact, and what is wrong with the newer ones; None where there is none.
 
     Raises:
-        CheckpointError: there are checkpoints, and not one of them can be read.
+        CheckpointError: there are checkpoints, and none can be read; or a file in one's place.
     """
     problems: list[str] = []
-    for path in reversed(list_checkpoints(folder)):
+    for path in sorted(folder.glob(f"{_PREFIX}*"), reverse=True):
+        if not path.is_dir():
+            raise CheckpointError(f"{path} is no folder, so no checkpoint; remove it")
         try:
             return load_snapshot(path), problems
         except CheckpointError as error:

@@ -56,7 +56,8 @@ class Log:
         if not self.active:
             return
         with writing(self._path):
-            text = self._path.read_bytes().decode("utf-8", "replace") if self._path.exists() else ""
+            self._path.open("ab").close()  # it can be written, before a step is trained
+            text = self._path.read_bytes().decode("utf-8", "replace")
         lines = text.split("\n")[:-1]  # behind the last line feed: nothing, or what a kill cut in half
         steps = [_step_of(line) for line in lines]
         if text:

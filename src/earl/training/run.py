@@ -129,7 +129,8 @@ def start_run(recipe: TrainingRecipe, *, find_unused: bool = False) -> Iterator[
         accelerator.wait_for_everyone()
         yield run
         return
-    check_writable(run.folder, folder=True)
+    for part in ("", "checkpoints", "model", "images", "strips", "tensorboard"):
+        check_writable(run.folder / part, folder=True)
     with writing(run.folder):
         run.folder.mkdir(parents=True, exist_ok=True)
     with only_one(run.folder):

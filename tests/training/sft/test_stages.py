@@ -399,6 +399,19 @@ def test_what_kills_left_is_cleared_away(room: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.rglob(".partial-*"))
 
 
+@pytest.mark.parametrize("part", ["checkpoints", "model", "images", "tensorboard"])
+@pytest.mark.parametrize("link", [True, False])
+def test_a_file_in_the_place_of_a_runs_folders_is_refused_before_a_step(
+    part: str, link: bool, room: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "run" / part
+    place.parent.mkdir()
+    place.symlink_to("/no/where") if link else place.write_text("x")
+    with pytest.raises(OutputError, match=f"{part} is a (link to nothing|file where)"):
+        train_sft(make_recipe(recipe_table(room, tmp_path / "run")))
+    assert [path.name for path in place.parent.iterdir()] == [part]
+
+
 def test_two_trainings_in_one_folder_are_refused(room: Path, tmp_path: Path) -> None:
     recipe = make_recipe(recipe_table(room, tmp_path))
     with only_one(tmp_path), pytest.raises(OutputError, match="another process works in"):
