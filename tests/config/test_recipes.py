@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from earl.config.recipe import check, load_recipe, recipe_toml, save_recipe
+from earl.config.recipe import check, load_recipe, read_recipe_table, recipe_toml, save_recipe
 from earl.config.stages import STAGES, GrpoRecipe, SftRecipe, load_stage
 from earl.errors import ConfigError
 from earl.evaluation.published import published_models
@@ -238,3 +238,13 @@ def test_numbers_and_names_that_nothing_could_be_done_with(recipe_file: Path) ->
             load_stage(recipe_file, [override])
         assert len(str(refused.value)) < 1010
     assert not is_folder("x" * 5000) and not is_folder("~nosuchuser/x") and is_folder(recipe_file.parent)
+
+
+@pytest.mark.parametrize("override", ["title=\udcff", "\udcff=1", "model.start=a\ud800"])
+def test_an_override_that_is_not_valid_text(tmp_path, override):
+    path = tmp_path / "recipe.toml"
+    path.write_text('stage = "sft"\n')
+    with pytest.raises(ConfigError, match=r"^override '.*\\u?[dx].* is not valid UTF-8 text$"):
+        read_recipe_table(path, [override])
+    with pytest.raises(ConfigError, match="a name or text in it is not valid Unicode"):
+        check(SftRecipe, {"stage": "sft", "title": "\ud800"})

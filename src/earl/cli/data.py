@@ -100,7 +100,7 @@ def prepare(
     with _encoder(options) as (encoder, area, stage):
         whole = preparation.replace(area=options.area or area)
         edits, rest = write_shards(opened, options.out, encoder, whole, opened.count(), stage)
-    say(f"{edits} edits of {opened.name} in {options.out}{rest}")
+    say(f"{edits} edit{'s'[: edits != 1]} of {opened.name} in {options.out}{rest}")
 
 
 def write_shards(

@@ -59,6 +59,10 @@ def check(schema: type[RecipeT], table: Mapping[str, Any], *, origin: str = "rec
     except RecursionError as error:
         raise ConfigError(f"{origin} is nested too deeply to be read") from error
     except ValidationError as error:
+        if error.errors()[0]["type"] == "json_invalid":  # half of a surrogate pair, which JSON cannot hold
+            raise ConfigError(
+                f"{origin}: a name or text in it is not valid Unicode; write it anew"
+            ) from error
         raise ConfigError(f"{origin}: {explain(schema, error)}") from error
 
 
@@ -91,6 +95,8 @@ def _without_none(value: Any) -> Any:
 def _apply_override(table: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     parts = [part.strip() for part in key.split(".")]
+    if any(0xD800 <= ord(letter) < 0xE000 for letter in override):  # how bytes come that are not UTF-8
+        raise ConfigError(f"override {override!r} is not valid UTF-8 text")
     if not equals or not all(parts):
         raise ConfigError(f"override {override!r} is not of the form key.sub=value")
     try:

@@ -29,7 +29,8 @@ def stats_lines(stats: Stats) -> list[str]:
     share = stats["changed"]
     changed = "no targets" if share is None else f"{share:.1%} of cells change"
     lines = [
-        f"{stats['edits']} edits of {stats['sources']} source images in {stats['notes']['folder']}, "
+        f"{stats['edits']} edit{'s'[: stats['edits'] != 1]} of {stats['sources']} source "
+        f"image{'s'[: stats['sources'] != 1]} in {stats['notes']['folder']}, "
         f"{stats['without_target']} without target, {stats['doubled']} with an id that came before, "
         f"{stats['with_boxes']} with boxes",
         f"{stats['codes_used']:.1%} of the codebook used, {changed}",
