@@ -26,8 +26,15 @@ models were trained, an area alone; the encoder drops what is left over of a cel
 """
 SIZE_RULES: tuple[SizeRule, ...] = get_args(SizeRule)
 
+EditGroup = Literal["simple", "complex"]
+Part = Literal["policy", "tokenizer", "vision"]
+PARTS: tuple[Part, ...] = get_args(Part)
+"""The parts of a model."""
+Bits = Literal["int8", "int4"]
+"""What a policy's matrices may be quantised to."""
+
 ScorePart = Literal["edit_success", "over_editing", "naturalness", "artifacts"]
-SCORE_PARTS: tuple[ScorePart, ...] = ("edit_success", "over_editing", "naturalness", "artifacts")
+SCORE_PARTS: tuple[ScorePart, ...] = get_args(ScorePart)
 """The four scores that a verifier gives, 0-10; 10 is best in all of them."""
 
 OUTCOMES = ("exact", "untouched", "elsewhere", "also elsewhere", "wrong", "wrong, also elsewhere")
@@ -37,7 +44,8 @@ at the right place something else than was asked; that, and something else too."
 FIND, FOUND = "find ", "object"
 """How a question begins that names things, and the word of its answer in each latent cell where they are."""
 
-SCORES = ("overall", "semantic_consistency", "perceptual_quality", *SCORE_PARTS)
+ScoreName = Literal["overall", "semantic_consistency", "perceptual_quality", ScorePart]
+SCORES: tuple[str, ...] = get_args(ScoreName)
 """The four scores and the three that follow from them (`Verdict`), each 0-10."""
 
 

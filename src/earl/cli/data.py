@@ -14,7 +14,7 @@ from pydantic import Field
 
 from earl.config import Settings, WriterSettings
 from earl.config.data import PreparationSettings, ReasoningSettings, SourceSettings
-from earl.config.model import Device
+from earl.config.model import Device, Dtype
 from earl.config.options import JSON, JSON_FILE, MODEL, OUT, OUT_FOLDER, POSITIONAL, Group, Option
 from earl.config.settings import Seed
 from earl.errors import ConfigError, DataError
@@ -55,7 +55,7 @@ class PrepareOptions(Settings):
         default=None, description="where the model's answers are kept"
     )
     device: Device = Field(default="auto", description="of the vision tokenizer: auto, cpu, cuda or cuda:1")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+    dtype: Dtype = Field(
         default="auto", description="of the vision tokenizer; auto: as its weights are stored"
     )
     engine: Literal["local", "ray"] = Field(default="local", description="ray: actors on a Ray cluster")

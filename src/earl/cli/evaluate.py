@@ -22,21 +22,13 @@ from earl.config.options import BEST_BY, JSON_FILE, OUT, OUT_FOLDER, POSITIONAL,
 from earl.config.verifier import JUDGED
 from earl.errors import ConfigError
 from earl.progress import Progress, say
+from earl.records import ScoreName
 
 NOTHING_JUDGED = 1
 """Exit code of an evaluation in which no edit could be judged."""
 VERIFIER = replace(verifier_group("judge"), title="verifier (default: the benchmark's own, or a judge)")
 FOLDER = Option(positional=True, metavar="FOLDER")
-Score = Literal[
-    "overall",
-    "semantic_consistency",
-    "perceptual_quality",
-    "edit_success",
-    "over_editing",
-    "naturalness",
-    "artifacts",
-    "exact",
-]
+Score = Literal[ScoreName, "exact"]
 
 
 class EvaluateOptions(Settings):

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
 from earl.config import Settings
 from earl.config.convert import ConversionSettings
+from earl.config.model import Dtype
 from earl.config.options import JSON, MODEL, POSITIONAL, Group, Option
 from earl.errors import ConfigError
 from earl.progress import say
 
-DTYPE = Literal["auto", "float32", "bfloat16", "float16"]
 MEMORY_NOTE = """
 memory: GiB to edit one image (weights, the vision tokenizer in float32, one cache of keys and
 values), computed, not measured; the CUDA context and activations come on top.
@@ -69,7 +69,7 @@ class MergeOptions(Settings):
     models: Annotated[tuple[str, ...], Option(positional=True, metavar="MODEL=WEIGHT")] = Field(
         description="two or more; the weights add up to 1"
     )
-    dtype: DTYPE = Field(default="auto", description="of the weights; auto: as the first model stores them")
+    dtype: Dtype = Field(default="auto", description="of the weights; auto: as the first model stores them")
     vision: Annotated[str | None, MODEL] = Field(
         default=None, description="take the vision tokenizer from this model (default: the first)"
     )

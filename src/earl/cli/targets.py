@@ -16,6 +16,7 @@ from earl.config.data import PreparationSettings, SourceSettings, TargetSettings
 from earl.config.model import Device
 from earl.config.options import MODEL, OUT_FOLDER, POSITIONAL, Group, Option, verifier_group
 from earl.progress import Progress, say
+from earl.records import EditGroup
 
 
 class DrawnOptions(Settings):
@@ -60,7 +61,7 @@ class TokenisedOptions(Settings):
     out: Annotated[Path, OUT_FOLDER] = Field(description="folder of shards; continued if it was cut short")
     vision: Annotated[str, MODEL] = Field(description="the vision tokenizer that made the codes")
     split: Literal["train", "validation", "test"] = Field(default="train", description="what the samples are")
-    group: Literal["simple", "complex"] = Field(default="complex", description="of all its edits")
+    group: EditGroup = Field(default="complex", description="of all its edits")
 
 
 def prepare_tokenised(

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
 
 from pydantic import Field
 
+from earl.config.model import Dtype
 from earl.config.settings import Place, Settings
+from earl.records import PARTS, Bits, Part
 
 
 class ConversionSettings(Settings):
     """A model's parts brought into one clean folder."""
 
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        default="auto", description="of the policy's weights; auto: as they are stored"
-    )
-    quantize: Literal["int8", "int4"] | None = Field(
+    dtype: Dtype = Field(default="auto", description="of the policy's weights; auto: as they are stored")
+    quantize: Bits | None = Field(
         default=None, description="write the policy's matrices in 8 or 4 bits, to edit with on CPUs"
     )
     temperature: float = Field(
@@ -27,9 +26,7 @@ class ConversionSettings(Settings):
     revision: str | None = Field(default=None, description="branch, tag or commit of a hub id")
     tokenizer: Place | None = Field(default=None, description="take the text tokenizer from another model")
     vision: Place | None = Field(default=None, description="take the vision tokenizer from another model")
-    parts: tuple[Literal["policy", "tokenizer", "vision"], ...] = Field(
-        default=("policy", "tokenizer", "vision"), min_length=1, description="what is written"
-    )
+    parts: tuple[Part, ...] = Field(default=PARTS, min_length=1, description="what is written")
 
     def problems(self) -> Iterator[str]:
         if self.temperature != 1 and "policy" not in self.parts:

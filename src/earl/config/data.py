@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
 from earl.config.settings import Count, Fraction, Place, Seed, Settings, Steps
-from earl.records import SizeRule
+from earl.records import EditGroup, SizeRule
 
 
 class SourceSettings(Settings):
@@ -24,9 +22,7 @@ class SourceSettings(Settings):
         default=None, description="split to read, as files, folders or a column name it; all: every row"
     )
     licence: str = Field(default="", description="of rows that do not say")
-    group: Literal["simple", "complex"] = Field(
-        default="simple", description="of own data whose rows do not say"
-    )
+    group: EditGroup = Field(default="simple", description="of own data whose rows do not say")
     draw: int | None = Field(
         default=None, ge=0, description="rows drawn at random (default: what the benchmark draws; 0: all)"
     )

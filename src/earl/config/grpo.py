@@ -14,6 +14,7 @@ from earl.config.model import EngineSettings
 from earl.config.sampling import DrawSettings
 from earl.config.sections import HeldSource, Source
 from earl.config.settings import Count, Fraction, Place, Seconds, Settings, Steps
+from earl.records import EditGroup
 from earl.registry import PROMPTS
 
 
@@ -63,9 +64,7 @@ class Prompts(Settings):
         default=None,
         description="different prompts that the run may see, drawn once by run.seed; none given: all",
     )
-    group: Literal["simple", "complex", "all"] = Field(
-        default="all", description="S, C or both kinds of edit"
-    )
+    group: Literal[EditGroup, "all"] = Field(default="all", description="S, C or both kinds of edit")
     families: tuple[str, ...] = Field(default=(), description="only these edit families; none given: all")
     options: dict[str, Any] = Field(default_factory=dict, description="the prompt source's own settings")
 
@@ -98,6 +97,9 @@ class Prompts(Settings):
         return {"prompts": Source(path=self.path, group=self.group, families=self.families)}
 
 
+Average = Literal["token", "sequence"]
+
+
 class LossSettings(Settings):
     """The loss of GRPO. Defaults are EARL's (arXiv 2508.01119)."""
 
@@ -109,7 +111,7 @@ class LossSettings(Settings):
     importance_range: tuple[float, float] | None = Field(
         default=None, description="tokens whose trainer / sampler probability lies outside are left out"
     )
-    average: Literal["token", "sequence"] = Field(
+    average: Average = Field(
         default="token",
         description="token: over all tokens, as the release; sequence: of the rollouts' own means, "
         "the paper's equation 1",

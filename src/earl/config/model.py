@@ -8,7 +8,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from earl.config.settings import Count, Place, Settings
+from earl.records import Bits
 
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 Memory = Annotated[str, Field(pattern=r"^\d+(\.\d+)?\s*[KMGT]i?B$")]
 
@@ -53,10 +55,8 @@ class ModelSettings(EngineSettings):
     tokenizer: str | None = Field(default=None, description="take the text tokenizer from this model")
     vision: str | None = Field(default=None, description="take the vision tokenizer from this model")
     device: Device = Field(default="auto", description="auto (CUDA where there is one), cpu, cuda or cuda:1")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        default="auto", description="of the policy; auto: bfloat16 on CUDA, else as stored"
-    )
-    quantize: Literal["int8", "int4"] | None = Field(
+    dtype: Dtype = Field(default="auto", description="of the policy; auto: bfloat16 on CUDA, else as stored")
+    quantize: Bits | None = Field(
         default=None, description="hold the policy's matrices in 8 or 4 bits (on a GPU: earl-edit[quant])"
     )
 

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from earl.config.settings import Count, Fraction, Place, Rate, Seed, Settings, Steps
 from earl.errors import ConfigError
+from earl.records import EditGroup
 
 TrackerName = Literal["tensorboard", "wandb", "trackio", "none"]
 
@@ -233,7 +234,7 @@ class HeldSource(Settings):
     weight: float = Field(
         default=1.0, ge=0, description="of its share of the edits; alike: as many of each source"
     )
-    group: Literal["simple", "complex", "all"] = Field(default="all", description="S, C or both of its edits")
+    group: Literal[EditGroup, "all"] = Field(default="all", description="S, C or both of its edits")
     families: tuple[str, ...] = Field(default=(), description="only these edit families; none given: all")
 
 

@@ -9,6 +9,7 @@ from huggingface_hub import ModelCardData
 
 from earl.models.catalogue import KNOWN
 from earl.progress import one_line
+from earl.records import PARTS
 from earl.tables import markdown_text
 
 
@@ -48,7 +49,7 @@ def model_card(meta: Mapping[str, Any], checks: Mapping[str, float]) -> str:
             lines.append(f"| {label} | {value} |")
     if not meta.get("licence"):
         lines.append(f"| licence | that of `{quoted}`; see its page |")
-    if set(meta["parts"]) == {"policy", "tokenizer", "vision"}:
+    if set(meta["parts"]) == set(PARTS):
         lines += ["", "```bash", 'earl edit photo.jpg "make it night" --model FOLDER -o out.png', "```"]
     lines += ["", "Largest difference from its source, when it was written:", ""]
     lines += [f"- {what}: {value:g}" for what, value in checks.items()]

@@ -29,20 +29,13 @@ from earl.convert.probe import (
 from earl.errors import ModelFormatError, OutputError
 from earl.files import check_writable, expand, new_folder
 from earl.models.catalogue import KNOWN
-from earl.models.resolve import (
-    ALL_PARTS,
-    ModelFolder,
-    Part,
-    how_to_fetch,
-    new_meta,
-    resolve_model,
-    split_revision,
-)
+from earl.models.resolve import ModelFolder, how_to_fetch, new_meta, resolve_model, split_revision
 from earl.policy.adapters import merged
 from earl.policy.loading import load_policy
 from earl.policy.quantised import QuantisedLinear
 from earl.policy.saving import save_policy, save_quantised
 from earl.policy.stored import open_policy
+from earl.records import PARTS, Part
 from earl.sequence.tokenizer import TextTokenizer
 from earl.vision.loading import load_vision_tokenizer, save_vision_tokenizer
 
@@ -257,7 +250,7 @@ def _describe(into: Path, done: Conversion, name: str, revision: str | None, fou
         origin["revision"] = revision or commit or ""
     names = {"tokenizer": "tokenizer.json"}
     done.meta = new_meta(
-        parts=[part for part in ALL_PARTS if (into / names.get(part, part)).exists()],
+        parts=[part for part in PARTS if (into / names.get(part, part)).exists()],
         **done.meta,
         origin=origin,
         licence=found.meta.get("licence") or (known.licence if known else None),

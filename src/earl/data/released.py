@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 
 from earl.config.data import PreparationSettings
 from earl.data.shards import Edit
-from earl.data.sources.sample import Group, Read
+from earl.data.sources.sample import Read
 from earl.data.tokenise import Made
 from earl.errors import DataError
 from earl.files import read_object
+from earl.records import EditGroup
 from earl.sequence.instruction import trimmed
 from earl.sequence.reasoning import clean_reasoning, join_chains
 
@@ -52,10 +53,10 @@ class ReleasedSamples:
     names: tuple[str, ...]
     codebook_size: int
     split: str = "train"
-    group: Group = "complex"
+    group: EditGroup = "complex"
 
     @classmethod
-    def open(cls, path: str | Path, codebook_size: int, *, split: str, group: Group) -> ReleasedSamples:
+    def open(cls, path: str | Path, codebook_size: int, *, split: str, group: EditGroup) -> ReleasedSamples:
         """See the class."""
         path = Path(path).expanduser()
         found = [path] if path.is_file() else sorted(path.rglob(LIST))

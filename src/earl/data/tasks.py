@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from earl.records import EditGroup
 from earl.registry import PROMPTS
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class TaskSettings:
 
     split: Split
     side: int
-    group: Literal["simple", "complex", "all"] = "all"
+    group: Literal[EditGroup, "all"] = "all"
     families: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
 

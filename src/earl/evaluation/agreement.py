@@ -28,10 +28,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 from earl.errors import DataError, EarlError
-from earl.evaluation.correlation import RESAMPLES, correlate
+from earl.evaluation.correlation import RESAMPLES, Kind, correlate
 from earl.evaluation.intervals import estimate
 from earl.evaluation.stages import judge_all
 from earl.evaluation.voting import WORTH, Vote, read_votes
@@ -42,7 +42,7 @@ from earl.tables import Column, Row, Table
 from earl.verifiers.protocol import Verifier
 from earl.vision.images import open_image
 
-KINDS: tuple[Literal["spearman", "kendall"], ...] = ("spearman", "kendall")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 NEEDED = ("source", "edited", "instruction", "rating")
 COLUMNS = (*NEEDED, "target", "subset")
 NAMES = {

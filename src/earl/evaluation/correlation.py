@@ -13,16 +13,12 @@ from earl.records import Estimate
 
 Array = NDArray[np.float64]
 LEAST = 3  # items that a correlation needs
+Kind = Literal["spearman", "kendall"]
 RESAMPLES = 1_000
 
 
 def correlate(
-    kind: Literal["spearman", "kendall"],
-    first: Sequence[float],
-    second: Sequence[float],
-    *,
-    seed: int = 0,
-    resamples: int = RESAMPLES,
+    kind: Kind, first: Sequence[float], second: Sequence[float], *, seed: int = 0, resamples: int = RESAMPLES
 ) -> Estimate | None:
     """Spearman's rho or Kendall's tau-b of N pairs, in [-1, 1], with a 95% interval over the pairs.
 

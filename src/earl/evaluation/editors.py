@@ -21,9 +21,9 @@ from earl.evaluation.benchmark import Task, plain_name
 from earl.evaluation.folder import EvaluationFolder, is_evaluation
 from earl.evaluation.records import EditState
 from earl.files import parse_json, read_text
-from earl.models.resolve import Part, resolve_model
+from earl.models.resolve import resolve_model
 from earl.pipeline import EditPipeline, build_pipeline
-from earl.records import FinishReason, SizeRule
+from earl.records import FinishReason, Part, SizeRule
 from earl.vision.images import CELL, SUFFIXES, open_image, resize_to, target_size
 
 WEIGHED: tuple[Part, ...] = ("policy", "vision")

@@ -17,7 +17,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from PIL import Image
 from pydantic import TypeAdapter
@@ -32,7 +32,7 @@ from earl.store import RecordFile
 MARKER = "evaluation.json"
 FORMAT = 1
 Place = Literal["sources", "edits", "targets", "masks"]
-PLACES: tuple[Place, ...] = ("sources", "edits", "targets", "masks")
+PLACES: tuple[Place, ...] = get_args(Place)
 JUDGED: Mapping[Failures, tuple[EditState, ...]] = {
     "exclude": ("edited", "no_image"),
     "as-released": ("edited", "no_image", "missing", "refused"),

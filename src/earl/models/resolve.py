@@ -22,16 +22,15 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from earl.errors import ConfigError, ModelFormatError, ModelNotFoundError
 from earl.files import read_object
 from earl.models.catalogue import KNOWN, TEXT_HOME, VISION_HOME
 from earl.models.shapes import EMU3
+from earl.records import PARTS, Part
 from earl.registry import MODELS
 
-Part = Literal["policy", "tokenizer", "vision"]
-ALL_PARTS: tuple[Part, ...] = ("policy", "tokenizer", "vision")
 SHIPPED = "world"
 FORMAT_VERSION = 1
 POLICY_TYPES = ("Emu3", "emu3_text_model", "emu3")
@@ -83,7 +82,7 @@ def resolve_model(
     *,
     tokenizer: str | Path | None = None,
     vision: str | Path | None = None,
-    parts: Sequence[Part] = ALL_PARTS,
+    parts: Sequence[Part] = PARTS,
 ) -> ModelFolder:
     """Find a model's parts on disk, downloading only what is named and what belongs to it.
 

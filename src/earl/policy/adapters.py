@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from transformers import Emu3ForCausalLM
 
+from earl.config.sections import Projection
 from earl.errors import ConfigError, ModelFormatError, ModelNotFoundError
 from earl.files import new_folder
 from earl.models.resolve import SHIPPED, read_json
@@ -18,7 +19,7 @@ from earl.models.resolve import SHIPPED, read_json
 if TYPE_CHECKING:
     from peft import PeftModel
 
-TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+TARGETS: tuple[Projection, ...] = get_args(Projection)
 
 
 def add_lora(

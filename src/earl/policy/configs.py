@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -17,6 +17,7 @@ from earl.errors import ConfigError, ModelFormatError
 from earl.models.resolve import read_json, read_nested
 from earl.models.shapes import PolicyShape
 from earl.models.weight_files import check_size
+from earl.records import Bits
 from earl.sequence.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def read_fields(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return raw, fields
 
 
-def stored_bits(raw: Mapping[str, Any]) -> Literal["int8", "int4"] | None:
+def stored_bits(raw: Mapping[str, Any]) -> Bits | None:
     """ "int8" or "int4" where `earl convert --quantize` wrote a `config.json`, else None.
 
     Raises:

@@ -7,7 +7,7 @@ embedding and head only the rows in use are read. Quantised weights are for samp
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from earl.errors import ConfigError, MissingExtraError
 from earl.policy.int4 import fits_int4, multiply_int4, native_order, quantise_int4
 from earl.policy.int8 import fits_int8, multiply_int8, quantise_int8
+from earl.records import Bits
 
-Bits = Literal["int8", "int4"]
 GPU_GROUP = 128  # weights that share a scale, for int4 through torchao
 SCALE = ".weight_scale"
 

@@ -18,8 +18,8 @@ from transformers import Emu3ForCausalLM
 
 from earl.files import new_folder
 from earl.policy.configs import QUANT_METHOD
-from earl.policy.quantised import Bits
 from earl.policy.weights import quantising
+from earl.records import Bits
 
 _SHARD = 1_000_000_000  # bytes: what is held in memory of a quantised policy while it is written
 

@@ -19,8 +19,9 @@ from earl.errors import ConfigError
 from earl.models.shapes import PolicyShape
 from earl.models.tensors import parse_dtype
 from earl.policy.configs import read_fields, rope_of, stored_bits
-from earl.policy.quantised import SCALE, Bits, check_bits, quantise, replace_matrices
+from earl.policy.quantised import SCALE, check_bits, quantise, replace_matrices
 from earl.policy.weights import iterate_weights, quantising, take_weights
+from earl.records import Bits
 
 
 class _Rope(BaseModel):
@@ -40,7 +41,7 @@ class StoredConfig(PolicyShape):
 
     hidden_act: Literal["silu"] = "silu"
     rope: _Rope
-    bits: Literal["int8", "int4"] | None = None
+    bits: Bits | None = None
 
     @model_validator(mode="after")
     def _divides(self) -> StoredConfig:

@@ -11,7 +11,8 @@ import torch
 
 from earl.errors import ModelFormatError
 from earl.models.tensors import check_tensors, read_tensors
-from earl.policy.quantised import SCALE, Bits, fits, is_matrix, quantised
+from earl.policy.quantised import SCALE, fits, is_matrix, quantised
+from earl.records import Bits
 
 # The text part of a full Emu3ForConditionalGeneration: of today's transformers, and as first published.
 _RENAMES = (

@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from earl.records import Box, Point
+from earl.records import Box, EditGroup, Point
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 ImageRef: TypeAlias = "bytes | Path | Image"
 """An image file's bytes, its path, or an opened image: what `earl.vision.images.open_image` takes."""
-
-Group = Literal["simple", "complex"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +36,7 @@ class Sample:
     target: ImageRef | None
     instruction: str
     family: str = ""
-    group: Group = "simple"
+    group: EditGroup = "simple"
     reasoning: str = ""
     boxes: tuple[Box, ...] = ()
     keypoints: tuple[Point, ...] = ()

@@ -19,10 +19,10 @@ from earl.data.sources.cells import (
     shown,
     text_of,
 )
-from earl.data.sources.sample import Group, Sample
+from earl.data.sources.sample import Sample
 from earl.data.sources.splits import plain_split
 from earl.errors import DataError
-from earl.records import Box
+from earl.records import Box, EditGroup
 from earl.sequence.instruction import trimmed
 from earl.sequence.reasoning import format_box, join_chains
 
@@ -72,7 +72,7 @@ class Schema:
     hub_split: str = "train"
     hub_files: str = ""
     licence: str = ""
-    group: Group = "complex"
+    group: EditGroup = "complex"
     simple: frozenset[str] = frozenset()
     complex: frozenset[str] = frozenset()
     family: str = ""
@@ -171,7 +171,7 @@ class Schema:
                 chains[self.keys.get(name, name)] = ", ".join(map(format_box, read_boxes(value)))
         return chains
 
-    def _group(self, row: Mapping[str, Any], family: str) -> Group:
+    def _group(self, row: Mapping[str, Any], family: str) -> EditGroup:
         said = self.text("group", row).lower()
         if said in ("simple", "s"):
             return "simple"

@@ -72,7 +72,7 @@ def _rows_of(path: Path) -> Iterator[Row]:
                 yield from _grouped(tar, bounded, path)
                 # `tarfile` takes a header that is damaged or cut for the end, which is a block of zeros.
                 if len(bounded.last) != tarfile.BLOCKSIZE or bounded.last.strip(b"\0"):
-                    raise tarfile.ReadError(f"what is at byte {tar.offset:,} is no member and no end")  # type: ignore[attr-defined]
+                    raise tarfile.ReadError(f"what is at byte {tar.offset:,} is no member and no end")
     except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError) as error:
         if isinstance(error, DataError):
             raise

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from earl.config.grpo import Average
 from earl.data.collate import Batch, collate
 from earl.data.examples import Example
 from earl.records import Completion, Verdict
@@ -69,11 +69,7 @@ class RolloutBatch(Batch):
 
 
 def make_batch(
-    groups: Sequence[Group],
-    advantages: Sequence[Sequence[float]],
-    *,
-    pad: int,
-    average: Literal["token", "sequence"] = "token",
+    groups: Sequence[Group], advantages: Sequence[Sequence[float]], *, pad: int, average: Average = "token"
 ) -> RolloutBatch:
     """One batch of whole groups; rollouts without a reward are left out.
 
