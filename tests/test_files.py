@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -160,6 +161,23 @@ def test_json_that_cannot_be_read_is_one_sentence(tmp_path: Path, content: bytes
         path.write_bytes(content)
     with pytest.raises(ConfigError, match=rf"a\.json.*{said}"):
         files.read_object(path, error=ConfigError)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ".".join(["a"] * 100_000) + " = 1",
+        "[" + " . ".join(["a"] * 100_000) + "]",
+        "x = {" + ".".join(['"a"'] * 100_000) + " = 1}",
+        "x = " + "[" * 5_000 + "]" * 5_000,
+    ],
+)
+def test_toml_that_is_too_deep_is_refused_at_once(text: str) -> None:
+    began = time.process_time()
+    with pytest.raises(ConfigError, match=r"a\.toml is nested too deeply"):
+        files.parse_toml(text, "a.toml", error=ConfigError)
+    assert time.process_time() - began < 5
+    assert len(files.parse_toml(f"x = [{'0.1, ' * 5_000}]", "a.toml")["x"]) == 5_000
 
 
 def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -187,8 +188,7 @@ def write_lines(path: str | Path, records: Iterable[Any]) -> Path:
 def append_lines(path: str | Path, records: Iterable[Any], *, durable: bool = True) -> None:
     """Add JSON records to a file, one a line; flushed to the disk when this returns, if `durable`.
 
-    Raises:
-        OutputError: they cannot be written; the file is as before.
+    Raises OutputError: they cannot be written; the file is as before.
     """
     path = expand(path)
     with writing(path):
@@ -277,6 +277,8 @@ def parse_json(text: str | bytes, name: str, *, error: type[EarlError] = DataErr
 def parse_toml(text: str, name: str, *, error: type[EarlError] = DataError) -> dict[str, Any]:
     """TOML from a text; `name` says in the error where it stood. Raises `error`."""
     try:
+        if any(part.count(".") > 1000 for part in re.split(r"[^\w. \t\"'-]", text)):
+            raise RecursionError  # such a key takes tomllib time and memory in the square of its parts
         return tomllib.loads(text)
     except RecursionError as cause:
         raise error(f"{name} is nested too deeply to be read") from cause
