@@ -13,6 +13,8 @@ from earl.tables import Column, Row, Table
 EVIL = (
     "\x1b[31mred\x1b]0;title\x07",
     "two\nlines | and a bar",
+    "red\r=cmd|' /C calc'!A0",
+    "\t=1+1",
     "=cmd|' /C calc'!A0",
     " +1",
     "-2",
@@ -34,10 +36,12 @@ def table(name: str) -> Table:
 def test_names_of_strangers_do_no_harm(name):
     shown = table(name)
     text, markdown, latex, written = shown.text(), shown.markdown(), shown.latex(), shown.csv()
-    for form in (text, markdown, latex):
-        assert not {"\x1b", "\x07", "\u202e", "\u2028"} & set(form)
+    for form in (text, markdown, latex, written):
+        assert not {"\x1b", "\x07", "\r", "\u202e", "\u2028"} & set(form)
         assert len(form.splitlines()) == len(
-            getattr(table("x"), {text: "text", markdown: "markdown"}.get(form, "latex"))().splitlines()
+            getattr(
+                table("x"), {text: "text", markdown: "markdown", latex: "latex"}.get(form, "csv")
+            )().splitlines()
         )
     rows = [line for line in markdown.splitlines() if line.startswith("|")]
     assert {line.replace("\\|", "").count("|") for line in rows} == {5}

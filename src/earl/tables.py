@@ -27,7 +27,7 @@ _LATEX = {
     "→": r"$\rightarrow$",
 }
 _LATEX |= {sign: f"\\{sign}" for sign in "&%$#_{}"}
-_FORMULA = re.compile(r"\s*[=+\-@\t\r]")
+_FORMULA = re.compile(r"[=+\-@]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,5 +181,6 @@ def _latex_cell(cell: Cell, column: Column) -> str:
 
 
 def _no_formula(text: str) -> str:
-    """A text that a spreadsheet takes as text."""
+    """A text on one line, which a spreadsheet takes as text."""
+    text = one_line(text)
     return f"'{text}" if _FORMULA.match(text) else text
