@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import sys
 
@@ -12,7 +13,7 @@ from PIL import Image
 
 from earl.errors import ImageError
 from earl.vision import images
-from earl.vision.images import open_image, resize_pair, target_size
+from earl.vision.images import image_files, open_image, resize_pair, target_size
 
 
 def as_bytes(image: Image.Image, form: str = "PNG", **options) -> bytes:
@@ -120,6 +121,20 @@ def test_files_that_are_no_image(tmp_path):
         with pytest.raises(ImageError, match=words) as caught:
             open_image(source)
         assert "\n" not in str(caught.value)
+
+
+def test_image_files_of_a_folder(tmp_path):
+    for name in ("a/1.png", "a/.hidden/2.png", "a/._3.png", "a/notes.txt", "b/c/4.JPG"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "a" / "linked").symlink_to(tmp_path / "b")
+    (tmp_path / "b" / "up").symlink_to(tmp_path / "a")  # a circle
+    (tmp_path / "a" / "5.png").symlink_to("nowhere")
+    (tmp_path / "a" / "6.png").mkdir()
+    os.mkfifo(tmp_path / "a" / "7.png")
+    names = [str(path.relative_to(tmp_path)) for path in image_files(tmp_path / "a")]
+    assert names == ["a/1.png", "a/linked/c/4.JPG"]
+    assert image_files(tmp_path / "absent") == []
 
 
 def test_what_the_first_frame_of_an_animation_does_not_cover_is_white():

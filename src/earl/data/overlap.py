@@ -22,7 +22,7 @@ from PIL import Image
 
 from earl.data.shards import MANIFEST, load_shards
 from earl.errors import DataError, ImageError
-from earl.vision.images import SUFFIXES, open_image
+from earl.vision.images import image_files, open_image
 
 _SIDE, _LOW = 32, 8  # px of the grey copy; frequencies kept each way
 _FLAT = 2.0  # levels: an image with less contrast than this looks like any other flat one
@@ -101,7 +101,7 @@ def fingerprints(path: str | Path) -> list[Fingerprint]:
     folder = Path(path).expanduser()
     if (folder / MANIFEST).is_file():
         return list(_of_shards(folder))
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES) if folder.is_dir() else []
+    files = image_files(folder)
     if not files:
         raise DataError(f"{folder} holds neither prepared shards nor image files; prepare the data first")
     found = []

@@ -12,7 +12,7 @@ from PIL import Image
 
 from earl.errors import DataError, EarlError
 from earl.evaluation.metrics import psnr
-from earl.vision.images import SUFFIXES, open_image, resize_to, target_size
+from earl.vision.images import SUFFIXES, image_files, open_image, resize_to, target_size
 from earl.vision.tokenizer import VisionTokenizer
 
 LOW = 24.0  # dB; below it small text, faces and fine texture are visibly lost
@@ -45,7 +45,7 @@ def reconstructions(
     Raises:
         DataError: there is no image.
     """
-    files = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in SUFFIXES and p.name[0] != "."]
+    files = image_files(folder)
     if not files:
         raise DataError(f"{folder} holds no images ({', '.join(SUFFIXES)})")
     opened = _opened(files[: limit or None], vision, on_problem)

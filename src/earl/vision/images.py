@@ -106,6 +106,19 @@ def open_raster(data: bytes) -> Image.Image:
         return Image.open(io.BytesIO(data), formats=[name for name in _RARER if name in Image.OPEN])
 
 
+def image_files(folder: Path) -> list[Path]:
+    """Image files of a folder and below it, in order; links are followed, hidden names left out."""
+    found: list[Path] = []
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        folders[:] = [name for name in folders if not name.startswith(".") and real not in seen]
+        if real not in seen:
+            found += [Path(place) / name for name in names if not name.startswith(".")]
+        seen.add(real)
+    return sorted(path for path in found if path.suffix.lower() in SUFFIXES and path.is_file())
+
+
 @cache
 def _silence_libtiff() -> None:
     """libtiff writes what it thinks of a damaged file to the terminal; we say it in one sentence."""

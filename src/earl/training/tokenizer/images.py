@@ -24,7 +24,7 @@ from earl.data.tasks import Split, TaskSettings, open_tasks
 from earl.errors import DataError, ImageError
 from earl.files import new_file
 from earl.progress import Progress
-from earl.vision.images import SUFFIXES, open_image
+from earl.vision.images import image_files, open_image
 
 _FAILED_SHARE = 0.05  # of a folder's images, as `earl prepare` allows
 _NAMED = 20  # of those that cannot be opened
@@ -104,14 +104,8 @@ def _write(cache: Path, images: Iterable[NDArray[np.uint8]], side: int) -> None:
 
 
 def _image_paths(folder: str, split: Split) -> list[Path]:
-    """Image files, without hidden ones. Every twentieth file is for validation."""
-    root = Path(folder).expanduser()
-    paths = sorted(
-        path
-        for path in root.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-    )
+    """Image files. Every twentieth file is for validation."""
+    paths = image_files(Path(folder).expanduser())
     chosen = [path for number, path in enumerate(paths) if (number % 20 == 0) == (split == "validation")]
     if not chosen:
         raise DataError(f"images.folder = {folder!r} has {len(paths)} images; at least 2 are needed")
