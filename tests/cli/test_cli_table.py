@@ -116,3 +116,12 @@ def test_help_answers_at_once():
         took = after.children_user + after.children_system - before.children_user - before.children_system
         fastest = min(fastest, took)
     assert 0 < fastest < 0.2
+
+
+def test_a_folder_that_is_called_as_a_command_is_told_apart(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["prepare", "edits", "-o", "out"]) == 2
+    assert "./edits" not in capsys.readouterr().err
+    (tmp_path / "edits").mkdir()
+    assert main(["prepare", "edits", "-o", "out"]) == 2
+    assert "for the path edits write ./edits" in capsys.readouterr().err

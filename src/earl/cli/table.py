@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -143,6 +144,9 @@ class Parser(argparse.ArgumentParser):
         from earl.progress import printable
 
         message = shortened(message.removeprefix("argument "))
+        *front, last = self.prog.split()
+        if len(front) > 1 and os.path.exists(last):  # as `earl prepare edits`
+            message += f"; for the path {last} write ./{last}"
         print(printable(f"{self.prog}: {message}; see `{self.prog} --help`"), file=sys.stderr)
         raise SystemExit(2)
 
