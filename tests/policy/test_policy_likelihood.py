@@ -7,13 +7,7 @@ from safetensors.torch import load_file
 
 from earl.policy import likelihood
 from earl.policy.adapters import add_lora
-from earl.policy.likelihood import (
-    NeighbourSmoothing,
-    Scoring,
-    recompute_activations,
-    token_logprobs,
-    token_scores,
-)
+from earl.policy.likelihood import NeighbourSmoothing, Scoring, recompute_activations, token_scores
 from earl.policy.loading import create_policy, load_policy
 
 SHAPES = [
@@ -138,7 +132,7 @@ def test_without_entropy_the_same_values_and_gradients(ids, random_batch):
     grads = []
     for with_entropy in (False, True):
         model = louder(create_policy("tiny", ids, seed=3))
-        logprobs = token_logprobs(model, tokens, mask, kinds, ids, Scoring(entropy=with_entropy))
+        logprobs = token_scores(model, tokens, mask, kinds, ids, Scoring(entropy=with_entropy)).logprobs_BT
         logprobs.sum().backward()
         grads.append([logprobs.detach(), *(parameter.grad for parameter in model.parameters())])
     for one, other in zip(*grads, strict=True):
@@ -148,9 +142,9 @@ def test_without_entropy_the_same_values_and_gradients(ids, random_batch):
 def test_forced_and_padding_are_zero_and_give_no_gradient(ids, random_batch):
     tokens, mask, kinds = random_batch(ids, seed=7)
     model = create_policy("tiny", ids, seed=0)
-    logprobs = token_logprobs(model, tokens, mask, kinds, ids)
+    logprobs = token_scores(model, tokens, mask, kinds, ids).logprobs_BT
     assert (logprobs[kinds == 0] == 0).all() and (logprobs[kinds != 0] < 0).all()
-    token_logprobs(model, tokens, mask, torch.zeros_like(kinds), ids).sum()
+    token_scores(model, tokens, mask, torch.zeros_like(kinds), ids).logprobs_BT.sum()
     assert model.lm_head.weight.grad is None
 
 
@@ -159,7 +153,7 @@ def test_probabilities_of_a_kind_sum_to_one(ids):
     visual = torch.arange(ids.first_visual, ids.first_visual + ids.codebook_size)
     tokens = torch.stack([torch.full_like(visual, ids.bos), visual], 1)
     kinds = torch.tensor([[0, 2]]).expand(len(visual), 2)
-    logprobs = token_logprobs(model, tokens, torch.ones_like(tokens), kinds, ids)
+    logprobs = token_scores(model, tokens, torch.ones_like(tokens), kinds, ids).logprobs_BT
     assert logprobs[:, 1].exp().sum().item() == pytest.approx(1.0, abs=1e-5)
 
 
@@ -167,16 +161,16 @@ def test_padding_side_changes_nothing(ids):
     model = louder(create_policy("tiny", ids, seed=0))
     tokens = torch.tensor([[ids.bos, 3, 120, 121, 4]])
     kinds = torch.tensor([[0, 1, 2, 2, 1]])
-    alone = token_logprobs(model, tokens, torch.ones_like(tokens), kinds, ids)[0]
+    alone = token_scores(model, tokens, torch.ones_like(tokens), kinds, ids).logprobs_BT[0]
     for left, right in ((3, 0), (0, 3), (2, 1)):
         pad = torch.nn.functional.pad
-        padded = token_logprobs(
+        padded = token_scores(
             model,
             pad(tokens, (left, right), value=ids.pad),
             pad(torch.ones_like(tokens), (left, right)),
             pad(kinds, (left, right)),
             ids,
-        )[0, left : left + 5]
+        ).logprobs_BT[0, left : left + 5]
         assert (padded - alone).abs().max() < 1e-5
 
 
@@ -188,7 +182,7 @@ def test_release_s_logits_give_the_same_likelihoods(vectors):
     tokens = expected["input_ids"]
     kinds = torch.where(tokens >= Release.first_visual, 2, 1)
     kinds[:, 0] = 0
-    ours = token_logprobs(load_policy(vectors), tokens, torch.ones_like(tokens), kinds, Release)
+    ours = token_scores(load_policy(vectors), tokens, torch.ones_like(tokens), kinds, Release).logprobs_BT
     for row, at in ((0, 5), (1, 20), (2, 40)):
         logits, target = expected["logits"][row, at - 1], tokens[row, at].item()
         start, stop = (688, 1200) if target >= 688 else (0, 688)
@@ -199,15 +193,15 @@ def test_release_s_logits_give_the_same_likelihoods(vectors):
 def test_a_token_of_the_wrong_kind_is_our_mistake_and_said(ids):
     tokens = torch.tensor([[ids.bos, 5]])
     with pytest.raises(ValueError, match="visual"):
-        token_logprobs(create_policy("tiny", ids, seed=0), tokens, tokens > 0, torch.tensor([[0, 2]]), ids)
+        token_scores(create_policy("tiny", ids, seed=0), tokens, tokens > 0, torch.tensor([[0, 2]]), ids)
 
 
 def test_bfloat16_autocast(ids, random_batch):
     tokens, mask, kinds = random_batch(ids, seed=9)
     model = louder(create_policy("tiny", ids, seed=0))
-    exact = token_logprobs(model, tokens, mask, kinds, ids)
+    exact = token_scores(model, tokens, mask, kinds, ids).logprobs_BT
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        rough = token_logprobs(model, tokens, mask, kinds, ids)
+        rough = token_scores(model, tokens, mask, kinds, ids).logprobs_BT
     assert rough.dtype == torch.float32 and 0 < (rough - exact).abs().max() < 0.5
     rough.sum().backward()
     assert torch.isfinite(model.lm_head.weight.grad).all()
@@ -216,11 +210,11 @@ def test_bfloat16_autocast(ids, random_batch):
 def test_through_lora_and_with_checkpointing(ids, random_batch):
     tokens, mask, kinds = random_batch(ids, seed=11)
     base = louder(create_policy("tiny", ids, seed=0))
-    before = token_logprobs(base, tokens, mask, kinds, ids).detach()
+    before = token_scores(base, tokens, mask, kinds, ids).logprobs_BT.detach()
     model = add_lora(base, 4)
-    assert torch.equal(token_logprobs(model, tokens, mask, kinds, ids), before)
+    assert torch.equal(token_scores(model, tokens, mask, kinds, ids).logprobs_BT, before)
     recompute_activations(model)
     model.train()
-    token_logprobs(model, tokens, mask, kinds, ids).sum().backward()
+    token_scores(model, tokens, mask, kinds, ids).logprobs_BT.sum().backward()
     trained = [name for name, parameter in model.named_parameters() if parameter.grad is not None]
     assert trained and all("lora_" in name for name in trained)

@@ -84,18 +84,6 @@ class TokenScores(NamedTuple):
     entropies_BT: Tensor
 
 
-def token_logprobs(
-    model: Any,
-    ids_BT: Tensor,
-    mask_BT: Tensor,
-    kinds_BT: Tensor,
-    vocabulary: Vocabulary,
-    scoring: Scoring | None = None,
-) -> Tensor:
-    """log p(ids[t] | ids[<t]) of each token under the grammar; see `token_scores`."""
-    return token_scores(model, ids_BT, mask_BT, kinds_BT, vocabulary, scoring).logprobs_BT
-
-
 def token_scores(
     model: Any,
     ids_BT: Tensor,
@@ -104,7 +92,7 @@ def token_scores(
     vocabulary: Vocabulary,
     scoring: Scoring | None = None,
 ) -> TokenScores:
-    """Log-probability and entropy of each token under the grammar.
+    """log p(ids[t] | ids[<t]) of each token under the grammar, and its entropy.
 
     Args:
         model: an Emu3ForCausalLM, with or without a LoRA adapter.

@@ -11,7 +11,7 @@ from plain_engine import complete
 from earl.config import SamplingSettings
 from earl.errors import ConfigError, ModelFormatError, SequenceError
 from earl.policy.adapters import add_lora
-from earl.policy.likelihood import Scoring, token_logprobs
+from earl.policy.likelihood import Scoring, token_scores
 from earl.policy.loading import create_policy
 from earl.records import Grid
 from earl.sampling import Request
@@ -136,7 +136,9 @@ def test_logprobs_are_those_that_training_scores(policy, tokenizer, prompt_of):
                 assert (kinds[given] == 0).all() and (kinds[~given] != 0).all()
             kinds = np.where(given, 0, kinds)  # a grid that was given is forced in any prefill
             padded = torch.tensor([[0] * len(request.prompt) + kinds.tolist()])
-            scored = token_logprobs(policy, ids, torch.ones_like(ids), padded, vocabulary, Scoring(0.7))
+            scored = token_scores(
+                policy, ids, torch.ones_like(ids), padded, vocabulary, Scoring(0.7)
+            ).logprobs_BT
             assert np.allclose(scored[0, len(request.prompt) :].detach(), completion.logprobs, atol=2e-4)
 
 

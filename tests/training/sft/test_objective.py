@@ -14,7 +14,7 @@ from earl.data.collate import Batch, collate
 from earl.data.examples import Example, edit_example
 from earl.data.shards import load_shards
 from earl.policy.dropout import set_dropout
-from earl.policy.likelihood import token_logprobs
+from earl.policy.likelihood import token_scores
 from earl.policy.loading import create_policy
 from earl.sequence.kinds import Kind
 from earl.sequence.tokenizer import TextTokenizer
@@ -76,7 +76,9 @@ def test_equals_the_policys_likelihood(bundles: list[list[Example]], tokenizer: 
     policy = create_policy("tiny", tokenizer.vocabulary, 1)
     batch = collate([[e] for bundle in bundles for e in bundle], tokenizer.vocabulary.pad)
     losses = SftObjective(policy, tokenizer.vocabulary, FLOAT, chunk=7)(batch)
-    logprobs_BT = token_logprobs(policy, batch.ids_BT, batch.mask_BT, batch.kinds_BT, tokenizer.vocabulary)
+    logprobs_BT = token_scores(
+        policy, batch.ids_BT, batch.mask_BT, batch.kinds_BT, tokenizer.vocabulary
+    ).logprobs_BT
     assert losses.total.item() == pytest.approx(-logprobs_BT.sum().item(), rel=1e-5)
     total, count = losses.metrics["loss"].tolist()
     assert total == pytest.approx(losses.total.item(), rel=1e-6) and count == batch.active
