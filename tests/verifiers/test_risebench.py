@@ -166,6 +166,8 @@ def test_one_final_score_is_read() -> None:
         "Final Score: 6",
         "Final Score: 45",
         "Final Score: 4 ... Final Score: 3",
+        "Final Score: 4. So the final score is 3",
+        "Final Score: 4\nfinal_score = 3",
         "4",
         "I cannot judge this. Final Score: 3",
         "",

@@ -99,8 +99,13 @@ _STATED = re.compile(  # as "Score: 8/10, 9/10", "final: 8 and 9", "score (of al
 _FIGURES_ALONE = re.compile(
     rf"^(?:[^\w\n]|boxed){{0,20}}({_FIGURE}(?:[^\w\n]{{1,8}}{_FIGURE}){{1,8}})[^\w\n]{{0,20}}$", re.M
 )
-_TAGGED = re.compile(r"<score>([^<>]{0,40})</score>")
-_FINAL = re.compile(r"\bfinal score\b[\s*_`:：]{0,12}(\d{1,4})(?:/[15])?(?![\d/–-]|[.,]\s?\d)", re.I)
+_TAGGED = re.compile(r"<score>([^<>]{0,40})</score>", re.I)
+_OWN_LINE = re.compile(
+    rf"^[^\w\n]{{0,8}}(?:(?:the|my|final|overall) ){{0,3}}score(?: is)?[^\w\n]{{0,8}}({_FIGURE})", re.I | re.M
+)
+_FINAL = re.compile(
+    r"\bfinal[ _]score\b(?: is\b)?[\s*_`:：=]{0,12}(\d{1,4})(?:/[15])?(?![\d/–-]|[.,]\s?\d)", re.I
+)
 _LINE = re.compile(r"^[ \t*-]*[A-Z][^\n:]{2,60}:[ \t*]*(\d{1,4})[ \t*.]*$", re.M)
 
 
@@ -158,6 +163,7 @@ def read_tagged(answer: str, *, low: int, high: int, cut_off: bool = False) -> R
     tags = list(_TAGGED.finditer(text))
     if not problem and declines(text):
         problem = "the answer declines to judge"
+    said = {float(line[1]) for line in _OWN_LINE.finditer(_TAGGED.sub("", text))}
     if not problem and len({tag[1].strip() for tag in tags}) > 1:
         problem = "several verdicts that differ"
     score = tags[-1][1].strip() if tags else ""
@@ -165,6 +171,8 @@ def read_tagged(answer: str, *, low: int, high: int, cut_off: bool = False) -> R
         problem = f"expected one whole number from {low} to {high} between <score> and </score>"
     if problem:
         return Reading(None, problem)
+    if said - {float(score)}:
+        return Reading(None, "several verdicts that differ")
     start, end = tags[-1].span()
     if cut_off and re.search(r"\w", text[end:]):
         return Reading(None, "the answer was cut off by its limit behind its score")
