@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from earl.cli import main
-from earl.errors import DataError, VerifierError
+from earl.errors import DataError, OutputError, VerifierError
 from earl.evaluation.agreement import agreement, agreement_table, judge_ratings, read_ratings
 
 from .evaluation_parts import Brightness
@@ -69,6 +69,14 @@ def test_ratings_of_one_edit_are_averaged(tmp_path):
     verifier = Brightness()
     judge(path, verifier)
     assert len(verifier.asked) == 2
+
+
+def test_a_cache_that_cannot_be_written_is_refused_before_a_question(tmp_path):
+    path, asked = table(tmp_path), Brightness()
+    path.with_suffix(".verdicts.jsonl").mkdir()
+    with pytest.raises(OutputError, match="is a folder; name a file in it"):
+        judge(path, asked)
+    assert not asked.asked
 
 
 def test_verdicts_are_asked_for_once(tmp_path):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from earl.cli import main
 from earl.data.shards import load_shards
-from earl.errors import DataError
+from earl.errors import DataError, OutputError
 from earl.evaluation.agreement import read_ratings, votes_agreement
 from earl.evaluation.folder import EvaluationFolder
 from earl.evaluation.records import EditRecord
@@ -156,6 +156,12 @@ def test_what_cannot_be_voted_on_is_refused(runs, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_file_of_votes_that_cannot_be_written_is_refused_before_a_page_is_shown(runs, tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError, match="file is a file where a folder is needed"):
+        Ballot(*runs, tmp_path / "file" / "votes.jsonl", voter="ann")
+
+
 def test_votes_are_pairs_that_prepare_takes(runs, tmp_path, model_folder):
     file = tmp_path / "votes.jsonl"
     ballot = Ballot(*runs, file, voter="ann", count=4)

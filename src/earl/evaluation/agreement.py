@@ -35,7 +35,7 @@ from earl.evaluation.correlation import RESAMPLES, Kind, correlate
 from earl.evaluation.intervals import estimate
 from earl.evaluation.stages import judge_all
 from earl.evaluation.voting import WORTH, Vote, read_votes
-from earl.files import read_json
+from earl.files import check_writable, read_json
 from earl.records import SCORES, Attempt, Estimate, Verdict
 from earl.store import RecordFile
 from earl.tables import Column, Row, Table
@@ -172,6 +172,7 @@ def judge_ratings(
         VerifierError: the verifier stopped answering; what it said is kept.
         OutputError, DataError: the cache cannot be written or read.
     """
+    check_writable(cache)
     kept: RecordFile[Verdict] = RecordFile(cache, Verdict.from_json, Verdict.to_json)
     mark = hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=6).hexdigest()
     names = {edit.key: f"{mark}-{edit.key}" for edit in edits}

@@ -20,7 +20,7 @@ from earl.errors import DataError
 from earl.evaluation.compare import names_apart, sign_test
 from earl.evaluation.folder import EvaluationFolder
 from earl.evaluation.intervals import estimate
-from earl.files import read_lines
+from earl.files import check_writable, read_lines
 from earl.records import Estimate
 from earl.store import RecordFile
 
@@ -58,11 +58,13 @@ class Ballot:
 
     Raises:
         DataError: no evaluations, no task with an image in both, or a damaged file of votes.
+        OutputError: the file cannot be written.
     """
 
     def __init__(
         self, first: Path, second: Path, file: Path, *, voter: str, seed: int = 0, count: int | None = None
     ) -> None:
+        check_writable(file)
         runs = EvaluationFolder(first), EvaluationFolder(second)
         self.names = names_apart(*runs)
         self.file, self.voter = file, voter
