@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from earl.config.recipe import check, load_recipe, read_recipe_table, recipe_toml, save_recipe
+from earl.config.recipe import (
+    check,
+    load_recipe,
+    read_recipe_table,
+    recipe_toml,
+    save_recipe,
+    without_secrets,
+)
 from earl.config.stages import STAGES, GrpoRecipe, SftRecipe, load_stage
 from earl.errors import ConfigError
 from earl.evaluation.published import published_models
@@ -248,3 +255,8 @@ def test_an_override_that_is_not_valid_text(tmp_path, override):
         read_recipe_table(path, [override])
     with pytest.raises(ConfigError, match="a name or text in it is not valid Unicode"):
         check(SftRecipe, {"stage": "sft", "title": "\ud800"})
+
+
+def test_secrets_in_addresses_are_not_for_others():
+    text = 'url = "https://user:passphrase@host:8000/v1?key=query-secret"\nmodel = "m?x@y"'
+    assert without_secrets(text) == 'url = "https://host:8000/v1"\nmodel = "m?x@y"'

@@ -44,6 +44,14 @@ def shown(key: str, seed: int, count: int) -> Shown:
     return Shown(Group(key, "paint it <b>", "color", "simple", (1, 2), rollouts), attempts)
 
 
+def test_the_page_of_a_run_shows_no_secret_of_an_address(tmp_path):
+    run = make_run(tmp_path / "run")
+    with (run / "recipe.toml").open("a") as file:
+        file.write('\n[verifier.judge]\nurl = "https://user:passphrase@host/v1?key=query-secret"\n')
+    page = write_run_page(run, tmp_path / "page.html").read_text()
+    assert "https://host/v1" in page and "passphrase" not in page and "query-secret" not in page
+
+
 def make_run(folder: Path, steps: int = 60) -> Path:
     folder.mkdir()
     (folder / "recipe.toml").write_text(RECIPE)

@@ -7,6 +7,7 @@ ignored costs a training run. Sections are in `sections.py`, the recipe of each 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +20,7 @@ from earl.errors import ConfigError
 from earl.files import parse_toml, read_text, write_text
 
 RecipeT = TypeVar("RecipeT", bound="Settings")
+_ADDRESS = re.compile(r"(https?://)(?:[^\s\"'/@]*@)?([^\s\"'?]*)(?:\?[^\s\"']*)?")
 
 
 def read_recipe_table(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -84,6 +86,11 @@ def recipe_toml(recipe: Settings) -> str:
 def recipe_table(recipe: Settings) -> dict[str, Any]:
     """The resolved recipe as tables and plain values, without the fields that are None."""
     return _without_none(recipe.model_dump(mode="json"))
+
+
+def without_secrets(text: str) -> str:
+    """A recipe's text for others: web addresses without user, password and query, which may hold keys."""
+    return _ADDRESS.sub(r"\1\2", text)
 
 
 def _without_none(value: Any) -> Any:

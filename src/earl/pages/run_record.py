@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from earl.config.recipe import without_secrets
 from earl.errors import DataError
 from earl.files import parse_toml
 
@@ -88,7 +89,7 @@ def read_run(folder: str | Path) -> RunRecord:
     samples, heldout = _read_samples(folder / "strips")
     return RunRecord(
         folder,
-        text,
+        without_secrets(text),
         _toml(text),
         log,
         _read_starts(folder / "run.json"),

@@ -6,6 +6,7 @@ log → validate → save. The model comes in as an objective, its data as a `Ba
 
 from __future__ import annotations
 
+import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from earl.config.recipe import recipe_table
+from earl.config.recipe import recipe_table, without_secrets
 from earl.config.stages import PolicyRecipe
 from earl.errors import CheckpointError, TrainingError
 from earl.training import checkpoint
@@ -273,7 +274,7 @@ class Trainer:
             self._restore(snapshot)
         if self.run.main:
             changed = self.run.note_start(step=self.step, facts=self.facts)
-            self.log.open(self.step, recipe_table(self.recipe))
+            self.log.open(self.step, json.loads(without_secrets(json.dumps(recipe_table(self.recipe)))))
             for problem in damage:
                 self.log.line(f"{problem}; going on from the checkpoint before it")
             if snapshot is not None:
