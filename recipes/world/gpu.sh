@@ -4,7 +4,7 @@
 #
 #   recipes/world/gpu.sh                       # into out/gpu
 #   MINUTES=20 OUT=FOLDER recipes/world/gpu.sh
-#   SHARDS=FOLDER recipes/world/gpu.sh         # shards prepared beforehand (solids, globals, complex, pairs, other)
+#   SHARDS=FOLDER recipes/world/gpu.sh         # shards prepared beforehand (solids, globals, complex, other; --reasoning plan)
 #   DEVICE=cpu SCALE=tiny MINUTES=0.1 recipes/world/gpu.sh   # the same steps on a CPU, in a minute or two
 #
 # OUT then holds tests.txt, gpu.md and gpu.json, deep/ and deeper/ (policies), evaluation-*.txt, times.txt.
@@ -27,8 +27,8 @@ python -m benchmarks.gpu --size "$SCALE" --device "$DEVICE" --out "$OUT"
 mark "benchmark in $OUT/gpu.md"
 
 prepare() { # kept where it is there already
-  [ -e "$SHARDS/$1/card.json" ] || earl prepare world --vision world --device "$DEVICE" --workers "$((CORES - 1))" \
-    -o "$SHARDS/$1" --sources "$SOURCES" --first-seed "$2" --families "${@:3}"
+  [ -e "$SHARDS/$1/card.json" ] || earl prepare world --vision world --reasoning plan --device "$DEVICE" \
+    --workers "$((CORES - 1))" -o "$SHARDS/$1" --sources "$SOURCES" --first-seed "$2" --families "${@:3}"
 }
 prepare solids 200000 add remove replace color size texture
 prepare complex 400000 count relation move between open roll topple gather swap stack double
@@ -40,7 +40,7 @@ earl convert world "$OUT/teacher" --temperature 4.761904762 --dtype float32 --fo
 teach() { # NAME, what it starts from, share of the time that is left
   python recipes/world/teach_words.py "$2" "$OUT/$1" "$SHARDS/solids" "$SHARDS/complex=1.2" "$SHARDS/globals" \
     "$SHARDS/other" --teacher "$OUT/teacher" --device "$DEVICE" --batch 128 --rate 1.5e-3 \
-    --minutes "$(left "$3")" | tee "$OUT/$1.log"
+    --plans 0.75 --alone 0.5 --minutes "$(left "$3")" | tee "$OUT/$1.log"
   earl convert "$OUT/$1" "$OUT/$1-policy" --temperature 0.21 --dtype bfloat16 --force
   for wordings in own mixed; do
     earl evaluate world --model "$OUT/$1-policy" --device "$DEVICE" --num "$NUM" --seed 0 --greedy \

@@ -115,9 +115,19 @@ def prepare_source(
                     on_progress(counts)
         _check_share(counts, folder, settings)
         if not counts.edits:
-            raise DataError(f"{source.name} gave no edit at all; the reasons are in {folder / REJECTED}")
+            raise DataError(_why_none(source, folder, counts))
         write_card(folder, **_card(source, settings, counts))
     return counts
+
+
+def _why_none(source: Source, folder: Path, counts: Counts) -> str:
+    if counts.rejected:
+        return f"{source.name} gave no edit at all; the reasons are in {folder / REJECTED}"
+    where = f" in the split {source.split!r}" if source.split else ""
+    return (
+        f"{source.name} has no edit{where}; of few edits a small --holdout or --holdout-test takes none: "
+        "give a larger share, or name the splits in a column"
+    )
 
 
 def _here(encoder: Encoder) -> Stage:

@@ -60,7 +60,10 @@ def make_edits(
         if on_progress:
             on_progress(len(folder.edits), None)
     if not len(folder.edits):
-        raise ConfigError(f"the benchmark {benchmark.name} has no tasks; check its files, split and mapping")
+        raise ConfigError(
+            f"the benchmark {benchmark.name} has no tasks; check its files, split and mapping, and that the "
+            "share that is held out is not too small for so few edits"
+        )
     folder.finish_edits()
 
 
