@@ -37,7 +37,7 @@ from earl.training.sharding import unsharded
 from earl.verifiers.combined import scores_by_member
 
 T = TypeVar("T")
-LOST = "{failed} of {all} rollouts have no verdict after asking {times} times (last: {why})"
+LOST = "{failed} of {all} rollouts have no verdict, asked {times}x (last: {why})"
 SHOWN = 4  # groups of a step whose images are kept
 
 
