@@ -9,7 +9,7 @@ does well is kept as it does it, sharpness from reinforcement learning included,
 still learnt. Sentences that ask for nothing have no teacher; their target is the source.
 
 With `--plans` that share of edits has a plan before the image (shards made with `--reasoning plan`), and with
-`--alone` that share of updates teaches plans without images, which costs a third. Behind a plan the target
+`--alone` that share of updates teaches twice as many plans without images. Behind a plan the target
 alone is taught.
 
 The learning rate falls along a cosine over the given time, so that a run on a busy machine ends where it

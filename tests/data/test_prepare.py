@@ -206,6 +206,15 @@ def test_nothing_left_is_an_error(tmp_path):
         prepare_source(source, tmp_path / "out", Marks(), PreparationSettings(area=AREA, max_rejected=1.0))
 
 
+def test_an_empty_split_of_few_edits_says_so(tmp_path):
+    files.save(files.picture(0), tmp_path / "a.png")
+    (tmp_path / "m.jsonl").write_text(json.dumps({"id": "a", "source": "a.png", "instruction": "x"}))
+    source = open_source(str(tmp_path / "m.jsonl"), split="test")
+    settings = PreparationSettings(area=AREA, holdout=0.01, holdout_test=0.01)
+    with pytest.raises(DataError, match=r"has no edit in the split 'test'; .*--holdout-test takes none"):
+        prepare_source(source, tmp_path / "test", Marks(), settings)
+
+
 def test_the_holdout_parts_the_sources(tmp_path):
     lines = []
     for i in range(60):  # two edits of each of 30 images

@@ -136,3 +136,13 @@ def test_edit_warns_once_of_many_and_of_reasoning(files, capsys):
     (files / "taught/earl.json").write_text(json.dumps(meta | {"reasoning": True}))
     main([*command, "-o", "out.png", "--model", "taught"])
     assert "warning" not in capsys.readouterr().err
+
+
+def test_a_model_that_reasons_can_be_told_not_to(files, capsys):
+    shutil.copytree(FOLDER, "taught")
+    meta = json.loads((files / "taught/earl.json").read_text())
+    (files / "taught/earl.json").write_text(json.dumps(meta | {"reasoning": True}))
+    command = ["edit", "scene.png", "make it night", "--model", "taught", "--max-text-tokens", "2"]
+    assert main([*command, "-o", "unasked.png"]) == 2  # it reasons, and is cut off
+    assert "wrote no image" in capsys.readouterr().err
+    assert main([*command, "-o", "told.png", "--no-reasoning"]) == 0
