@@ -37,7 +37,7 @@ from earl.training.sharding import unsharded
 from earl.verifiers.combined import scores_by_member
 
 T = TypeVar("T")
-LOST = "{failed} of {all} rollouts have no verdict, asked {times}x (last: {why})"
+LOST = "{failed} of {all} rollouts have no verdict, asked {asked} (last: {why})"
 SHOWN = 4  # groups of a step whose images are kept
 
 
@@ -128,7 +128,8 @@ class GrpoTrainer(Trainer):
                 break
             last = lost[-1].verdict
             why = f"{last.status}: {' '.join(last.reason.split())}".rstrip(": ")
-            text = LOST.format(failed=len(lost), all=len(rollouts), times=turn + 1, why=why)
+            asked = "once" if turn == 0 else f"{turn + 1} times"
+            text = LOST.format(failed=len(lost), all=len(rollouts), asked=asked, why=why)
             if not any(may_help(rollout) for rollout in lost):
                 raise TrainingError(f"{text}; it refuses every one, and asking again would not change that")
             if turn == judging.retries:
