@@ -160,17 +160,16 @@ class Comparison:
 
     def show(self) -> str:
         """The tables of all cells that the folder holds, also as `tables.md`, `results.json`, `page.html`."""
-        folders: dict[str, list[Path]] = {}
+        folders: dict[str, list[Path | None]] = {name: [] for name in CELLS}
         for name, seed in self.jobs(list(CELLS)):
-            if self.state(name, seed) == "done":
-                folders.setdefault(name, []).append(self._evaluation(name, seed))
-        wanted = {name: 1 if self._seedless(name) else len(self.options.seeds) for name in CELLS}
-        whole = {name: paths for name, paths in folders.items() if len(paths) == wanted[name]}
-        scores = {name: [read_scores(path) for path in paths] for name, paths in whole.items()}
+            done = self.state(name, seed) == "done"
+            folders[name].append(self._evaluation(name, seed) if done else None)
+        whole = {name: done for name, paths in folders.items() if (done := [p for p in paths if p])}
+        scores = {name: [read_scores(path) if path else {} for path in folders[name]] for name in whole}
         missing = {
-            name: f"{len(folders.get(name, ()))} of {wanted[name]} evaluations"
-            for name in CELLS
-            if name not in whole
+            name: f"{len(whole.get(name, ()))} of {len(paths)} evaluations"
+            for name, paths in folders.items()
+            if None in paths
         }
         text, results = markdown(CELLS, scores, missing)
         write_text(self.folder / "tables.md", text)
@@ -252,7 +251,7 @@ class Comparison:
         common += ["--kinds", options.kinds]
         for name in (*DATA, "validation"):
             out = self.folder / "data" / name
-            if (out / "shards.json").is_file():
+            if (out / "card.json").is_file():  # written last
                 continue
             if name == "validation":
                 asked = ["--sources", str(options.validation), "--split", "validation"]

@@ -21,6 +21,7 @@ from earl.world.families import FAMILIES
 from variances import needed_seeds, variances
 
 Scores = Mapping[str, Sequence[Mapping[str, Scored]]]
+"""Of each cell the scored edits by task, one mapping a seed; an empty one where that seed is missing."""
 MEASURES = (*SCORE_PARTS, "overall", "exact")
 MARGIN = 0.1  # points of the overall score: a smaller difference does not count
 TITLES = {
@@ -77,7 +78,7 @@ def markdown(
         if not names:
             continue
         shown = [name for name in BESIDE if name in scores and name not in names] + names
-        labels = {name: f"{cells[name].label} ({_seeds(len(scores[name]))})" for name in shown}
+        labels = {name: f"{cells[name].label} ({_seeds(scores[name])})" for name in shown}
         parts += [f"## {title}", "", *_families(scores, labels), "", "By part, all tasks:", ""]
         rows = [[labels[name], *(_text(_mean(scores[name], m)) for m in MEASURES)] for name in shown]
         parts += [*_table(["model", *(m.replace("_", " ") for m in MEASURES)], rows), ""]
@@ -97,7 +98,7 @@ def page_tables(
     heads = ["model", "S", "C", *(m.replace("_", " ") for m in MEASURES)]
     rows = [
         [
-            f"{cells[name].label} ({_seeds(len(runs))})",
+            f"{cells[name].label} ({_seeds(runs)})",
             *(_text(_mean(runs, "overall", group=group)) for group in ("simple", "complex")),
             *(_text(_mean(runs, measure)) for measure in MEASURES),
         ]
@@ -130,16 +131,19 @@ def judge_claims(scores: Scores) -> list[dict[str, Any]]:
 
 
 def difference(scores: Scores, left: str, right: str) -> Estimate | None:
-    """Mean of left - right, overall score, task by task; a cell without seeds stands against each seed."""
+    """Mean of left - right, overall score, task by task, over the seeds that both have; a cell without seeds
+    stands against each seed."""
     if left not in scores or right not in scores:
         return None
-    return estimate(paired(scores[left], scores[right]))
+    differences_ST = paired(scores[left], scores[right])
+    return estimate(differences_ST) if len(differences_ST) else None
 
 
 def paired(left: Sequence[Mapping[str, Scored]], right: Sequence[Mapping[str, Scored]]) -> np.ndarray:
-    """(seeds, tasks) of left - right, overall score; NaN where one of the two has none."""
-    keys = list(left[0])
-    return _values(left, keys, "overall") - _values(right, keys, "overall")
+    """(shared seeds, tasks) of left - right, overall score; NaN where one of the two has none."""
+    keys = list(next(filter(None, left)))
+    differences_ST = _values(left, keys, "overall") - _values(right, keys, "overall")
+    return differences_ST[~np.isnan(differences_ST).all(1)]
 
 
 def seeds_to_tell(scores: Scores, left: str, right: str) -> str:
@@ -168,6 +172,7 @@ def _values(runs: Sequence[Mapping[str, Scored]], keys: Sequence[str], measure: 
 
 def _mean(runs: Sequence[Mapping[str, Scored]], measure: str, **only: str) -> Estimate | None:
     """Over the tasks whose "family" or "group" is the one named."""
+    runs = [run for run in runs if run]
     keys = [
         key
         for key, one in runs[0].items()
@@ -214,7 +219,8 @@ def _text(found: Estimate | None) -> str:
     return found.text() if found else "–"
 
 
-def _seeds(count: int) -> str:
+def _seeds(runs: Sequence[Mapping[str, Scored]]) -> str:
+    count = sum(map(bool, runs))
     return f"{count} seed{'s' if count > 1 else ''}"
 
 

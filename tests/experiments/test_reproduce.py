@@ -192,6 +192,20 @@ def test_tables_have_the_papers_shape():
     assert results["cells"]["sft-s"]["overall"]["count"] == 2 * TASKS - 1
 
 
+def test_cells_are_compared_over_the_seeds_that_both_have():
+    left, right = [run(6, 1), run(6, 2), run(6, 3)], [{}, run(5, 4), run(2, 5)]
+    scores = {"rl-s": left, "sft-s": right}
+    found = tables.difference(scores, "rl-s", "sft-s")
+    assert found is not None and found.count == 2 * TASKS and found.mean == pytest.approx(2.5, abs=0.1)
+    text, results = tables.markdown(reproduce.CELLS, scores, {"sft-s": "2 of 3 evaluations"})
+    assert "SFT S (2 seeds)" in text and "SFT S → RL S (3 seeds)" in text
+    counts = [results["cells"][name]["overall"]["count"] for name in ("sft-s", "rl-s")]
+    assert counts == [2 * TASKS, 3 * TASKS]
+    assert tables.difference({"rl-s": [run(6, 1), {}], "sft-s": [{}, run(5, 2)]}, "rl-s", "sft-s") is None
+    given = {"rl-s": left, "sft-s": [run(5, 4)]}
+    assert tables.difference(given, "rl-s", "sft-s").count == 3 * TASKS
+
+
 @pytest.mark.parametrize("out", ["file", "file/below", "dangling", "x" * 300])
 def test_an_output_folder_that_cannot_be_is_told_before_any_work(out, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
