@@ -70,6 +70,45 @@ def test_problems_say_what_is_wrong():
     assert "empty" in read_scores(" \n").problem
 
 
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        ('{"confidence": 0}', "no scores in the answer"),
+        ('{"verdict": "a good edit", "confidence": 0}', "no scores in the answer"),
+        ('{"score": [8, 9], "confidence": 0}', 'the answer says "confidence": 0, so it is no verdict'),
+        ('{"score": [8, 9], "confidence_level": "0%"}', 'says "confidence_level": 0%'),
+        ("Confidence: 0\nScore: [8, 9]", "declines"),
+        ("I would give it seven out of ten for the edit, and eight out of ten for the rest.", "in words"),
+        ('{"score": ["seven", "eight"]}', "'seven' is not a number"),
+        ('{"score": [7, 8], "reasoning": "x"}\nFinal: nine out of ten', "differ"),
+    ],
+)
+def test_no_confidence_and_scores_in_words_are_unusable_with_the_reason(answer, problem):
+    reading = read_scores(answer)
+    assert reading.scores is None and problem in reading.problem
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '{"score": [7, 8], "confidence": 0.9}',
+        '{"score": [7, 8], "confidence": 10}',
+        "Confidence: 0.9\nScore: [7, 8]",
+        "Confidence (0-1): 1\nScore: [7, 8]",
+        '{"score": [7, 8]}\nFinal: seven out of ten',
+        '{"score": [7, 8], "reasoning": "one out of five birds is gone"}',
+    ],
+)
+def test_confidence_and_words_beside_a_verdict_leave_it(answer):
+    assert read_scores(answer).scores == (7, 8)
+
+
+def test_a_tagged_score_beside_another_in_words_is_unusable():
+    assert read_tagged("My score is seven out of ten\n<score>7</score>", low=0, high=10).scores == (7,)
+    reading = read_tagged("My score is nine out of ten\n<score>7</score>", low=0, high=10)
+    assert "differ" in reading.problem
+
+
 def test_spans_point_at_the_numbers():
     misleading = '{"reasoning": "score: [1, 2]", "score": [7, 10]}'
     for answer in (misleading, '{"score": [7, 10], "reasoning": "x"}', "<think>[1, 2]</think> so [7, 10]"):

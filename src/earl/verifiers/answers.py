@@ -18,19 +18,7 @@ from dataclasses import dataclass
 from earl.endpoints.reading import LONGEST, Node, objects, value_at, without_thinking
 from earl.verifiers.refusals import declines, refusals
 
-_WRAPPERS = frozenset(
-    (
-        "answer",
-        "assessment",
-        "evaluation",
-        "final",
-        "final_answer",
-        "judgment",
-        "output",
-        "response",
-        "result",
-    )
-)
+_WRAPPERS = re.compile("answer|assessment|evaluation|final|final_answer|judgment|output|response|result")
 _MOST_BRACKETS = 500
 _NEAR = 400  # characters before and after a score that are looked at
 _WHOLE = re.compile(r"[+-]?\d{1,4}")
@@ -79,6 +67,8 @@ _PART = re.compile(
     r"(?:edit[_ ]?)?success|restraint|over[_ ]?editing|naturalness|artifacts|overall(?:[_ ]score)?"
 )
 _FIGURE = r"\d{1,4}(?:\.\d{1,4})?"
+_WORDS = "zero|one|two|three|four|five|six|seven|eight|nine|ten"
+_IN_WORDS = re.compile(rf"\b({_WORDS})(?: points?)? out of (?:ten|five|10|5)\b", re.I)
 _OUT_OF = re.compile(rf"({_FIGURE})\s{{0,2}}(?:/|out of)\s{{0,2}}\d{{1,4}}", re.I)
 _NAMED = (
     r"(?:scores?|ratings?|punkte|bewertung|puntuaci[oó]n|puntaje|calificaci[oó]n|pontuaç[aã]o"
@@ -163,7 +153,7 @@ def read_tagged(answer: str, *, low: int, high: int, cut_off: bool = False) -> R
     tags = list(_TAGGED.finditer(text))
     if not problem and declines(text):
         problem = "the answer declines to judge"
-    said = {float(line[1]) for line in _OWN_LINE.finditer(_TAGGED.sub("", text))}
+    said = {float(line[1]) for line in _OWN_LINE.finditer(_TAGGED.sub("", _in_figures(text)))}
     if not problem and len({tag[1].strip() for tag in tags}) > 1:
         problem = "several verdicts that differ"
     score = tags[-1][1].strip() if tags else ""
@@ -231,6 +221,8 @@ def _missing(prose: str, mentions: list[_Mention], cut_off: bool) -> str:
         return "the answer was cut off by its limit before its scores stood whole"
     if mentions:
         return "scores stand in prose or in an example only, not as the answer's own object or last line"
+    if _IN_WORDS.search(prose):
+        return "the scores stand in words, not in figures"
     return "no scores in the answer"
 
 
@@ -310,7 +302,7 @@ def _scores_of(node: Node, own: bool) -> Iterator[tuple[Node, bool]]:
         elif _OTHER_SCORE.fullmatch(name) and value.kind == "list":
             yield value, False
         else:
-            yield from _scores_of(value, own and name in _WRAPPERS)
+            yield from _scores_of(value, own and bool(_WRAPPERS.fullmatch(name)))
 
 
 def _parts_of(node: Node) -> Iterator[float]:
@@ -332,7 +324,7 @@ def _states_others(
     stated = [[number] for number in parts]
     for found in (_STATED, _FIGURES_ALONE):
         text = _TAG.sub(" ", prose) if found is _FIGURES_ALONE else prose
-        for match in found.finditer(_OUT_OF.sub(r"\1", text)):
+        for match in found.finditer(_OUT_OF.sub(r"\1", _in_figures(text))):
             numbers = [float(figure) for figure in re.findall(_FIGURE, match[1])]
             stated.append(numbers[2:] if numbers[:2] == [low, high] != list(scores) else numbers)
     return any(
@@ -369,6 +361,11 @@ def _in_prose(prose: str, scale: str, cut_off: bool) -> Iterator[_Mention]:
         value = value_at(prose, prose.index("[", match.start()))
         assert value is not None, "there is a bracket"
         yield _Mention(value, stands and match.start() >= last and not cut_off)
+
+
+def _in_figures(text: str) -> str:
+    """The text with "seven out of ten" as 7."""
+    return _IN_WORDS.sub(lambda match: str(_WORDS.split("|").index(match[1].lower())), text)
 
 
 def _checked(value: Node, count: int, low: float, high: float) -> Reading:

@@ -43,6 +43,7 @@ _NEVER_JUDGED = (  # in prose and in the texts of an object; lower case
     r"(?:placeholder|dummy|made[- ]up|random|arbitrary) (?:scores?|values?|numbers?|verdict)\b",
     r"(?:only|just) (?:an? )?(?:example|placeholder)s?\b",
     r"example only\b",
+    r"confidence(?: level| score)?[\s:=*_\"']{1,8}(?:is )?(?:zero\b|0(?:\.0+)?(?![.,]?\d|[/–-]))",
 )
 _IN_PROSE = (  # as these
     _CANNOT
@@ -130,6 +131,7 @@ _NOT_IF_FALSE = re.compile(
     r"|(?:is)?(?:scores?|answer|rating|judge?ment|verdict)(?:is|are)?(?:valid|real|final|reliable)"
     r"|(?:is)?(?:valid|real|final|reliable)(?:scores?|answer|rating|judge?ment|verdict)"
 )
+_SURE, _NOTHING = re.compile(r"confidence(?:level|score)?"), re.compile(r"0+(?:\.0*)?%?|zero|none")
 _TRUE, _FALSE = frozenset(("true", "yes", "1")), frozenset(("false", "no", "0"))
 _FAILED = frozenset(("error", "failed", "failure", "refused", "declined", "skipped", "aborted"))
 _NO_TEXT = frozenset(("", "none", "null", "n/a", "na", *_FALSE))
@@ -164,6 +166,7 @@ def refusals(node: Node) -> Iterator[str]:
             or (said in _FALSE and _NOT_IF_FALSE.fullmatch(name))
             or (re.match("refus|declin|abstain|error", name) and said not in _NO_TEXT)
             or (name in ("status", "state") and said in _FAILED)
+            or (_SURE.fullmatch(name) and _NOTHING.fullmatch(said))
         ):
             yield f'the answer says "{key.strip()[:40]}": {item.text.strip()[:40]}, so it is no verdict'
     for item in node.items:
