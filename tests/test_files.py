@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from earl import files
-from earl.errors import ConfigError, DataError, OutputError
+from earl.errors import ConfigError, OutputError
 
 
 def _refuse(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
@@ -131,7 +131,7 @@ def test_long_names_and_what_utf8_cannot_say(tmp_path: Path) -> None:
     assert files.read_json(tmp_path / "half.json") == {"name": "a\udc80b"}
 
 
-def test_lines_are_added_and_one_process_works(tmp_path: Path) -> None:
+def test_lines_are_added(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     files.write_lines(path, [{"a": 1}])
     files.append_lines(path, [{"b": "\u2028"}])
@@ -139,9 +139,6 @@ def test_lines_are_added_and_one_process_works(tmp_path: Path) -> None:
         {"a": 1},
         {"b": "\u2028"},
     ]
-    second = files.only_one(tmp_path, error=DataError)
-    with files.only_one(tmp_path), pytest.raises(DataError, match="another process"), second:
-        pass
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
-from earl.errors import DataError
-from earl.store import RecordFile
+from earl.errors import DataError, OutputError
+from earl.store import RecordFile, only_one
 
 
 def test_a_torn_line_is_dropped_and_made_again(tmp_path):
@@ -40,3 +42,24 @@ def test_what_is_no_record_is_named(tmp_path, line):
     path.write_bytes(b'{"key": "a"}\n' * 2)
     with pytest.raises(DataError, match="twice"):
         RecordFile(path)
+
+
+def test_one_process_works_in_a_folder(tmp_path):
+    second = only_one(tmp_path, error=DataError)
+    with only_one(tmp_path) as check, pytest.raises(DataError, match="another process"), second:
+        check()
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced", "moved"])
+def test_a_folder_that_is_taken_away_is_noticed(how, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with pytest.raises(OutputError, match="run was removed or replaced while"), only_one(folder) as check:
+        check()
+        if how == "moved":
+            folder.rename(tmp_path / "elsewhere")
+        else:
+            shutil.rmtree(folder)
+        if how == "replaced":
+            folder.mkdir()
+            (folder / ".lock").touch()

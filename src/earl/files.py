@@ -27,7 +27,6 @@ else:
     import tomli as tomllib
 
 PARTIAL = ".partial-"  # how the names of unfinished files and folders begin
-LOCK = ".lock"
 TABLES = (".jsonl", ".csv", ".tsv")  # lists of rows
 _ADVICE = {
     errno.ENOSPC: "free some space and run the same command again",
@@ -284,32 +283,6 @@ def parse_toml(text: str, name: str, *, error: type[EarlError] = DataError) -> d
         raise error(f"{name} is nested too deeply to be read") from cause
     except ValueError as cause:  # not TOML, or a number with too many digits
         raise error(f"{name} is not valid TOML: {cause}") from cause
-
-
-@contextmanager
-def only_one(folder: str | Path, *, error: type[EarlError] = OutputError) -> Iterator[None]:
-    """One process works in a folder; the lock falls with the process that holds it.
-
-    On systems without such locks (Windows) nothing is locked.
-
-    Raises:
-        error: another process holds the lock.
-        OutputError: the lock cannot be written.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    path = Path(folder) / LOCK
-    with writing(path):
-        file = path.open("a+")
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as cause:
-            raise error(f"another process works in {folder}; wait for it to end") from cause
-        yield
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Append-only JSON Lines files of records, which survive a write cut short.
+"""Folders that one process works in, and append-only JSON Lines files, which survive a write cut short.
 
 A line is on disk before `append` returns. A process that is killed while it writes leaves half a line at
 the end: it is dropped when the file is opened again, and its record is made again.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from earl.errors import DataError
+from earl.errors import DataError, EarlError, OutputError
 from earl.files import append_lines, parse_json, write_lines, writing
 
+LOCK = ".lock"
 R = TypeVar("R")
 
 
@@ -101,3 +103,41 @@ class RecordFile(Generic[R]):
             if not isinstance(record, dict) or not isinstance(record.get("key"), str):
                 raise DataError(f"{self.path}:{number} is not a record with a key; remove the line")
             yield record
+
+
+@contextmanager
+def only_one(folder: str | Path, *, error: type[EarlError] = OutputError) -> Iterator[Callable[[], None]]:
+    """One process works in a folder; the lock falls with the process that holds it.
+
+    Yields a check that the folder is still there, for work that takes long; it is made at the end too.
+    On systems without such locks (Windows) nothing is locked or checked.
+
+    Raises:
+        error: another process holds the lock.
+        OutputError: the lock cannot be written, or the folder was removed or replaced meanwhile.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield lambda: None
+        return
+    path = Path(folder) / LOCK
+    with writing(path):
+        file = path.open("a+")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as cause:
+            raise error(f"another process works in {folder}; wait for it to end") from cause
+
+        def check() -> None:
+            with suppress(OSError):
+                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    return
+            raise OutputError(
+                f"{folder} was removed or replaced while this command worked in it, so it is not whole; "
+                "remove what is left of it and run the command again"
+            )
+
+        yield check
+        check()

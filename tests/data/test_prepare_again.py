@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import source_files as files
 from source_files import Marks
@@ -11,7 +13,7 @@ from earl.data.card import read_card
 from earl.data.prepare import prepare_source
 from earl.data.shards import load_shards
 from earl.data.sources.opening import open_source
-from earl.errors import DataError
+from earl.errors import DataError, OutputError
 
 AREA = 32 * 32
 SMALL = PreparationSettings(area=AREA, shard_rows=2, batch=2)
@@ -64,3 +66,16 @@ def test_a_folder_that_is_added_to_has_no_card_until_it_is_through(tmp_path):
         read_card(out)
     prepare_source(source, out, Marks(), SMALL)
     assert read_card(out)["edits"] == 5
+
+
+def test_a_folder_that_is_removed_while_it_is_written_is_an_error(tmp_path):
+    class Removes(Marks):
+        def encode(self, images, resize=True):
+            if (out / "shard-00000").is_dir():
+                shutil.rmtree(out)
+            return super().encode(images, resize)
+
+    source, out = open_source(str(files.own_folder(tmp_path / "edits"))), tmp_path / "out"
+    with pytest.raises(OutputError, match="out was removed or replaced"):
+        prepare_source(source, out, Removes(), SMALL)
+    assert not out.exists()

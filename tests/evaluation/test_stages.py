@@ -13,8 +13,8 @@ from earl.evaluation.editors import PredictionsEditor
 from earl.evaluation.folder import EvaluationFolder
 from earl.evaluation.run import Judging, evaluate
 from earl.evaluation.tables import score_table
-from earl.files import only_one
 from earl.records import Verdict
+from earl.store import only_one
 
 from .evaluation_parts import Brightness, Inverter, judging, own_benchmark, run
 

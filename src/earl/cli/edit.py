@@ -19,6 +19,7 @@ from earl.errors import ConfigError, EarlError
 from earl.files import TABLES
 from earl.progress import Progress, say, warn
 from earl.records import SCORES, Attempt
+from earl.store import only_one
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -207,7 +208,7 @@ def _edit_many(
     options: EditOptions, model: ModelSettings, sampling: SamplingSettings, best_by: VerifierSettings | None
 ) -> int:
     """Edit several images, folders, lists of jobs; 1 where one of them failed."""
-    from earl.files import clear_partial, only_one
+    from earl.files import clear_partial
     from earl.jobs import JobFolder, chains_of, read_jobs, run_chains
     from earl.pages.sheets import TYPES
     from earl.pipeline import build_pipeline

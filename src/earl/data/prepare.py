@@ -23,7 +23,8 @@ from earl.data.shards import PART, Edit, shard_path, start_folder, write_shard
 from earl.data.sources.sample import Read
 from earl.data.tokenise import Encoder, Made, make_edits
 from earl.errors import DataError
-from earl.files import append_lines, clear_partial, only_one, read_object, read_text, write_text
+from earl.files import append_lines, clear_partial, read_object, read_text, write_text
+from earl.store import only_one
 
 REJECTED = "rejected.jsonl"
 _SURE = 20  # rows from which a share of refused ones is judged while reading goes on
@@ -100,7 +101,7 @@ def prepare_source(
     settings = (settings or PreparationSettings()).replace(rule=encoder.rule)
     split = source.split
     start_folder(folder, _made_with(source, encoder, settings))
-    with only_one(folder):
+    with only_one(folder) as check:
         counts = _continue(folder)
         if on_progress:
             on_progress(counts)
@@ -110,7 +111,7 @@ def prepare_source(
         work = stage or _here(encoder)
         made = (one for one in work(_blocks(reads, settings), settings, split))  # with a `close`
         with closing(made):
-            for _ in _shards(made, folder, source, settings, counts):
+            for _ in _shards(made, folder, source, settings, counts, check):
                 if on_progress:
                     on_progress(counts)
         _check_share(counts, folder, settings)
@@ -144,7 +145,12 @@ def _blocks(reads: Iterator[Read], settings: PreparationSettings) -> Iterator[li
 
 
 def _shards(
-    stream: Iterable[Made], folder: Path, source: Source, settings: PreparationSettings, counts: Counts
+    stream: Iterable[Made],
+    folder: Path,
+    source: Source,
+    settings: PreparationSettings,
+    counts: Counts,
+    check: Callable[[], None],
 ) -> Iterator[None]:
     """Write what was made as shards, and yield after each."""
     edits: list[Edit] = []
@@ -162,6 +168,7 @@ def _shards(
         }
         lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in refused)
         attached = {PART: json.dumps({**numbers, "made_by": __version__}), REJECTED: lines}
+        check()
         drop_card(folder)
         write_shard(folder, counts.shards, edits, split=source.split, attached=attached)
         append_lines(folder / REJECTED, refused)

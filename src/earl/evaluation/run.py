@@ -20,8 +20,9 @@ from earl.evaluation.results import write_results
 from earl.evaluation.selfjudging import warning
 from earl.evaluation.stages import judge_edits, make_edits
 from earl.evaluation.tables import score_table, title
-from earl.files import clear_partial, only_one
+from earl.files import clear_partial
 from earl.progress import Progress, one_line
+from earl.store import only_one
 from earl.verifiers.factory import make_verifier
 from earl.verifiers.judge import JudgeVerifier
 from earl.verifiers.protocol import Verifier

@@ -24,14 +24,14 @@ from earl.data.prepare import REJECTED
 from earl.data.shards import PART, Edit, open_shard, read_manifest, shard_folders, start_folder, write_shard
 from earl.endpoints.message import content_of, data_url
 from earl.errors import DataError
-from earl.files import clear_partial, only_one, read_object, write_text
+from earl.files import clear_partial, read_object, write_text
 from earl.reasoning.asking import Asker, Outcome, Question, Tally
 from earl.reasoning.chains import read_chain
 from earl.reasoning.images import Images
 from earl.reasoning.questions import Template
 from earl.records import Box, Point
 from earl.sequence.reasoning import MAX_REASONING_CHARACTERS, format_box, scale_box, scale_point
-from earl.store import RecordFile
+from earl.store import RecordFile, only_one
 
 ANSWERS = "answers"
 _UNCHANGED = 16  # levels (0-255) up to which pixels count as unchanged

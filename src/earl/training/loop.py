@@ -135,6 +135,7 @@ class Trainer:
             while reason is None and self.step < self.total_steps:
                 self.step += 1
                 reason = self.train_step()
+                self.run.check_folder()
                 self.log.step(self.step)
                 if self._stopping and reason is None and self.step < self.total_steps:
                     self._stop()

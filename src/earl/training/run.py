@@ -5,9 +5,9 @@ One process at a time works in a folder, on one run, with the settings that it w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from earl.config.recipe import read_recipe_table, recipe_table, save_recipe
 from earl.config.stages import TrainingRecipe
 from earl.environment import machine, versions
 from earl.errors import ConfigError, DataError
-from earl.files import check_writable, clear_partial, only_one, read_object, write_json, writing
+from earl.files import check_writable, clear_partial, read_object, write_json, writing
 from earl.policy.devices import native_bf16
+from earl.store import only_one
 from earl.training import checkpoint
 from earl.training.random_streams import RandomStreams
 from earl.training.ranks import computes_in_bf16, create_accelerator
@@ -65,6 +66,8 @@ class Run:
     accelerator: Accelerator
     streams: RandomStreams
     folder: Path
+    check_folder: Callable[[], None] = lambda: None
+    """Raises OutputError where the folder was removed meanwhile."""
 
     @property
     def device(self) -> torch.device:
@@ -133,11 +136,11 @@ def start_run(recipe: TrainingRecipe, *, find_unused: bool = False) -> Iterator[
         check_writable(run.folder / part, folder=True)
     with writing(run.folder):
         run.folder.mkdir(parents=True, exist_ok=True)
-    with only_one(run.folder):
+    with only_one(run.folder) as check:
         _check_same_run(run)
         clear_partial(run.folder, "", "model", "strips", "images")
         accelerator.wait_for_everyone()
-        yield run
+        yield replace(run, check_folder=check)
 
 
 def changed_settings(folder: Path, recipe: TrainingRecipe) -> dict[str, tuple[Any, Any]]:

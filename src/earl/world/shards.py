@@ -20,7 +20,8 @@ from earl.data.card import drop_card, write_card
 from earl.data.changes import changed_cells
 from earl.data.shards import Edit, shard_path, start_folder, write_shard
 from earl.data.tokenise import Encoder
-from earl.files import clear_partial, only_one
+from earl.files import clear_partial
+from earl.store import only_one
 from earl.world.language.naming import name_solids, to_json
 from earl.world.rendering import render
 from earl.world.scene import Scene
@@ -68,11 +69,12 @@ def prepare_world(
     count = -(-settings.sources // settings.shard_sources)
     # Spawned, not forked: a fork of a process whose torch threads run can hang.
     pools = ProcessPoolExecutor(workers, mp_context=get_context("spawn")) if workers else nullcontext()
-    with only_one(folder), pools as pool:
+    with only_one(folder) as check, pools as pool:
         clear_partial(folder)
         for index in range(count):
             if not shard_path(folder, index).exists():
                 edits = list(_shard_edits(index, encoder, settings, batch, pool))
+                check()
                 drop_card(folder)
                 write_shard(folder, index, edits, split=settings.split)
             if on_shard:

@@ -20,10 +20,10 @@ from earl.config.recipe import load_recipe
 from earl.config.stages import SftRecipe
 from earl.data.shards import load_shards
 from earl.errors import ConfigError, DataError, Interrupted, OutputError, TrainingError
-from earl.files import only_one
 from earl.pages.run import write_run_page
 from earl.policy.loading import load_policy
 from earl.sequence.tokenizer import TextTokenizer
+from earl.store import only_one
 from earl.training import checkpoint
 from earl.training.loop import Trainer
 from earl.training.sft.tasks import SftTasks
@@ -417,6 +417,22 @@ def test_two_trainings_in_one_folder_are_refused(room: Path, tmp_path: Path) -> 
     with only_one(tmp_path), pytest.raises(OutputError, match="another process works in"):
         train_sft(recipe)
     assert not (tmp_path / "log.jsonl").exists()
+
+
+def test_a_run_whose_folder_is_removed_stops_with_a_sentence(
+    room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, update = tmp_path / "run", Trainer._update
+
+    def removing(self: Trainer, batches: list[Any]) -> None:
+        update(self, batches)
+        if self.step == 3:
+            shutil.rmtree(folder)
+
+    monkeypatch.setattr(Trainer, "_update", removing)
+    with pytest.raises(OutputError, match="run was removed or replaced while this command worked in it"):
+        train_sft(make_recipe(recipe_table(room, folder)))
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize("place", ["file", "link", "read-only"])
