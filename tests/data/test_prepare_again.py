@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
@@ -13,7 +14,9 @@ from earl.data.card import read_card
 from earl.data.prepare import prepare_source
 from earl.data.shards import load_shards
 from earl.data.sources.opening import open_source
-from earl.errors import DataError, OutputError
+from earl.errors import ConfigError, DataError, OutputError
+from earl.evaluation.benchmark import open_benchmark
+from earl.evaluation.folder import EvaluationFolder
 
 AREA = 32 * 32
 SMALL = PreparationSettings(area=AREA, shard_rows=2, batch=2)
@@ -66,6 +69,60 @@ def test_a_folder_that_is_added_to_has_no_card_until_it_is_through(tmp_path):
         read_card(out)
     prepare_source(source, out, Marks(), SMALL)
     assert read_card(out)["edits"] == 5
+
+
+def test_another_source_of_the_same_name_is_refused(tmp_path):
+    """Table, ids and instructions are the same; only the images of the first row differ."""
+    mine, other, out = files.own_folder(tmp_path / "a/edits"), tmp_path / "b/edits", tmp_path / "out"
+    shutil.copytree(mine, other)
+    shutil.copy(other / "3.png", other / "0.png")
+    prepare_source(open_source(str(mine)), out, Marks(), SMALL.replace(limit=2))
+    with pytest.raises(
+        DataError, match=r"out holds shards of another source of this name, or of this one bef"
+    ):
+        prepare_source(open_source(str(other)), out, Marks(), SMALL)
+    (mine.parent / "moved").mkdir()
+    moved = mine.rename(mine.parent / "moved/edits")  # where it lies does not count
+    assert prepare_source(open_source(str(moved)), out, Marks(), SMALL).edits == files.COUNT
+    with (moved / "metadata.jsonl").open("a") as table:
+        table.write("\n")
+    with pytest.raises(DataError, match="before it changed"):
+        prepare_source(open_source(str(moved)), out, Marks(), SMALL)
+
+
+def test_a_folder_of_an_older_version_goes_on(tmp_path, capsys):
+    source, out = open_source(str(files.own_folder(tmp_path / "edits"))), tmp_path / "out"
+    prepare_source(source, out, Marks(), SMALL.replace(limit=2))
+    manifest = json.loads((out / "shards.json").read_text())
+    older = {name: value for name, value in manifest.items() if name not in ("contents", "checksums")}
+    (out / "shards.json").write_text(json.dumps(older))
+    (out / "shard-00000/checksums.json").unlink()
+    assert prepare_source(source, out, Marks(), SMALL).edits == files.COUNT
+    capsys.readouterr()
+    assert len(load_shards(out)) == files.COUNT
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and "1 shards of" in said[0] and "no checksums" in said[0]
+    (out / "shards.json").write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match=r"shard-00000/checksums.json is missing; delete"):
+        load_shards(out)
+
+
+def test_an_evaluation_does_not_go_on_with_other_data_of_the_same_name(tmp_path):
+    mine, other = files.own_folder(tmp_path / "a/edits"), tmp_path / "b/edits"
+    shutil.copytree(mine, other)
+    shutil.copy(other / "3.png", other / "0.png")
+    plans = [
+        {"benchmark": open_benchmark(str(path)).describe(), "editor": {"name": "x"}, "verifier": None}
+        for path in (mine, other)
+    ]
+    out = EvaluationFolder.start(tmp_path / "out", plans[0])
+    assert EvaluationFolder.start(out, plans[0]) == out
+    with pytest.raises(ConfigError, match=r"out is an evaluation of other data of this name"):
+        EvaluationFolder.start(out, plans[1])
+    begun = json.loads((out / "evaluation.json").read_text())
+    del begun["benchmark"]["contents"]  # as an older version wrote it
+    (out / "evaluation.json").write_text(json.dumps(begun))
+    assert EvaluationFolder.start(out, plans[1]) == out
 
 
 def test_a_folder_that_is_removed_while_it_is_written_is_an_error(tmp_path):

@@ -13,6 +13,7 @@ import re
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,9 @@ class ReleasedSamples:
         return self.listed.parent.parent.name or "released"
 
     def describe(self) -> dict[str, Any]:
-        return {"origin": HUB, "list": self.listed.name, "samples": len(self.names), "split": self.split}
+        names = blake2b("\0".join(self.names).encode("utf-8", "surrogatepass"), digest_size=8)
+        told = {"origin": HUB, "list": self.listed.name, "samples": len(self.names), "split": self.split}
+        return {**told, "contents": names.hexdigest()}
 
     def origin(self) -> dict[str, Any]:
         return {"name": self.name, "hub": HUB, "read_from": str(self.listed.name)}

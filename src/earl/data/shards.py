@@ -17,9 +17,10 @@ from datasets import Dataset, Features, Value, concatenate_datasets, disable_pro
 from datasets import Sequence as Repeated
 from numpy.typing import NDArray
 
-from earl.data.sums import check_sums, write_sums
+from earl.data.sums import SUMS, check_sums, write_sums
 from earl.errors import DataError
 from earl.files import new_folder, read_object, write_json
+from earl.progress import warn
 from earl.records import Box, Point
 
 FORMAT = 1
@@ -67,6 +68,7 @@ GRIDS: dict[str, type[Any]] = {
 }
 """Columns with one value a cell, and its type."""
 TEXTS = [name for name, kind in {**COLUMNS, **EXTRAS, **REQUEST}.items() if kind == Value("string")]
+_LATER = {"checksums", "contents"}  # not in older manifests
 PART = "part.json"
 """In a shard of a source: which rows it holds."""
 
@@ -232,8 +234,11 @@ def load_shards(path: str | Path) -> EditShards:
         DataError: no such folder, no shards in it, or shards that cannot be read.
     """
     folder = Path(path)
-    manifest = read_manifest(folder)
-    return _open(shard_folders(folder), manifest, folder)
+    manifest, shards = read_manifest(folder), shard_folders(folder)
+    found = _open(shards, manifest, folder)
+    if unchecked := sum(not (shard / SUMS).is_file() for shard in shards):
+        warn(f"{unchecked} shards of {folder} have no checksums, as of an older version: damage goes unseen")
+    return found
 
 
 def shard_folders(folder: Path) -> list[Path]:
@@ -271,7 +276,7 @@ def _open(shards: Sequence[Path], manifest: Mapping[str, Any], name: Path) -> Ed
     disable_progress_bars()
     parts = []
     for shard in shards:
-        check_sums(shard)
+        check_sums(shard, needed=manifest.get("checksums") is True)
         try:
             parts.append(load_from_disk(str(shard)))
         except Exception as error:  # `datasets` raises many kinds; all mean the same here
@@ -312,18 +317,19 @@ def start_folder(folder: Path, settings: Mapping[str, Any]) -> None:
     """Make or continue a folder of shards made with these settings.
 
     Raises:
-        DataError: it already holds shards made with other settings.
+        DataError: it already holds shards made with other settings, or of another source.
     """
-    manifest = {"format": FORMAT, **settings}
+    manifest = {"format": FORMAT, "checksums": True, **settings}
     if (folder / MANIFEST).exists():
         present = read_manifest(folder)
-        differing = sorted(k for k in present.keys() | manifest.keys() if present.get(k) != manifest.get(k))
+        told = present.keys() | (manifest.keys() - _LATER)
+        differing = sorted(key for key in told if present.get(key) != manifest.get(key))
         if differing:
             key = differing[0]
-            raise DataError(
-                f"{folder} holds shards made with {key} = {present.get(key)!r}, now {manifest.get(key)!r}; "
-                "choose another folder or delete it"
-            )
+            made = f"made with {key} = {present.get(key)!r}, now {manifest.get(key)!r}"
+            if differing == ["contents"]:
+                made = "of another source of this name, or of this one before it changed"
+            raise DataError(f"{folder} holds shards {made}; choose another folder or delete it")
         return
     write_json(folder / MANIFEST, manifest)
 

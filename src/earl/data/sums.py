@@ -15,9 +15,11 @@ def write_sums(shard: Path) -> None:
     write_json(shard / SUMS, {path.name: checksum(path) for path in sorted(shard.glob("*.arrow"))})
 
 
-def check_sums(shard: Path) -> None:
-    """Raises DataError where a table of the shard is damaged or missing."""
+def check_sums(shard: Path, *, needed: bool) -> None:
+    """Raises DataError where a table is damaged or missing, or where `needed` checksums are missing."""
     if not (shard / SUMS).is_file():
+        if needed:
+            raise DataError(f"{shard / SUMS} is missing; delete {shard} and prepare it again")
         return
     sums = read_object(shard / SUMS)
     if unnamed := sorted({path.name for path in shard.glob("*.arrow")} - sums.keys()):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,7 +19,7 @@ from earl.config.data import HoldoutSettings, PreparationSettings
 from earl.data.changes import changed_cells
 from earl.data.overlap import exact_hash, look_hash
 from earl.data.shards import Edit
-from earl.data.sources.sample import ImageRef, Read, Sample
+from earl.data.sources.sample import ImageRef, Read, Sample, image_bytes
 from earl.errors import DataError, EarlError
 from earl.records import Box, Point, SizeRule
 from earl.sequence.reasoning import clean_reasoning, scale_box, scale_boxes, scale_point
@@ -100,10 +99,7 @@ def on_side(read: Read, settings: HoldoutSettings, split: str) -> bool:
 def _lot(sample: Sample) -> float:
     """A number in [0, 1) that the source image's file draws, so that its edits stay together."""
     try:
-        if isinstance(sample.source, bytes):
-            data = sample.source
-        else:
-            data = sample.source.read_bytes() if isinstance(sample.source, Path) else sample.source.tobytes()
+        data = image_bytes(sample.source)
     except (OSError, ValueError):
         data = sample.id.encode()  # will be refused on either side
     return int.from_bytes(hashlib.blake2b(data, digest_size=6).digest(), "big") / 2**48

@@ -287,6 +287,7 @@ def open_benchmark(
     columns = {name: list(columns) for name, columns in settings.columns.items()}
     fixed = {"split": source.split, "group": settings.group, **({"columns": columns} if columns else {})}
     fixed |= {name: share for name in held if (share := getattr(settings, name))}
+    fixed["contents"] = source.contents()
     return SourceBenchmark(
         source.name,
         source.name,

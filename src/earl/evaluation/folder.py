@@ -182,6 +182,13 @@ def _check_same(begun: Mapping[str, Any], wanted: Mapping[str, Any], folder: Pat
             continue
         for name in sorted({*(had or {}), *(now or {})}):
             was, new = (had or {}).get(name), (now or {}).get(name)
+            if name == "contents" and was != new:
+                if was is None:  # begun before it was noted
+                    continue
+                raise ConfigError(
+                    f"{folder} is an evaluation of other data of this name, or of these before they "
+                    "changed; name another folder with -o"
+                )
             if was != new:
                 advice = (
                     "to judge the same edits anew, pass --predictions with this folder and another -o"

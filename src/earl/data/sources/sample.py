@@ -19,6 +19,13 @@ ImageRef: TypeAlias = "bytes | Path | Image"
 """An image file's bytes, its path, or an opened image: what `earl.vision.images.open_image` takes."""
 
 
+def image_bytes(image: ImageRef) -> bytes:
+    """An image's file, or the pixels of an opened one. Raises OSError, ValueError."""
+    if isinstance(image, bytes):
+        return image
+    return image.read_bytes() if isinstance(image, Path) else image.tobytes()
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """An edit: a source image and an instruction, perhaps with its result and how it was reasoned.
