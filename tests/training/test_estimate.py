@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -236,3 +237,47 @@ def test_memory_sizes():
 def test_sizes_of_the_catalogue():
     assert {model.parameters for model in KNOWN.values()} == {EMU3.parameters, 270_740_287}
     assert SIZES["8b"]["hidden_size"] == EMU3.hidden_size
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ('prompts.families=["add", "colour"]', "unknown edit family 'colour'"),
+        ('prompts.families=["add"]', ""),
+        ("prompts.options.kind=few", "kind"),
+        ("verifier.options.agrement=0.3", "'scene' does not take these options: got an unexpected keyword"),
+        ("verifier.kind=no.such:Verifier", "cannot be loaded from no.such:Verifier"),
+    ],
+)
+def test_a_dry_run_of_grpo_refuses_names_that_stand_for_nothing(override, said, capsys):
+    recipe = str(ROOT / "recipes" / "world" / "grpo.toml")
+    rc = main(["train", "grpo", recipe, override, "--dry-run", "--memory", "80GiB"])
+    err = capsys.readouterr().err
+    assert (rc, err.count("\n")) == ((2, 1) if said else (0, 0)) and said in err
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        (
+            'data.sources.world.families=["colour"]',
+            "data.sources: .* no edits of 'colour'; did you mean 'color'",
+        ),
+        ("data.sources.world.group=complex", "data.sources: .* no edits of 'complex'; its groups are simple"),
+        ('data.sources.world.families=["color"]', ""),
+        ("data.wordings=nobody", "no wording function 'nobody'"),
+    ],
+)
+def test_a_dry_run_of_sft_looks_into_the_cards_of_shards(override, said, tmp_path, capsys):
+    card = {"families": {"add": 3, "color": 2}, "groups": {"simple": 5}}
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    recipe, path = str(ROOT / "recipes" / "world" / "sft.toml"), f"data.sources.world.path={tmp_path}"
+    rc = main(["train", "sft", recipe, path, override, "--dry-run", "--memory", "800GiB"])
+    assert rc == (2 if said else 0) and re.search(said, capsys.readouterr().err)
+
+
+def test_a_dry_run_of_a_tokenizer_refuses_an_unknown_family(capsys):
+    recipe = str(ROOT / "recipes" / "world" / "decoder.toml")
+    words = ['images.families=["stak"]', "--dry-run", "--memory", "80GiB"]
+    assert main(["train", "tokenizer", recipe, *words]) == 2
+    assert "unknown edit family 'stak'" in capsys.readouterr().err

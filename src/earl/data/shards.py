@@ -203,10 +203,15 @@ class EditShards:
         """The edits of a group ("simple", "complex", "all") and of some families (none given: all).
 
         Raises:
-            DataError: nothing is left.
+            DataError: a family that there is not, or nothing is left.
         """
         groups = np.asarray(self.dataset["group"][:])
         names = np.asarray(self.dataset["family"][:])
+        known = set(names.tolist())
+        if unknown := sorted(set(families) - known):
+            raise DataError(
+                f"{self.name} has no edits of the family {unknown[0]!r}; it has {', '.join(sorted(known))}"
+            )
         keep = np.ones(len(self), bool) if group == "all" else groups == group
         if families:
             keep &= np.isin(names, list(families))

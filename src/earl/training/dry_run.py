@@ -1,4 +1,4 @@
-"""Dry runs: the resolved recipe, what a step takes, and whether that fits; nothing is loaded."""
+"""Dry runs: the resolved recipe, its names, what a step takes, and whether that fits; nothing is loaded."""
 
 from __future__ import annotations
 
@@ -22,9 +22,12 @@ def dry_run(recipe: Any, settings: DryRunSettings) -> Iterator[str]:
     """Lines about the recipe and what it takes.
 
     Raises:
-        ConfigError: it cannot fit (after the lines that say why).
+        ConfigError: it cannot fit (after the lines that say why), or a name in it stands for nothing.
     """
     yield recipe_toml(recipe)
+    from earl.training.names import check_names
+
+    check_names(recipe)
     memory, devices, where, kind = _place(recipe, settings)
     if recipe.stage == "tokenizer":
         yield from _tokenizer(recipe, memory, where)
