@@ -111,7 +111,12 @@ def write_shards(
     rows: int | None,
     stage: Stage | None = None,
 ) -> tuple[int, str]:
-    """`prepare_source` with a bar; how many edits there are, and what was refused in how many seconds."""
+    """`prepare_source` with a bar, and a line with the rows of each split.
+
+    Returns:
+        How many edits there are, and what was refused in how many seconds.
+    """
+    from earl.data.card import read_card
     from earl.data.prepare import prepare_source
 
     began = time.perf_counter()
@@ -125,6 +130,10 @@ def write_shards(
             stage=stage,
             on_progress=lambda now: show(source.name, now.rows, total, f"{now.rejected} refused"),
         )
+    splits = ", ".join(f"{name} {count}" for name, count in sorted(read_card(out)["splits"].items()))
+    left = counts.reads - counts.edits - counts.rejected
+    others = f", {left} left to other splits" if left else ""
+    say(f"{counts.reads} rows read: {splits}, refused {counts.rejected}{others}")
     refused = f", {counts.rejected} refused ({out}/rejected.jsonl)" if counts.rejected else ""
     return counts.edits, f"{refused}, {time.perf_counter() - began:.0f} s"
 

@@ -178,6 +178,7 @@ class PrepareOptions(Settings):
 
 def prepare(options: PrepareOptions, world: Annotated[WorldData, Group(title="what is drawn")]) -> None:
     """Draw, tokenise and store edits of the world for training."""
+    from earl.data.card import read_card
     from earl.pipeline import pick_device
     from earl.vision.loading import load_vision_tokenizer
     from earl.world.shards import prepare_world
@@ -194,7 +195,8 @@ def prepare(options: PrepareOptions, world: Annotated[WorldData, Group(title="wh
             on_shard=show.task("shards"),
         )
     seconds = time.perf_counter() - began
-    say(f"{world.sources} source images of the {world.split} split in {folder}, {seconds:.0f} s")
+    edits = f"{read_card(folder)['edits']} edits of {world.sources} source images"
+    say(f"{edits} of the {world.split} split in {folder}, {seconds:.0f} s")
 
 
 class PrepareTextOptions(Settings):
