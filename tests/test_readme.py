@@ -92,6 +92,23 @@ def test_every_command_is_run_by_a_test():
     assert not missing
 
 
+def outputs() -> set[str]:
+    """What the commands in the pages write: values of -o, --out and --sheet."""
+    flags = ("-o", "--out", "--sheet")
+    return {words[at + 1] for _, words in commands() for at, word in enumerate(words[:-1]) if word in flags}
+
+
+def test_what_the_pages_write_does_not_show_in_git_status(tmp_path):
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    (tmp_path / ".gitignore").write_text((ROOT / ".gitignore").read_text())
+    written = [*sorted(outputs() - {"-"}), "photo-edited.png", "photos-edited/a.png", "edited/a.png"]
+    assert len(written) > 30
+    asked = ["git", "-C", str(tmp_path), "check-ignore", "--verbose", "--non-matching", "--stdin"]
+    said = subprocess.run(asked, input="\n".join(written), text=True, capture_output=True)
+    shown = [line.split("\t")[1] for line in said.stdout.splitlines() if line.startswith("::")]
+    assert [name for name in shown if not name.startswith("experiments/")] == []
+
+
 def test_every_command_is_explained():
     page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     assert not [command.words for command in table.COMMANDS if f"earl {command.words}" not in page]
