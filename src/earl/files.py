@@ -96,6 +96,11 @@ def expand(path: str | Path) -> Path:
         raise OutputError(f"{path}: {error}; write the folder out") from error
 
 
+def is_path(text: str) -> bool:
+    """Whether what may be a name or a path can only be a path, whether something is there or not."""
+    return "/" in text or text.startswith(("~", ".")) or ("." in text and ":" not in text)
+
+
 @contextmanager
 def new_file(path: str | Path, *, kept: str = "", durable: bool = True) -> Iterator[Path]:
     """A hidden path to write one file at, which takes the place of `path` when the block ends.

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import os
+import re
 import struct
 import sys
 import tarfile
@@ -28,6 +29,8 @@ from earl.data.sources.opening import open_source
 from earl.data.sources.rows import ColumnRows, TableRows
 from earl.data.sources.tars import TarRows
 from earl.errors import ConfigError, DataError
+from earl.evaluation.benchmark import open_benchmark
+from earl.evaluation.folder import EvaluationFolder
 
 SMALL = PreparationSettings(area=32 * 32, max_rejected=1.0)
 GOOD = {"source": "0.png", "target": "0-after.png", "instruction": "add"}
@@ -438,3 +441,25 @@ def test_a_source_of_another_package(tmp_path, monkeypatch):
         open_source("my_edits:edits", hub=True)
     with pytest.raises(DataError, match="no data source 'magicbrsh'; did you mean 'magicbrush'"):
         open_source("magicbrsh", path=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["runs/no-edits", "no-edits.jsonl", "./no-edits", "~/no/edits", "no-edits.jsnl"]
+)
+def test_a_path_that_does_not_exist_is_named_as_one(name):
+    for opened in (open_source, open_benchmark):
+        with pytest.raises(DataError, match=f"there is nothing at {re.escape(name)}; check the path"):
+            opened(name)
+
+
+@pytest.mark.parametrize("opened", [load_shards, EvaluationFolder])
+def test_a_folder_that_does_not_exist_is_not_said_to_lack_a_file(opened):
+    with pytest.raises(DataError, match=r"^runs/no-edits does not exist; "):
+        opened("runs/no-edits")
+
+
+def test_a_name_that_is_no_path_is_compared_with_the_names_there_are():
+    with pytest.raises(DataError, match=r"'emuedits' is no benchmark.*did you mean emuedit"):
+        open_benchmark("emuedits")
+    with pytest.raises(DataError, match=r"the data source 'no.such:rows' cannot be loaded"):
+        open_source("no.such:rows")

@@ -219,7 +219,6 @@ class EditShards:
             raise DataError(
                 f"{self.name} has no edits of group {group!r}"
                 + (f" in families {', '.join(families)}" if families else "")
-                + f"; it has {', '.join(sorted(set(names.tolist())))}"
             )
         if keep.all():
             return self
@@ -300,9 +299,8 @@ def _open(shards: Sequence[Path], manifest: Mapping[str, Any], name: Path) -> Ed
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Read `shards.json`. Raises DataError."""
     if not (folder / MANIFEST).is_file():
-        raise DataError(
-            f"{folder} holds no tokenised shards ({MANIFEST} is missing); make some by `earl prepare`"
-        )
+        what = f"holds no tokenised shards ({MANIFEST} is missing)" if folder.exists() else "does not exist"
+        raise DataError(f"{folder} {what}; make shards by `earl prepare`")
     manifest = read_object(folder / MANIFEST)
     if manifest.get("format") != FORMAT:
         raise DataError(

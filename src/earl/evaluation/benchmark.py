@@ -22,6 +22,7 @@ from earl.data.sources.opening import OpenedSource, open_source
 from earl.data.sources.sample import Read, Sample
 from earl.data.tokenise import on_side
 from earl.errors import ConfigError, DataError
+from earl.files import is_path
 from earl.registry import BENCHMARKS
 
 if TYPE_CHECKING:
@@ -277,6 +278,8 @@ def open_benchmark(
         factory: BenchmarkFactory = BENCHMARKS.load(name)
         return factory(settings, area=area, seed=seed)
     if not is_data:
+        if is_path(name):
+            raise DataError(f"there is nothing at {name}; check the path")
         known = BENCHMARKS.names()
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"benchmarks are {', '.join(known)}"

@@ -162,9 +162,8 @@ def is_evaluation(path: str | Path) -> bool:
 def read_plan(folder: Path) -> dict[str, Any]:
     """Read `evaluation.json`. Raises DataError: there is none, or it cannot be read."""
     if not is_evaluation(folder):
-        raise DataError(
-            f"{folder} is no evaluation: it has no {MARKER}; give a folder that `earl evaluate … -o` wrote"
-        )
+        what = f"is no evaluation: it has no {MARKER}" if folder.exists() else "does not exist"
+        raise DataError(f"{folder} {what}; give a folder that `earl evaluate … -o` wrote")
     plan = read_object(folder / MARKER)
     if not (isinstance(plan.get("format"), int) and plan["format"] <= FORMAT):
         raise DataError(f"{folder / MARKER} is of format {plan.get('format')}; upgrade earl to read it")

@@ -22,6 +22,7 @@ from earl.data.sources.sample import Read, Sample, image_bytes
 from earl.data.sources.schema import Schema
 from earl.data.sources.splits import ALL, pick_split, plain_split
 from earl.errors import ConfigError, DataError
+from earl.files import is_path
 from earl.registry import SOURCES
 
 HUB = "hub:"
@@ -313,6 +314,8 @@ def open_source(
     try:
         found = SOURCES.load(name)
     except ConfigError as error:
+        if is_path(name):
+            raise DataError(f"there is nothing at {name}; check the path") from error
         raise DataError(f"{error}; own data are given as a path or as hub:OWNER/NAME") from error
     if isinstance(found, Schema):
         return _open_declared(found, settings, instructions)
