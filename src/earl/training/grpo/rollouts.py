@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 
 from earl.config.sampling import DrawSettings, SamplingSettings
 from earl.config.stages import GrpoRecipe
-from earl.pipeline import EditPipeline
 from earl.records import Attempt, Completion, Grid, Verdict
-from earl.sampling import Request
+from earl.sampling import Engine, Request
 from earl.sequence.kinds import completion_kinds
 from earl.sequence.layout import parse_completion
 from earl.training.grpo.batches import Group, Rollout
@@ -33,13 +32,15 @@ from earl.training.grpo.rewards import group_rewards
 from earl.training.grpo.shared_engine import SharedEngine
 from earl.training.random_streams import derive_seed
 from earl.verifiers.protocol import Verifier
+from earl.vision.tokenizer import VisionTokenizer
 
 
 class Sampler:
     """Makes judged groups out of prompts.
 
     Args:
-        pipeline: samples from the policy's current weights, and decodes image codes.
+        engine: samples from the policy's current weights.
+        vision: decodes image codes.
         recipe: its seed, with a prompt's number and the rollout's, decides a completion.
         bf16: decode under bfloat16 autocast (`rollouts.decode`).
 
@@ -51,14 +52,15 @@ class Sampler:
 
     def __init__(
         self,
-        pipeline: EditPipeline,
+        engine: Engine | SharedEngine,
+        vision: VisionTokenizer,
         verifier: Verifier,
         judge: Judge,
         recipe: GrpoRecipe,
         *,
         bf16: bool = False,
     ) -> None:
-        self.engine, self.vision, self.tokenizer = pipeline.engine, pipeline.vision, pipeline.tokenizer
+        self.engine, self.vision, self.tokenizer = engine, vision, engine.tokenizer
         self.bf16 = bf16
         self.verifier, self.judge = once_each(verifier), judge
         self.recipe, self.settings = recipe, recipe.rollouts

@@ -18,8 +18,7 @@ from earl.config import SamplingSettings
 from earl.errors import EarlError
 from earl.records import Completion
 from earl.sampling import Request
-from earl.sampling.closed_session import ClosedSession
-from earl.sampling.protocol import EngineSession, OnCompletion, OnRow
+from earl.sampling.protocol import OnCompletion, OnRow
 from earl.sampling.vllm.base import ServedVllm
 from earl.training.ranks import gather_objects
 
@@ -35,7 +34,7 @@ class Begun:
 
 
 class SharedEngine:
-    """An `earl.sampling.Engine` whose calls are made on all ranks together, also without requests.
+    """Samples as an `earl.sampling.Engine`, its calls made on all ranks together, also without requests.
 
     Args:
         engine: the servers; asked on the first rank alone.
@@ -68,10 +67,6 @@ class SharedEngine:
         begun: list[Future[Completions]] = []
         self._first(lambda: begun.append(self.engine.begin(asked, sampling)))
         return Begun(lambda: self._mine(parts, self._first(lambda: begun[0].result())))
-
-    def open_session(self) -> EngineSession:
-        """As `ServedVllm.open_session`, stepped on all ranks together."""
-        return ClosedSession(self, self.engine.max_batch)
 
     def _first(self, do: Callable[[], T]) -> T:
         """The first rank's result, or its error, on all ranks."""

@@ -16,8 +16,9 @@ from earl.data.shards import EditShards
 from earl.data.tasks import Split, TaskSettings, open_tasks
 from earl.data.weights import pick
 from earl.errors import ConfigError
-from earl.pipeline import EditPipeline, build_pipeline
+from earl.pipeline import build_pipeline
 from earl.policy.devices import native_bf16
+from earl.sampling import Engine
 from earl.sampling.vllm.base import ServedVllm
 from earl.sequence.tokenizer import TextTokenizer
 from earl.training.grpo.heldout import HeldOut
@@ -74,7 +75,8 @@ def train_grpo(
         judge = Judge(recipe.judging.deadline)
         try:
             bf16 = decodes_in_bf16(recipe.rollouts, run.device)
-            sampler = Sampler(_pipeline(run, recipe, parts, vision), verifier, judge, recipe, bf16=bf16)
+            engine = _engine(run, recipe, parts, vision)
+            sampler = Sampler(engine, vision, verifier, judge, recipe, bf16=bf16)
             heldout = None
             if count := recipe.heldout.prompts:
                 source = heldout_prompts(recipe, vision, parts.tokenizer)
@@ -162,8 +164,8 @@ def _objective(recipe: GrpoRecipe, parts: Parts) -> GrpoObjective:
     )
 
 
-def _pipeline(run: Run, recipe: GrpoRecipe, parts: Parts, vision: Any) -> EditPipeline:
-    """The policy in training with the engine that `rollouts.engine` names."""
+def _engine(run: Run, recipe: GrpoRecipe, parts: Parts, vision: Any) -> Engine | SharedEngine:
+    """The engine that `rollouts.engine` names, on the policy in training."""
     settings, (_, ranks) = recipe.rollouts, run.rank
     if settings.engine == "vllm" and ranks > 1:
         raise ConfigError(
@@ -171,10 +173,10 @@ def _pipeline(run: Run, recipe: GrpoRecipe, parts: Parts, vision: Any) -> EditPi
             "rollouts.engine=vllm-server, or earl"
         )
     held = {"policy": parts.policy, "tokenizer": parts.tokenizer, "vision": vision}
-    pipeline = build_pipeline(settings, **held, dtype=run.sampling_dtype)
-    if ranks > 1 and isinstance(pipeline.engine, ServedVllm):
-        pipeline.engine = SharedEngine(pipeline.engine, run.accelerator)
-    return pipeline
+    engine = build_pipeline(settings, **held, dtype=run.sampling_dtype).engine
+    if ranks > 1 and isinstance(engine, ServedVllm):
+        return SharedEngine(engine, run.accelerator)
+    return engine
 
 
 def _vision(parts: Parts, device: torch.device) -> Any:
