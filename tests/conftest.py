@@ -16,6 +16,7 @@ SLOW = {  # files that train, serve, or start and kill processes: left out of `m
     "test_grpo_faults.py",
     "test_grpo_http.py",
     "test_grpo_kills.py",
+    "test_grpo_prompts.py",
     "test_grpo_runs.py",
     "test_grpo_sharded.py",
     "test_kill.py",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from said import one_sentence
 
 from earl.cli import main
 
@@ -31,12 +32,6 @@ def full_disk(monkeypatch):
 
     monkeypatch.setattr(os, "replace", full)
     return asked
-
-
-def one_sentence(capsys) -> str:
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and said.startswith("earl") and "Traceback" not in said, said
-    return said
 
 
 def edit(model_folder, picture, out) -> int:

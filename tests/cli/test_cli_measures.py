@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import json
 
+from said import one_sentence
+
 from earl.cli import main
-
-
-def one_sentence(capsys) -> str:
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and said.startswith("earl") and "Traceback" not in said
-    return said
 
 
 def test_a_tokenizer_is_measured(model_folder, tmp_path, capsys):

@@ -1,14 +1,20 @@
-"""A session of the edit service whose edits are inverted sources."""
+"""An edit service, its client, and a session whose edits are inverted sources."""
 
 from __future__ import annotations
 
+import io
 import time
+from contextlib import contextmanager
 
-from PIL import ImageOps
+import openai
+from PIL import Image, ImageOps
 
+from earl.config.service import ServiceSettings
 from earl.errors import InstructionError
 from earl.pipeline import EditResult
 from earl.records import Completion
+from earl.service.edits import EditService
+from earl.service.http import served
 
 ROWS = 8
 
@@ -81,3 +87,24 @@ class Inverter:
 
     def prompt_lengths(self, result):
         return 5, 66
+
+
+def png(size=(40, 24), color=(10, 200, 30), fmt="PNG", **options):
+    buffer = io.BytesIO()
+    Image.new("RGB", size, color).save(buffer, fmt, **options)
+    return buffer.getvalue()
+
+
+@contextmanager
+def serving(session=None, **options):
+    settings = ServiceSettings(**options.pop("settings", {}))
+    service = EditService(session or Inverter(), "tiny", settings, **options)
+    try:
+        with served(service.app()) as url:
+            yield service, url
+    finally:
+        service.scheduler.stop()
+
+
+def client(url, **options):
+    return openai.OpenAI(base_url=url, api_key="none", **{"max_retries": 0, **options})

@@ -14,8 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 
+from earl.data.prepare import REJECTED
+
 Row = dict[str, Any]
 COUNT = 5
+GOOD = {"source": "0.png", "target": "0-after.png", "instruction": "add"}
 
 
 def picture(number: int, *, edited: bool = False, size: tuple[int, int] = (96, 64)) -> Image.Image:
@@ -252,3 +255,20 @@ class Marks:
 
     def fingerprint(self):
         return "marks"
+
+
+def rejected(folder: Path) -> list[Row]:
+    """What a preparation turned down."""
+    return [json.loads(line) for line in (folder / REJECTED).read_text().splitlines()]
+
+
+def ids(source: Any) -> list[str]:
+    return [read.id for read in source.read()]
+
+
+def own_rows(folder: Path, rows: list[Row], name: str = "metadata.jsonl") -> Path:
+    """A folder of our own layout with other rows."""
+    own_folder(folder)
+    (folder / "metadata.jsonl").unlink()
+    (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder

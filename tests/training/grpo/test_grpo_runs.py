@@ -20,14 +20,13 @@ from earl.config.stages import GrpoRecipe
 from earl.errors import ConfigError, InstructionError, Interrupted, TrainingError
 from earl.policy.loading import load_policy
 from earl.records import Attempt, Verdict
-from earl.sequence.tokenizer import TextTokenizer
 from earl.training import checkpoint
-from earl.training.grpo.train import heldout_prompts, train_grpo, training_prompts
+from earl.training.grpo.train import train_grpo
 from earl.vision.creating import create_vision_tokenizer
 from earl.vision.loading import save_vision_tokenizer
 from stage_runs import largest_difference, run_script, weights
 
-from .tiny import Bright, Flaky, Hanging, MeanColour, make_recipe, recipe_table, records
+from .tiny import Bright, Flaky, Hanging, MeanColour, make_recipe, recipe_table, records, train
 
 # Runs a recipe; with DIE_AT the process kills itself in the middle of that step.
 SCRIPT = """
@@ -46,10 +45,6 @@ def maybe_die(trainer, groups):
 GrpoTrainer._batches = maybe_die
 train_grpo(load_recipe(GrpoRecipe, sys.argv[1]), Bright(), vision=MeanColour())
 """
-
-
-def train(table: dict[str, Any], verifier: Any = None, **more: Any):
-    return train_grpo(make_recipe(table), verifier or Bright(), vision=MeanColour(), **more)
 
 
 @pytest.fixture(scope="module")
@@ -210,14 +205,6 @@ def test_a_killed_lora_run_ends_with_the_same_adapter(room: Path, tmp_path: Path
     assert rewards[0] == rewards[1] and len(rewards[0]) == 5
 
 
-def test_prompts_from_shards(room: Path, tmp_path: Path) -> None:
-    table = recipe_table(room, tmp_path)
-    table |= {"length": {"max_steps": 3}, "heldout": {"prompts": 3, "path": str(room / "shards")}}
-    table["prompts"] = {"origin": "shards", "path": str(room / "shards"), "group": "simple"}
-    train(table)
-    assert all("reward_complex" not in line and line["reward"] > 0 for line in records(tmp_path))
-
-
 # --- verifiers that fail ---
 
 
@@ -343,25 +330,6 @@ def test_a_sampler_that_cuts_candidates_off_is_warned_of(room: Path) -> None:
         make_recipe(table)
 
 
-@pytest.mark.parametrize("prefill", ["direct", "reasoning"])
-def test_the_source_s_grid_is_forced_under_every_prefill(room: Path, tmp_path: Path, prefill: str) -> None:
-    table = recipe_table(room, tmp_path) | {"length": {"max_steps": 1}}
-    table["rollouts"] = {"group": 4, "prefill": prefill, "max_text_tokens": 4}
-    grids: list[Any] = []
-
-    class Seen(Bright):
-        def verdict(self, attempt: Attempt) -> Verdict:
-            grids.append(attempt.edited and attempt.edited.size)
-            return super().verdict(attempt) if attempt.edited else Verdict("undecodable")
-
-    table["judging"] |= {"undecodable_reward": 0.0}
-    train(table, Seen())
-    made = [size for size in grids if size is not None]
-    assert set(made) <= {(32, 32)}
-    assert len(made) == 16 or prefill == "reasoning", "a random policy seldom ends its thoughts"
-    assert records(tmp_path)[0]["sampler_gap"] < 1e-5, "the trainer forces the size too"
-
-
 def test_scoring_under_the_cut_and_averaging_by_rollout_train(room: Path, tmp_path: Path) -> None:
     table = recipe_table(room, tmp_path) | {"length": {"max_steps": 2}}
     table["rollouts"] = {"group": 4, "top_k": 3}
@@ -370,54 +338,6 @@ def test_scoring_under_the_cut_and_averaging_by_rollout_train(room: Path, tmp_pa
     for line in records(tmp_path):
         assert line["entropy_visual"] <= math.log(4), "of three ids that stay, and the one drawn"
         assert math.isfinite(line["gradient_norm"]) and line["gradient_norm"] > 0
-
-
-# --- groups without variance, early stopping, held-out ---
-
-
-def test_prompts_of_several_sources_and_a_pool(room: Path, tmp_path: Path) -> None:
-    table = recipe_table(room, tmp_path) | {"length": {"max_steps": 3}}
-    shards = str(room / "shards")
-    table["prompts"] = {
-        "origin": "shards",
-        "pool": 5,
-        "sources": {
-            "simple": {"path": shards, "group": "simple", "weight": 3.0},
-            "complex": {"path": shards, "group": "complex", "draw": 3},
-        },
-    }
-    held = {"prompts": 4, "sources": {"a": {"path": shards, "group": "simple"}, "b": {"path": shards}}}
-    seen: list[Attempt] = []
-
-    class Seen(Bright):
-        def verdict(self, attempt: Attempt) -> Verdict:
-            seen.append(attempt)
-            return super().verdict(attempt)
-
-    train(table | {"heldout": held, "validation": {"every": 9}}, Seen())
-    keys = {attempt.key.rpartition("/")[0] for attempt in seen[4:-4]}
-    assert 3 <= len(keys) <= 5, "12 prompts of a pool of 5"
-    held_out = [attempt.key for attempt in seen[:4]]
-    assert held_out == [attempt.key for attempt in seen[-4:]] and len(set(held_out)) == 4
-
-
-def test_a_pool_of_tasks_comes_round(room: Path) -> None:
-    recipe = make_recipe(recipe_table(room, room) | {"prompts": {"origin": "world", "pool": 3}})
-    tokenizer = TextTokenizer.from_folder(room / "model")
-    vision = MeanColour()
-    vision.area = 32 * 32
-    made = training_prompts(recipe, vision, tokenizer).make(list(range(7)))
-    assert [prompt.instruction for prompt in made[:3]] == [prompt.instruction for prompt in made[3:6]]
-    assert len({prompt.key for prompt in made}) == 7 and made[0].ids == made[6].ids != made[1].ids
-
-
-def test_held_out_tasks_have_the_families_and_options_of_the_prompts(room: Path) -> None:
-    prompts = {"origin": "world", "group": "simple", "families": ["remove", "count"]}
-    recipe = make_recipe(recipe_table(room, room) | {"prompts": prompts | {"options": {"kinds": "few"}}})
-    vision = MeanColour()
-    vision.area = 32 * 32
-    held = heldout_prompts(recipe, vision, TextTokenizer.from_folder(room / "model"))
-    assert {prompt.family for prompt in held.make(list(range(12)))} == {"remove", "count"}
 
 
 class Level(Bright):

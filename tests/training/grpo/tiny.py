@@ -12,9 +12,11 @@ import numpy as np
 from earl.config.recipe import check
 from earl.config.stages import GrpoRecipe
 from earl.records import Attempt, Verdict
+from earl.training.grpo.train import train_grpo
+from earl.training.loop import RunResult
 from stage_runs import MeanColour, records
 
-__all__ = ["Bright", "Flaky", "Hanging", "MeanColour", "make_recipe", "recipe_table", "records"]
+__all__ = ["Bright", "Flaky", "Hanging", "MeanColour", "make_recipe", "recipe_table", "records", "train"]
 
 
 class Bright:
@@ -74,3 +76,7 @@ def recipe_table(room: Path, folder: Path) -> dict[str, Any]:
 
 def make_recipe(table: dict[str, Any]) -> GrpoRecipe:
     return check(GrpoRecipe, table)
+
+
+def train(table: dict[str, Any], verifier: Any = None, **more: Any) -> RunResult:
+    return train_grpo(make_recipe(table), verifier or Bright(), vision=MeanColour(), **more)
