@@ -12,6 +12,7 @@ import torch
 from earl.config.recipe import check
 from earl.config.stages import STAGES
 from earl.sequence.trained import train_text_tokenizer
+from earl.training.sft.train import train_sft
 from earl.world.shards import WorldData, prepare_world
 from earl.world.tasks import all_texts
 from stage_runs import MeanColour
@@ -47,6 +48,14 @@ def recipe_table(room: Path, folder: Path) -> dict[str, Any]:
 
 def make_recipe(table: dict[str, Any]) -> Any:
     return check(STAGES[table["stage"]], table)
+
+
+@pytest.fixture(scope="session")
+def plain_run(room: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six updates of the standard table, uninterrupted, on one rank."""
+    folder = tmp_path_factory.mktemp("plain") / "run"
+    train_sft(make_recipe(recipe_table(room, folder)))
+    return folder
 
 
 @pytest.fixture(autouse=True)

@@ -14,9 +14,7 @@ from earl.training.ranks import create_accelerator
 from stage_runs import largest_difference, records, run_script, weights
 
 from .conftest import make_recipe, recipe_table
-from .test_stages import SCRIPT, plain_run
-
-__all__ = ["plain_run"]
+from .test_stages import SCRIPT
 
 
 def test_two_ranks_with_cut_weights_equal_one(plain_run: Path, room: Path, tmp_path: Path) -> None:

@@ -52,14 +52,6 @@ train_sft(load_recipe(SftRecipe, sys.argv[1]))
 """
 
 
-@pytest.fixture(scope="module")
-def plain_run(room: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six updates of the standard table, uninterrupted, on one rank."""
-    folder = tmp_path_factory.mktemp("plain") / "run"
-    train_sft(make_recipe(recipe_table(room, folder)))
-    return folder
-
-
 def test_a_run_leaves_a_model_a_log_and_its_recipe(plain_run: Path, room: Path) -> None:
     assert [line["step"] for line in records(plain_run)] == [1, 2, 3, 4, 5, 6]
     losses = [line["loss"] for line in records(plain_run)]
