@@ -125,3 +125,25 @@ def test_a_folder_that_is_called_as_a_command_is_told_apart(capsys, tmp_path, mo
     (tmp_path / "edits").mkdir()
     assert main(["prepare", "edits", "-o", "out"]) == 2
     assert "for the path edits write ./edits" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["edit", "a.png", "x", "--modle", "world"],
+            "--modle world (did you mean --model?); see `earl edit --help`",
+        ),
+        (["prepare", "a", "-o", "b", "--vision", "v", "--holdot=0.1"], "(did you mean --holdout?)"),
+        (["edit", "a.png", "x", "--zzz"], "unrecognized arguments: --zzz; see"),
+    ],
+)
+def test_a_mistyped_option_is_answered_with_the_nearest(words, said, capsys):
+    assert main(words) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_the_page_without_its_libraries_names_both_extras(monkeypatch, capsys):
+    monkeypatch.setattr("earl.cli.serve.find_spec", lambda name: None)
+    assert main(["ui"]) == 2
+    assert "pip install 'earl-edit[serve,ui]'" in capsys.readouterr().err

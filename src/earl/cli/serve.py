@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ from pydantic import Field
 from earl.config import JudgeSettings, ModelSettings, Settings, VerifierSettings
 from earl.config.options import BEST_BY, POSITIONAL, Group, Option, verifier_group
 from earl.config.service import Port, ServerSettings, ServiceSettings
-from earl.errors import VerifierError
+from earl.errors import MissingExtraError, VerifierError
 from earl.progress import say
 from earl.records import SCORE_PARTS
 
@@ -52,6 +53,8 @@ def page(
     options: PageOptions, model: ModelSettings, best_by: Annotated[VerifierSettings | None, BEST_BY]
 ) -> None:
     """Serve a page to edit on, and edits over HTTP, until Ctrl-C or SIGTERM."""
+    if find_spec("gradio") is None:
+        raise MissingExtraError("the page needs the extras: pip install 'earl-edit[serve,ui]'")
     from earl.data.tasks import EditTask
     from earl.jobs import read_jobs
     from earl.pipeline.domain import domain_of

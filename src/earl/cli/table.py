@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -144,6 +145,9 @@ class Parser(argparse.ArgumentParser):
         from earl.progress import printable
 
         message = shortened(message.removeprefix("argument "))
+        if unknown := re.match(r"unrecognized arguments: (--[\w-]+)", message):
+            near = difflib.get_close_matches(unknown[1], self._option_string_actions, n=1)
+            message += f" (did you mean {near[0]}?)" if near else ""
         *front, last = self.prog.split()
         if len(front) > 1 and os.path.exists(last):  # as `earl prepare edits`
             message += f"; for the path {last} write ./{last}"
