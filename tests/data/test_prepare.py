@@ -205,6 +205,8 @@ def test_an_empty_split_of_few_edits_says_so(tmp_path):
     settings = PreparationSettings(area=AREA, holdout=0.01, holdout_test=0.01)
     with pytest.raises(DataError, match=r"has no edit in the split 'test'; .*--holdout-test takes none"):
         prepare_source(source, tmp_path / "test", Marks(), settings)
+    settings = settings.replace(holdout=0.0, holdout_test=0.0)  # the same folder, as the sentence asks for
+    assert prepare_source(source, tmp_path / "test", Marks(), settings).edits == 1
 
 
 def test_the_holdout_parts_the_sources(tmp_path):

@@ -9,6 +9,7 @@ batch of images, however large the source is.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from typing import Any, Protocol
 from earl import __version__
 from earl.config.data import PreparationSettings
 from earl.data.card import drop_card, write_card
-from earl.data.shards import PART, Edit, shard_path, start_folder, write_shard
+from earl.data.shards import MANIFEST, PART, Edit, shard_path, start_folder, write_shard
 from earl.data.sources.sample import Read
 from earl.data.tokenise import Encoder, Made, make_edits
 from earl.errors import DataError
@@ -115,7 +116,10 @@ def prepare_source(
                 if on_progress:
                     on_progress(counts)
         _check_share(counts, folder, settings)
-        if not counts.edits:
+        if not counts.edits:  # nothing is lost, and the folder can be begun with other settings
+            for shard in sorted(folder.glob("shard-*"), reverse=True):
+                shutil.rmtree(shard)
+            (folder / MANIFEST).unlink()
             raise DataError(_why_none(source, folder, counts))
         write_card(folder, **_card(source, settings, counts))
     return counts
