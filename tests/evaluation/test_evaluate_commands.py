@@ -203,7 +203,7 @@ def test_own_data_with_the_judge_gone_and_back(tmp_path, endpoint, capsys):
     [
         (["emu-edit"], "did you mean emuedit"),
         (["emuedit"], "--path"),
-        (["no/such/folder"], "no file or folder"),
+        (["no/such/folder"], "there is nothing at no/such/folder"),
         (["{data}", "--path", "x"], "--path"),
         (["{data}", *SCENE_VERIFIER, "--best-of", "3"], "--best-by"),
         (["{data}", *SCENE_VERIFIER, "--best-by", "scene"], "--best-of"),
