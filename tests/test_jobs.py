@@ -236,3 +236,11 @@ def test_keys_tell_jobs_apart_and_equal_jobs_are_one(tmp_path):
     path.write_text("\n".join(map(json.dumps, lines)))
     keys = [chain.key for chain in chains_of(read_jobs([path], ()))]
     assert len(keys) == len(set(keys)) == 3
+
+
+def test_another_image_under_the_same_name_is_another_job(tmp_path):
+    image, keys = tmp_path / "a.png", []
+    for colour in ("red", "red", "blue"):
+        Image.new("RGB", (8, 8), colour).save(image)
+        keys.append(chains_of(read_jobs([image], ["x"]))[0].key)
+    assert keys[0] == keys[1] != keys[2]

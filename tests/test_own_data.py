@@ -57,6 +57,7 @@ def test_from_a_folder_of_pairs_to_a_page(edits, capsys):
     assert sum(map(len, parts)) == len(set().union(*parts)) == 12 and all(parts)
     few = ["length.max_steps=2", "batch.global_size=2", "batch.micro_size=2", "schedule.warmup_steps=0"]
     assert run("train", "sft", RECIPES / "sft.toml", *few, "run.threads=1", "validation.every=1") == 0
+    assert "greedy_exact/edit " in capsys.readouterr().err, "edits without a family"
     short = ["length.max_steps=1", "batch.global_size=4", "batch.micro_size=4", "rollouts.group=2"]
     assert run("train", "grpo", RECIPES / "grpo.toml", *short, "run.threads=1", "heldout.prompts=2") == 0
     for name in ("sft", "grpo"):

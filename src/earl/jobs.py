@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -19,7 +20,7 @@ from PIL import Image
 
 from earl.config import SamplingSettings
 from earl.errors import DataError, EarlError
-from earl.files import TABLES, read_lines
+from earl.files import TABLES, checksum, read_lines
 from earl.pages.sheets import Row, contact_sheet, write_image
 from earl.pipeline.edit import EditPipeline
 from earl.pipeline.result import EditResult, best_of
@@ -131,15 +132,24 @@ def chains_of(jobs: Sequence[Job], settings: Sequence[Any] = ()) -> list[Chain]:
     """
     chains, taken = [], set()
     for job in jobs:
+        image = str(job.image), _contents(job.image)
         for number in range(job.count):
             seed = job.seed + number
-            made = json.dumps([str(job.image), job.instructions, seed, *settings])
+            made = json.dumps([*image, job.instructions, seed, *settings])
             digest = hashlib.blake2b(made.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
             key = f"{job.name}-{digest}"
             if key not in taken:  # the same job twice gives the same image
                 taken.add(key)
                 chains.append(Chain(job, seed, key))
     return chains
+
+
+def _contents(image: ImageSource) -> str:
+    """Checksum of an image's file, so that another one under its name is edited anew; "" without one."""
+    with suppress(OSError, ValueError):
+        if isinstance(image, (str, Path)) and Path(image).is_file():
+            return checksum(image)
+    return ""
 
 
 def run_chains(

@@ -88,7 +88,7 @@ class SftTasks:
         able = [task for task in parts if parts[task]]
         task = able[index % len(able)]
         example = self._write(task, edit, parts[task][index // len(able) % len(parts[task])])
-        return (edit.family if list(self.shares) == ["edit"] else task), example
+        return (edit.family or task if list(self.shares) == ["edit"] else task), example
 
     def _write(self, task: str, edit: Edit, part: int) -> Example:
         if task == "edit":
