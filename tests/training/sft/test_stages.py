@@ -350,7 +350,7 @@ def test_a_run_of_another_stage_is_named(plain_run: Path, room: Path) -> None:
 def test_missing_shards_are_named(room: Path, tmp_path: Path) -> None:
     table = recipe_table(room, tmp_path)
     table["data"]["sources"]["world"]["path"] = str(tmp_path / "none")
-    with pytest.raises(DataError, match=r"no tokenised shards.*earl prepare"):
+    with pytest.raises(DataError, match=r"none does not exist; make shards by `earl prepare`"):
         train_sft(make_recipe(table))
 
 
