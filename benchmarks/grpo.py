@@ -104,7 +104,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
         return parts.total.item() / batch.active
 
     def ours() -> float:
-        return loss_of(objective.score(model, batch)[0], slice(None))
+        return loss_of(objective.score(model, batch, entropy=True)[0], slice(None))
 
     def one_by_one(logprobs: Callable) -> float:
         total = 0.0

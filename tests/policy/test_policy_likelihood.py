@@ -36,10 +36,10 @@ def test_equal_to_the_plain_twin_with_gradients(ids, random_batch, shape, temper
         model = louder(create_policy({"intermediate_size": 96, **shape}, ids, seed=3))
         scoring = Scoring(temperature, chunk=5, entropy=True)
         logprobs, entropy = function(model, tokens, mask, kinds, ids, scoring)
-        (logprobs * weights + 0.3 * entropy * weights.flip(0)).sum().backward()
+        (logprobs * weights).sum().backward()
         results.append((logprobs, entropy, [parameter.grad for parameter in model.parameters()]))
     (logprobs, entropy, grads), (logprobs_plain, entropy_plain, grads_plain) = results
-    assert logprobs.dtype == torch.float32 and logprobs.abs().max() > 4
+    assert logprobs.dtype == torch.float32 and logprobs.abs().max() > 4 and not entropy.requires_grad
     assert (logprobs - logprobs_plain).abs().max() < 1e-5
     assert (entropy - entropy_plain).abs().max() < 1e-5
     for grad, plain in zip(grads, grads_plain, strict=True):
@@ -55,7 +55,7 @@ def test_under_the_sampler_s_cut_equal_to_the_plain_twin(ids, random_batch, cut)
         model = louder(create_policy("tiny", ids, seed=3))
         scoring = Scoring(0.7, 5, True, None, *cut)
         logprobs, entropy = function(model, tokens, mask, kinds, ids, scoring)
-        (logprobs * weights + 0.3 * entropy * weights.flip(0)).sum().backward()
+        (logprobs * weights).sum().backward()
         results.append((logprobs, entropy, [parameter.grad for parameter in model.parameters()]))
     (logprobs, entropy, grads), (logprobs_plain, entropy_plain, grads_plain) = results
     assert logprobs.isfinite().all() and entropy.max() <= math.log((cut[0] or 1000) + 1)
@@ -99,9 +99,9 @@ def test_smoothed_gradients_equal_the_plain_twin(ids, random_batch, share):
         (token_scores, None),
     ):
         model = louder(create_policy("tiny", ids, seed=3))
-        scoring = Scoring(0.7, chunk=5, entropy=True, smoothing=shared)
-        logprobs, entropy = function(model, tokens, mask, kinds, ids, scoring)
-        (logprobs * weights + 0.3 * entropy * weights.flip(0)).sum().backward()
+        scoring = Scoring(0.7, chunk=5, smoothing=shared)
+        logprobs = function(model, tokens, mask, kinds, ids, scoring).logprobs_BT
+        (logprobs * weights).sum().backward()
         results.append((logprobs, [parameter.grad for parameter in model.parameters()]))
     (logprobs, grads), (logprobs_plain, grads_plain), (without, grads_without) = results
     assert torch.equal(logprobs, without), "values are those of the codes themselves"

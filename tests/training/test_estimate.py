@@ -171,7 +171,7 @@ def test_blocks_of_logits_are_those_of_the_device(stage, positions):
     for device in ("cpu", "cuda"):
         count = positions_of_block("grpo" if stage == "grpo" else "sft", device)
         assert count == positions.get(device, 1024)
-        held = 5 * 4 + 2 if stage == "grpo" else 2 * 4 + 2  # bytes of each logit: float32, and bfloat16
+        held = 2 * 4 + 2  # bytes of each logit: float32 twice, and bfloat16
         assert logits(device) == {f"logits, {count:,} positions at a time": count * 32_768 * held}
         assert logits("auto", device=device) == logits(device)
     assert logits("auto") == logits("cuda"), "what has no device yet is meant for a GPU"

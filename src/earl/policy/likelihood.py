@@ -73,11 +73,12 @@ class Scoring:
 
 
 class TokenScores(NamedTuple):
-    """Scores of each token, float32 (B, T), 0 where the grammar forces it; both differentiable.
+    """Scores of each token, float32 (B, T), 0 where the grammar forces it.
 
     Attributes:
-        logprobs_BT: natural log of its probability.
-        entropies_BT: of the distribution it was drawn from, nats; 0 where `Scoring.entropy` is off.
+        logprobs_BT: natural log of its probability; differentiable.
+        entropies_BT: of the distribution it was drawn from, nats; without a gradient, as it is only looked
+            at; 0 where `Scoring.entropy` is off.
     """
 
     logprobs_BT: Tensor
@@ -194,14 +195,16 @@ class _ColumnLogprobs(torch.autograd.Function):
             logp_nV = _log_softmax(hidden_NC[part].to(dtype), columns, targets_N[part], scoring)
             logprobs_N[part] = logp_nV.gather(1, targets_N[part, None])[:, 0]
             if scoring.entropy:
-                entropy_N[part] = -(logp_nV.exp() * logp_nV).sum(1)
+                entropy_N[part] = -logp_nV.exp().mul_(logp_nV).sum(1)
+            del logp_nV  # before the next block is made, so that two are held at most
+        ctx.mark_non_differentiable(entropy_N)
         ctx.save_for_backward(hidden_NC, head_VC, targets_N)
         ctx.settings = (scoring, smoothing, dtype)
         return logprobs_N, entropy_N
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad_N, grad_entropy_N):  # type: ignore[no-untyped-def]
+    def backward(ctx, grad_N, _):  # type: ignore[no-untyped-def]
         hidden_NC, head_VC, targets_N = ctx.saved_tensors
         scoring, smoothing, dtype = ctx.settings
         columns = head_VC.to(dtype)
@@ -211,17 +214,12 @@ class _ColumnLogprobs(torch.autograd.Function):
             part = slice(at, at + scoring.chunk)
             hidden = hidden_NC[part].to(dtype)
             logp_nV = _log_softmax(hidden, columns, targets_N[part], scoring)
-            p_nV = logp_nV.exp()
-            if scoring.entropy:  # d entropy / d logit = -p (log p + entropy)
-                entropy_n = -(p_nV * logp_nV).sum(1, keepdim=True)
-                grad_logits = -p_nV * (logp_nV + entropy_n) * grad_entropy_N[part, None]
-                grad_logits -= p_nV * grad_N[part, None]
-            else:
-                grad_logits = p_nV.mul_(-grad_N[part, None])
             targets_n1, grad_n1 = targets_N[part, None], grad_N[part, None]
             if smoothing is not None:  # d log sum_k w_k p_k / d logit = w p / sum - p
                 near_nn, weights_nn = smoothing.ids_Kn[targets_N[part]], smoothing.weights_Kn[targets_N[part]]
                 alike_nn = (logp_nV.gather(1, near_nn) + weights_nn).softmax(dim=1)
+            grad_logits = logp_nV.exp_().mul_(-grad_n1)
+            if smoothing is not None:
                 grad_logits.scatter_add_(1, near_nn, alike_nn * (smoothing.share * grad_n1))
                 grad_n1 = (1 - smoothing.share) * grad_n1
             grad_logits.scatter_add_(1, targets_n1, grad_n1)
@@ -230,6 +228,7 @@ class _ColumnLogprobs(torch.autograd.Function):
                 grad_hidden[part] = (grad_logits @ columns).to(hidden_NC.dtype)
             if grad_head is not None:
                 grad_head += (grad_logits.T @ hidden).float()
+            del logp_nV, grad_logits
         grad_head = grad_head.to(head_VC.dtype) if grad_head is not None else None
         return grad_hidden, grad_head, None, None, None
 

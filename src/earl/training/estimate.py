@@ -188,10 +188,8 @@ class _Counter:
         if not isinstance(recipe, SftRecipe) and one_row:
             rows["attention mask"] = prompts * widest**2 * width
         positions = min(positions, max(1, sequences * lengths.completion))
-        held = (
-            5 if isinstance(recipe, GrpoRecipe) else 2
-        )  # float32 at once; the entropy's gradient wants more
-        rows[f"logits, {positions:,} positions at a time"] = positions * codebook * (4 * held + width)
+        # Two of float32 at once, and one of the width that is computed in.
+        rows[f"logits, {positions:,} positions at a time"] = positions * codebook * (2 * 4 + width)
         if recipe.lora is None:
             rows["head gradient"] = codebook * shape.hidden_size * 4
         if sharded:

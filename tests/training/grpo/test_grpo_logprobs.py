@@ -77,7 +77,7 @@ def objective_of(model, vocabulary=VOCABULARY, settings=None, **options):
 
 
 def score(model, batch, **options):
-    return objective_of(model, **options).score(model, batch)
+    return objective_of(model, **options).score(model, batch, entropy=True)
 
 
 def score_plain(model, batch, temperature=1.0, smoothing=None):

@@ -371,9 +371,9 @@ def test_a_loss_that_is_no_number_stops_with_a_checkpoint(
 
     score, calls = GrpoObjective.score, []
 
-    def breaks(self, policy, batch):
+    def breaks(self, policy, batch, **more):
         calls.append(1)
-        logprobs, entropy = score(self, policy, batch)
+        logprobs, entropy = score(self, policy, batch, **more)
         return (logprobs * float("nan"), entropy) if len(calls) > 8 else (logprobs, entropy)
 
     monkeypatch.setattr(GrpoObjective, "score", breaks)

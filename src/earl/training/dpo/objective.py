@@ -104,7 +104,7 @@ class DpoObjective(PolicyObjective):
         where a run unlearns to edit), and over tokens of preferred edits `likelihood` (-log p, nats)."""
         assert batch.reference_P2 is not None, "the trainer scores each batch by the reference first"
         beta = self.settings.beta
-        logprobs_BT = self.score(self.policy, batch, entropy=False).logprobs_BT
+        logprobs_BT = self.score(self.policy, batch).logprobs_BT
         policy_P2 = completion_sums(logprobs_BT)
         losses_P = dpo_loss(policy_P2, batch.reference_P2, beta)
         margins_P = margins(policy_P2, batch.reference_P2, beta)

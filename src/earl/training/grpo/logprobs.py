@@ -37,7 +37,7 @@ class GrpoObjective(PolicyObjective):
         |trainer - sampler|), `sampler_ratio` (trainer / sampler probability), with an `importance_range`
         `disagreed` (share left out); `entropy_visual` and `entropy_text` in nats over all scored tokens of
         the kind."""
-        logprobs_BT, entropy_BT = self.score(self.policy, batch)
+        logprobs_BT, entropy_BT = self.score(self.policy, batch, entropy=True)
         active_BT = batch.active_BT
         weights_BT = None
         before_BT = logprobs_BT.detach() if batch.old_BT is None else batch.old_BT

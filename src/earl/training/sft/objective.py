@@ -37,7 +37,7 @@ class SftObjective(PolicyObjective):
         `changed` of visual tokens in cells that the edit changes, `kept` of the others of edits.
         Sequences that hide tokens count in `dropout` alone."""
         ids_BT, hides_B1 = self._shown(batch)
-        nats_BT = -self.score(self.policy, batch, ids_BT, entropy=False).logprobs_BT
+        nats_BT = -self.score(self.policy, batch, ids_BT).logprobs_BT
         shown_BT = batch.loss_BT & ~hides_B1
         visual_BT = shown_BT & (batch.kinds_BT == Kind.VISUAL)
         edits_B1 = batch.changed_BT.any(dim=1, keepdim=True)
