@@ -276,6 +276,13 @@ def test_a_dry_run_of_sft_looks_into_the_cards_of_shards(override, said, tmp_pat
     assert rc == (2 if said else 0) and re.search(said, capsys.readouterr().err)
 
 
+def test_a_dry_run_says_where_edits_have_no_family(tmp_path, capsys):
+    (tmp_path / "card.json").write_text(json.dumps({"families": {"": 5}, "groups": {"simple": 5}}))
+    recipe, path = str(ROOT / "recipes" / "own" / "grpo.toml"), f"prompts.path={tmp_path}"
+    assert main(["train", "grpo", recipe, path, 'prompts.families=["add"]', "--dry-run"]) == 2
+    assert "has no edits of 'add'; its families are not named" in capsys.readouterr().err
+
+
 def test_a_dry_run_of_a_tokenizer_refuses_an_unknown_family(capsys):
     recipe = str(ROOT / "recipes" / "world" / "decoder.toml")
     words = ['images.families=["stak"]', "--dry-run", "--memory", "80GiB"]

@@ -75,5 +75,6 @@ def _check_shards(section: str, sources: Mapping[str, HeldSource]) -> None:
             known = list(card[kind]) if isinstance(card.get(kind), dict) else list(wanted)
             for name in (name for name in wanted if name not in known):
                 near = get_close_matches(name, known, n=1, cutoff=0.7)
-                hint = f"did you mean {near[0]!r}?" if near else f"its {kind} are {', '.join(known)}"
+                named = ", ".join(filter(None, known)) or "not named"
+                hint = f"did you mean {near[0]!r}?" if near else f"its {kind} are {named}"
                 raise ConfigError(f"{section}: {folder} has no edits of {name!r}; {hint}")
