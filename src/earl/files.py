@@ -102,13 +102,12 @@ def is_path(text: str) -> bool:
 
 
 @contextmanager
-def new_file(path: str | Path, *, kept: str = "", durable: bool = True) -> Iterator[Path]:
+def new_file(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     """A hidden path to write one file at, which takes the place of `path` when the block ends.
 
     Missing folders are made. A link at `path` is replaced; what it points to is left.
 
     Args:
-        kept: what a failed write leaves intact, for the message.
         durable: flushed to the disk; without it a power cut may leave an empty file.
 
     Raises:
@@ -116,7 +115,7 @@ def new_file(path: str | Path, *, kept: str = "", durable: bool = True) -> Itera
     """
     path = expand(path)
     fresh = _beside(path)
-    with writing(path, kept=kept):
+    with writing(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield fresh
@@ -136,7 +135,7 @@ def new_folder(path: str | Path, *, kept: str = "") -> Iterator[Path]:
     A link to a folder is followed. A kill between the two renames leaves no folder of this name.
 
     Args:
-        kept: as for `new_file`.
+        kept: what a failed write leaves intact, for the message.
 
     Raises:
         OutputError: the folder cannot be written; the older one is as before.
@@ -254,16 +253,16 @@ def read_object(path: str | Path, *, error: type[EarlError] = DataError) -> dict
     return content
 
 
-def read_lines(path: str | Path, *, error: type[EarlError] = DataError) -> Iterator[tuple[int, Any]]:
+def read_lines(path: str | Path) -> Iterator[tuple[int, Any]]:
     """JSON Lines: each record with the number of its line, from 1. Blank lines are passed over.
 
     Raises:
-        error: the file cannot be read, or a line is not JSON.
+        DataError: the file cannot be read, or a line is not JSON.
     """
     # Not `splitlines`, which also parts lines at characters that JSON texts may hold.
-    for number, line in enumerate(read_text(path, error=error).split("\n"), 1):
+    for number, line in enumerate(read_text(path).split("\n"), 1):
         if line.strip():
-            yield number, parse_json(line, f"{path}:{number}", error=error)
+            yield number, parse_json(line, f"{path}:{number}")
 
 
 def parse_json(text: str | bytes, name: str, *, error: type[EarlError] = DataError) -> Any:

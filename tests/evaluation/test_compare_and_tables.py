@@ -22,14 +22,7 @@ from earl.evaluation.records import to_json
 from earl.evaluation.results import compile_results, read_results
 from earl.evaluation.run import Judging, evaluate
 from earl.evaluation.scores import scored_edits
-from earl.evaluation.tables import (
-    paper_csv_table,
-    paper_json,
-    paper_table,
-    published_rows,
-    score_table,
-    system_rows,
-)
+from earl.evaluation.tables import paper_csv_table, paper_table, published_rows, score_table, system_rows
 from earl.records import Estimate
 
 from .evaluation_parts import Brightness, Inverter, own_benchmark, run
@@ -222,8 +215,8 @@ def test_ours_beside_the_papers(two):
     entries = list(csv.DictReader(io.StringIO(paper_csv_table(rows).csv())))
     assert len(entries) == 6 * 24
     assert {entry["published"] for entry in entries if entry["model"] == "inverter"} == {"0"}
-    assert paper_json(rows)[0]["scores"]["EmuEdit"]["mean"] == 4.1
-    assert paper_json(rows)[5]["mean"] == 4.70  # as published, not computed again from rounded figures
+    assert to_json(rows)[0]["scores"]["EmuEdit"]["mean"] == 4.1
+    assert to_json(rows)[5]["mean"] == 4.70  # as published, not computed again from rounded figures
     with pytest.raises(ConfigError, match="--name"):
         system_rows([runs[0], runs[0]])
 

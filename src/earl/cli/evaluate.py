@@ -213,23 +213,18 @@ def table(options: TableOptions) -> None:
         shown = beside_paper(published, runs, [read_agreement(path) for path in rated])
         if options.ours_only:
             shown = replace(shown, rows=[row for row in shown.rows if row.kind == "ours"])
-        if files:
-            write_text(files[0], shown.markdown())
-            write_text(files[1], shown.latex())
-            write_text(files[2], shown.csv())
-            write_json(files[3], to_json(shown.rows))
-        say(shown.text())
-        return
-    rows = tables.system_rows(runs)
-    if not options.ours_only:
-        rows += tables.published_rows({*COLUMNS, *(column for row in rows for column in row.scores)})
-    paper = tables.paper_table(rows)
+        numbers, plain = shown, to_json(shown.rows)
+    else:
+        rows = tables.system_rows(runs)
+        if not options.ours_only:
+            rows += tables.published_rows({*COLUMNS, *(column for row in rows for column in row.scores)})
+        shown, numbers, plain = tables.paper_table(rows), tables.paper_csv_table(rows), to_json(rows)
     if files:
-        write_text(files[0], paper.markdown())
-        write_text(files[1], paper.latex())
-        write_text(files[2], tables.paper_csv_table(rows).csv())
-        write_json(files[3], tables.paper_json(rows))
-    say(paper.text())
+        write_text(files[0], shown.markdown())
+        write_text(files[1], shown.latex())
+        write_text(files[2], numbers.csv())
+        write_json(files[3], plain)
+    say(shown.text())
 
 
 class ReportOptions(Settings):

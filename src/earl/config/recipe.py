@@ -68,9 +68,9 @@ def check(schema: type[RecipeT], table: Mapping[str, Any], *, origin: str = "rec
         raise ConfigError(f"{origin}: {explain(schema, error)}") from error
 
 
-def load_recipe(schema: type[RecipeT], path: str | Path, overrides: Sequence[str] = ()) -> RecipeT:
+def load_recipe(schema: type[RecipeT], path: str | Path) -> RecipeT:
     """`read_recipe_table` followed by `check`."""
-    return check(schema, read_recipe_table(path, overrides), origin=str(path))
+    return check(schema, read_recipe_table(path), origin=str(path))
 
 
 def save_recipe(recipe: Settings, path: str | Path) -> Path:

@@ -18,7 +18,7 @@ RESAMPLES = 1_000
 
 
 def correlate(
-    kind: Kind, first: Sequence[float], second: Sequence[float], *, seed: int = 0, resamples: int = RESAMPLES
+    kind: Kind, first: Sequence[float], second: Sequence[float], *, resamples: int = RESAMPLES
 ) -> Estimate | None:
     """Spearman's rho or Kendall's tau-b of N pairs, in [-1, 1], with a 95% interval over the pairs.
 
@@ -38,7 +38,7 @@ def correlate(
     count = len(pairs_N2)
     if count < LEAST or _constant(pairs_N2):
         return None
-    draws_RN = np.random.default_rng(seed).integers(0, count, (resamples, count))
+    draws_RN = np.random.default_rng(0).integers(0, count, (resamples, count))
     drawn = [_value(statistic, pairs_N2[draw]) for draw in draws_RN if not _constant(pairs_N2[draw])]
     low, high = np.quantile(drawn, [0.025, 0.975])
     return Estimate(_value(statistic, pairs_N2), float(low), float(high), count)

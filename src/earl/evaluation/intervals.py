@@ -59,16 +59,14 @@ def estimates(values: ArrayLike, *, seed: int = 0, resamples: int = RESAMPLES) -
     return found
 
 
-def paired_estimate(
-    differences_T: ArrayLike, *, seed: int = 0, resamples: int = 10_000
-) -> tuple[Estimate, float]:
+def paired_estimate(differences_T: ArrayLike, *, resamples: int = 10_000) -> tuple[Estimate, float]:
     """The mean of paired differences (one at least, no NaN), and the two-sided p-value that it is 0.
 
     The p-value is twice the smaller share of resampled means on the other side of 0, with one added to
     both counts, so it is never 0.
     """
     values_STK = np.asarray(differences_T, np.float64)[None, :, None]
-    means_R = resampled_means(values_STK, seed=seed, resamples=resamples)[:, 0]
+    means_R = resampled_means(values_STK, resamples=resamples)[:, 0]
     edge = (1 - CONFIDENCE) / 2
     low, high = np.quantile(means_R, [edge, 1 - edge])
     other_side = min((means_R <= 0).sum(), (means_R >= 0).sum())

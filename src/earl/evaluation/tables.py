@@ -11,7 +11,7 @@ from earl.errors import ConfigError
 from earl.evaluation.folder import failures_of
 from earl.evaluation.metrics import MEANING
 from earl.evaluation.published import COLUMNS, LATER, published_models
-from earl.evaluation.records import Results, to_json
+from earl.evaluation.records import Results
 from earl.evaluation.scores import REASONS, SHORT
 from earl.records import Estimate
 from earl.tables import TOTAL, Cell, Column, Row, Table
@@ -275,21 +275,13 @@ def paper_csv_table(rows: Sequence[SystemRow]) -> Table:
     """A row a system and benchmark."""
     heads = ("model", "judge", "questions", "failures", "published", "benchmark", "overall", "judged")
     cells = [
-        Row([*_who(row), int(row.published), name, score, getattr(score, "count", None)])
+        Row([*who, int(row.published), name, score, getattr(score, "count", None)])
         for row in rows
+        for who in [(row.name, row.judge, row.questions, row.failures)]
         for name, score in row.scores.items()
         if score is not None
     ]
     return Table("", [Column(head) for head in heads], cells)
-
-
-def _who(row: SystemRow) -> tuple[str, str, str, str]:
-    return row.name, row.judge, row.questions, row.failures
-
-
-def paper_json(rows: Sequence[SystemRow]) -> Any:
-    """The rows as plain JSON types."""
-    return [to_json(row) for row in rows]
 
 
 def editor_name(results: Results) -> str:

@@ -105,11 +105,11 @@ def with_boxes(image: Image.Image, boxes: Sequence[Box]) -> Image.Image:
     return paper
 
 
-def contact_sheet(rows: Sequence[Row], columns: int = 2) -> Image.Image:
-    """One cell per row, its images side by side under its title; `columns` cells across."""
+def contact_sheet(rows: Sequence[Row]) -> Image.Image:
+    """One cell per row, its images side by side under its title; two cells across."""
     lines = max(len(_wrapped(title, _row_width(images))) for title, images in rows)
     cells = [side_by_side(title, images, title_lines=lines) for title, images in rows]
-    across = min(columns, len(cells))
+    across = min(2, len(cells))
     width, height = max(cell.width for cell in cells), max(cell.height for cell in cells)
     sheet = Image.new("RGB", (width * across, height * -(-len(cells) // across)), PAPER)
     for i, cell in enumerate(cells):
