@@ -266,7 +266,7 @@ def main(arguments: list[str] | None = None) -> None:
         write_weights(plain, 1 if full else options.layers)
         folders = {"bfloat16": plain}
         print(f"weights written in {time.perf_counter() - began:.0f} s", flush=True)
-        for kind in options.kinds:
+        for kind in sorted(options.kinds, key="bfloat16".__eq__):  # the others are made from it
             if kind != "bfloat16":
                 began, folders[kind] = time.perf_counter(), room / kind
                 save_quantised(load_policy(plain), folders[kind], check_bits(kind))

@@ -141,11 +141,9 @@ def measure_grpo(models: Models) -> list[Row]:
     reference, judge = Reference(policy), Judge()
     rollouts = scale.prompts * scale.group
     settings = recipe.rollouts.replace(group=scale.group, prefill="size", max_batch=rollouts)
+    pipeline = build_pipeline(settings, policy=policy, tokenizer=models.tokenizer, vision=models.vision)
     sampler = Sampler(
-        build_pipeline(settings, policy=policy, tokenizer=models.tokenizer, vision=models.vision),
-        Drawn(),
-        judge,
-        recipe.model_copy(update={"rollouts": settings}),
+        pipeline.engine, models.vision, Drawn(), judge, recipe.model_copy(update={"rollouts": settings})
     )
     parts = dict.fromkeys(("sampling", "decoding", "reference", "update"), 0.0)
 

@@ -79,7 +79,7 @@ def test_arrays_are_read_as_tensors_are(module, tmp_path):
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        ({"original_image": Sly()}, "holds print, which is no tensor; nothing of it was run"),
+        ({"original_image": Sly()}, "print, which is no tensor; nothing of it was run"),
         ({"edited_image": torch.zeros(3, 4)}, "edited_image is no 2-D tensor of whole numbers"),
         ({"edited_image": torch.zeros(3, 4, 1, dtype=torch.long)}, "edited_image is no 2-D"),
         ({"edited_image": torch.zeros(3, 4, dtype=torch.bfloat16)}, "edited_image is no 2-D"),
