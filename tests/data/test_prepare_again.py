@@ -84,6 +84,9 @@ def test_another_source_of_the_same_name_is_refused(tmp_path):
     (mine.parent / "moved").mkdir()
     moved = mine.rename(mine.parent / "moved/edits")  # where it lies does not count
     assert prepare_source(open_source(str(moved)), out, Marks(), SMALL).edits == files.COUNT
+    other.rename(tmp_path / "b/others")
+    with pytest.raises(DataError, match=r"made with .* = '.*edits', now '.*others'"):
+        prepare_source(open_source(str(tmp_path / "b/others")), out, Marks(), SMALL)
     with (moved / "metadata.jsonl").open("a") as table:
         table.write("\n")
     with pytest.raises(DataError, match="before it changed"):

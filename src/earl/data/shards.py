@@ -328,10 +328,10 @@ def start_folder(folder: Path, settings: Mapping[str, Any]) -> None:
         told = present.keys() | (manifest.keys() - _LATER)
         differing = sorted(key for key in told if present.get(key) != manifest.get(key))
         if differing:
-            key = differing[0]
-            made = f"made with {key} = {present.get(key)!r}, now {manifest.get(key)!r}"
-            if differing == ["contents"]:
-                made = "of another source of this name, or of this one before it changed"
+            others = [key for key in differing if key != "contents"]
+            made = "of another source of this name, or of this one before it changed"
+            if others:
+                made = f"made with {others[0]} = {present.get(others[0])!r}, now {manifest.get(others[0])!r}"
             raise DataError(f"{folder} holds shards {made}; choose another folder or delete it")
         return
     write_json(folder / MANIFEST, manifest)

@@ -16,7 +16,7 @@ from earl.config.model import Device
 from earl.config.options import JSON, MODEL, OUT, OUT_FOLDER, POSITIONAL, Group, Option
 from earl.config.settings import Count, Seed
 from earl.data.tasks import Split
-from earl.progress import Progress, say
+from earl.progress import Progress, say, warn
 from earl.records import SCORE_PARTS, SCORES
 from earl.world.settings import Families, WorldData
 
@@ -54,13 +54,18 @@ def demo(options: DemoOptions, model: ModelSettings) -> None:
     instruction = check_instruction(options.instruction or task.instruction)
     import_torch()
     from earl.pipeline import build_pipeline
+    from earl.pipeline.domain import lacking
 
     pipeline = build_pipeline(model)
     source = Image.fromarray(render(task.source, square_side(pipeline.vision.area)))
+    if trouble := lacking(pipeline, source, [instruction]):
+        warn(trouble)
     result, verdict, how = _best_effort(pipeline, source, instruction)
     write_image(side_by_side(instruction, [source, result.image], ["before", "after"]), out)
-    score = f"{verdict.overall:.1f} of 10" if verdict.overall is not None else f"none ({verdict.status})"
+    score = f"{verdict.overall:.1f} of 10" if verdict.overall is not None else f"none ({verdict.why})"
     say(f"asked: {instruction!r} - verifier's score: {score} - {result.seconds:.2f} s, {how}")
+    if plan := result.reasoning[0]:
+        say(f"reasoning: {plan}")
     say(f"before and after: {out}")
 
 
