@@ -82,7 +82,7 @@ class SceneVerifier:
         try:
             edited = perceive(edited_pixels, prior=expected)
         except ImageError as problem:
-            why = f"the edited image cannot be judged: {problem}"
+            why = f"scored 0, since the edited image is damaged: {problem}"
             return Verdict("ok", 0.0, 0.0, 0.0, 0.0, outcome="damaged", exact=False, why=why)
         return _verdict(request, source, edited, to_working(source_pixels), to_working(edited_pixels))
 
