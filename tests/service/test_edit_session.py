@@ -68,7 +68,8 @@ def test_edits_asked_for_together_are_those_of_the_pipeline(url, pipeline):
         expected = pipeline(image, instruction, seed=seed, num_images=1 + seed % 2)
         assert len(answers[seed].data) == len(expected.images)
         for item, wanted in zip(answers[seed].data, expected.images, strict=True):
-            np.testing.assert_array_equal(np.asarray(opened(item)), np.asarray(wanted))
+            apart = np.abs(np.asarray(opened(item), int) - np.asarray(wanted, int))
+            assert apart.max() <= 1 and (apart > 0).mean() < 1e-3  # decoded in another batch, so rounded
 
 
 def test_partial_images_are_rows_over_the_source(url):
