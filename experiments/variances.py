@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
-from scipy.stats import norm
 
 CONFIDENCE, POWER = 0.95, 0.8
 MOST = 10_000  # seeds that are tried
@@ -52,7 +52,7 @@ def needed_seeds(found: Variances, tasks: int, effect: float) -> int | None:
 
     None where so many tasks cannot show it with any number of seeds, or the variances are not known.
     """
-    reach = norm.ppf((1 + CONFIDENCE) / 2) + norm.ppf(POWER)
+    reach = sum(map(NormalDist().inv_cdf, ((1 + CONFIDENCE) / 2, POWER)))
     if math.isnan(found.seed) or reach * math.sqrt(found.task / tasks) >= effect:
         return None
     return next((n for n in range(1, MOST) if reach * found.error(n, tasks) <= effect), None)
