@@ -31,7 +31,7 @@ prepare other --sources 2048 --edits 1 --first-seed 600000 --families other
 
 python recipes/world/teach_words.py "${START:-$R/language-start}" "$R/language-taught" \
   "$R"/{solids,globals} "$R/complex=1.2" "$R/pairs=1.5" "$R/other=2.5" \
-  --teacher "$R/language-start" --minutes "$MINUTES" --rate "$RATE" --plans 0.75 --alone 0.5 --compile
+  --teacher "$R/language-start" --minutes "$MINUTES" --rate "$RATE" --plans 0.85 --alone 0.35 --compile
 
 earl convert "$R/language-taught" "$R/language-policy" --temperature "$TEMPERATURE" --dtype bfloat16 --force
 for wordings in own mixed pairs constructions unseen other; do

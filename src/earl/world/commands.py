@@ -62,7 +62,7 @@ def demo(options: DemoOptions, model: ModelSettings) -> None:
         warn(trouble)
     result, verdict, how = _best_effort(pipeline, source, instruction)
     write_image(side_by_side(instruction, [source, result.image], ["before", "after"]), out)
-    score = f"{verdict.overall:.1f} of 10" if verdict.overall is not None else f"none ({verdict.why})"
+    score = f"{verdict.overall:.1f} of 10" if verdict.overall is not None else f"none ({verdict.reason})"
     say(f"asked: {instruction!r} - verifier's score: {score} - {result.seconds:.2f} s, {how}")
     if plan := result.reasoning[0]:
         say(f"reasoning: {plan}")
