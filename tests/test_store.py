@@ -45,8 +45,8 @@ def test_what_is_no_record_is_named(tmp_path, line):
 
 
 def test_one_process_works_in_a_folder(tmp_path):
-    second = only_one(tmp_path, error=DataError)
-    with only_one(tmp_path) as check, pytest.raises(DataError, match="another process"), second:
+    second = only_one(tmp_path)
+    with only_one(tmp_path) as check, pytest.raises(OutputError, match="another process"), second:
         check()
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from earl.errors import DataError, EarlError, OutputError
+from earl.errors import DataError, OutputError
 from earl.files import append_lines, parse_json, write_lines, writing
 
 LOCK = ".lock"
@@ -106,15 +106,15 @@ class RecordFile(Generic[R]):
 
 
 @contextmanager
-def only_one(folder: str | Path, *, error: type[EarlError] = OutputError) -> Iterator[Callable[[], None]]:
+def only_one(folder: str | Path) -> Iterator[Callable[[], None]]:
     """One process works in a folder; the lock falls with the process that holds it.
 
     Yields a check that the folder is still there, for work that takes long; it is made at the end too.
     On systems without such locks (Windows) nothing is locked or checked.
 
     Raises:
-        error: another process holds the lock.
-        OutputError: the lock cannot be written, or the folder was removed or replaced meanwhile.
+        OutputError: another process holds the lock, it cannot be written, or the folder was removed or
+            replaced meanwhile.
     """
     try:
         import fcntl
@@ -128,7 +128,7 @@ def only_one(folder: str | Path, *, error: type[EarlError] = OutputError) -> Ite
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as cause:
-            raise error(f"another process works in {folder}; wait for it to end") from cause
+            raise OutputError(f"another process works in {folder}; wait for it to end") from cause
 
         def check() -> None:
             with suppress(OSError):
