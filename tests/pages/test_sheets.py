@@ -87,3 +87,30 @@ def test_side_by_side_and_sheet_have_room_for_all():
     sheet = sheets.contact_sheet([("a", pictures), ("a long title " * 9, pictures), ("c", pictures)])
     assert sheet.width == 2 * shown.width
     assert sheet.height > 2 * sheets.SIDE
+
+
+def test_letters_that_pillow_lacks_are_drawn_with_a_font_of_the_system(monkeypatch):
+    asked = []
+
+    def truetype(name, size):
+        asked.append(name)
+        if name != sheets.FONTS[1]:
+            raise OSError("cannot open resource")
+        return "found"
+
+    monkeypatch.setattr(sheets.ImageFont, "truetype", truetype)
+    assert sheets.font_for("M\u00e4dchen") == "found"
+    assert asked == list(sheets.FONTS[:2])
+
+
+def test_without_fonts_of_the_system_a_sheet_is_drawn_all_the_same(monkeypatch):
+    image = Image.new("RGB", (32, 32))
+    plain = sheets.side_by_side("red", [image])
+
+    def truetype(name, size):
+        raise OSError("cannot open resource")
+
+    default = sheets.ImageFont.load_default(sheets.FONT_SIZE)
+    monkeypatch.setattr(sheets.ImageFont, "load_default", lambda size: default)
+    monkeypatch.setattr(sheets.ImageFont, "truetype", truetype)
+    assert sheets.side_by_side("r\u00e4d", [image]).size == plain.size

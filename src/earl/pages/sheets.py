@@ -26,6 +26,7 @@ TYPES = {
 SIDE = 288  # px, of a shown image
 GAP = 12  # px
 FONT_SIZE = 17  # px
+FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "arial.ttf")
 LINE = 22  # px
 BOXED = 512  # px, longer side of an image with boxes
 MARKS = ((220, 38, 38), (37, 99, 235), (22, 163, 74), (202, 138, 4))
@@ -75,7 +76,7 @@ def side_by_side(
     below = LINE if labels else 0
     height = top + max(image.height for image in shown) + below + GAP
     paper = Image.new("RGB", (width, height), PAPER)
-    pen, font = ImageDraw.Draw(paper), ImageFont.load_default(FONT_SIZE)
+    pen, font = ImageDraw.Draw(paper), font_for("".join([title, *labels]))
     for i, line in enumerate(lines):
         pen.text((GAP, GAP // 2 + LINE * i), line, INK, font)
     left, bottom = GAP, top + max(image.height for image in shown)
@@ -85,6 +86,17 @@ def side_by_side(
             pen.text((left, bottom + 2), labels[i], FAINT, font)
         left += image.width + GAP
     return paper
+
+
+def font_for(text: str) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's own font; for letters beyond ASCII, which it lacks, one of the system's where there is one."""
+    if not text.isascii():
+        for name in FONTS:
+            try:
+                return ImageFont.truetype(name, FONT_SIZE)
+            except OSError:
+                continue
+    return ImageFont.load_default(FONT_SIZE)
 
 
 def with_boxes(image: Image.Image, boxes: Sequence[Box]) -> Image.Image:
