@@ -248,7 +248,7 @@ class Comparison:
             return
         options = self.options
         common = ["prepare", "world", "--vision", options.start, "--resolution", str(options.resolution)]
-        common += ["--kinds", options.kinds]
+        common += ["--kinds", options.kinds, "--reasoning", "plan"]  # the cells that think write plans
         for name in (*DATA, "validation"):
             out = self.folder / "data" / name
             if (out / "card.json").is_file():  # written last

@@ -32,6 +32,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from practice import COMPOSED, Exercises
 from torch import Tensor
 
 from earl.config.sections import Ema, SmoothingSettings
@@ -48,6 +49,7 @@ from earl.training.ema import WeightAverage
 from earl.training.neighbour_smoothing import smooth_gradients
 from earl.training.optimisers import create_optimisers, set_rates
 from earl.training.parts import assemble_policy, save_model
+from earl.vision.loading import load_vision_tokenizer
 from earl.world.language.drawing import draw_wording
 
 TRUST = {"simple": 0.75, "complex": 0.6, "other": 0.0}
@@ -127,10 +129,10 @@ class Lesson:
             near, ids_Kn=near.ids_Kn.to(device), weights_Kn=near.weights_Kn.to(device)
         )
 
-    def written(self, bundles: list[Bundle]) -> Losses:
+    def written(self, bundles: list[list[Edit]]) -> Losses:
         """The plans alone, without their images: mean over their ids."""
         tokenizer = self.parts.tokenizer
-        examples = [[_plan_alone(new, tokenizer) for new, _ in bundle] for bundle in bundles]
+        examples = [[_plan_alone(edit, tokenizer) for edit in bundle] for bundle in bundles]
         batch = collate(examples, tokenizer.vocabulary.pad).to(self.device)
         loss = _logits(self.student, batch, tokenizer)[3].mean()
         return Losses(loss, math.nan, math.nan, math.nan, float(loss.detach()))
@@ -183,16 +185,14 @@ def _plan_alone(edit: Edit, words: TextTokenizer) -> Example:
 
 
 def _batch(bundles: list[list[Edit]], words: TextTokenizer) -> Batch:
-    return collate(
-        [
-            [
-                edit_example(edit, words, prefill="reasoning" if edit.reasoning else "size", stitched=True)
-                for edit in bundle
-            ]
-            for bundle in bundles
-        ],
-        words.vocabulary.pad,
-    )
+    return collate([[_whole(edit, words) for edit in bundle] for bundle in bundles], words.vocabulary.pad)
+
+
+def _whole(edit: Edit, words: TextTokenizer) -> Example:
+    example = edit_example(edit, words, prefill="reasoning" if edit.reasoning else "size", stitched=True)
+    if edit.family == COMPOSED:  # its plan is given
+        return replace(example, kinds=np.where(example.kinds == Kind.TEXT, Kind.FORCED, example.kinds))
+    return example
 
 
 def _logits(policy: Any, batch: Batch, words: TextTokenizer) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -234,6 +234,10 @@ def teach(options: argparse.Namespace) -> None:
     device = torch.device(pick_device(options.device))
     lesson = Lesson(options.start, options.teacher or options.start, recipe, device, plans=options.plans > 0)
     bundles = Bundles(options.shards, np.random.default_rng(options.seed), options.plans)
+    exercises = Exercises(
+        load_vision_tokenizer(str(lesson.parts.vision_path), device=device),
+        np.random.default_rng([options.seed, 1]),
+    )
     settings = recipe.optimiser.model_copy(
         update={"learning_rate": options.rate / 2, "muon_learning_rate": options.rate}
     )
@@ -249,10 +253,11 @@ def teach(options: argparse.Namespace) -> None:
             drawn = next(updates)
         step += 1
         if bundles.rng.random() < options.alone:
-            count = 2 * options.batch // SHARE
-            losses = lesson.written([bundles.draw(plans=1.0) for _ in range(count)])
+            losses = lesson.written(exercises.texts(options.batch * 3 // 8))
         else:
-            losses = lesson.losses(drawn)
+            count = int(bundles.rng.binomial(len(drawn), options.drawings))
+            extra = [[(edit, edit) for edit in bundle] for bundle in exercises.drawings(count)]
+            losses = lesson.losses([*drawn[count:], *extra])
         losses.total.backward()
         torch.nn.utils.clip_grad_norm_(lesson.student.parameters(), 1.0)
         falling = options.floor + (1 - options.floor) * 0.5 * (1 + math.cos(math.pi * (now - began) / whole))
@@ -300,7 +305,8 @@ def main() -> None:
     add("--rate", type=float, default=1e-3, help="peak learning rate of Muon; half of it for AdamW")
     add("--floor", type=float, default=0.01, help="of the rate at the end, as a share of the peak")
     add("--plans", type=float, default=0.0, help="share of edits with their reasoning text before the image")
-    add("--alone", type=float, default=0.0, help="share of updates that teach twice as many plans, no images")
+    add("--alone", type=float, default=0.0, help="share of updates that teach texts of exercises, no images")
+    add("--drawings", type=float, default=0.0, help="share of exercises among what is drawn")
     add("--compile", action="store_true", help="norms, gates and softmax by torch.compile")
     add("--seed", type=int, default=0)
     add("--threads", type=int, default=1)

@@ -250,6 +250,15 @@ def plan(scene: Scene, target: Scene) -> str:
     return "; ".join(parts) or "nothing"
 
 
+def list_solids(scene: Scene, rng: np.random.Generator) -> str:
+    """The solids in random order, each with its place as in a plan: "red cube front left; small green cone
+    back right"."""
+    return "; ".join(
+        f"{_short(scene.objects[i])} {_place(*scene.objects[i].place)}"
+        for i in rng.permutation(len(scene.objects))
+    )
+
+
 def _short(obj: SceneObject | None) -> str:
     if obj is None:
         return "nothing"
