@@ -40,7 +40,7 @@ earl convert world "$OUT/teacher" --temperature 4.761904762 --dtype float32 --fo
 teach() { # NAME, what it starts from, share of the time that is left
   python recipes/world/teach_words.py "$2" "$OUT/$1" "$SHARDS/solids" "$SHARDS/complex=1.2" "$SHARDS/globals" \
     "$SHARDS/other" --teacher "$OUT/teacher" --device "$DEVICE" --batch 128 --rate 1.5e-3 \
-    --plans 0.75 --alone 0.5 --minutes "$(left "$3")" | tee "$OUT/$1.log"
+    --plans 0.85 --alone 0.4 --drawings 0.35 --minutes "$(left "$3")" | tee "$OUT/$1.log"
   earl convert "$OUT/$1" "$OUT/$1-policy" --temperature 0.21 --dtype bfloat16 --force
   for wordings in own mixed; do
     earl evaluate world --model "$OUT/$1-policy" --device "$DEVICE" --num "$NUM" --seed 0 --greedy \

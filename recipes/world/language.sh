@@ -8,8 +8,8 @@
 #   MINUTES=480 recipes/world/language.sh     # of training, over which the learning rate falls
 #   START=FOLDER recipes/world/language.sh    # go on from a policy that has the words already
 #
-# On one idle core: data 8 minutes, an update about 1.3 s, with images or with plans alone. `earl train sft
-# recipes/world/language.toml` is the same without a teacher (docs/lab-notes/language.md compares them).
+# On one idle core: data 8 minutes, an update about 1.3 s, with images or with texts. `earl train sft
+# recipes/world/language.toml` is the same without teacher and exercises (docs/lab-notes/language.md).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=1000000000
@@ -31,7 +31,8 @@ prepare other --sources 2048 --edits 1 --first-seed 600000 --families other
 
 python recipes/world/teach_words.py "${START:-$R/language-start}" "$R/language-taught" \
   "$R"/{solids,globals} "$R/complex=1.2" "$R/pairs=1.5" "$R/other=2.5" \
-  --teacher "$R/language-start" --minutes "$MINUTES" --rate "$RATE" --plans 0.85 --alone 0.35 --compile
+  --teacher "$R/language-start" --minutes "$MINUTES" --rate "$RATE" \
+  --plans 0.85 --alone 0.4 --drawings 0.35 --compile
 
 earl convert "$R/language-taught" "$R/language-policy" --temperature "$TEMPERATURE" --dtype bfloat16 --force
 for wordings in own mixed pairs constructions unseen other; do

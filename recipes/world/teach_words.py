@@ -8,9 +8,9 @@ divergence from the teacher's distribution, mixed with the usual loss on the tar
 does well is kept as it does it, sharpness from reinforcement learning included, and what it does badly is
 still learnt. Sentences that ask for nothing have no teacher; their target is the source.
 
-With `--plans` that share of edits has a plan before the image (shards made with `--reasoning plan`), and with
-`--alone` that share of updates teaches twice as many plans without images. Behind a plan the target
-alone is taught.
+With `--plans` that share of edits has a plan before the image (shards made with `--reasoning plan`).
+Exercises (`practice.py`) take the place of a share of updates (`--alone`: plans and lists without images)
+and of a share of the images (`--drawings`). Behind a plan the target alone is taught.
 
 The learning rate falls along a cosine over the given time, so that a run on a busy machine ends where it
 should. The averaged weights are saved to OUT every few minutes, and START may be such a folder.
@@ -93,14 +93,14 @@ class Bundles:
         self.plans = plans
         self.orders: list[Iterator[int]] = [iter(()) for _ in folders]
 
-    def draw(self, plans: float | None = None) -> Bundle:
+    def draw(self) -> Bundle:
         number = int(self.rng.choice(len(self.sources), p=self.shares))
         row = next(self.orders[number], None)
         if row is None:
             self.orders[number] = iter(self.rng.permutation(len(self.rows[number])).tolist())
             row = next(self.orders[number])
         edits = [self.sources[number][index] for index in self.rows[number][row]]
-        if self.rng.random() >= (self.plans if plans is None else plans):
+        if self.rng.random() >= self.plans:
             edits = [replace(edit, reasoning="") for edit in edits]
         return [(replace(edit, instruction=draw_wording(edit.request, self.rng)), edit) for edit in edits]
 
