@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from early import EXERCISE, cell_labels
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -52,9 +53,9 @@ class Exercises:
         made = [self._listed() if number % 4 == 0 else self._asked() for number in range(scenes)]
         codes = self._codes([render(scene, 64) for scene, _ in made])
         bundles = []
-        for (_, said), source in zip(made, codes, strict=True):
-            blank = np.zeros(source.shape, bool)
-            bundles.append([_edit(source, source, blank, words, text) for words, text in said])
+        for (scene, said), source in zip(made, codes, strict=True):
+            blank, cells = np.zeros(source.shape, bool), (cell_labels(scene),)
+            bundles.append([_edit(source, source, blank, words, text, cells) for words, text in said])
         return bundles
 
     def _asked(self) -> tuple[Scene, list[tuple[str, str]]]:
@@ -93,7 +94,14 @@ class Exercises:
             source = next(codes)
             bundles.append(
                 [
-                    _edit(source, next(codes), changed_cells(pixels[0], after), DRAW, plan(*pair))
+                    _edit(
+                        source,
+                        next(codes),
+                        changed_cells(pixels[0], after),
+                        DRAW,
+                        plan(*pair),
+                        (cell_labels(pair[0]), cell_labels(pair[1])),
+                    )
                     for pair, after in zip(group, pixels[1:], strict=True)
                 ]
             )
@@ -127,11 +135,17 @@ def _proposed(family: str, scene: Scene, rng: np.random.Generator) -> Proposal |
 
 
 def _edit(
-    source: NDArray[np.int32], target: NDArray[np.int32], changed: NDArray[np.bool_], words: str, text: str
+    source: NDArray[np.int32],
+    target: NDArray[np.int32],
+    changed: NDArray[np.bool_],
+    words: str,
+    text: str,
+    cells: tuple[str, ...],
 ) -> Edit:
+    """`cells`: the labels of the source's cells, and of the target's (`early`)."""
     return Edit(
         id="exercise",
-        source="exercise",
+        source=EXERCISE,
         source_codes=source,
         target_codes=target,
         changed=changed,
@@ -139,4 +153,5 @@ def _edit(
         reasoning=text,
         family=COMPOSED,
         group=COMPOSED,
+        answers=cells,
     )
