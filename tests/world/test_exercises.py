@@ -126,7 +126,7 @@ def test_heads_learn_where_cells_are(exercises):
         vocab_size=vocabulary.size,
         hidden_size=32,
         intermediate_size=64,
-        num_hidden_layers=3,
+        num_hidden_layers=5,
         num_attention_heads=2,
         num_key_value_heads=2,
         pad_token_id=vocabulary.pad,
