@@ -10,7 +10,7 @@ still learnt. Sentences that ask for nothing have no teacher; their target is th
 
 With `--plans` that share of edits has a plan before the image (shards made with `--reasoning plan`).
 Exercises (`practice.py`) take the place of a share of updates (`--alone`: plans and lists without images)
-and of a share of the images (`--drawings`). Behind a plan the target alone is taught.
+and of a share of the images (`--drawings`). Behind a plan that names places the target alone is taught.
 
 The learning rate falls along a cosine over the given time, so that a run on a busy machine ends where it
 should. The averaged weights are saved to OUT every few minutes, and START may be such a folder.
@@ -55,6 +55,8 @@ from earl.world.language.drawing import draw_wording
 
 TRUST = {"simple": 0.75, "complex": 0.6, "other": 0.0}
 """Share of the teacher's distribution in what is taught, by group of edits; the rest is the target's."""
+GLOBAL = ("background", "style")
+"""Families whose plans say no more than the instruction does."""
 WRITTEN = 2.0  # weight of an id of the plan beside a code
 UNKNOWN = ("between", "double", "gather", "move", "stack", "swap")
 """Families that the teacher does not know (none to one in ten of them exact): the target alone is taught."""
@@ -157,7 +159,7 @@ class Lesson:
         trust_N = trust_B.repeat_interleave(len(codes_N) // len(trust_B))
         taught_N = trust_N > 0
         divergence_N = torch.zeros_like(target_N)
-        known = [[edit for new, edit in bundle if _trust(new)] for bundle in bundles]
+        known = [[replace(edit, reasoning="") for new, edit in bundle if _trust(new)] for bundle in bundles]
         if any(known):
             with torch.no_grad():
                 plain = _batch([bundle for bundle in known if bundle], self.teacher_tokenizer)
@@ -179,8 +181,10 @@ class Lesson:
 
 
 def _trust(edit: Edit) -> float:
-    """None behind a plan: it says more than the teacher was told."""
-    return 0.0 if edit.reasoning or edit.family in UNKNOWN else TRUST.get(edit.group, 0.0)
+    """None behind a plan that says more than the teacher was told."""
+    if edit.family in UNKNOWN or (edit.reasoning and edit.family not in GLOBAL):
+        return 0.0
+    return TRUST.get(edit.group, 0.0)
 
 
 def _from(recipe: SftRecipe, start: str) -> Any:
