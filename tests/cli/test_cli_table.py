@@ -57,9 +57,9 @@ def test_a_group_alone_shows_its_commands(capsys):
 
 
 def test_a_wrong_option_is_one_sentence(capsys):
-    assert main(["edit", "a.png", "x", "--temperature", "0"]) == 2
+    assert main(["edit", "a.png", "x", "--temperature", "1e-300"]) == 2
     said = capsys.readouterr().err
-    assert "--temperature" in said
+    assert "--temperature 1e-300: expected 0.0001 to 100" in said
     assert said.count("\n") == 1
 
 

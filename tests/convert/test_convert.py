@@ -59,7 +59,7 @@ def test_a_temperature_is_folded_into_the_policy(tmp_path, temperature, dtype):
 @pytest.mark.parametrize(
     ("extra", "said"),
     [
-        (["--temperature", "0"], "expected above 0"),
+        (["--temperature", "1e-38"], "expected 0.0001 to 100"),
         (["--temperature", "2", "--parts", "vision"], "not among"),
     ],
 )

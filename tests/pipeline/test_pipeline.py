@@ -180,7 +180,7 @@ def test_absurd_aspect(pipeline):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"num_images": 0}, {"temperature": 0.0}, {"top_p": 1.5}, {"top_k": -1}, {"guidance": 0.5}]
+    "wrong", [{"num_images": 0}, {"temperature": 1e-37}, {"top_p": 1.5}, {"top_k": -1}, {"guidance": 0.5}]
 )
 def test_settings_out_of_range(pipeline, wrong):
     with pytest.raises(ConfigError):

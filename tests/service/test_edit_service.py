@@ -114,6 +114,7 @@ def test_partial_images_are_streamed(running):
         ("n", "11", "n"),
         ("response_format", "url", "response_format"),
         ("temperature", "nan", "temperature"),
+        ("temperature", "1e-38", "temperature"),
         ("seed", "-1", "seed"),
         ("best_of", "3", "best_of"),
         ("output_compression", "50", "output_compression"),

@@ -115,6 +115,19 @@ def test_after_a_mistake_of_ours_every_caller_is_told():
         assert answer.status_code == 503 and answer.headers["retry-after"]
 
 
+def test_a_request_whose_edit_fails_is_the_only_one_that_does():
+    with serving(Inverter(pause=0.02)) as (_, url):
+
+        def ask(prompt):
+            return httpx.post(f"{url}/images/edits", data={"prompt": prompt}, files={"image": png()})
+
+        with ThreadPoolExecutor(2) as pool:
+            bad, good = pool.map(ask, ["diverge", "x"])
+        assert bad.status_code == 500 and bad.json()["error"]["message"] == "the likelihoods are not numbers"
+        assert good.status_code == 200 and ask("x").status_code == 200
+        assert httpx.get(url.removesuffix("/v1") + "/health").status_code == 200
+
+
 def test_sigterm_finishes_what_runs_and_refuses_the_rest_in_words():
     session, refused = Inverter(), threading.Event()
     step = session.step

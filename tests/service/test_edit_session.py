@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import threading
+from dataclasses import replace
 
 import numpy as np
 import openai
@@ -13,6 +15,8 @@ from PIL import Image
 
 from earl.config import ModelSettings
 from earl.pipeline import build_pipeline
+from earl.sampling.completions import Sample
+from earl.service.edit_request import EditFields, EditRequest
 from earl.service.edits import EditService
 from earl.service.http import served
 from earl.service.session import PipelineSession
@@ -120,3 +124,19 @@ def test_sizes_are_the_sources_or_the_models(url):
         assert f"{opened(answer.data[0]).width}x{opened(answer.data[0]).height}" == answer.size
     with pytest.raises(openai.BadRequestError, match="100x80 or 72x56"):
         client.images.edit(image=wide, prompt="make it night", size="512x512")
+
+
+def test_likelihoods_that_are_no_numbers_end_their_own_edit_alone(pipeline, monkeypatch):
+    whole = Sample.completion
+    monkeypatch.setattr(
+        Sample,
+        "completion",
+        lambda self: replace(whole(self), logprobs=(math.nan,)) if self.seed == 7 else whole(self),
+    )
+    session, (image, instruction) = PipelineSession(pipeline), task(0)
+    request = EditRequest(EditFields(prompt=instruction), image, None)
+    bad, good = session.insert([(request, (seed,), lambda *_: None) for seed in (7, 8)])
+    results = {}
+    while len(results) < 2:
+        results.update(session.step())
+    assert "likelihoods are not numbers" in str(results[bad]) and results[good].image is not None

@@ -10,7 +10,7 @@ import openai
 from PIL import Image, ImageOps
 
 from earl.config.service import ServiceSettings
-from earl.errors import InstructionError
+from earl.errors import InstructionError, ModelFormatError
 from earl.pipeline import EditResult
 from earl.records import Completion
 from earl.service.edits import EditService
@@ -57,6 +57,9 @@ class Inverter:
                 del self.running[ticket]
                 count = len(seeds)
                 completion = Completion((1,) * 10, (0.0,) * 10, "stop")
+                if "diverge" in request.fields.prompt:
+                    done.append((ticket, ModelFormatError("the likelihoods are not numbers")))
+                    continue
                 result = EditResult(
                     (image,) * count,
                     (completion,) * count,

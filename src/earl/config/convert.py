@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from earl.config.model import Dtype
-from earl.config.settings import Place, Settings
+from earl.config.settings import Place, Settings, Temperature
 from earl.records import PARTS, Bits, Part
 
 
@@ -18,9 +18,8 @@ class ConversionSettings(Settings):
     quantize: Bits | None = Field(
         default=None, description="write the policy's matrices in 8 or 4 bits, to edit with on CPUs"
     )
-    temperature: float = Field(
+    temperature: Temperature = Field(
         default=1.0,
-        gt=0,
         description="fold a sampling temperature in: the new policy samples at 1 as the source does at this",
     )
     revision: str | None = Field(default=None, description="branch, tag or commit of a hub id")

@@ -6,13 +6,15 @@ from collections.abc import Iterator
 
 from pydantic import Field
 
-from earl.config.settings import Count, Seed, Settings
+from earl.config.settings import Count, Seed, Settings, Temperature
 
 
 class DrawSettings(Settings):
     """The distribution that ids are drawn from. Defaults are the paper's (arXiv 2508.01119)."""
 
-    temperature: float = Field(default=1.0, gt=0, le=100, description="logits are divided by it")
+    temperature: Temperature = Field(
+        default=1.0, description="logits are divided by it; what is 0 elsewhere is greedy here"
+    )
     top_k: int = Field(default=2048, ge=0, description="draw among so many likeliest ids; 0 keeps all")
     top_p: float = Field(
         default=1.0, gt=0, le=1, description="draw among the likeliest ids with this share of the probability"

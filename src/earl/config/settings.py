@@ -20,6 +20,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1, lt=2**63)]  # beyond it sums of bytes and operations are no numbers
 Steps = Annotated[int, Field(ge=0, lt=2**63)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Temperature = Annotated[float, Field(ge=1e-4, le=100)]  # logits divided by less are no numbers
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 

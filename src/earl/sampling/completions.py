@@ -84,20 +84,20 @@ class Sample:
             self.rows += 1
 
     def completion(self) -> Completion:
-        """The record: "stop" where the model ended it, well or badly; "length" where a bound did.
-
-        Raises:
-            ModelFormatError: a likelihood is no number, as of weights that are damaged or have diverged.
-        """
-        if any(map(math.isnan, self.logprobs)):
-            raise ModelFormatError(
-                "the policy's likelihoods are not numbers: its weights are damaged, or too large for the "
-                "type that it computes in; fetch it again, or try --dtype float32"
-            )
+        """The record: "stop" where the model ended it, well or badly; "length" where a bound did."""
         state, special = self.state, self.state.grammar.tokenizer.vocabulary.first_special
         cut = not state.done or (state.problem is not None and self.ids[-1] < special)
         reason: FinishReason = "length" if cut else "stop"
         return Completion(tuple(self.ids), tuple(self.logprobs), reason, self.seed)
+
+
+def check_likelihoods(completion: Completion) -> None:
+    """Raises ModelFormatError: a likelihood is no number, as of weights that are damaged or have diverged."""
+    if any(map(math.isnan, completion.logprobs)):
+        raise ModelFormatError(
+            "the policy's likelihoods are not numbers: its weights are damaged, or too large for the "
+            "type that it computes in; fetch it again, or try --dtype float32"
+        )
 
 
 def check_vocabulary(ids: int, tokenizer: TextTokenizer) -> None:

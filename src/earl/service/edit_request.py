@@ -16,6 +16,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 
 from earl.config.service import ServiceSettings
+from earl.config.settings import Temperature
 from earl.service.limits import Take, check_pixels, decode_image, read_data_url, read_json
 from earl.service.wire import ApiError
 
@@ -42,7 +43,7 @@ class EditFields(BaseModel):
     partial_images: int = Field(default=0, ge=0, le=3)
     user: Annotated[str, Field(max_length=1024)] | None = None
     seed: int | None = Field(default=None, ge=0, lt=2**63 - MOST_IMAGES)
-    temperature: float = Field(default=1.0, gt=0, le=100, allow_inf_nan=False)
+    temperature: Temperature = Field(default=1.0, allow_inf_nan=False)
     top_k: int = Field(default=2048, ge=0, le=2**31)
     top_p: float = Field(default=1.0, gt=0, le=1)
     guidance: float = Field(default=1.0, ge=1, le=100, allow_inf_nan=False)

@@ -146,7 +146,11 @@ class Scheduler(Places):
                 self._count()
                 if self._running:
                     for ticket, result in self._session.step(hand_back=turn):
-                        self._finish(self._running.pop(ticket), result)
+                        job = self._running.pop(ticket)
+                        if isinstance(result, EarlError):  # of this request alone
+                            self._refuse(job, ApiError(str(result), 500, code="edit_failed"))
+                        else:
+                            self._finish(job, result)
                 self._count()
         except Exception as error:  # our own mistake: every caller is told, and new ones are refused
             self.failure = f"sampling failed ({type(error).__name__}); restart the service"
@@ -199,8 +203,7 @@ class Scheduler(Places):
         )
         for job, ticket in zip(joining, tickets, strict=True):
             if isinstance(ticket, EarlError):
-                self._metrics.ended("error")
-                self._fail(job, ApiError(str(ticket), 400, param="image", code="invalid_request"))
+                self._refuse(job, ApiError(str(ticket), 400, param="image", code="invalid_request"))
             else:
                 job.ticket = ticket
                 self._running[ticket] = job
@@ -229,6 +232,10 @@ class Scheduler(Places):
         self._metrics.ended("stop" if whole else "length")
         self.took(seconds / len(job.seeds))
         job.post(_settle, job, result, None)
+
+    def _refuse(self, job: Job, error: ApiError) -> None:
+        self._metrics.ended("error")
+        self._fail(job, error)
 
     def _fail(self, job: Job, error: ApiError) -> None:
         job.post(_settle, job, None, error)

@@ -14,6 +14,7 @@ from earl.errors import EarlError
 from earl.pipeline import EditPipeline, EditResult, PreparedEdit
 from earl.pipeline.domain import lacking
 from earl.records import Completion
+from earl.sampling.completions import check_likelihoods
 from earl.sequence.layout import write_image
 from earl.service.edit_request import EditRequest
 from earl.vision.images import CELL, grid_of, target_size
@@ -35,8 +36,9 @@ class Session(Protocol):
         """Drop an edit; its work ends with this call."""
         ...
 
-    def step(self, hand_back: bool = True) -> list[tuple[int, EditResult]]:
-        """Take one step for all edits; returns those that are through, or keeps them for a later step."""
+    def step(self, hand_back: bool = True) -> list[tuple[int, EditResult | EarlError]]:
+        """Take one step for all edits; returns those that are through, each with its result or why it has
+        none, or keeps them for a later step."""
         ...
 
     def has_room(self, requests: Sequence[EditRequest]) -> bool:
@@ -121,7 +123,7 @@ class PipelineSession:
         self._engine.remove(ticket)
         del self._edits[ticket], self._completions[ticket]
 
-    def step(self, hand_back: bool = True) -> list[tuple[int, EditResult]]:
+    def step(self, hand_back: bool = True) -> list[tuple[int, EditResult | EarlError]]:
         """Take one step for all edits; those that are through are decoded."""
         if self._engine.step() and not hand_back:
             return []
@@ -130,11 +132,17 @@ class PipelineSession:
             for ticket, done in self._completions.items()
             if len(done) == len(self._edits[ticket].request.seeds)
         ]
-        edits = [self._edits.pop(ticket) for ticket in through]
-        made = [self._completions.pop(ticket) for ticket in through]
-        completions = [[done[index] for index in sorted(done)] for done in made]
-        results = self.pipeline.read(edits, completions, one_by_one=True)
-        return list(zip(through, results, strict=True))
+        return [(ticket, self._read(ticket)) for ticket in through]
+
+    def _read(self, ticket: int) -> EditResult | EarlError:
+        edit, done = self._edits.pop(ticket), self._completions.pop(ticket)
+        completions = [done[index] for index in sorted(done)]
+        try:
+            for completion in completions:
+                check_likelihoods(completion)
+            return self.pipeline.read([edit], [completions], one_by_one=True)[0]
+        except EarlError as error:
+            return error
 
     def has_room(self, requests: Sequence[EditRequest]) -> bool:
         """Whether the images of all of them can join now; with guidance each counts twice."""

@@ -27,7 +27,7 @@ from earl.config import SamplingSettings
 from earl.errors import ConfigError, SequenceError
 from earl.policy.devices import native_bf16
 from earl.records import Completion
-from earl.sampling.completions import by_request, check_vocabulary, checked_grammar
+from earl.sampling.completions import by_request, check_likelihoods, check_vocabulary, checked_grammar
 from earl.sampling.native.batch import Batch, BatchOptions, Unit
 from earl.sampling.native.decoder import Decoder
 from earl.sampling.native.session import NativeSession
@@ -108,6 +108,7 @@ class NativeEngine:
         finished: dict[int, Completion] = {}
 
         def finish(index: int, completion: Completion) -> None:
+            check_likelihoods(completion)
             finished[index] = completion
             if on_completion is not None:
                 on_completion(index, completion)

@@ -13,7 +13,7 @@ from earl.config import SamplingSettings
 from earl.errors import ConfigError, EngineError, SequenceError
 from earl.records import Completion
 from earl.sampling.closed_session import ClosedSession, refuse_given
-from earl.sampling.completions import Sample, by_request, check_vocabulary, checked_grammar
+from earl.sampling.completions import Sample, by_request, check_likelihoods, check_vocabulary, checked_grammar
 from earl.sampling.protocol import EngineSession, OnCompletion, OnRow, Request
 from earl.sampling.vllm.arguments import GrammarArguments
 from earl.sequence.tokenizer import TextTokenizer
@@ -132,6 +132,7 @@ class VllmBase(ABC):
         with closing(self._run(samples, sampling)) as ended:
             for sample in ended:
                 finished[sample.index] = sample.completion()
+                check_likelihoods(finished[sample.index])
                 if on_completion is not None:
                     on_completion(sample.index, finished[sample.index])
         return finished
