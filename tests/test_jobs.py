@@ -159,6 +159,14 @@ def test_a_table_of_jobs(place):
     ]
 
 
+def test_an_unquoted_comma_in_a_table_of_jobs_is_one_sentence(place, capsys):
+    Path("jobs.csv").write_text("image,instruction\n0.png,paint it, please\n")
+    assert edit("jobs.csv", "-o", "out", *place) == 2
+    error = capsys.readouterr().err
+    assert "jobs.csv:2 has more cells than the head line; put quotes around commas" in error
+    assert error.count("\n") == 1 and not Path("out").exists()
+
+
 def test_ctrl_c_says_how_to_go_on(place, capsys, monkeypatch):
     """What is done stays, and the next call makes the rest."""
     from earl.jobs import JobFolder

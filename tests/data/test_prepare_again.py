@@ -9,6 +9,7 @@ import pytest
 import source_files as files
 from source_files import Marks
 
+from earl.config import BenchmarkSettings
 from earl.config.data import PreparationSettings
 from earl.data.card import read_card
 from earl.data.prepare import prepare_source
@@ -110,14 +111,19 @@ def test_a_folder_of_an_older_version_goes_on(tmp_path, capsys):
         load_shards(out)
 
 
-def test_an_evaluation_does_not_go_on_with_other_data_of_the_same_name(tmp_path):
-    mine, other = files.own_folder(tmp_path / "a/edits"), tmp_path / "b/edits"
-    shutil.copytree(mine, other)
-    shutil.copy(other / "3.png", other / "0.png")
-    plans = [
-        {"benchmark": open_benchmark(str(path)).describe(), "editor": {"name": "x"}, "verifier": None}
-        for path in (mine, other)
-    ]
+@pytest.mark.parametrize("name", ["own", "emuedit"])
+def test_an_evaluation_does_not_go_on_with_other_data_of_the_same_name(name, tmp_path):
+    if name == "own":
+        mine, other = files.own_folder(tmp_path / "a/edits"), tmp_path / "b/edits"
+        shutil.copytree(mine, other)
+        shutil.copy(other / "3.png", other / "0.png")
+        opened = [open_benchmark(str(path)) for path in (mine, other)]
+    else:  # a public benchmark's files in two folders
+        rows = files.rows_of("emu-edit")
+        for folder, held in (("a", rows), ("b", rows[::-1])):
+            files.write_parquet(held, tmp_path / folder / "test.parquet")
+        opened = [open_benchmark(name, BenchmarkSettings(path=str(tmp_path / place))) for place in "ab"]
+    plans = [{"benchmark": one.describe(), "editor": {"name": "x"}, "verifier": None} for one in opened]
     out = EvaluationFolder.start(tmp_path / "out", plans[0])
     assert EvaluationFolder.start(out, plans[0]) == out
     with pytest.raises(ConfigError, match=r"out is an evaluation of other data of this name"):

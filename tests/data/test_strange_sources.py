@@ -326,6 +326,16 @@ def test_a_quote_that_nothing_closes_takes_no_rows_quietly(tmp_path):
     assert list(TableRows(path).read()) == [{"id": "a", "text": "last line"}]
 
 
+@pytest.mark.parametrize(("ending", "between", "what"), [("csv", ",", "commas"), ("tsv", "\t", "tabs")])
+def test_a_row_with_more_cells_than_heads_is_refused_and_not_cut(tmp_path, ending, between, what):
+    path = tmp_path / f"data.{ending}"
+    lines = ("id", "text"), ("a", "invert", " and rotate"), ("b", f'"invert{between} and rotate"'), ("c",)
+    path.write_text("".join(between.join(cells) + "\n" for cells in lines))
+    first, second, third = TableRows(path).read()
+    assert first == {PROBLEM: f"{path}:2 has more cells than the head line; put quotes around {what}"}
+    assert second == {"id": "b", "text": f"invert{between} and rotate"} and third == {"id": "c"}
+
+
 def test_a_column_that_unpacks_to_much_is_refused_before_it_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr("earl.data.sources.rows._LARGE", 2**20)
     path = tmp_path / "data.parquet"

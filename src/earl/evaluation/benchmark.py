@@ -157,6 +157,7 @@ class DeclaredBenchmark:
         kinds = {"kinds": sorted(self.kinds)} if self.kinds else {}
         mean = {"mean": self.mean} if self.mean != "edits" else {}
         fixed = {"column": self.column, "hub": SCHEMAS[self.schema].hub, **kinds, **mean, **given}
+        fixed["contents"] = source.contents()
         return SourceBenchmark(self.name, self.title, source, fixed, self._place, measured=self.measured)
 
     def fetch(self) -> Path:

@@ -226,8 +226,12 @@ def _csv_rows(path: Path, separator: str) -> Iterator[Row]:
                 return
             if header is None:
                 header = cells
+            elif len(cells) > len(header):
+                between = "commas" if separator == "," else "tabs"
+                more = f"has more cells than the head line; put quotes around {between}"
+                yield {PROBLEM: f"{path}:{begins} {more}"}
             elif cells:
-                yield dict(zip(header, cells, strict=False))
+                yield dict(zip(header, cells, strict=False))  # what is missing at the end is empty
 
 
 def _group_sizes(path: Path) -> list[int]:
