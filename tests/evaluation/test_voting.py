@@ -109,6 +109,42 @@ def test_when_all_is_voted_the_command_prints_and_ends(runs, tmp_path, capsys):
     assert "A: the red model" in said and "4 votes of 1 voter on 4 tasks" in said and "ties 1" in said
 
 
+def test_comparisons_share_a_file_and_each_counts_its_own_votes(runs, tmp_path, capsys):
+    red, blue = runs
+    green = write_run(tmp_path / "c", "green")
+    file = tmp_path / "votes.jsonl"
+
+    def command(a: Path, b: Path) -> str:
+        words = ["evaluate", "vote", a, b, "-o", file, "--voter", "ann", "--num", "3"]
+        assert main([str(word) for word in words]) == 0
+        return capsys.readouterr().out
+
+    def prefer(liked: Path, a: Path, b: Path) -> None:
+        ballot = Ballot(a, b, file, voter="ann", count=3)
+        assert ballot.next() == 0 and not ballot.votes(), "other comparisons answer nothing"
+        for number in range(3):
+            left, _ = ballot.sides(number)
+            ballot.vote(number, "left" if left.parent.parent == liked else "right")
+
+    prefer(red, red, blue)
+    before = file.read_bytes()
+    assert "A wins 3, ties 0, B wins 0" in command(red, blue)
+    assert "A: the blue model\nB: the red model" in (said := command(blue, red))
+    assert "3 votes of 1 voter on 3 tasks: A wins 0, ties 0, B wins 3" in said
+    assert file.read_bytes() == before, "the other way round nothing is asked"
+
+    prefer(blue, green, blue)
+    assert file.read_bytes().startswith(before)
+    assert "A: the green model" in (said := command(green, blue)) and "B wins 3" in said
+    assert "3 votes of 1 voter on 3 tasks: A wins 3" in command(red, blue)
+
+    named = {edit.key: edit.edited.resolve().parent.parent for edit in read_ratings(file)}
+    points = {red: 9.0, blue: 5.0, green: 7.0}  # as people on red and blue, not on green and blue
+    verdicts = {key: Verdict("ok", *(4 * [points[run]])) for key, run in named.items()}
+    share = votes_agreement(file, verdicts)
+    assert share.mean == 0.5 and share.count == 6
+
+
 def vote(task: str, voter: str, choice) -> Vote:
     return Vote(Pair(task, "x", Path(), Path(), Path()), voter, choice)
 

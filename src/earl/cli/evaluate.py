@@ -154,7 +154,7 @@ class VoteOptions(Settings):
 
 def vote(options: VoteOptions) -> None:
     """Serve a page of pairs of edits without names, where a person votes; print what the votes say."""
-    from earl.evaluation.voting import Ballot, count_votes, read_votes, tally_text
+    from earl.evaluation.voting import Ballot, count_votes, tally_text
 
     ballot = Ballot(
         options.first, options.second, options.out, voter=options.voter, seed=options.seed, count=options.num
@@ -168,10 +168,8 @@ def vote(options: VoteOptions) -> None:
 
         with suppress(KeyboardInterrupt):  # how voting ends
             serve(voting_app(ballot), host="127.0.0.1", port=options.port, ready=ready)
-    if not options.out.exists():
-        say("no votes yet")
-        return
-    say(tally_text(count_votes(read_votes(options.out)), ballot.names))
+    votes = ballot.votes()
+    say(tally_text(count_votes(votes), ballot.names) if votes else "no votes on these two yet")
 
 
 class TableOptions(Settings):
@@ -310,5 +308,5 @@ def agree(options: AgreeOptions, verifier: Annotated[VerifierSettings, verifier_
     say(agreement_table(figures, scores=options.scores).text())
     if options.ratings.suffix == ".jsonl":
         share = votes_agreement(options.ratings, verdicts)
-        text = share.text() + f" of {share.count} tasks" if share else "-, no task is decided"
+        text = share.text() + f" of {share.count} pairs" if share else "-, no pair is decided"
         say(f"prefers the edit that people prefer: {text} (share 0-1, equal scores half)")

@@ -116,21 +116,23 @@ def read_ratings(path: str | Path) -> list[Rated]:
 
 
 def votes_agreement(path: Path, verdicts: Mapping[str, Verdict]) -> Estimate | None:
-    """Share of the tasks where people prefer one edit, in which the verifier's overall score does so too.
+    """Share of the pairs where people prefer one edit, in which the verifier's overall score does so too.
 
-    Equal scores count half. None where no task is decided, or none has two scores.
+    A pair counts once, whichever of its edits is A. Equal scores count half. None where no pair is decided,
+    or none has two scores.
 
     Args:
         path: a file of votes.
         verdicts: by key, of `read_ratings` of the file.
     """
-    tasks: dict[str, list[tuple[Rated, Rated]]] = {}
+    people_of: dict[tuple[str, str], float] = {}
     for vote in read_votes(path):
-        tasks.setdefault(vote.pair.key, []).append(_rated(vote))
+        first, second = sorted(_rated(vote), key=lambda edit: edit.key)
+        pair = first.key, second.key
+        people_of[pair] = people_of.get(pair, 0.0) + first.rating - second.rating
     found = []
-    for pairs in tasks.values():
-        people = sum(a.rating - b.rating for a, b in pairs)
-        scores = [verdicts[edit.key].overall for edit in pairs[0]]
+    for pair, people in people_of.items():
+        scores = [verdicts[key].overall for key in pair]
         if people and scores[0] is not None and scores[1] is not None:
             ours = scores[0] - scores[1]
             found.append(0.5 if ours == 0 else float((ours > 0) == (people > 0)))

@@ -2,7 +2,7 @@
 
 A vote is a line of JSON: the task, the voter, the images of A and B, and the choice. Where one image is
 preferred the line is also a pair as `earl prepare` takes it (source, instruction, preferred, other). Paths
-are relative to the file.
+are relative to the file. The two images say of which comparison a vote is; a file may hold several.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import random
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from earl.store import RecordFile
 
 Choice = Literal["A", "B", "tie"]
 WORTH: dict[str, float] = {"A": 1.0, "tie": 0.5, "B": 0.0}
+SWAPPED: dict[Choice, Choice] = {"A": "B", "tie": "tie", "B": "A"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,11 @@ class Pair:
     a: Path
     b: Path
 
+    @property
+    def images(self) -> tuple[Path, Path]:
+        """Of A and of B, by which a pair is told from another of the same task."""
+        return self.a.resolve(), self.b.resolve()
+
 
 @dataclass(frozen=True, slots=True)
 class Vote:
@@ -47,13 +53,18 @@ class Vote:
     voter: str
     choice: Choice
 
+    def swapped(self) -> Vote:
+        """The same vote with A and B changed over."""
+        pair = replace(self.pair, a=self.pair.b, b=self.pair.a)
+        return Vote(pair, self.voter, SWAPPED[self.choice])
+
 
 class Ballot:
     """The pairs that one voter sees, in an order and with sides of the voter's own, and the votes so far.
 
     Args:
         first, second: folders of evaluations, A and B.
-        file: of the votes; what the voter has voted on is not asked again.
+        file: of the votes; what the voter has voted on is not asked again. Votes on other runs stay in it.
         count: pairs at most; None shows all.
 
     Raises:
@@ -72,6 +83,8 @@ class Ballot:
         self.pairs = _pairs(*runs)
         if not self.pairs:
             raise DataError(f"{first} and {second} have no task with an image in both; edit the same tasks")
+        self._images = {pair.images for pair in self.pairs}
+        self._answered = {vote.pair.images for vote in self.votes() if vote.voter == voter}
         rng = random.Random(f"{seed} {voter}")
         rng.shuffle(self.pairs)
         self.pairs = self.pairs[:count]
@@ -80,7 +93,13 @@ class Ballot:
     def next(self) -> int | None:
         """The number of the first pair without this voter's vote; None when all have one."""
         numbers = range(len(self.pairs))
-        return next((n for n in numbers if self._key(n) not in self._votes), None)
+        return next((n for n in numbers if self.pairs[n].images not in self._answered), None)
+
+    def votes(self) -> list[Vote]:
+        """All voters' votes of the file on these two runs, A and B as here. Raises DataError."""
+        both = [(vote, vote.swapped()) for vote in _read(self.file)] if self.file.exists() else []
+        found = [next((vote for vote in ways if vote.pair.images in self._images), None) for ways in both]
+        return [vote for vote in found if vote is not None]
 
     def sides(self, number: int) -> tuple[Path, Path]:
         """The images on the left and on the right."""
@@ -89,28 +108,34 @@ class Ballot:
 
     def vote(self, number: int, side: Literal["left", "right", "tie"]) -> None:
         """Record a vote; a second one on the same pair changes nothing. Raises OutputError."""
-        if self._key(number) in self._votes:
-            return
         pair = self.pairs[number]
+        if pair.images in self._answered:
+            return
         choice: Choice = (
             "tie" if side == "tie" else "A" if (side == "left") == self._a_is_left[number] else "B"
         )
         paths = {"before": pair.source, "a": pair.a, "b": pair.b}
-        beside = {name: os.path.relpath(path, self.file.parent) for name, path in paths.items()}
+        folder = self.file.parent.resolve()
+        beside = {name: os.path.relpath(path.resolve(), folder) for name, path in paths.items()}
         record = {"task_key": pair.key, "voter": self.voter, "choice": choice}
         record |= {**beside, "asked": pair.instruction, "left": "A" if self._a_is_left[number] else "B"}
         if choice != "tie":
             better, worse = ("a", "b") if choice == "A" else ("b", "a")
             record |= {"source": beside["before"], "instruction": pair.instruction}
             record |= {"preferred": beside[better], "other": beside[worse]}
-        self._votes.append({self._key(number): record})
-
-    def _key(self, number: int) -> str:
-        return f"{self.voter}: {self.pairs[number].key}"
+        self._votes.append({f"{self.voter}: {pair.key}: {beside['a']}, {beside['b']}": record})
+        self._answered.add(pair.images)
 
 
 def read_votes(path: Path) -> list[Vote]:
     """The votes of a file. Raises DataError: a line that is none, or no line."""
+    votes = _read(path)
+    if not votes:
+        raise DataError(f"{path} holds no votes yet")
+    return votes
+
+
+def _read(path: Path) -> list[Vote]:
     votes = []
     for number, line in read_lines(path):
         names = ("task_key", "voter", "choice", "asked", "before", "a", "b")
@@ -119,8 +144,6 @@ def read_votes(path: Path) -> list[Vote]:
             raise DataError(f"{path}:{number} is no vote; votes are made by `earl evaluate vote`")
         files = [path.parent / line[name] for name in ("before", "a", "b")]
         votes.append(Vote(Pair(line["task_key"], line["asked"], *files), line["voter"], line["choice"]))
-    if not votes:
-        raise DataError(f"{path} holds no votes yet")
     return votes
 
 
