@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +16,7 @@ from PIL import Image
 
 from earl.cli import main
 from earl.jobs import RESULTS, chains_of, read_jobs
+from earl.pipeline import EditPipeline
 
 
 @pytest.fixture
@@ -74,6 +77,22 @@ def test_jobs_are_the_edits_one_by_one_and_go_on_where_they_stopped(place, capsy
         1824,
         680,
     )  # two rows of two chains, the longest of three images
+
+
+def test_one_that_cannot_be_edited_ends_alone_and_is_named(place, capsys):
+    Image.new("RGB", (4000, 3)).save("long.png")
+    most = 2**63 - 1
+    write_jobs(
+        {"image": "0.png", "instruction": "paint it", "seed": 5},
+        {"image": "long.png", "instruction": "paint it"},
+        {"image": "1.png", "instruction": "paint it", "seed": most, "n": 2},
+    )
+    assert edit("jobs.jsonl", "-o", "out", *place) == 1
+    failed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("failed: ")]
+    assert len(failed) == 2 and "long.png, 'paint it': an image of 4000x3" in failed[0]
+    assert "1.png, 'paint it': a seed must lie in" in failed[1]
+    records = [json.loads(line) for line in (Path("out") / RESULTS).read_text().splitlines()]
+    assert [(record["source"], record["seed"]) for record in records] == [("0.png", 5), ("1.png", most)]
 
 
 def made_by(path: str | Path) -> dict:
@@ -212,6 +231,24 @@ def test_standard_input_and_output(place, monkeypatch):
     assert written.size == (64, 64) and "edited by EARL" in written.text["Software"]
 
 
+def test_streams_that_are_full_or_closed_are_one_sentence(place, monkeypatch, capsys):
+    with monkeypatch.context() as patched, open("/dev/full", "w") as full:
+        patched.setattr("sys.stdout", full)
+        assert edit("0.png", "paint it", "-o", "-", *place) == 2
+    assert "earl: cannot write to standard output: No space left" in capsys.readouterr().err
+    monkeypatch.setattr("sys.stdin", None)
+    assert edit("-", "paint it", "-o", "out.png", *place) == 2
+    assert "earl: standard input cannot be read; pipe" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seed", ["²", "7" * 5000, "٣"])
+def test_a_seed_in_a_table_that_is_no_number(place, capsys, seed):
+    Path("jobs.csv").write_text(f"image,instruction,seed\n0.png,paint it,{seed}\n", encoding="utf-8")
+    assert edit("jobs.csv", *place) == 2
+    said = capsys.readouterr().err
+    assert "jobs.csv, line 2: seed is" in said and said.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
@@ -252,3 +289,34 @@ def test_another_image_under_the_same_name_is_another_job(tmp_path):
         Image.new("RGB", (8, 8), colour).save(image)
         keys.append(chains_of(read_jobs([image], ["x"]))[0].key)
     assert keys[0] == keys[1] != keys[2]
+
+
+def test_boxes_are_drawn_for_a_model_that_reasons_unasked(place, model_folder, capsys, monkeypatch):
+    edit_many, asked = EditPipeline.edit_many, []
+    model = Path(shutil.copytree(model_folder, "reasons"))
+    meta = json.loads((model / "earl.json").read_text())
+    (model / "earl.json").write_text(json.dumps({**meta, "reasoning": True}))
+
+    def said_for_it(self, pairs, sampling, **options):
+        asked.append(self.thinks(sampling.reasoning))
+        plain = edit_many(self, pairs, sampling.replace(reasoning=False), **options)
+        return [replace(result, reasoning=("the region is [8, 16, 40, 48]",)) for result in plain]
+
+    monkeypatch.setattr(EditPipeline, "edit_many", said_for_it)
+    assert edit("0.png", "paint it", "-o", "out.png", "--model", str(model), "--device", "cpu") == 0
+    assert asked == [True] and Path("out-boxes.png").exists()
+    assert "its boxes on the source: out-boxes.png" in capsys.readouterr().out
+
+
+def test_seeds_are_those_of_the_images_that_there_are(place, capsys, monkeypatch):
+    edit_many = EditPipeline.edit_many
+    monkeypatch.setattr(
+        EditPipeline,
+        "edit_many",
+        lambda *a, **k: [replace(made, images=(None, *made.images[1:])) for made in edit_many(*a, **k)],
+    )
+    words = ["0.png", "paint it", "-o", "out.png", "--num-images", "2", "--seed", "5", *place]
+    assert edit(*words) == 0 and "out-2.png (64x64, seed 6)" in capsys.readouterr().out
+    assert edit(*words, "--json", "--force") == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["images"] == ["out-2.png"] and record["seeds"] == [6]

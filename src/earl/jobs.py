@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -23,7 +24,7 @@ from earl.errors import DataError, EarlError
 from earl.files import TABLES, checksum, read_lines
 from earl.pages.sheets import Row, contact_sheet, write_image
 from earl.pipeline.edit import EditPipeline
-from earl.pipeline.result import EditResult, best_of
+from earl.pipeline.result import EditResult, best_of, edit_each
 from earl.sequence.instruction import check_instruction
 from earl.store import RecordFile
 from earl.verifiers.protocol import Verifier
@@ -33,6 +34,7 @@ from earl.vision.saving import Provenance
 RESULTS, SHEET = "results.jsonl", "sheet.png"
 AT_ONCE = 16  # chains that are drawn together
 SHOWN = 40  # chains on the contact sheet
+_DIGITS = re.compile("[0-9]{1,20}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +104,8 @@ def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
         if PROBLEM in row:
             raise DataError(row[PROBLEM])
         cells = {name.strip(): text.strip() for name, text in row.items() if text.strip()}
-        numbers = {name: int(cells[name]) for name in ("seed", "n") if cells.get(name, "").isdigit()}
-        yield cells | numbers
+        numbers = {name: cells[name] for name in ("seed", "n") if _DIGITS.fullmatch(cells.get(name, ""))}
+        yield cells | {name: int(text) for name, text in numbers.items()}
 
 
 def _job(path: Path, number: int, line: Any, instructions: Sequence[str], seed: int, count: int) -> Job:
@@ -165,7 +167,7 @@ def run_chains(
 ) -> None:
     """Edit, step by step, as many chains at once as fit; `finish` is called with each when it has ended.
 
-    A chain whose image cannot be read, or whose model wrote no image, ends with a `problem`.
+    A chain whose image cannot be read or edited, or whose model wrote no image, ends with a `problem`.
 
     Args:
         draws: images drawn at each step, of which the `verifier` keeps the best.
@@ -181,22 +183,31 @@ def run_chains(
         for step in range(max(len(chain.job.instructions) for chain in block)):
             going = [c for c in block if not c.problem and step < len(c.job.instructions)]
             if going:
-                pairs: list[tuple[ImageSource, str]] = [
-                    (c.images[-1], c.job.instructions[step]) for c in going
-                ]
-                seeds = [chain.seed * draws for chain in going]
-                results = pipeline.edit_many(pairs, sampling, seeds=seeds, num_images=draws, **options)
-                for chain, result in zip(going, results, strict=True):
+
+                def draw(chains: Sequence[Chain], step: int = step) -> list[EditResult]:
+                    pairs: list[tuple[ImageSource, str]] = [
+                        (c.images[-1], c.job.instructions[step]) for c in chains
+                    ]
+                    seeds = [chain.seed * draws for chain in chains]
+                    return pipeline.edit_many(pairs, sampling, seeds=seeds, num_images=draws, **options)
+
+                for chain, result in zip(going, edit_each(draw, going), strict=True):
                     _extend(chain, pipeline, result, verifier, keep_outside)
         for chain in block:
             finish(chain)
 
 
 def _extend(
-    chain: Chain, pipeline: EditPipeline, result: EditResult, verifier: Verifier | None, keep_outside: bool
+    chain: Chain,
+    pipeline: EditPipeline,
+    result: EditResult | EarlError,
+    verifier: Verifier | None,
+    keep_outside: bool,
 ) -> None:
     """Add the image of a step to a chain, or the problem that ends it."""
     try:
+        if isinstance(result, EarlError):
+            raise result
         if verifier is not None:
             result, verdict = best_of(result, verifier)
             chain.scores.append(verdict.overall or 0.0)
@@ -204,7 +215,7 @@ def _extend(
         chain.seeds.append(result.seeds[result.images.index(image)])
         chain.images.append(pipeline.keep_outside(chain.images[-1], image, result) if keep_outside else image)
     except EarlError as error:
-        chain.problem = f"{chain.job.instructions[len(chain.images) - 1]!r}: {error}"
+        chain.problem = f"{chain.job.image}, {chain.job.instructions[len(chain.images) - 1]!r}: {error}"
 
 
 class JobFolder:

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
 from earl.errors import OutputError, shortened
@@ -42,8 +42,23 @@ def say(text: str = "") -> None:
         OutputError: standard output cannot take it, as on a full disk.
         BrokenPipeError: its reader has gone.
     """
-    try:
+    with _written():
         print(printable(text), flush=True)
+
+
+def say_bytes(content: bytes) -> None:
+    """Write bytes to standard output; raises as `say`, and where there is none."""
+    if sys.stdout is None:
+        raise OutputError("standard output is closed; name a file with --out")
+    with _written():
+        sys.stdout.buffer.write(content)
+        sys.stdout.flush()
+
+
+@contextmanager
+def _written() -> Iterator[None]:
+    try:
+        yield
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -326,3 +327,14 @@ def test_world_shards_share_images_and_continue(tmp_path: Path) -> None:
     ) >= 5
     with pytest.raises(DataError, match="resolution"):
         prepare_world(tmp_path / "a", encoder, WorldData(**{**vars(settings), "resolution": 64}))
+
+
+def die(*_: object) -> None:
+    os._exit(9)
+
+
+def test_a_killed_worker_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("earl.world.shards.render", die)
+    settings = WorldData(sources=2, shard_sources=2)
+    with pytest.raises(OutputError, match=r"was killed.*run the same command again"):
+        prepare_world(tmp_path / "out", FakeEncoder(), settings, workers=1)

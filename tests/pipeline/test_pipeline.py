@@ -234,6 +234,15 @@ def test_best_of_keeps_the_first_of_the_best(pipeline):
         best_of(result, Judge(None, None, None, None))
 
 
+def test_best_of_does_not_choose_among_fewer(pipeline):
+    class Away:
+        async def judge(self, attempts):
+            return [Verdict("ok", 5.0, 5.0, 5.0, 5.0), Verdict("unreachable", why="no answer in 1 s")]
+
+    with pytest.raises(VerifierError, match=r"did not answer for 1 of 2 edits \(.*no answer in 1 s\)"):
+        best_of(pipeline(picture(), "remove the cone", num_images=2), Away())
+
+
 def test_the_best_of_several_by_hand():
     image = picture()
     ok = [Verdict("ok", score, score, score, score) for score in (3.0, 8.0, 8.0)]

@@ -13,6 +13,7 @@ from earl.config.data import PreparationSettings, SourceSettings, TargetSettings
 from earl.data.prepare import prepare_source
 from earl.data.shards import load_shards
 from earl.data.sources.opening import open_source
+from earl.errors import VerifierError
 from earl.pipeline import EditPipeline
 from earl.pipeline.targets import DrawnTargets
 from earl.records import Attempt, Verdict
@@ -52,9 +53,25 @@ class Darkest:
         return [Verdict("ok", s, s, s, s) for s in scores]
 
 
-def drawn(source: Path, world: EditPipeline, **settings: float) -> DrawnTargets:
+class Away(Darkest):
+    """Answers four times, but for the second of the last edits; then it is gone."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    async def judge(self, attempts: list[Attempt]) -> list[Verdict]:
+        self.calls += 1
+        verdicts = await super().judge(attempts)
+        return (
+            [verdicts[0], Verdict("unreachable", why="no answer"), *verdicts[2:]]
+            if self.calls == 4
+            else verdicts
+        )
+
+
+def drawn(source: Path, world: EditPipeline, kind: str = "Darkest", **settings: float) -> DrawnTargets:
     opened = open_source(str(source), SourceSettings())
-    judge = VerifierSettings(kind="test_targets:Darkest")
+    judge = VerifierSettings(kind=f"test_targets:{kind}")
     return DrawnTargets(opened, world, judge, TargetSettings(best_of=3, **settings), SAMPLING)
 
 
@@ -84,6 +101,23 @@ def test_a_cut_run_goes_on_with_the_same_draws(folder: Path, world: EditPipeline
     prepare_source(drawn(folder, world, least=0), cut, world.vision, settings)
     first, second = ([edit.target_codes for edit in load_shards(path)] for path in (whole, cut))
     assert len(first) == 4 and all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_no_row_is_lost_while_the_judge_is_away(folder: Path, world: EditPipeline, tmp_path: Path) -> None:
+    settings = PreparationSettings(area=world.vision.area, shard_rows=2, max_rejected=0.9)
+    with pytest.raises(VerifierError, match=r"did not answer for 1 of 3 edits \(.*no answer\)"):
+        prepare_source(drawn(folder, world, "Away", least=0), tmp_path / "out", world.vision, settings)
+    prepare_source(drawn(folder, world, "Away", least=0), tmp_path / "out", world.vision, settings)
+    assert [edit.id for edit in load_shards(tmp_path / "out")] == ["r0", "r1", "r3", "r4"]
+
+
+def test_a_target_that_cannot_be_read_refuses_its_row_alone(folder: Path, world: EditPipeline) -> None:
+    rows = [json.loads(line) for line in folder.read_text().splitlines()]
+    rows = [row | {"target": "2.png" if row["id"] == "r3" else "0.png"} for row in rows]
+    folder.write_text("\n".join(map(json.dumps, rows)))
+    reads = {read.id: read for read in drawn(folder, world, least=0).read()}
+    assert [id for id, read in reads.items() if read.sample is None] == ["r2", "r3"]
+    assert "2.png" in reads["r3"].problem
 
 
 def test_command_with_the_scene_verifier(

@@ -232,6 +232,17 @@ def test_best_of_gives_the_highest_scores():
             for s in (float(seed) for seed in result.seeds)
         ]
 
+    async def alike(result):
+        return [Verdict("ok", 5.0, 5.0, 5.0, 5.0)] * len(result.seeds)
+
+    async def away(result):
+        return [Verdict("ok", 5.0, 5.0, 5.0, 5.0), Verdict("unreachable", why="no answer")]
+
+    with serving(judge=alike) as (_, url):
+        answer = client(url).images.edit(image=png(), prompt="x", extra_body={"best_of": 3, "seed": 3})
+        assert [item.seed for item in answer.data] == [3], "of equals the first"
+    with serving(judge=away) as (_, url), pytest.raises(openai.InternalServerError, match="1 of 2 edits"):
+        client(url).images.edit(image=png(), prompt="x", extra_body={"best_of": 2})
     with serving(judge=judge) as (_, url):
         answer = client(url).images.edit(image=png(), prompt="x", n=2, extra_body={"best_of": 4, "seed": 3})
         assert [(item.seed, item.score) for item in answer.data] == [(6, 6.0), (5, 5.0)]

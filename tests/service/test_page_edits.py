@@ -191,7 +191,9 @@ def test_a_long_history_forgets_its_first_images():
         history.add(Step(image, history.place, f"edit {number}"))
     assert len(history.steps) == MOST_STEPS and history.forgotten == 3
     assert history.captions()[0] == "4 edit 4" and len(history.path()) == MOST_STEPS
+    assert history.index == MOST_STEPS - 1 and history.captions()[history.index].startswith("▸ ")
     history.back(0)
+    assert history.index == 0
     assert [step.instruction for step in history.path()] == ["edit 4"]
     history.add(Step(image, history.place, "another way"))
     assert [step.instruction for step in history.path()] == ["another way"], "its parent is forgotten"

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from earl.cli.edit_options import STREAM, EditOptions
 from earl.config import ModelSettings, SamplingSettings, Settings, VerifierSettings
 from earl.config.options import BEST_BY
-from earl.errors import ConfigError, EarlError
+from earl.errors import ConfigError, EarlError, ImageError
 from earl.files import TABLES
-from earl.progress import Progress, say, warn
+from earl.progress import Progress, say, say_bytes, warn
 from earl.records import SCORES, Attempt
 from earl.store import only_one
 
@@ -75,12 +75,11 @@ def _edit_one(
         if stream
         else claim([out.with_stem(f"{out.stem}-step-{n}") for n in range(1, last)], force=options.force)
     )
-    boxed = [path.with_stem(f"{path.stem}-boxes") for path in paths] if sampling.reasoning else []
     pairs = [path.with_stem(f"{path.stem}-before-after") for path in paths] if options.before_after else []
-    claim([*boxed, *pairs], force=options.force)
+    claim(pairs, force=options.force)
     began = time.perf_counter()
     # before the model: a wrong image costs no waiting
-    source = open_image(sys.stdin.buffer.read() if options.source == STREAM else options.source)
+    source = open_image(_standard_input() if options.source == STREAM else options.source)
     if options.mask is not None:
         open_mask(options.mask, source.size)
     if verifier is not None:  # it refuses at once what it cannot judge
@@ -90,6 +89,9 @@ def _edit_one(
     from earl.pipeline.domain import lacking
 
     pipeline = build_pipeline(model)
+    reasons = pipeline.thinks(sampling.reasoning)
+    boxed = [path.with_stem(f"{path.stem}-boxes") for path in paths] if reasons else []
+    claim(boxed, force=options.force)
     loaded = time.perf_counter() - began
     warn(lacking(pipeline, source, options.instructions, reasoning=sampling.reasoning))
     result, seconds, scores = _drawn(pipeline, source, options, sampling, verifier, steps)
@@ -99,7 +101,7 @@ def _edit_one(
         content = encode_image(
             result.image, "PNG", provenance=_provenance(options, model.model, result, last)
         )
-        sys.stdout.buffer.write(content)
+        say_bytes(content)
         return
     written = []
     for number, (path, image) in enumerate(zip(paths, result.images, strict=True)):
@@ -115,7 +117,7 @@ def _edit_one(
         "instruction": result.instruction,
         "images": [str(path) for path in written],
         "size": list(result.image.size),
-        "seeds": list(result.seeds),
+        "seeds": [seed for seed, image in zip(result.seeds, result.images, strict=True) if image],
         "finish_reasons": [completion.finish_reason for completion in result.completions],
         "problems": list(result.problems),
         "reasoning": list(result.reasoning),
@@ -129,6 +131,15 @@ def _edit_one(
     if scores:
         record["scores"] = scores
     say(json.dumps(record) if options.as_json else _lines(record, options.best_of))
+
+
+def _standard_input() -> bytes:
+    try:
+        return sys.stdin.buffer.read()
+    except (AttributeError, OSError) as error:  # Python has no stream for one that is closed
+        raise ImageError(
+            "standard input cannot be read; pipe an image into it, or name a file in place of -"
+        ) from error
 
 
 def _drawn(
@@ -328,7 +339,7 @@ def _lines(record: dict[str, Any], best_of: int) -> str:
     lines = [f"{path}" for path in record.get("steps", ())]
     lines += [
         f"{path} ({width}x{height}, seed {seed})"
-        for path, seed in zip(record["images"], record["seeds"], strict=False)
+        for path, seed in zip(record["images"], record["seeds"], strict=True)
     ]
     lines += [f"reasoning: {text}" for text in record["reasoning"] if text]
     lines += [f"its boxes on the source: {boxed}" for boxed in record["boxes"] if boxed]

@@ -23,6 +23,7 @@ from earl.evaluation.records import EditState
 from earl.files import parse_json, read_text
 from earl.models.resolve import resolve_model
 from earl.pipeline import EditPipeline, build_pipeline
+from earl.pipeline.result import REFUSALS
 from earl.records import FinishReason, Part, SizeRule
 from earl.vision.images import CELL, SUFFIXES, open_image, resize_to, target_size
 
@@ -141,7 +142,7 @@ class ModelEditor:
                 num_images=self.candidates,
                 area=self.area,
             )
-        except EarlError as error:
+        except REFUSALS as error:
             if len(batch) == 1:
                 task, image = batch[0]
                 return [Edited(task, image, (Candidate(None, "refused", problem=str(error)),))]

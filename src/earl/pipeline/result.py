@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from PIL import Image
 
-from earl.errors import ConfigError, SequenceError, VerifierError
+from earl.errors import ConfigError, EarlError, ImageError, InstructionError, SequenceError, VerifierError
 from earl.records import Attempt, Completion, Verdict
 
 if TYPE_CHECKING:
     from earl.verifiers.protocol import Verifier
 
+T = TypeVar("T")
+
+REFUSALS = (ImageError, InstructionError, SequenceError)
+"""What is wrong with one edit, whatever the model and its engine do with others."""
 OUTPUT_TYPES = ("pil", "np", "pt")  # the names that diffusion pipelines use
 
 
@@ -100,13 +104,26 @@ def check_output_type(output_type: object) -> None:
         raise ConfigError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, got {output_type!r}")
 
 
+def edit_each(
+    edit: Callable[[Sequence[T]], list[EditResult]], items: Sequence[T]
+) -> list[EditResult | EarlError]:
+    """Results of items that are edited together; where one is refused, of each alone, or why it has none."""
+    try:
+        return list(edit(items))
+    except REFUSALS as error:
+        if len(items) == 1:
+            return [error]
+        return [result for item in items for result in edit_each(edit, [item])]
+
+
 def best_of(result: EditResult, verifier: Verifier) -> tuple[EditResult, Verdict]:
     """Keep the image that a verifier likes best; the first of equals.
 
     Raises:
-        VerifierError: not one of the images could be judged.
+        VerifierError: not one of the images could be judged, or one for want of an answer.
     """
     verdicts = asyncio.run(verifier.judge(result.attempts()))
+    check_answered(verdicts)
     best = best_index(result.images, verdicts)
     if verdicts[best].overall is None:
         first = verdicts[0]
@@ -114,6 +131,16 @@ def best_of(result: EditResult, verifier: Verifier) -> tuple[EditResult, Verdict
             f"none of the {len(verdicts)} edits could be judged ({first.status}): {first.reason}"
         )
     return result.keep([best]), verdicts[best]
+
+
+def check_answered(verdicts: Sequence[Verdict]) -> None:
+    """Raises VerifierError where a verifier did not answer: the best would be one of fewer."""
+    lost = [verdict.reason for verdict in verdicts if verdict.status == "unreachable"]
+    if lost:
+        raise VerifierError(
+            f"the verifier did not answer for {len(lost)} of {len(verdicts)} edits ({lost[0]}); run the same "
+            "command again to go on"
+        )
 
 
 def best_index(images: Sequence[Image.Image | None], verdicts: Sequence[Verdict]) -> int:

@@ -21,7 +21,7 @@ from earl.data.sources.opening import OpenedSource
 from earl.data.sources.sample import Read
 from earl.errors import EarlError
 from earl.pipeline.edit import EditPipeline
-from earl.pipeline.result import EditResult, best_index, worst_index
+from earl.pipeline.result import EditResult, best_index, check_answered, edit_each, worst_index
 from earl.records import Verdict
 from earl.sequence.layout import parse_completion
 from earl.verifiers.factory import make_verifier
@@ -32,7 +32,8 @@ class DrawnTargets:
 
     The edits of row number i are drawn with the seeds `sampling.seed + 1000 i` and following, so that
     what becomes of a row does not depend on where a run began. A row whose best edit scores below
-    `settings.least`, or none of whose edits can be judged, is refused with the reason. With
+    `settings.least`, or none of whose edits can be judged, is refused with the reason; where the verifier
+    does not answer VerifierError ends the run, which can go on later. With
     `settings.pair_gap` the worst of the judged edits is the sample's `other`.
 
     Args:
@@ -82,22 +83,14 @@ class DrawnTargets:
             loop.close()
 
     def _drawn(self, block: Sequence[Read], loop: asyncio.AbstractEventLoop) -> Iterator[Read]:
-        made: dict[int, EditResult | str] = {}
         whole = [read for read in block if read.sample is not None]
-        try:
-            made = dict(zip((r.number for r in whole), self._edits(whole), strict=True))
-        except EarlError:  # one of them cannot be edited: which one is found one by one
-            for read in whole:
-                try:
-                    (made[read.number],) = self._edits([read])
-                except EarlError as error:
-                    made[read.number] = str(error)
+        made = dict(zip((read.number for read in whole), edit_each(self._edits, whole), strict=True))
         for read in block:
             result = made.get(read.number)
             if read.sample is None or result is None:
                 yield read
-            elif isinstance(result, str):
-                yield replace(read, sample=None, problem=result)
+            elif isinstance(result, EarlError):
+                yield replace(read, sample=None, problem=str(result))
             else:
                 yield self._best(read, result, loop)
 
@@ -111,9 +104,13 @@ class DrawnTargets:
 
         assert read.sample is not None
         given = read.sample.target
-        target = open_image(given).resize(result.source.size) if given is not None else None
+        try:
+            target = open_image(given).resize(result.source.size) if given is not None else None
+        except EarlError as error:
+            return replace(read, sample=None, problem=str(error))
         attempts = result.attempts(target=target, key=read.id)
         verdicts: list[Verdict] = loop.run_until_complete(self.verifier.judge(attempts))
+        check_answered(verdicts)
         best = best_index(result.images, verdicts)
         overall, image = verdicts[best].overall, result.images[best]
         if overall is None or image is None:

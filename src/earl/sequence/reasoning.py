@@ -21,6 +21,12 @@ CLOSING = "<|end thinking|>"
 MAX_REASONING_CHARACTERS = 1_750
 
 _MARKERS = re.compile(r"<\|(?:start|end) thinking\|>")
+_BROKEN = "|".join(
+    re.escape(marker[:length])
+    for marker in ("<|start thinking|>", CLOSING)
+    for length in range(len(marker) - 1, 1, -1)
+)
+_BROKEN_END = re.compile(rf"(?:\s*(?:{_BROKEN}))+\Z")  # as where the image begins within a marker
 _NUMBER = r"\s*(-?\d+(?:\.\d+)?)\s*"
 _FOUR_NUMBERS = re.compile(rf"([\[(]){_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}([\])])")
 
@@ -50,7 +56,9 @@ def read_reasoning(text: str) -> str | None:
     """The body in the text before an image, without markers; None where there is no text."""
     if not text.strip():
         return None
-    return clean_reasoning(text.removeprefix(OPENING).removesuffix(CLOSING))
+    body = text.removeprefix(OPENING)
+    whole = body.endswith(CLOSING)
+    return clean_reasoning(body.removesuffix(CLOSING) if whole else _BROKEN_END.sub("", body))
 
 
 def scale_box(box: Box, source_size: tuple[int, int], target_size: tuple[int, int]) -> Box:

@@ -18,6 +18,7 @@ from PIL import Image
 from earl.config.service import ServiceSettings
 from earl.errors import EarlError, ImageError, MissingExtraError
 from earl.pipeline import EditResult
+from earl.pipeline.result import check_answered
 from earl.records import Verdict
 from earl.service.edit_request import EditRequest, check_size, decode, read_raw
 from earl.service.limits import Room, bounded
@@ -187,11 +188,12 @@ class _Answer:
             return result, None
         try:
             verdicts = await self.service.judge(result)
+            check_answered(verdicts)
         except EarlError as error:
             raise ApiError(f"the images could not be judged: {error}", 502, code="judge_failed") from error
-        order = sorted(
-            range(len(verdicts)), key=lambda place: -1.0 if (s := verdicts[place].overall) is None else s
-        )[::-1][: self.edit.fields.n]
+        order = sorted(  # of equals the first
+            range(len(verdicts)), key=lambda place: 1.0 if (s := verdicts[place].overall) is None else -s
+        )[: self.edit.fields.n]
         return result.keep(order), [verdicts[place] for place in order]
 
     def _encode_all(self, result: EditResult, verdicts: list[Verdict] | None) -> list[dict[str, Any]]:

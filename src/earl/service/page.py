@@ -282,7 +282,7 @@ class Page:
         ]
         return {
             self.history: history,
-            self.steps: gr.Gallery(captioned, selected_index=history.place),
+            self.steps: gr.Gallery(captioned, selected_index=history.index),
             self.strip: gr.DownloadButton(
                 value=self._file(history.strip(), "history.png") if history.place is not None else None,
                 interactive=history.place is not None,

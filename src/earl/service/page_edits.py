@@ -132,6 +132,11 @@ class History:
         """Go to one of the steps that are kept."""
         self.place = self.forgotten + index
 
+    @property
+    def index(self) -> int | None:
+        """Which of `steps` is at hand; None for an image that was just given, or is forgotten."""
+        return None if self.place is None or self.place < self.forgotten else self.place - self.forgotten
+
     def path(self) -> list[Step]:
         """The steps from the first image, or the first that is kept, to the one at hand."""
         place, path = self.place, []

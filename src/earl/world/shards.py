@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,6 +21,7 @@ from earl.data.card import drop_card, write_card
 from earl.data.changes import changed_cells
 from earl.data.shards import Edit, shard_path, start_folder, write_shard
 from earl.data.tokenise import Encoder
+from earl.errors import OutputError
 from earl.files import clear_partial
 from earl.store import only_one
 from earl.world.language.naming import name_solids, to_json
@@ -55,7 +57,7 @@ def prepare_world(
     Raises:
         DataError: the folder holds shards made with other settings, another process is preparing it, or
             an unknown family.
-        OutputError: the disk is full.
+        OutputError: the disk is full, or one of the workers was killed.
     """
     folder = Path(folder)
     made_with = {
@@ -126,7 +128,13 @@ def _render_all(scenes: Sequence[Scene], resolution: int, pool: Executor | None)
     sizes = [resolution] * len(scenes)
     if pool is None:
         return list(map(render, scenes, sizes))
-    return list(pool.map(render, scenes, sizes, chunksize=32))
+    try:
+        return list(pool.map(render, scenes, sizes, chunksize=32))
+    except BrokenProcessPool as error:
+        raise OutputError(
+            "a process that draws images was killed, as where memory is short; run the same command again to "
+            "go on, with fewer --workers"
+        ) from error
 
 
 def _encode_all(
