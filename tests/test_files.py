@@ -8,12 +8,14 @@ import os
 import subprocess
 import sys
 import time
+from hashlib import blake2b
 from pathlib import Path
 
 import pytest
 
 from earl import files
 from earl.errors import ConfigError, OutputError
+from earl.files import checksum, same_digest
 
 
 def _refuse(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
@@ -192,3 +194,30 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     for name in ("config.json", "recipe.toml"):
         with pytest.raises(ConfigError, match="a pipe or a device"):
             files.read_text(tmp_path / name, error=ConfigError)
+
+
+def test_a_checksum_of_pieces_sees_size_ends_and_what_lies_in_them(tmp_path: Path) -> None:
+    path = tmp_path / "long"
+
+    def of(content: bytes, **given: int) -> str:
+        path.write_bytes(content)
+        return checksum(path, **given)
+
+    content = bytes(range(200))
+    assert of(content, most=200) == of(content) == blake2b(content, digest_size=16).hexdigest()
+    sampled = of(content, most=40, pieces=4)  # bytes 0-9, 63-72, 126-135, 190-199
+    assert sampled != of(content)
+    for place in range(200):
+        read = any(first <= place < first + 10 for first in (0, 63, 126, 190))
+        changed = content[:place] + b"\xff" + content[place + 1 :]
+        assert (of(changed, most=40, pieces=4) != sampled) == read
+    assert of(content[:100] + b"x" + content[100:], most=40, pieces=4) != sampled
+
+
+def test_a_digest_is_the_same_as_its_part_before_the_dot() -> None:
+    assert (
+        same_digest("aa.bb", "aa.bb") and same_digest("aa", "aa.bb") and same_digest("aa-cc", "aa.bb-cc.dd")
+    )
+    assert (
+        not same_digest("aa.cc", "aa.bb") and not same_digest("bb", "aa.bb") and not same_digest(None, "aa")
+    )

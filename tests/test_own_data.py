@@ -53,6 +53,8 @@ def test_from_a_folder_of_pairs_to_a_page(edits, capsys):
         kept = len(held_ids(f"runs/own/{split}"))
         left = f"12 rows read: {split} {kept}, refused 0, {12 - kept} left to other splits\n"
         assert left in capsys.readouterr().out
+    assert run("prepare", edits / "edits.jsonl", "-o", "runs/own/test", *words) == 0
+    assert "all 12 rows were there already: test " in capsys.readouterr().out
     parts = [held_ids(f"runs/own/{split}") for split in ("train", "validation", "test")]
     assert sum(map(len, parts)) == len(set().union(*parts)) == 12 and all(parts)
     few = ["length.max_steps=2", "batch.global_size=2", "batch.micro_size=2", "schedule.warmup_steps=0"]

@@ -17,7 +17,7 @@ from earl.evaluation.editors import WEIGHED, fingerprint
 from earl.evaluation.records import Results
 from earl.evaluation.results import read_results
 from earl.evaluation.tables import judge_name, score_table
-from earl.files import PARTIAL, read_object, read_text
+from earl.files import PARTIAL, read_object, read_text, same_digest
 from earl.models.resolve import adapter_base, resolve_model
 from earl.pages.run_record import RunRecord, read_run
 from earl.progress import one_line
@@ -195,7 +195,7 @@ def _own_results(folder: Path, model: Path) -> Results:
     results = read_results(folder)
     found = resolve_model(str(model), parts=WEIGHED)
     weights = "-".join(fingerprint(found.need(part)) for part in WEIGHED)
-    if results.editor.get("weights") != weights:
+    if not same_digest(results.editor.get("weights"), weights):
         raise ConfigError(
             f"{folder} evaluated {results.editor.get('name')!r}, which is not the model in {model}; "
             f"evaluate this one: earl evaluate … --model {model}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import pytest
@@ -109,6 +110,57 @@ def test_a_folder_of_an_older_version_goes_on(tmp_path, capsys):
     (out / "shards.json").write_text(json.dumps(manifest))
     with pytest.raises(DataError, match=r"shard-00000/checksums.json is missing; delete"):
         load_shards(out)
+
+
+def change(what, folder):
+    """Data that a check of names, sizes and first rows does not see: row 7 of 8."""
+    table, image = folder / "metadata.jsonl", folder / "7-after.png"
+    if what == "instruction":
+        table.write_text(table.read_text().replace("add 7", "add 9"))
+    elif what == "image":
+        shutil.copy(folder / "6-after.png", image)
+    elif what == "missing image":
+        image.unlink()
+    else:  # one byte in the middle of an image
+        content = bytearray(image.read_bytes())
+        content[len(content) // 2] ^= 1
+        image.write_bytes(content)
+
+
+@pytest.mark.parametrize("what", ["instruction", "image", "missing image", "byte"])
+def test_own_data_that_changed_behind_the_first_rows_is_noticed(what, tmp_path):
+    folder, out = files.own_folder(tmp_path / "edits", count=8), tmp_path / "out"
+    prepare_source(open_source(str(folder)), out, Marks(), SMALL)
+    os.utime(folder / "7-after.png", (0, 0))  # its age does not count
+    assert prepare_source(open_source(str(folder)), out, Marks(), SMALL).edits == 8
+    plan = {"editor": {"name": "x"}, "verifier": None}
+    begun = {"benchmark": open_benchmark(str(folder)).describe(), **plan}
+    EvaluationFolder.start(tmp_path / "evaluation", begun)
+    change(what, folder)
+    with pytest.raises(DataError, match="before it changed"):
+        prepare_source(open_source(str(folder)), out, Marks(), SMALL)
+    with pytest.raises(ConfigError, match="before they changed"):
+        now = {"benchmark": open_benchmark(str(folder)).describe(), **plan}
+        EvaluationFolder.start(tmp_path / "evaluation", now)
+
+
+def test_a_folder_that_noted_names_sizes_and_first_rows_alone_goes_on(tmp_path):
+    folder, out = files.own_folder(tmp_path / "edits", count=8), tmp_path / "out"
+    prepare_source(open_source(str(folder)), out, Marks(), SMALL.replace(limit=2))
+    manifest = json.loads((out / "shards.json").read_text())
+    manifest["contents"] = manifest["contents"].split(".")[0]
+    (out / "shards.json").write_text(json.dumps(manifest))
+    assert prepare_source(open_source(str(folder)), out, Marks(), SMALL).edits == 8
+    shutil.copy(folder / "3.png", folder / "0.png")
+    with pytest.raises(DataError, match="before it changed"):
+        prepare_source(open_source(str(folder)), out, Marks(), SMALL)
+
+
+def test_files_too_large_to_be_read_whole_tell_names_sizes_and_first_rows(tmp_path, monkeypatch):
+    path = files.write_parquet(files.rows_of("omniedit"), tmp_path / "x.parquet")
+    whole = open_source("omniedit", path=path).contents()
+    monkeypatch.setattr("earl.data.sources.contents._SMALL", 1000)
+    assert open_source("omniedit", path=path).contents() == whole.split(".")[0]
 
 
 @pytest.mark.parametrize("name", ["own", "emuedit"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 
 from earl.config import EvaluationSettings
 from earl.errors import ConfigError, DataError, OutputError, VerifierError
-from earl.evaluation.editors import PredictionsEditor
+from earl.evaluation.editors import PredictionsEditor, fingerprint
 from earl.evaluation.folder import EvaluationFolder
 from earl.evaluation.run import Judging, evaluate
 from earl.evaluation.tables import score_table
@@ -256,3 +257,27 @@ def test_predictions_that_are_none(tmp_path, content):
         PredictionsEditor(tmp_path / "p")
     with pytest.raises(DataError, match="no folder"):
         PredictionsEditor(tmp_path / "q")
+
+
+def test_weights_that_changed_in_the_middle_have_another_fingerprint(tmp_path):
+    """The ends, which earlier versions noted alone, are equal."""
+    weights = bytearray(3 * 2**20)
+    (tmp_path / "model.safetensors").write_bytes(weights)
+    before = fingerprint(tmp_path)
+    ends = f"model.safetensors {len(weights)}\n".encode() + bytes(2 * 2**20)
+    assert before.split(".")[0] == hashlib.blake2b(ends, digest_size=8).hexdigest()
+    weights[len(weights) // 2] = 1
+    (tmp_path / "model.safetensors").write_bytes(weights)
+    after = fingerprint(tmp_path)
+    assert after != before and after.split(".")[0] == before.split(".")[0]
+    begun = {"benchmark": {"name": "b", "title": "b"}, "editor": {"name": "x"}, "verifier": None}
+    pair = f"{before}-{before}"
+
+    def plan(weights):
+        return {**begun, "editor": {"name": "x", "weights": weights}}
+
+    for noted, folder in ((pair, "new"), (pair.replace(f".{before.split('.')[1]}", ""), "older")):
+        EvaluationFolder.start(tmp_path / folder, plan(noted))
+        EvaluationFolder.start(tmp_path / folder, plan(pair))
+    with pytest.raises(ConfigError, match="was begun with editor weights"):
+        EvaluationFolder.start(tmp_path / "new", plan(f"{after}-{before}"))

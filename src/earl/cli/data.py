@@ -21,7 +21,7 @@ from earl.errors import ConfigError, DataError
 from earl.progress import Progress, say
 
 if TYPE_CHECKING:
-    from earl.data.prepare import Source, Stage
+    from earl.data.prepare import Counts, Source, Stage
     from earl.data.sources.opening import OpenedSource
     from earl.data.tokenise import Encoder
     from earl.reasoning.asking import Tally
@@ -121,19 +121,21 @@ def write_shards(
 
     began = time.perf_counter()
     total = min(rows, settings.limit) if rows and settings.limit else rows
+    there: list[int] = []  # rows read, before and after each shard
+
+    def progress(now: Counts) -> None:
+        there.append(now.reads)
+        show(source.name, now.rows, total, f"{now.rejected} refused")
+
     with Progress() as show:
-        counts = prepare_source(
-            source,
-            out,
-            encoder,
-            settings,
-            stage=stage,
-            on_progress=lambda now: show(source.name, now.rows, total, f"{now.rejected} refused"),
-        )
+        counts = prepare_source(source, out, encoder, settings, stage=stage, on_progress=progress)
     splits = ", ".join(f"{name} {count}" for name, count in sorted(read_card(out)["splits"].items()))
     left = counts.reads - counts.edits - counts.rejected
     others = f", {left} left to other splits" if left else ""
-    say(f"{counts.reads} rows read: {splits}, refused {counts.rejected}{others}")
+    rows_read = f"{counts.reads} rows read"
+    if there[0] == counts.reads:
+        rows_read = f"all {counts.reads} rows were there already"
+    say(f"{rows_read}: {splits}, refused {counts.rejected}{others}")
     refused = f", {counts.rejected} refused ({out}/rejected.jsonl)" if counts.rejected else ""
     return counts.edits, f"{refused}, {time.perf_counter() - began:.0f} s"
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from earl.data.sums import SUMS, check_sums, write_sums
 from earl.errors import DataError
-from earl.files import new_folder, read_object, write_json
+from earl.files import new_folder, read_object, same_digest, write_json
 from earl.progress import warn
 from earl.records import Box, Point
 
@@ -327,6 +327,8 @@ def start_folder(folder: Path, settings: Mapping[str, Any]) -> None:
         present = read_manifest(folder)
         told = present.keys() | (manifest.keys() - _LATER)
         differing = sorted(key for key in told if present.get(key) != manifest.get(key))
+        if "contents" in differing and same_digest(present.get("contents"), str(manifest.get("contents"))):
+            differing.remove("contents")
         if differing:
             others = [key for key in differing if key != "contents"]
             made = "of another source of this name, or of this one before it changed"

@@ -20,7 +20,7 @@ from earl.errors import DataError, EarlError
 from earl.evaluation.benchmark import Task, plain_name
 from earl.evaluation.folder import EvaluationFolder, is_evaluation
 from earl.evaluation.records import EditState
-from earl.files import parse_json, read_text
+from earl.files import checksum, parse_json, read_text
 from earl.models.resolve import resolve_model
 from earl.pipeline import EditPipeline, build_pipeline
 from earl.pipeline.result import REFUSALS
@@ -29,6 +29,7 @@ from earl.vision.images import CELL, SUFFIXES, open_image, resize_to, target_siz
 
 WEIGHED: tuple[Part, ...] = ("policy", "vision")
 """Parts whose weights are the model's identity."""
+_WHOLE = 2**28  # bytes of a file of weights that are read whole
 LIST = "predictions.jsonl"
 AREA = 65_536
 """px² to which images made elsewhere are brought, 256 x 256."""
@@ -272,13 +273,18 @@ def _normal(id: str) -> str:
 
 
 def fingerprint(folder: Path) -> str:
-    """Fingerprint of a model's weights: sizes and ends of its safetensors files."""
-    digest = hashlib.blake2b(digest_size=8)
+    """Fingerprint of a model's weights: sizes and ends of its safetensors files, a dot, all their bytes.
+
+    Of a file above 256 MiB pieces spread over it are read. Earlier versions wrote the part before the dot
+    alone; `earl.files.same_digest` takes it for the same weights, which is all that their folders can tell.
+    """
+    ends, inside = hashlib.blake2b(digest_size=8), hashlib.blake2b(digest_size=8)
     for path in sorted(folder.rglob("*.safetensors")):
         size = path.stat().st_size
         with path.open("rb") as file:
-            digest.update(f"{path.relative_to(folder)} {size}\n".encode())
-            digest.update(file.read(1 << 20))
+            ends.update(f"{path.relative_to(folder)} {size}\n".encode())
+            ends.update(file.read(1 << 20))
             file.seek(max(0, size - (1 << 20)))
-            digest.update(file.read())
-    return digest.hexdigest()
+            ends.update(file.read())
+        inside.update(checksum(path, most=_WHOLE).encode())
+    return f"{ends.hexdigest()}.{inside.hexdigest()}"

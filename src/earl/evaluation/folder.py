@@ -25,7 +25,16 @@ from pydantic import TypeAdapter
 from earl.config.evaluation import Failures
 from earl.errors import ConfigError, DataError, OutputError
 from earl.evaluation.records import EditRecord, EditState, edit_from_json, edit_to_json
-from earl.files import check_writable, read_object, sync, write_bytes, write_json, write_text, writing
+from earl.files import (
+    check_writable,
+    read_object,
+    same_digest,
+    sync,
+    write_bytes,
+    write_json,
+    write_text,
+    writing,
+)
 from earl.records import Verdict
 from earl.store import RecordFile
 
@@ -181,9 +190,11 @@ def _check_same(begun: Mapping[str, Any], wanted: Mapping[str, Any], folder: Pat
             continue
         for name in sorted({*(had or {}), *(now or {})}):
             was, new = (had or {}).get(name), (now or {}).get(name)
+            if name in ("contents", "weights") and same_digest(was, str(new)):
+                continue
+            if name == "contents" and was is None:  # begun before it was noted
+                continue
             if name == "contents" and was != new:
-                if was is None:  # begun before it was noted
-                    continue
                 raise ConfigError(
                     f"{folder} is an evaluation of other data of this name, or of these before they "
                     "changed; name another folder with -o"

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from earl.config.data import SourceSettings
-from earl.data.sources.cells import PROBLEM, Row, image_of
+from earl.data.sources.cells import PROBLEM, Row
+from earl.data.sources.contents import contents_of
 from earl.data.sources.finding import open_path
 from earl.data.sources.own import own_schema
 from earl.data.sources.rows import CalledRows, HubRows, RandomRows, Rows
-from earl.data.sources.sample import Read, Sample, image_bytes
+from earl.data.sources.sample import Read, Sample
 from earl.data.sources.schema import Schema
 from earl.data.sources.splits import ALL, pick_split, plain_split
 from earl.errors import ConfigError, DataError
@@ -28,7 +29,6 @@ from earl.registry import SOURCES
 HUB = "hub:"
 """Prefix by which own data on the Hub are named."""
 _LOOK = 20  # rows whose columns are looked at before reading
-_FIRST = 4  # rows that tell a source from another of the same name
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,18 +118,8 @@ class OpenedSource:
         }
 
     def contents(self) -> str:
-        """Checksum of the files' names and sizes and of the first rows; not of where they lie."""
-        digest = hashlib.blake2b(digest_size=8)
-        for file in self.rows.files:
-            digest.update(f"{file.name}\0{file.stat().st_size}\0".encode("utf-8", "surrogateescape"))
-        for row in islice(self.rows.read(), _FIRST):
-            with suppress(DataError):
-                digest.update(self.schema.text("instruction", row).encode("utf-8", "replace"))
-            for name in ("source", "target"):
-                with suppress(DataError, OSError, ValueError):
-                    image = image_of(self.schema.value(name, row), self.folder)
-                    digest.update(b"" if image is None else image_bytes(image))
-        return digest.hexdigest()
+        """Checksum of the data (`earl.data.sources.contents`)."""
+        return contents_of(self.rows, self.schema, self.folder)
 
     def origin(self) -> dict[str, Any]:
         names = [file.name for file in self.rows.files[:3]]
