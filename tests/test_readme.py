@@ -75,6 +75,26 @@ def test_every_command_in_the_pages_parses(capsys):
     assert len(commands()) > 15
 
 
+def test_every_command_and_option_named_in_a_sentence_exists(capsys):
+    wrong, seen = [], 0
+    for page in PAGES:
+        if page.name == "CHANGELOG.md" or page.parent.name == "lab-notes":  # they name what is gone, too
+            continue
+        prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S)
+        for words in (span.split() for span in re.findall(r"`earl ([a-z][^`\n]*)`", prose)):
+            try:
+                command = table.find(words)
+            except SystemExit:
+                wrong.append(f"{page.name}: {capsys.readouterr().err}")
+                continue
+            known = command.parser(command.load())._option_string_actions
+            options = [word.partition("=")[0] for word in words if word.startswith("--")]
+            wrong += [f"{page.name}: earl {command.words} {o}" for o in options if o not in known]
+            seen += 1
+    assert not wrong, "\n".join(wrong)
+    assert seen > 50
+
+
 def test_every_command_is_run_by_a_test():
     """Its words stand in some test as they are given to `main` or to a process."""
     here = Path(__file__).parent

@@ -227,6 +227,15 @@ def test_the_tokenizers_dry_run(capsys):
     assert "activations are not estimated" in capsys.readouterr().out
 
 
+def test_the_dry_run_of_a_tokenizer_that_exists_says_what_to_do_instead(capsys):
+    words = ["train", "tokenizer", str(ROOT / "recipes" / "own" / "tokenizer.toml")]
+    assert main([*words, "--dry-run"]) == 2
+    said = capsys.readouterr().err
+    assert "memory of a new tokenizer only" in said and "model.start = world" in said
+    assert "train without --dry-run, or check the recipe with --show" in said
+    assert main([*words, "--show"]) == 0
+
+
 def test_memory_sizes():
     assert bytes_of("80GiB") == 80 * GIB and bytes_of("141 GB") == 141e9 and bytes_of("1.5TB") == 1.5e12
     for wrong in ("lots", "-1GiB", "0", "8GX"):

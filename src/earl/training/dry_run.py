@@ -135,7 +135,9 @@ def _tokenizer(recipe: Any, memory: float, where: str) -> Iterator[str]:
 
     if recipe.model.start is not None:
         raise ConfigError(
-            "the dry run of a tokenizer counts new ones; this recipe continues from model.start"
+            "--dry-run computes the memory of a new tokenizer only, and this recipe starts from one that "
+            f"exists (model.start = {recipe.model.start}); train without --dry-run, or check the recipe with "
+            "--show"
         )
     with torch.device("meta"):  # counted, not allocated
         model = create_vision_tokenizer(0, **recipe.model.widths())
