@@ -47,7 +47,7 @@ def test_cleaning_twice_changes_nothing():
         (" Let's think step by step. <|start thinking|> a b <|end thin", "a b"),
         (" style<|", "style"),
         (" <|<|end thinking", ""),
-        (" Let's think step by step. <|start thinking|> a <|<|end thinking|>", "a <|"),
+        (" Let's think step by step. <|start thinking|> style<|<|end thinking|>", "style"),
         (" a < b <| c", "a < b <| c"),
         ("", None),
         (" \n", None),

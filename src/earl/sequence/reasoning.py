@@ -26,7 +26,7 @@ _BROKEN = "|".join(
     for marker in ("<|start thinking|>", CLOSING)
     for length in range(len(marker) - 1, 1, -1)
 )
-_BROKEN_END = re.compile(rf"(?:\s*(?:{_BROKEN}))+\Z")  # as where the image begins within a marker
+_BROKEN_END = re.compile(rf"(?:\s*(?:{_BROKEN}))+\Z")  # the model began a marker twice, or did not end it
 _NUMBER = r"\s*(-?\d+(?:\.\d+)?)\s*"
 _FOUR_NUMBERS = re.compile(rf"([\[(]){_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}([\])])")
 
@@ -56,9 +56,7 @@ def read_reasoning(text: str) -> str | None:
     """The body in the text before an image, without markers; None where there is no text."""
     if not text.strip():
         return None
-    body = text.removeprefix(OPENING)
-    whole = body.endswith(CLOSING)
-    return clean_reasoning(body.removesuffix(CLOSING) if whole else _BROKEN_END.sub("", body))
+    return clean_reasoning(_BROKEN_END.sub("", text.removeprefix(OPENING).removesuffix(CLOSING)))
 
 
 def scale_box(box: Box, source_size: tuple[int, int], target_size: tuple[int, int]) -> Box:
