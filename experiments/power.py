@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from earl.errors import EarlError
 from tables import paired, read_scores
 from variances import needed_seeds, variances
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -25,10 +28,16 @@ def main() -> None:
     add("evaluations", nargs="+", type=Path, metavar="FOLDER", help="RIGHT LEFT, a pair for each seed")
     add("--effect", type=float, default=0.3, help="points of the overall score that are to be seen")
     add("--tasks", type=int, default=1000, help="of the evaluation that is planned")
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     if len(options.evaluations) % 2:
         parser.error(f"{len(options.evaluations)} folders; give two for each seed")
-    scores = [read_scores(folder) for folder in options.evaluations]
+    if options.effect <= 0 or options.tasks < 1:
+        parser.error(f"--effect {options.effect:g} --tasks {options.tasks}: expected both above 0")
+    try:
+        scores = [read_scores(folder) for folder in options.evaluations]
+    except EarlError as error:
+        print(f"power: {error}", file=sys.stderr)
+        return error.exit_code
     differences_ST = paired(scores[1::2], scores[::2])
     found = variances(differences_ST)
     print(f"mean difference {np.nanmean(differences_ST):+.3f} points")
@@ -40,7 +49,8 @@ def main() -> None:
         print(f"{options.tasks} tasks do not show {options.effect:g} points with any number of seeds")
     else:
         print(f"{options.effect:g} points with {options.tasks} tasks: {seeds} seeds")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

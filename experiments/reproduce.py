@@ -22,8 +22,9 @@ from pathlib import Path
 
 from earl.config.recipe import load_recipe
 from earl.config.stages import STAGES, load_stage
-from earl.errors import ConfigError, EarlError
+from earl.errors import ConfigError, DataError, EarlError
 from earl.files import check_writable, write_json, write_text
+from earl.models.resolve import resolve_model
 from earl.world.families import FAMILIES
 from page import comparison_page
 from tables import DESIGNS, markdown, page_tables, read_scores
@@ -109,6 +110,7 @@ class Comparison:
 
     Raises:
         ConfigError: an unknown cell, a model given for a way of sampling or for nothing.
+        ModelNotFoundError: there is no such model.
         OutputError: the folder cannot be written.
     """
 
@@ -125,6 +127,8 @@ class Comparison:
             raise ConfigError(
                 f"{ways[0]} is a way of sampling; give a model for {CELLS[ways[0]].start} instead"
             )
+        for model in self.given.values():
+            resolve_model(model, parts=())
         minutes = options.minutes
         self.ends = time.monotonic() + 60 * minutes if minutes is not None else float("inf")
 
@@ -165,6 +169,11 @@ class Comparison:
             done = self.state(name, seed) == "done"
             folders[name].append(self._evaluation(name, seed) if done else None)
         whole = {name: done for name, paths in folders.items() if (done := [p for p in paths if p])}
+        if not whole and self.options.tables:
+            raise DataError(
+                f"{self.folder} holds no evaluation of {self.options.num} tasks of these cells and seeds; "
+                "give the --out, --num and --given that they were made with, or make them: leave --tables out"
+            )
         scores = {name: [read_scores(path) if path else {} for path in folders[name]] for name in whole}
         missing = {
             name: f"{len(whole.get(name, ()))} of {len(paths)} evaluations"

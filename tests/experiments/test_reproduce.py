@@ -18,6 +18,7 @@ from earl.records import Verdict
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "experiments"))
 
+import power  # noqa: E402
 import reproduce  # noqa: E402
 import tables  # noqa: E402
 import variances  # noqa: E402
@@ -221,6 +222,26 @@ def test_an_output_folder_that_cannot_be_is_told_before_any_work(out, tmp_path, 
 def test_a_model_given_for_nothing(capsys):
     assert reproduce.main(["--given", "sft-s", "--plan"]) == 2
     assert "expected CELL=MODEL" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", [[], ["--given", "sft-s=nowhere"]])
+def test_tables_of_nothing_are_one_sentence_and_make_nothing(given, tmp_path, capsys):
+    assert reproduce.main(["--out", str(tmp_path / "x"), "--tables", *given]) == 2
+    error = capsys.readouterr().err
+    assert ("no model 'nowhere'" if given else "x holds no evaluation of 1000 tasks") in error
+    assert error.count("\n") == 1 and not any(tmp_path.iterdir())
+
+
+def test_power_of_what_is_committed_and_of_nothing(monkeypatch, capsys):
+    """The command of docs/reproduction.md, from the root of the repository."""
+    page = (ROOT / "docs/reproduction.md").read_text()
+    command = page.split("python experiments/power.py ")[1].split("```")[0]
+    monkeypatch.chdir(ROOT)
+    assert power.main(command.replace("\\\n", " ").split()) == 0
+    assert capsys.readouterr().out.endswith("0.3 points with 1000 tasks: 2 seeds\n")
+    assert power.main(["nowhere", "either"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("power: nowhere does not exist") and error.count("\n") == 1
 
 
 def test_a_small_comparison_from_end_to_end(model_folder, tmp_path, monkeypatch, capsys):

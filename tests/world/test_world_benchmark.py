@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from earl.cli import main
 from earl.config import BenchmarkSettings, EvaluationSettings, SamplingSettings
 from earl.data.tasks import TaskSettings
 from earl.errors import ConfigError, InstructionError
@@ -88,6 +89,23 @@ def test_few_kinds_are_plain_large_solids():
     assert len({(solid.shape, solid.color) for solid in solids}) <= 16
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--num", "0"], "--num 0: expected at least 1"),
+        (["--num", str(2**63)], f"--num {2**63}: expected at least 0, below {2**63}"),
+        (["--seed", str(2**63)], f"--seed {2**63}: expected at least 0, below {2**63}"),
+        (["--seed", "-1"], "--seed -1: expected at least 0\n"),
+        (["--area", "64"], "256 px² or more, not of 64; give a larger --area"),
+        (["--option", "kinds=none"], "--option: kinds = 'none': expected 'full' or 'few'"),
+    ],
+)
+def test_settings_out_of_range_name_the_option_and_its_range(words, said, capsys):
+    assert main(["evaluate", "world", *words]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+
+
 def test_prompts_of_other_kinds_and_wordings():
     def drawn(**options):
         source = WorldTaskSource(TaskSettings("train", 32, families=("color", "add"), options=options))
@@ -98,7 +116,7 @@ def test_prompts_of_other_kinds_and_wordings():
     assert sum(a.instruction != b.instruction for a, b in zip(plain, mixed, strict=True)) > 8
     assert drawn(wordings="mixed")[0].instruction == mixed[0].instruction
     assert [task.source for task in drawn(kinds="few")] != [task.source for task in plain]
-    with pytest.raises(ConfigError, match="wordings = 'unseen': Input should be 'own' or 'mixed'"):
+    with pytest.raises(ConfigError, match="wordings = 'unseen': expected 'own' or 'mixed'"):
         drawn(wordings="unseen")  # held-out language is not trained on
 
 

@@ -195,13 +195,13 @@ def _help(leaf: Leaf, parameter: Parameter) -> str:
     return text.strip().replace("%", "%%")
 
 
-def _range(info: FieldInfo) -> str:
-    """The numbers that a field takes, in words; nothing where there are no bounds worth telling."""
+def _range(info: FieldInfo, *, every: bool = False) -> str:
+    """The numbers that a field takes, in words; bounds of 2^32 and more, which are hardly met, if `every`."""
     bounds = dict(_bounds(info))
     words = [
-        f"{word} {bounds[name]:g}"
+        f"{word} {bounds[name] if bounds[name] >= 2**32 else format(bounds[name], 'g')}"
         for name, word in (("ge", "at least"), ("gt", "above"), ("le", "at most"), ("lt", "below"))
-        if name in bounds and not (name == "lt" and bounds[name] >= 2**32)
+        if name in bounds and not (name == "lt" and bounds[name] >= 2**32 and not every)
     ]
     if "ge" in bounds and "le" in bounds:
         words = [f"{bounds['ge']:g} to {bounds['le']:g}"]
@@ -292,7 +292,9 @@ def _sentence(parameter: Parameter, error: ValidationError, sources: Mapping[tup
         return _with_flags(parameter, location, message)
     if leaf is None:
         return f"{where} = {problem['input']!r}: {problem['msg']}"
-    expected = _range(leaf.info) or leaf.info.description or problem["msg"]
+    expected = (
+        _range(leaf.info, every=problem["type"] == "less_than") or leaf.info.description or problem["msg"]
+    )
     return f"{where} {problem['input']}: expected {expected}"
 
 

@@ -24,7 +24,10 @@ class SourceSettings(Settings):
     licence: str = Field(default="", description="of rows that do not say")
     group: EditGroup = Field(default="simple", description="of own data whose rows do not say")
     draw: int | None = Field(
-        default=None, ge=0, description="rows drawn at random (default: what the benchmark draws; 0: all)"
+        default=None,
+        ge=0,
+        lt=2**63,
+        description="rows drawn at random (default: what the benchmark draws; 0: all)",
     )
     seed: Seed = Field(default=42, description="of that draw")
 

@@ -24,6 +24,16 @@ Temperature = Annotated[float, Field(ge=1e-4, le=100)]  # logits divided by less
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
+_PLAIN = {
+    "Input should be ": "expected ",
+    "greater than or equal to": "at least",
+    "less than or equal to": "at most",
+    "greater than": "above",
+    "less than": "below",
+}
+"""Words of pydantic's messages, and what they are here."""
+
+
 def check_place(path: Any) -> Any:
     """A path as text, whether something is there or not. Raises ValueError: no file system takes it."""
     text = os.fspath(path) if isinstance(path, os.PathLike) else path
@@ -99,6 +109,8 @@ def explain(schema: type[Settings], error: ValidationError) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return f"{where}: {message}" if where else message
+    for pydantics, ours in _PLAIN.items():
+        message = message.replace(pydantics, ours)
     given = repr(problem["input"])
     return f"{where} = {given if len(given) <= 80 else given[:79] + '…'}: {message}"
 

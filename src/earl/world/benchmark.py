@@ -16,6 +16,7 @@ from pydantic import Field, field_validator
 from earl.config import BenchmarkSettings
 from earl.config.settings import Count, Seed, Settings
 from earl.data.tasks import Split
+from earl.errors import ConfigError
 from earl.evaluation.benchmark import Task, TaskNames, check_taken
 from earl.vision.images import square_side
 from earl.world.prompts import chosen_families
@@ -82,11 +83,19 @@ def open_world(settings: BenchmarkSettings, *, area: int | None = None, seed: in
     check_taken("world", settings, ("draw", "seed", "split", "families", "options"))
     given: dict[str, Any] = {"num": settings.draw, "split": settings.split}
     given["side"] = square_side(area) if area else None
+    if settings.draw == 0:
+        raise ConfigError("--num 0: expected at least 1; the tasks of the world are drawn and have no end")
+    if given["side"] is not None and given["side"] < 16:
+        raise ConfigError(f"the world draws images of 256 px² or more, not of {area}; give a larger --area")
+    try:
+        options = WorldOptions(**settings.options)
+    except ConfigError as error:
+        raise ConfigError(f"--option: {error}") from error
     return WorldBenchmark(
         seed=settings.seed if "seed" in settings.model_fields_set else seed,
         families=settings.families,
         **{name: value for name, value in given.items() if value is not None},
-        **dict(WorldOptions(**settings.options)),
+        **dict(options),
     )
 
 

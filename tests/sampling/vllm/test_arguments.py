@@ -38,7 +38,7 @@ def test_the_other_prefills_need_no_grid():
         ({"earl_grid": [0, 2]}, "must read like 32"),
         ({"earl_grid": [1000, 1000]}, "more than 16384 cells"),
         ({"earl_grid": 4}, "valid string"),
-        ({"earl_grid": "2*2", "earl_max_text_tokens": 0}, "greater than or equal to 1"),
+        ({"earl_grid": "2*2", "earl_max_text_tokens": 0}, "expected at least 1"),
         ({"earl_grid": "2*2", "earl_max_text_tokens": "9"}, "valid integer"),
         ({"earl_gird": "2*2"}, "did you mean 'earl_grid'"),
     ],
