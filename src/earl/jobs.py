@@ -215,7 +215,8 @@ def _extend(
         chain.seeds.append(result.seeds[result.images.index(image)])
         chain.images.append(pipeline.keep_outside(chain.images[-1], image, result) if keep_outside else image)
     except EarlError as error:
-        chain.problem = f"{chain.job.image}, {chain.job.instructions[len(chain.images) - 1]!r}: {error}"
+        where = str(chain.job.image)
+        chain.problem = f"{where}, {chain.job.instructions[len(chain.images) - 1]!r}: {error}"
 
 
 class JobFolder:
