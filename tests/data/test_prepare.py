@@ -193,7 +193,7 @@ def test_nothing_left_is_an_error(tmp_path):
     rows[0]["edited_prompt_list"] = ["x"]
     path = files.write_parquet(rows[:2], tmp_path / "x.parquet")
     source = open_source("omniedit", path=path)
-    source.rows.read = lambda start=0: iter([] if start else rows[1:2])
+    source.rows.read = lambda start=0, columns=None: iter([] if start else rows[1:2])
     with pytest.raises(DataError, match="no edit at all"):
         prepare_source(source, tmp_path / "out", Marks(), PreparationSettings(area=AREA, max_rejected=1.0))
 
