@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The world's policy taught people's language further, from the shipped one: data, training, weights, figures.
 # Shards and models that are there are kept. Training saves every five minutes; START=runs/world/language-taught
-# goes on from what was saved. How the shipped one was taught: docs/lab-notes/language.md (it began with
-# new_words.py and add_layers.py, and its teacher was the policy before).
+# SEED=1 goes on from what was saved, with other draws. How the shipped one was taught: docs/lab-notes/language.md
+# (it began with new_words.py and add_layers.py, and its teacher was the policy before).
 #
 #   recipes/world/language.sh                 # all of it into runs/world
 #   MINUTES=480 recipes/world/language.sh     # of training, over which the learning rate falls
@@ -14,7 +14,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=1000000000
 R=runs/world
-MINUTES="${MINUTES:-240}" RATE="${RATE:-1e-3}" TEMPERATURE="${TEMPERATURE:-0.21}"
+MINUTES="${MINUTES:-240}" RATE="${RATE:-1e-3}" TEMPERATURE="${TEMPERATURE:-0.21}" SEED="${SEED:-0}"
 
 prepare() { earl prepare world --vision world --reasoning plan -o "$R/$1" "${@:2}"; }
 prepare validation --split validation --sources 512 --edits 2 --first-seed 900000
@@ -32,10 +32,10 @@ prepare other --sources 2048 --edits 1 --first-seed 600000 --families other
 python recipes/world/teach_words.py "${START:-$R/language-start}" "$R/language-taught" \
   "$R"/{solids,globals} "$R/complex=1.2" "$R/pairs=1.5" "$R/other=2.5" \
   --teacher "$R/language-start" --minutes "$MINUTES" --rate "$RATE" \
-  --plans 0.85 --alone 0.4 --drawings 0.35 --compile
+  --plans 0.85 --alone 0.4 --drawings 0.35 --seed "$SEED" --compile
 
 earl convert "$R/language-taught" "$R/language-policy" --temperature "$TEMPERATURE" --dtype bfloat16 --force
-for wordings in own mixed pairs constructions unseen other; do
+for wordings in own mixed heldout pairs constructions unseen other; do
   earl evaluate world --model "$R/language-policy" --num 500 --seed 0 --greedy --option wordings="$wordings"
 done
 earl evaluate world --model "$R/language-policy" --num 500 --seed 0 --greedy --option wordings=own --split heldout

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from early import EXERCISE, cell_labels
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -48,22 +47,21 @@ class Exercises:
         self.rng = rng
 
     def texts(self, scenes: int) -> list[list[Edit]]:
-        """Of three scenes in four: plans of five requests in people's words, and the solids listed; of the
-        fourth, a crowded one: three lists. The target is the source: no image is taught."""
+        """Of three scenes in four: plans of up to five requests in people's words, and the solids listed; of
+        the fourth, a crowded one: three lists. The target is the source: no image is taught."""
         made = [self._listed() if number % 4 == 0 else self._asked() for number in range(scenes)]
         codes = self._codes([render(scene, 64) for scene, _ in made])
         bundles = []
-        for (scene, said), source in zip(made, codes, strict=True):
-            blank, cells = np.zeros(source.shape, bool), (cell_labels(scene),)
-            bundles.append([_edit(source, source, blank, words, text, cells) for words, text in said])
+        for (_, said), source in zip(made, codes, strict=True):
+            blank = np.zeros(source.shape, bool)
+            bundles.append([_edit(source, source, blank, words, text) for words, text in said])
         return bundles
 
     def _asked(self) -> tuple[Scene, list[tuple[str, str]]]:
         odds = np.array([2.0 if name in HARD else 1.0 for name in PROPOSERS])
         names = [str(n) for n in self.rng.choice(list(PROPOSERS), size=9, replace=False, p=odds / odds.sum())]
-        seeds = self.rng.integers(
-            *SEEDS, size=3
-        )  # of three scenes the one with most solids: they are mixed up most
+        # of three scenes the one with most solids: there they are mixed up most
+        seeds = self.rng.integers(*SEEDS, size=3)
         groups = [sample_group(int(seed), "train", names, size=5) for seed in seeds]
         tasks = max(groups, key=lambda group: len(group[0].source.objects))
         scene = tasks[0].source
@@ -98,14 +96,7 @@ class Exercises:
             source = next(codes)
             bundles.append(
                 [
-                    _edit(
-                        source,
-                        next(codes),
-                        changed_cells(pixels[0], after),
-                        DRAW,
-                        plan(*pair),
-                        (cell_labels(pair[0]), cell_labels(pair[1])),
-                    )
+                    _edit(source, next(codes), changed_cells(pixels[0], after), DRAW, plan(*pair))
                     for pair, after in zip(group, pixels[1:], strict=True)
                 ]
             )
@@ -139,17 +130,11 @@ def _proposed(family: str, scene: Scene, rng: np.random.Generator) -> Proposal |
 
 
 def _edit(
-    source: NDArray[np.int32],
-    target: NDArray[np.int32],
-    changed: NDArray[np.bool_],
-    words: str,
-    text: str,
-    cells: tuple[str, ...],
+    source: NDArray[np.int32], target: NDArray[np.int32], changed: NDArray[np.bool_], words: str, text: str
 ) -> Edit:
-    """`cells`: the labels of the source's cells, and of the target's (`early`)."""
     return Edit(
         id="exercise",
-        source=EXERCISE,
+        source="exercise",
         source_codes=source,
         target_codes=target,
         changed=changed,
@@ -157,5 +142,4 @@ def _edit(
         reasoning=text,
         family=COMPOSED,
         group=COMPOSED,
-        answers=cells,
     )

@@ -32,7 +32,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from early import WEIGHT, EarlyHeads
 from practice import COMPOSED, Exercises
 from torch import Tensor
 
@@ -69,14 +68,13 @@ Bundle = list[tuple[Edit, Edit]]
 @dataclass(frozen=True)
 class Losses:
     """Nats a code: what is optimised; the target's loss in changed cells and in kept ones; the divergence;
-    nats an id of the plan; and of the heads on an early layer."""
+    and nats an id of the plan."""
 
     total: Tensor
     changed: float
     kept: float
     divergence: float
     written: float
-    early: float
 
 
 class Bundles:
@@ -126,7 +124,6 @@ class Lesson:
         self.parts = assemble_policy(recipe.model_copy(update={"model": _from(recipe, start)}), device)
         self.parts = replace(self.parts, reasons=self.parts.reasons or plans)
         self.student = self.parts.policy
-        self.early = EarlyHeads(self.student, self.parts.tokenizer.vocabulary.first_visual).to(device)
         taught = assemble_policy(recipe.model_copy(update={"model": _from(recipe, teacher)}), device)
         self.teacher, self.teacher_tokenizer = taught.policy.eval().requires_grad_(False), taught.tokenizer
         near = smooth_gradients(self.parts, recipe.neighbour_smoothing or SmoothingSettings())
@@ -140,18 +137,13 @@ class Lesson:
         examples = [[_plan_alone(edit, tokenizer) for edit in bundle] for bundle in bundles]
         batch = collate(examples, tokenizer.vocabulary.pad).to(self.device)
         loss = _logits(self.student, batch, tokenizer)[3].mean()
-        early = self.early.loss(batch, bundles)
-        return Losses(
-            loss + WEIGHT * early, math.nan, math.nan, math.nan, float(loss.detach()), float(early.detach())
-        )
+        return Losses(loss, math.nan, math.nan, math.nan, float(loss.detach()))
 
     def losses(self, bundles: list[Bundle]) -> Losses:
         """The mean over the codes of all targets."""
         tokenizer = self.parts.tokenizer
-        asked = [[new for new, _ in bundle] for bundle in bundles]
-        batch = _batch(asked, tokenizer).to(self.device)
+        batch = _batch([[new for new, _ in bundle] for bundle in bundles], tokenizer).to(self.device)
         logits_NV, codes_N, changed_N, written_S = _logits(self.student, batch, tokenizer)
-        early = self.early.loss(batch, asked)
         logp_NV = logits_NV.log_softmax(-1)
         target_N = _target_loss(logp_NV, codes_N, self.neighbours)
         trust_B = torch.tensor([_trust(new) for bundle in bundles for new, _ in bundle])
@@ -168,7 +160,7 @@ class Lesson:
             told_N = (taught_NV.exp() * (taught_NV - logp_NV[taught_N])).sum(-1)
             divergence_N = divergence_N.index_put((taught_N.nonzero()[:, 0],), told_N)
         total = (trust_N * divergence_N + (1 - trust_N) * target_N).mean()
-        total = total + WRITTEN * written_S.sum() / len(codes_N) + WEIGHT * early
+        total = total + WRITTEN * written_S.sum() / len(codes_N)
         exact_N = -logp_NV.detach().gather(1, codes_N[:, None])[:, 0]
         return Losses(
             total,
@@ -176,7 +168,6 @@ class Lesson:
             float(exact_N[~changed_N].mean()),
             float(divergence_N.detach()[taught_N].mean()),
             float(written_S.detach().mean()) if len(written_S) else math.nan,
-            float(early.detach()),
         )
 
 
@@ -255,7 +246,6 @@ def teach(options: argparse.Namespace) -> None:
         update={"learning_rate": options.rate / 2, "muon_learning_rate": options.rate}
     )
     optimisers = create_optimisers(lesson.student.named_parameters(), settings)
-    heads = torch.optim.AdamW(lesson.early.parameters(), lr=options.rate)
     average = WeightAverage(lesson.student, recipe.ema or Ema())
     began = saved = time.monotonic()
     whole, step, seen = options.minutes * 60, 0, []
@@ -269,33 +259,25 @@ def teach(options: argparse.Namespace) -> None:
         if bundles.rng.random() < options.alone:
             losses = lesson.written(exercises.texts(options.batch * 3 // 8))
         else:
-            count = int(bundles.rng.binomial(len(drawn), options.drawings))
-            extra = [[(edit, edit) for edit in bundle] for bundle in exercises.drawings(count)]
-            losses = lesson.losses([*drawn[count:], *extra])
+            kept = [bundle for bundle in drawn if bundles.rng.random() >= options.drawings]
+            extra = exercises.drawings(len(drawn) - len(kept))
+            losses = lesson.losses([*kept, *([(edit, edit) for edit in bundle] for bundle in extra)])
         losses.total.backward()
         torch.nn.utils.clip_grad_norm_(lesson.student.parameters(), 1.0)
         falling = options.floor + (1 - options.floor) * 0.5 * (1 + math.cos(math.pi * (now - began) / whole))
         set_rates(optimisers, min(1.0, step / WARMUP) * falling)
-        for optimiser in (*optimisers, heads):
+        for optimiser in optimisers:
             optimiser.step()
             optimiser.zero_grad()
         average.update(step)
         seen.append(
-            (
-                float(losses.total.detach()),
-                losses.changed,
-                losses.kept,
-                losses.divergence,
-                losses.written,
-                losses.early,
-            )
+            (float(losses.total.detach()), losses.changed, losses.kept, losses.divergence, losses.written)
         )
         if step % 20 == 0:
             means = " ".join(f"{v:.3f}" for v in np.nanmean(seen, axis=0))
             spent = f"cpu {time.process_time():.0f} s"
             print(
-                f"{step} loss changed kept divergence written early {means} rate {falling:.2f} {spent}",
-                flush=True,
+                f"{step} loss changed kept divergence written {means} rate {falling:.2f} {spent}", flush=True
             )
             seen.clear()
         if now - saved > 300:
