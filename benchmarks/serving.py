@@ -22,7 +22,7 @@ from earl.config import ModelSettings, SamplingSettings
 from earl.pipeline import EditPipeline, build_pipeline
 from earl.records import Completion
 from earl.service.edit_request import EditFields, EditRequest
-from earl.service.session import PipelineSession
+from earl.service.session import Session
 from earl.world.rendering import render
 from earl.world.tasks import sample_task
 
@@ -39,7 +39,7 @@ def requests_of(count: int) -> list[EditRequest]:
 Ids = list[tuple[int, ...]]
 
 
-def run(session: PipelineSession, requests: list[EditRequest], together: int) -> tuple[float, Ids]:
+def run(session: Session, requests: list[EditRequest], together: int) -> tuple[float, Ids]:
     """CPU seconds for all edits with so many in progress at once, from pixels to pixels, and their ids."""
     began = time.process_time()
     waiting, made, tickets = list(range(len(requests))), {}, {}
@@ -105,7 +105,7 @@ def main(argv: list[str] | None = None) -> None:
     torch.set_num_threads(1)
     pipeline = build_pipeline(ModelSettings(device="cpu", dtype="float32"))
     requests = requests_of(options.edits)
-    session = PipelineSession(pipeline)
+    session = Session(pipeline)
     run(session, requests[:2], 2)
     ways = (1, *options.together)
     direct: list[float] = []

@@ -19,7 +19,7 @@ from earl.sampling.completions import Sample
 from earl.service.edit_request import EditFields, EditRequest
 from earl.service.edits import EditService
 from earl.service.http import served
-from earl.service.session import PipelineSession
+from earl.service.session import Session
 from earl.world.rendering import render
 from earl.world.tasks import sample_task
 
@@ -31,7 +31,7 @@ def pipeline():
 
 @pytest.fixture(scope="module")
 def url(pipeline):
-    service = EditService(PipelineSession(pipeline), "world")
+    service = EditService(Session(pipeline), "world")
     with served(service.app()) as url:
         yield url
     service.scheduler.stop()
@@ -133,7 +133,7 @@ def test_likelihoods_that_are_no_numbers_end_their_own_edit_alone(pipeline, monk
         "completion",
         lambda self: replace(whole(self), logprobs=(math.nan,)) if self.seed == 7 else whole(self),
     )
-    session, (image, instruction) = PipelineSession(pipeline), task(0)
+    session, (image, instruction) = Session(pipeline), task(0)
     request = EditRequest(EditFields(prompt=instruction), image, None)
     bad, good = session.insert([(request, (seed,), lambda *_: None) for seed in (7, 8)])
     results = {}

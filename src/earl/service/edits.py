@@ -13,10 +13,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
+from fastapi import FastAPI, Request, Response
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import JSONResponse, StreamingResponse
 from PIL import Image
 
 from earl.config.service import ServiceSettings
-from earl.errors import EarlError, ImageError, MissingExtraError
+from earl.errors import EarlError, ImageError
 from earl.pipeline import EditResult
 from earl.pipeline.result import check_answered
 from earl.records import Verdict
@@ -28,13 +31,6 @@ from earl.service.server import Server
 from earl.service.session import Session
 from earl.service.wire import ApiError, check_key, event, with_errors
 from earl.vision.saving import Provenance, encode_image
-
-try:
-    from fastapi import FastAPI, Request, Response
-    from fastapi.middleware.cors import CORSMiddleware
-    from fastapi.responses import JSONResponse, StreamingResponse
-except ImportError as error:
-    raise MissingExtraError("serving needs the extra: pip install 'earl-edit[serve]'") from error
 
 _MAX_SEED = 2**53  # whole numbers that JSON readers keep exactly
 Judge = Callable[[EditResult], Awaitable[list[Verdict]]]

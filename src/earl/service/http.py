@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from earl.errors import MissingExtraError, VerifierError
+import uvicorn
+
+from earl.errors import VerifierError
 
 if TYPE_CHECKING:
     from earl.service.places import Places
@@ -70,11 +72,6 @@ def served(app: Any, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]
 
 
 def _server(app: Any, drain: float = 5.0, places: Places | None = None) -> Any:
-    try:
-        import uvicorn
-    except ImportError as error:
-        raise MissingExtraError("serving needs the extra: pip install 'earl-edit[serve]'") from error
-
     class Server(uvicorn.Server):
         stop_by = math.inf  # when the port is closed at the latest, by time.monotonic
 

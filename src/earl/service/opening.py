@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from earl.config import ModelSettings, VerifierSettings
 from earl.config.service import ServiceSettings
-from earl.errors import MissingExtraError
 from earl.pipeline import EditResult, build_pipeline, pick_device
 from earl.records import Verdict
-
-try:
-    from earl.service.edits import EditService
-    from earl.service.server import read_keys
-    from earl.service.session import PipelineSession
-except ModuleNotFoundError as error:
-    raise MissingExtraError(f"serving needs {error.name}: pip install 'earl-edit[serve]'") from error
+from earl.service.edits import EditService
+from earl.service.server import read_keys
+from earl.service.session import Session
 
 
 def open_service(
@@ -39,4 +34,4 @@ def open_service(
 
     if model.dtype == "auto" and model.engine == "earl" and pick_device(model.device) == "cpu":
         model = model.replace(dtype="float32")  # an image then does not depend on who else asks
-    return EditService(PipelineSession(build_pipeline(model)), model.model, settings, keys=keys, judge=judge)
+    return EditService(Session(build_pipeline(model)), model.model, settings, keys=keys, judge=judge)

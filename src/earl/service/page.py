@@ -9,19 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
+from gradio.processing_utils import save_bytes_to_cache
 from PIL import Image
 
 from earl.data.tasks import EditTask
-from earl.errors import EarlError, MissingExtraError
+from earl.errors import EarlError
 from earl.records import Box
 from earl.service.page_edits import MOST_VARIATIONS, Asked, History, PageEdits, Shown, Step, Variation
 from earl.service.wire import ApiError
-
-try:
-    import gradio as gr
-    from gradio.processing_utils import save_bytes_to_cache
-except ImportError as error:
-    raise MissingExtraError("the page needs the extra: pip install 'earl-edit[serve,ui]'") from error
 
 PATH = "/ui"
 _SMALLEST = 512  # px, longer side of a shown image: browsers blur what they enlarge

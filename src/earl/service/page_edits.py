@@ -24,7 +24,6 @@ from earl.sequence.reasoning import find_boxes
 from earl.service.edit_request import EditRequest, RawRequest, check_fields, decode
 from earl.service.edits import EditService
 from earl.service.scheduler import Job
-from earl.service.session import PipelineSession
 from earl.service.thumbs import Thumbs
 from earl.vision.saving import Provenance, encode_image
 
@@ -177,7 +176,6 @@ class PageEdits:
     def __init__(
         self, service: EditService, examples: Sequence[EditTask] = (), thumbs: Thumbs | None = None
     ) -> None:
-        assert isinstance(service.session, PipelineSession), "a page is made for a pipeline"
         self.thumbs = thumbs
         self.service, self.pipeline = service, service.session.pipeline
         self.domain = domain_of(service.name)

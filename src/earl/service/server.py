@@ -9,20 +9,16 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 from uuid import uuid4
 
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from earl.errors import ConfigError, MissingExtraError
+from earl.errors import ConfigError
 from earl.service.limits import Room
 from earl.service.metrics import Metrics
 from earl.service.places import Places
 from earl.service.wire import ApiError, answer_errors, check_key
-
-try:
-    from fastapi import FastAPI, Request, Response
-    from fastapi.responses import JSONResponse
-except ImportError as error:
-    raise MissingExtraError("serving needs the extra: pip install 'earl-edit[serve]'") from error
 
 
 class Server:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,55 +24,8 @@ Edit = tuple[EditRequest, tuple[int, ...], OnRow]
 """A request, the seed of each of its images, and what is called as its rows are done."""
 
 
-class Session(Protocol):
-    """Edits in progress. One thread inserts, removes and steps; the others are pure."""
-
-    def insert(self, edits: Sequence[Edit]) -> list[int | EarlError]:
-        """Let edits join at the next step; returns the ticket of each, or why it cannot be made."""
-        ...
-
-    def remove(self, ticket: int) -> None:
-        """Drop an edit; its work ends with this call."""
-        ...
-
-    def step(self, hand_back: bool = True) -> list[tuple[int, EditResult | EarlError]]:
-        """Take one step for all edits; returns those that are through, each with its result or why it has
-        none, or keeps them for a later step."""
-        ...
-
-    def has_room(self, requests: Sequence[EditRequest]) -> bool:
-        """Whether the images of all of them can join now."""
-        ...
-
-    def lacking(self, request: EditRequest) -> str:
-        """Warning about what is asked and the model was not taught, one sentence; "" for nothing."""
-        ...
-
-    def rows_of(self, ticket: int) -> int:
-        """Rows of codes of an edit's images."""
-        ...
-
-    def size_of(self, image: Image.Image) -> tuple[int, int]:
-        """Width and height of the images that the model gives for a source."""
-        ...
-
-    def finish(
-        self, image: Image.Image, result: EditResult, request: EditRequest, size: tuple[int, int] | None
-    ) -> Image.Image:
-        """An image as the caller gets it: scaled, and with the source's pixels outside what changed."""
-        ...
-
-    def changed(self, image: Image.Image, result: EditResult) -> Image.Image:
-        """A mask of what an edit changed: mode L, white there, at the image's size."""
-        ...
-
-    def prompt_lengths(self, result: EditResult) -> tuple[int, int]:
-        """Ids of text and of the image in a result's prompt."""
-        ...
-
-
-class PipelineSession:
-    """A session on an editing pipeline.
+class Session:
+    """Edits in progress on an editing pipeline. One thread inserts, removes and steps; the rest is pure.
 
     Args:
         pipeline: models and engine. In float32 on a CPU an image does not depend on who else asks.
@@ -86,7 +38,10 @@ class PipelineSession:
         self._completions: dict[int, dict[int, Completion]] = {}
 
     def insert(self, edits: Sequence[Edit]) -> list[int | EarlError]:
-        """Encode the sources one by one, and let the edits join at the next step, prefilled together."""
+        """Encode the sources one by one, and let the edits join at the next step, prefilled together.
+
+        Returns the ticket of each, or why it cannot be made.
+        """
         return [self._join(*edit) for edit in edits]
 
     def _join(self, request: EditRequest, seeds: tuple[int, ...], on_row: OnRow) -> int | EarlError:
@@ -124,7 +79,8 @@ class PipelineSession:
         del self._edits[ticket], self._completions[ticket]
 
     def step(self, hand_back: bool = True) -> list[tuple[int, EditResult | EarlError]]:
-        """Take one step for all edits; those that are through are decoded."""
+        """Take one step for all edits. Returns those that are through, each with its result or why it has
+        none; without `hand_back` they are kept for a later step."""
         if self._engine.step() and not hand_back:
             return []
         through = [
@@ -151,7 +107,7 @@ class PipelineSession:
         )
 
     def lacking(self, request: EditRequest) -> str:
-        """Warning about what the model was not taught, from `earl.pipeline.domain.lacking`."""
+        """One sentence on what is asked and the model was not taught; "" for nothing."""
         fields = request.fields
         return lacking(self.pipeline, request.image, [fields.prompt], reasoning=fields.reasoning)
 

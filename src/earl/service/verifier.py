@@ -13,9 +13,12 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
 
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+
 from earl.config.service import ServerSettings
 from earl.endpoints.http import QUESTION_HEADER
-from earl.errors import EarlError, MissingExtraError
+from earl.errors import EarlError
 from earl.service.limits import Room, Take, bounded
 from earl.service.metrics import Metrics
 from earl.service.places import Places
@@ -25,12 +28,6 @@ from earl.service.verdict_cache import VerdictCache
 from earl.service.wire import ApiError, check_key
 from earl.verifiers.protocol import Verifier
 from earl.verifiers.questions import Prompts, load_prompts
-
-try:
-    from fastapi import FastAPI, Request, Response
-    from fastapi.responses import JSONResponse
-except ImportError as error:
-    raise MissingExtraError("serving needs fastapi and uvicorn: pip install 'earl-edit[serve]'") from error
 
 EDIT_NAME = re.compile(r"([0-9a-f]{32})-(?:semantic|reference|perceptual)(?:-swapped)?")
 

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from earl.errors import MissingExtraError
+from fastapi import FastAPI, HTTPException, Response
+from fastapi.responses import HTMLResponse
+
 from earl.evaluation.voting import Ballot
 from earl.pages.rendering import render
 from earl.vision.images import open_image
 from earl.vision.saving import encode_image
-
-try:
-    from fastapi import FastAPI, HTTPException, Response
-    from fastapi.responses import HTMLResponse
-except ImportError as error:
-    raise MissingExtraError("the page needs fastapi and uvicorn: pip install 'earl-edit[serve]'") from error
 
 
 def voting_app(ballot: Ballot) -> FastAPI:
