@@ -186,6 +186,14 @@ def test_an_unquoted_comma_in_a_table_of_jobs_is_one_sentence(place, capsys):
     assert error.count("\n") == 1 and not Path("out").exists()
 
 
+def test_a_head_that_stands_twice_is_one_sentence(place, capsys):
+    Path("jobs.csv").write_text("image,instruction, instruction,,\n0.png,paint it,move it,,\n")
+    assert edit("jobs.csv", "-o", "out", *place) == 2
+    error = capsys.readouterr().err
+    assert "jobs.csv has several columns 'instruction'; rename or remove all but one" in error
+    assert error.count("\n") == 1 and not Path("out").exists()
+
+
 def test_ctrl_c_says_how_to_go_on(place, capsys, monkeypatch):
     """What is done stays, and the next call makes the rest."""
     from earl.jobs import JobFolder
@@ -308,15 +316,19 @@ def test_boxes_are_drawn_for_a_model_that_reasons_unasked(place, model_folder, c
     assert "its boxes on the source: out-boxes.png" in capsys.readouterr().out
 
 
-def test_seeds_are_those_of_the_images_that_there_are(place, capsys, monkeypatch):
+def test_a_draw_without_an_image_keeps_its_place_in_every_list(place, capsys, monkeypatch):
     edit_many = EditPipeline.edit_many
     monkeypatch.setattr(
         EditPipeline,
         "edit_many",
-        lambda *a, **k: [replace(made, images=(None, *made.images[1:])) for made in edit_many(*a, **k)],
+        lambda *a, **k: [
+            replace(made, images=(None, *made.images[1:]), reasoning=("first", "second"))
+            for made in edit_many(*a, **k)
+        ],
     )
     words = ["0.png", "paint it", "-o", "out.png", "--num-images", "2", "--seed", "5", *place]
     assert edit(*words) == 0 and "out-2.png (64x64, seed 6)" in capsys.readouterr().out
     assert edit(*words, "--json", "--force") == 0
     record = json.loads(capsys.readouterr().out)
-    assert record["images"] == ["out-2.png"] and record["seeds"] == [6]
+    assert record["images"] == [None, "out-2.png"] and record["seeds"] == [5, 6]
+    assert record["reasoning"] == ["first", "second"]

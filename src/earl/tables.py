@@ -9,10 +9,12 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+from earl.errors import DataError
 from earl.progress import one_line
 from earl.records import Estimate
 
@@ -184,3 +186,12 @@ def _no_formula(text: str) -> str:
     """A text on one line, which a spreadsheet takes as text."""
     text = one_line(text)
     return f"'{text}" if _FORMULA.match(text) else text
+
+
+def check_heads(path: Path, heads: Iterable[str]) -> None:
+    """Raises DataError where two columns have one name; spreadsheets leave several without any."""
+    seen: set[str] = set()
+    for head in filter(None, map(str.strip, heads)):
+        if head in seen:
+            raise DataError(f"{path} has several columns {head!r}; rename or remove all but one")
+        seen.add(head)

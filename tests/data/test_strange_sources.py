@@ -326,6 +326,18 @@ def test_a_quote_that_nothing_closes_takes_no_rows_quietly(tmp_path):
     assert list(TableRows(path).read()) == [{"id": "a", "text": "last line"}]
 
 
+@pytest.mark.parametrize("ending", ["csv", "tsv", "parquet"])
+def test_two_columns_of_one_name_are_refused(tmp_path, ending):
+    path = tmp_path / f"data.{ending}"
+    if ending == "parquet":
+        column = pa.array(["a"])
+        pq.write_table(pa.Table.from_arrays([column, column], ["text", "text"]), path)
+    else:
+        path.write_text("text,text\na,b\n".replace(",", "," if ending == "csv" else "\t"))
+    with pytest.raises(DataError, match="has several columns 'text'; rename or remove all but one"):
+        list(open_source(str(path)).read())
+
+
 @pytest.mark.parametrize(("ending", "between", "what"), [("csv", ",", "commas"), ("tsv", "\t", "tabs")])
 def test_a_row_with_more_cells_than_heads_is_refused_and_not_cut(tmp_path, ending, between, what):
     path = tmp_path / f"data.{ending}"

@@ -113,6 +113,7 @@ def test_what_has_no_verdict_is_counted(tmp_path):
         ([], ("source", "edited", "instruction", "rating", "subset"), "no ratings"),
         ([["a"]], ("source",), "edited, instruction, rating"),
         ([row(1, 1)], ("source", "edited", "instruction", "rating", "suset"), "suset"),
+        ([row(1, 1)], ("source", "edited", "instruction", "rating", "rating"), "several columns 'rating'"),
         ([row(1, "good")], None, "line 2: the rating is 'good'"),
         ([row(1, 1), row(2, "nan")], None, "line 3: the rating is 'nan'"),
         ([row(1, 1), row(2, "")], None, "line 3: the rating is empty"),

@@ -172,6 +172,13 @@ def test_the_draw_is_the_same_each_time_and_can_be_changed(files, tmp_path):
     assert [len(ids) for ids in drawn] == [3, 3, 3]
     described = open_benchmark("emuedit", BenchmarkSettings(path=str(path))).describe()
     assert (described["draw"], described["draw_seed"]) == (1000, 42)
+    assert "columns" not in described
+
+
+def test_other_columns_are_another_benchmark(files, tmp_path):
+    path = files.write_parquet(files.rows_of("emu-edit"), tmp_path / "a.parquet")
+    asked = BenchmarkSettings(path=str(path), columns={"target": ("image",)})
+    assert open_benchmark("emuedit", asked).describe()["columns"] == {"target": ["image"]}
 
 
 def test_the_hub_is_asked_for_the_benchmarks_files_only(files, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 from types import SimpleNamespace
 
@@ -16,9 +17,12 @@ from earl.models.catalogue import RELEASED
 from earl.models.resolve import ModelFolder
 from earl.pipeline.domain import domain_of, lacking
 from earl.world.domain import WORLD, unknown_words
+from earl.world.language.grammar import expand
+from earl.world.language.tables import FRAMES, HELDOUT, OPERATIONS, WORDS, texts
 from earl.world.model import FOLDER
 from earl.world.rendering import render
 from earl.world.tasks import sample_task
+from earl.world.wordings import reword
 
 BEST = "mair-lab/earl-sft-simple.rl-simple-n-complex-scaled"
 THINKING = "mair-lab/earl-thinking-sft-simple.rl-simple-n-complex"
@@ -53,6 +57,18 @@ def test_tasks_of_the_world_raise_no_warning():
             assert not unknown_words(task.instruction), task.instruction
     for seed in range(40):
         assert not WORLD.problems(scene(seed), sample_task(seed, "test").instruction)
+
+
+def test_no_word_that_the_language_has_or_writes_is_unknown():
+    for table in (WORDS, FRAMES, OPERATIONS, HELDOUT):
+        for text in texts(table):
+            for said in expand(text):
+                assert not unknown_words(re.sub(r"\{\w+\}", " ", said)), said
+    for wordings in ("mixed", "pairs", "constructions"):
+        for seed in range(200):
+            said = reword(sample_task(seed, "test"), wordings).instruction
+            assert not unknown_words(said), said
+    assert unknown_words("a red cube on the ground") == ["ground"], "no table has it"
 
 
 @pytest.mark.parametrize("side", [48, 64, 256])

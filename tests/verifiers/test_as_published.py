@@ -113,6 +113,16 @@ def test_dry_run_prints_the_requests(folder, tmp_path, capsys):
     assert shown["perceptual"]["messages"][0]["content"][1]["image_url"]["url"].endswith("…")
 
 
+def test_a_dry_run_needs_no_address(tmp_path, capsys):
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.png")
+    words = ["verifier", "ask", str(tmp_path / "a.png"), str(tmp_path / "a.png"), "make it red"]
+    assert main([*words, "--dry-run"]) == 0
+    assert list(json.loads(capsys.readouterr().out)) == ["semantic", "perceptual"]
+    assert main(words) == 2
+    assert "--judge-url" in capsys.readouterr().err
+    assert main([*words, "--dry-run", "--judge-url", "x"]) == 2
+
+
 def test_the_ground_score_alone(folder):
     """One question; its number is the overall score."""
     asked = []

@@ -103,21 +103,21 @@ def _edit_one(
         )
         say_bytes(content)
         return
-    written = []
+    written: list[str | None] = []
     for number, (path, image) in enumerate(zip(paths, result.images, strict=True)):
+        written.append(None if image is None else str(path))
         if image is not None:
             made = _provenance(options, model.model, result, last, number)
             write_image(image, path, made)
-            written.append(path)
             if pairs:
                 title = ", then ".join(options.instructions)
                 write_image(side_by_side(title, (source, image), ("before", "after")), pairs[number], made)
     record = {
         "source": str(options.source),
         "instruction": result.instruction,
-        "images": [str(path) for path in written],
+        "images": written,
         "size": list(result.image.size),
-        "seeds": [seed for seed, image in zip(result.seeds, result.images, strict=True) if image],
+        "seeds": list(result.seeds),
         "finish_reasons": [completion.finish_reason for completion in result.completions],
         "problems": list(result.problems),
         "reasoning": list(result.reasoning),
@@ -340,6 +340,7 @@ def _lines(record: dict[str, Any], best_of: int) -> str:
     lines += [
         f"{path} ({width}x{height}, seed {seed})"
         for path, seed in zip(record["images"], record["seeds"], strict=True)
+        if path
     ]
     lines += [f"reasoning: {text}" for text in record["reasoning"] if text]
     lines += [f"its boxes on the source: {boxed}" for boxed in record["boxes"] if boxed]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +15,7 @@ from pydantic import Field
 from earl.config import JudgeSettings, ModelSettings, Settings, VerifierSettings
 from earl.config.options import BEST_BY, POSITIONAL, Group, Option, verifier_group
 from earl.config.service import Port, ServerSettings, ServiceSettings
-from earl.errors import MissingExtraError, VerifierError
+from earl.errors import ConfigError, MissingExtraError, VerifierError
 from earl.progress import say
 from earl.records import SCORE_PARTS
 
@@ -127,7 +128,14 @@ class AskOptions(Settings):
     dry_run: bool = Field(default=False, description="send nothing; print each request (images shortened)")
 
 
-def ask(options: AskOptions, judge: Annotated[JudgeSettings, Group(prefix="judge-")]) -> None:
+class AskedJudge(JudgeSettings):
+    url: str = Field(default="", description="base of the API, as http://host:8000/v1; --dry-run needs none")
+
+    def problems(self) -> Iterator[str]:
+        yield from (found for found in super().problems() if self.url or not found.startswith("url"))
+
+
+def ask(options: AskOptions, judge: Annotated[AskedJudge, Group(prefix="judge-")]) -> None:
     """Judge one edit, or print exactly what a judge would be sent."""
     from earl.records import Attempt
     from earl.verifiers.judge import JudgeVerifier, ReferenceVerifier
@@ -135,6 +143,8 @@ def ask(options: AskOptions, judge: Annotated[JudgeSettings, Group(prefix="judge
 
     target = open_image(options.target) if options.target else None
     source, edited = open_image(options.source), open_image(options.edited)
+    if not (judge.url or options.dry_run):
+        raise ConfigError("whom to ask? Give --judge-url, as http://host:8000/v1; --dry-run only prints")
     attempt = Attempt(source, options.instruction, edited, target=target, family=options.family)
     verifier = (ReferenceVerifier if target else JudgeVerifier)(judge)
     if options.dry_run:

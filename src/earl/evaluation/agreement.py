@@ -38,7 +38,7 @@ from earl.evaluation.voting import WORTH, Vote, read_votes
 from earl.files import check_writable, read_json
 from earl.records import SCORES, Attempt, Estimate, Verdict
 from earl.store import RecordFile
-from earl.tables import Column, Row, Table
+from earl.tables import Column, Row, Table, check_heads
 from earl.verifiers.protocol import Verifier
 from earl.vision.images import open_image
 
@@ -251,6 +251,7 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
             f"{path} has no column {', '.join(missing)}; it has {', '.join(columns) or 'none'}, and needs "
             f"{', '.join(NEEDED)} (target and subset may be there too)"
         )
+    check_heads(path, columns)
     unknown = [name for name in columns if name not in COLUMNS]
     if unknown:
         raise DataError(f"{path} has the column {unknown[0]!r}; columns are {', '.join(COLUMNS)}")

@@ -157,6 +157,7 @@ class DeclaredBenchmark:
         kinds = {"kinds": sorted(self.kinds)} if self.kinds else {}
         mean = {"mean": self.mean} if self.mean != "edits" else {}
         fixed = {"column": self.column, "hub": SCHEMAS[self.schema].hub, **kinds, **mean, **given}
+        fixed |= _mapped(settings)
         fixed["contents"] = source.contents()
         return SourceBenchmark(self.name, self.title, source, fixed, self._place, measured=self.measured)
 
@@ -288,8 +289,7 @@ def open_benchmark(
     held = ("holdout", "holdout_test")
     check_taken("own data", settings, ("columns", "split", "draw", "seed", "group", *held))
     source = open_source(name, settings, default_split="test")
-    columns = {name: list(columns) for name, columns in settings.columns.items()}
-    fixed = {"split": source.split, "group": settings.group, **({"columns": columns} if columns else {})}
+    fixed = {"split": source.split, "group": settings.group, **_mapped(settings)}
     fixed |= {name: share for name in held if (share := getattr(settings, name))}
     fixed["contents"] = source.contents()
     return SourceBenchmark(
@@ -300,6 +300,12 @@ def open_benchmark(
         lambda sample: (sample.family or "own", sample.group, ""),
         lambda read: on_side(read, settings, source.split),
     )
+
+
+def _mapped(settings: BenchmarkSettings) -> dict[str, Any]:
+    """The columns that were named, for `describe`."""
+    columns = {name: list(columns) for name, columns in settings.columns.items()}
+    return {"columns": columns} if columns else {}
 
 
 def check_taken(name: str, settings: BenchmarkSettings, taken: tuple[str, ...]) -> None:

@@ -25,6 +25,7 @@ import pyarrow as pa
 from earl.data.sources.cells import PROBLEM, Row, Unreadable
 from earl.errors import DataError
 from earl.files import parse_json, read_json
+from earl.tables import check_heads
 
 _BATCH = 16  # rows decoded at once: images of some megabytes each
 _LIGHT_BATCH = 4096  # the same where no image is among the columns
@@ -226,6 +227,7 @@ def _csv_rows(path: Path, separator: str) -> Iterator[Row]:
                 return
             if header is None:
                 header = cells
+                check_heads(path, header)
             elif len(cells) > len(header):
                 between = "commas" if separator == "," else "tabs"
                 more = f"has more cells than the head line; put quotes around {between}"
@@ -306,6 +308,7 @@ def _place(sizes: Sequence[int], number: int) -> tuple[int, int]:
 
 
 def _rows_of(batch: pa.RecordBatch, path: Path) -> Iterator[Row]:
+    check_heads(path, batch.schema.names)
     columns = [_cells_of(column) for column in batch.columns]
     stem = _COUNTER.sub("", path.stem)
     for place in range(batch.num_rows):
