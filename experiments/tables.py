@@ -105,7 +105,7 @@ def page_tables(
         for name, runs in scores.items()
     ]
     claimed = [["claim", "verdict", "difference, points"], *map(list, _claim_rows(claims))]
-    return {"rule": RULE.replace("*", ""), "claims": claimed, "scores": [heads, *rows]}
+    return {"rule": RULE, "claims": claimed, "scores": [heads, *rows]}
 
 
 def _claim_rows(claims: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:

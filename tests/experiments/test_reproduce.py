@@ -267,6 +267,7 @@ def test_a_small_comparison_from_end_to_end(model_folder, tmp_path, monkeypatch,
     assert "rl-sc" in results["missing"] and (tmp_path / "tables.md").read_text() in capsys.readouterr().out
     page = (tmp_path / "page.html").read_text()
     assert "RL S+C, weak judge, root of minima" in page and page.count("data:image/png") == 2 * (2 + 4)
+    assert "<em>cannot tell</em>" in page and "*" not in page.split("<h2>Claims")[1].split("<h2>Scores")[0]
     assert "Held-out prompts" in page and page.count("<svg") == 4
     ran.clear()
     assert reproduce.main([*words, "--best-of", "2"]) == 0 and not ran, "what is finished is not made again"
