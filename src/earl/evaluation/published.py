@@ -1,4 +1,5 @@
-"""Tables of results, as published: the paper's, by number in `published.json`, and later benchmarks'.
+"""Tables of results, as published: the paper's, by number in `published.json`, and later benchmarks'
+(`published_later.json`).
 
 EARL, "The Promise of RL for Autoregressive Image Editing" (arXiv 2508.01119 v3). S simple, C
 complex edits. The rows of tables 2, 3 and 11 stand together in `published_models`; their mean is over the six
@@ -7,8 +8,7 @@ benchmarks.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -23,44 +23,6 @@ from earl.files import parse_json
 JUDGE = "gpt-4o-mini-2024-07-18"
 COLUMNS = ("OmniEdit", "EmuEdit", "AURORA", "MagicBrush", "VisMin", "I2EBench")
 _MAIN = (2, 3, 11)  # overall scores of models on the six benchmarks
-_GEDIT = """
-Instruct-Pix2Pix         3.68
-MagicBrush               4.52
-OmniGen                  5.06
-OmniGen2                 6.41
-BAGEL                    6.52
-FLUX.1 Kontext Pro       6.56 5.36
-Step1X-Edit v1.1         6.97 6.50
-GPT-4o                   7.53 7.30
-Qwen-Image               7.56 7.52
-"""
-_IMGEDIT = """
-Instruct-Pix2Pix         1.88
-MagicBrush               1.90
-AnyEdit                  2.45
-UltraEdit                2.70
-OmniGen                  2.96
-ICEdit                   3.05
-Step1X-Edit              3.06
-BAGEL                    3.20
-UniWorld-V1              3.26
-OmniGen2                 3.44
-Ovis-U1                  4.00
-GPT-4o                   4.20
-Qwen-Image               4.27
-"""
-
-
-_RISE = """
-EMU2                     0.05
-OmniGen                  0.08
-Step1X-Edit              0.19
-BAGEL                    0.61
-Gemini-2.0-Flash-pre     0.94
-BAGEL, with CoT          1.19
-Gemini-2.0-Flash-exp     1.33
-GPT-4o-Image             2.89
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +71,7 @@ class Published:
 @cache
 def published_tables() -> dict[int, PublishedTable]:
     """All tables by number."""
-    text = (files("earl.evaluation") / "published.json").read_text("utf-8")
-    tables = TypeAdapter(list[PublishedTable]).validate_python(parse_json(text, "published.json"))
+    tables = TypeAdapter(list[PublishedTable]).validate_python(_read("published.json"))
     return {table.number: table for table in tables}
 
 
@@ -134,21 +95,22 @@ def published_models() -> tuple[Published, ...]:
     )
 
 
-def _later(
-    table: str, columns: tuple[str, ...], who: tuple[str, str, Failures], scale: float = 1.0
-) -> Iterator[Published]:
-    for line in table.strip().splitlines():
-        name, *numbers = re.split(r"\s+(?=\d\.\d\d)", line)
-        scores = zip(columns, (scale * float(number) for number in numbers), strict=False)
-        yield Published(name, dict(scores), None, *who)
+def later_models() -> tuple[Published, ...]:
+    """Rows of later benchmarks, `published_later.json`.
+
+    GEdit-Bench: VIEScore overall, the mean of the eleven tasks' means (arXiv 2504.17761, 2505.14683,
+    2506.18871, 2508.02324). ImgEdit-Bench: the mean of three scores of 1 to 5 and of the nine types, doubled
+    here (arXiv 2505.20275, 2506.18871, 2508.02324). RISEBench: percent of edits solved, divided by 10 here
+    (arXiv 2504.02826, README of PhoenixZ810/RISEBench).
+    """
+    found = []
+    for table in _read("published_later.json"):
+        who = table["judge"], table["questions"], table["failures"]
+        for model, *numbers in table["rows"]:
+            scores = {c: table["scale"] * n for c, n in zip(table["columns"], numbers, strict=False)}
+            found.append(Published(model, scores, None, *who))
+    return tuple(found)
 
 
-LATER: tuple[Published, ...] = (
-    *_later(_GEDIT, ("GEdit-Bench-EN", "GEdit-Bench-CN"), ("GPT-4.1", "viescore", "exclude")),
-    *_later(_IMGEDIT, ("ImgEdit-Bench",), ("GPT-4o", "imgedit, doubled", "exclude"), scale=2.0),
-    *_later(_RISE, ("RISEBench",), ("GPT-4.1", "risebench, percent / 10", "exclude")),
-)
-"""GEdit-Bench: VIEScore overall, the mean of the eleven tasks' means (arXiv 2504.17761, 2505.14683,
-2506.18871, 2508.02324). ImgEdit-Bench: the mean of three scores of 1 to 5 and of the nine types, doubled here
-(arXiv 2505.20275, 2506.18871, 2508.02324). RISEBench: percent of edits solved, divided by 10 here (arXiv
-2504.02826, README of PhoenixZ810/RISEBench)."""
+def _read(name: str) -> Any:
+    return parse_json((files("earl.evaluation") / name).read_text("utf-8"), name)

@@ -10,7 +10,7 @@ from earl.config.evaluation import Failures
 from earl.errors import ConfigError
 from earl.evaluation.folder import failures_of
 from earl.evaluation.metrics import MEANING
-from earl.evaluation.published import COLUMNS, LATER, published_models
+from earl.evaluation.published import COLUMNS, later_models, published_models
 from earl.evaluation.records import Results
 from earl.evaluation.scores import REASONS, SHORT
 from earl.records import Estimate
@@ -228,7 +228,7 @@ def published_rows(columns: Collection[str] = COLUMNS) -> list[SystemRow]:
         SystemRow(
             row.model, row.judge, row.questions, row.failures, dict(row.scores), row.mean, published=True
         )
-        for row in (*published_models(), *LATER)
+        for row in (*published_models(), *later_models())
         if not row.scores.keys().isdisjoint(columns)
     ]
 

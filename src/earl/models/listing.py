@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from earl.models.catalogue import BASES, RELEASED, VISION_HOME, KnownModel
+from earl.models.catalogue import BASES, RELEASED, KnownModel
 from earl.models.resolve import read_json, resolve_model
 from earl.models.shapes import BYTES, EMU3, EMU3_VISION_PARAMETERS, GIB, PolicyShape, edit_bytes
 from earl.registry import MODELS
@@ -29,8 +29,8 @@ def _known(model: KnownModel) -> dict[str, Any]:
         "shipped": False,
         "parameters": model.parameters,
         "layout": model.layout,
-        "tokenizer": model.tokenizer,
-        "vision": model.vision or VISION_HOME,
+        "tokenizer": model.tokenizer or None,
+        "vision": model.vision,
         "size": "release",
         "revision": model.revision or "main",
         "licence": model.licence,

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from earl.data.sources.schema import CHAINS, FIELDS, Schema
+from earl.data.sources.schema import CHAINS, Schema
 from earl.errors import ConfigError, DataError
 from earl.files import read_lines
 from earl.sequence.instruction import trimmed
@@ -47,6 +47,7 @@ USUAL: dict[str, tuple[str, ...]] = {
     "licence": ("licence", "license"),
     "split": ("split",),
 }
+"""What a column can be mapped to, and the names that such a column usually has, best first."""
 
 
 def read_instructions(path: str | Path) -> dict[str, str]:
@@ -74,9 +75,9 @@ def parse_map(text: str) -> dict[str, tuple[str, ...]]:
         name, equals, column = (word.strip() for word in part.partition("="))
         if not equals or not column:
             raise ConfigError(f"--map has {part!r}; expected FIELD=COLUMN, as in source=before,target=after")
-        if name not in FIELDS:
-            near = difflib.get_close_matches(name, FIELDS, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"fields are {', '.join(FIELDS)}"
+        if name not in USUAL:
+            near = difflib.get_close_matches(name, USUAL, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"fields are {', '.join(USUAL)}"
             raise ConfigError(f"--map has the field {name!r}; {hint}")
         columns[name] = tuple(column.split("+")) if name in ("id", "reasoning") else (column,)
     return columns

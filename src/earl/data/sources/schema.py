@@ -26,26 +26,6 @@ from earl.records import Box, EditGroup
 from earl.sequence.instruction import trimmed
 from earl.sequence.reasoning import format_box, join_chains
 
-FIELDS = (
-    "id",
-    "source",
-    "target",
-    "other",
-    "instruction",
-    "family",
-    "group",
-    "reasoning",
-    "boxes",
-    "keypoints",
-    "mask",
-    "source_caption",
-    "target_caption",
-    "licence",
-    "split",
-)
-"""What a column can be mapped to."""
-
-
 CHAINS = ("reasoning", "chain_of_thought", "cot", "CoT", "thinking", "got", "coord")
 """Columns of chains of thought by their usual names: the first that a row has is taken, and of GoT's two
 (`LucasFang/OmniEdit-GoT`: what to do, and where) both."""
@@ -56,9 +36,9 @@ _GOT = ("got", "coord")
 class Schema:
     """A source declared.
 
-    `columns` gives for each of `FIELDS` the columns that may hold it, best first; `id` has all the
-    columns that together name a sample. `group` holds where `simple` and `complex` do not name the
-    family. `only` keeps the rows whose column (where there is one) has one of the values. `pairs`
+    `columns` gives for each field (`earl.data.sources.own.USUAL`) the columns that may hold it, best first;
+    `id` has all the columns that together name a sample. `group` holds where `simple` and `complex` do not
+    name the family. `only` keeps the rows whose column (where there is one) has one of the values. `pairs`
     names two columns: the row's own id and the id of the row that holds its source image. Without
     `join_ids` the first id column that a row has is the whole id. `keys` are the columns of `reasoning` that
     are all taken, each with the key of its chain; none given: `CHAINS`. `prefix` is taken off instructions.
