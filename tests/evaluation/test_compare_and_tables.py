@@ -194,7 +194,9 @@ def test_later_rows_are_on_our_scale():
     step = [row.scores for row in later_models() if row.model.startswith("Step1X-Edit")]
     assert {"GEdit-Bench-EN": 6.97, "GEdit-Bench-CN": 6.50} in step
     assert {"ImgEdit-Bench": 6.12} in step and {"RISEBench": 0.19} in step
-    assert all(0 <= score <= 10 and row.mean is None for row in later_models() for score in row.scores.values())
+    assert all(
+        0 <= score <= 10 and row.mean is None for row in later_models() for score in row.scores.values()
+    )
 
 
 def test_ours_beside_the_papers(two):

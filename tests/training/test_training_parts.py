@@ -10,7 +10,6 @@ import sys
 import types
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -25,7 +24,7 @@ from earl.training.ema import WeightAverage
 from earl.training.log import Log
 from earl.training.muon import Muon
 from earl.training.optimisers import create_optimisers, rate_factor, set_rates
-from earl.training.random_streams import RandomStreams, derive_seed
+from earl.training.random_streams import derive_seed, restore_torch, seed_torch, torch_state
 from earl.training.tensors import load_optimiser_tensors, optimiser_tensors
 
 
@@ -142,22 +141,16 @@ def test_early_stop_counts_and_resumes() -> None:
     assert fresh.best == math.inf
 
 
-def test_streams_are_independent_and_resume() -> None:
+def test_seeds_are_independent_and_random_generators_resume() -> None:
     assert derive_seed(1, "a", 2) == derive_seed(1, "a", 2) != derive_seed(1, "a", 3)
-    streams = RandomStreams(5)
-    streams.numpy("a").random(3)
-    other = RandomStreams(5)
-    other.numpy("b").random(99)
-    other.numpy("a").random(3)
-    assert streams.numpy("a").random() == other.numpy("a").random()
-    torch.rand(3)
-    state = json.loads(json.dumps(streams.state_dict()))
-    expected = streams.numpy("a").random(2), torch.rand(2)
-    resumed = RandomStreams(5)
-    resumed.load_state_dict(state)
-    assert np.array_equal(resumed.numpy("a").random(2), expected[0]) and torch.equal(
-        torch.rand(2), expected[1]
-    )
+    seed_torch(5)
+    first = torch.rand(3)
+    state = json.loads(json.dumps(torch_state()))
+    expected = torch.rand(2)
+    seed_torch(5, rank=1)
+    assert not torch.equal(torch.rand(3), first)
+    restore_torch(state)
+    assert torch.equal(torch.rand(2), expected)
 
 
 def test_a_log_that_cannot_be_written_is_refused_as_it_opens(tmp_path: Path) -> None:

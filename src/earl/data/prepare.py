@@ -43,12 +43,8 @@ class Source(Protocol):
     def read(self, start: int = 0) -> Iterator[Read]: ...
 
 
-class Stage(Protocol):
-    """Blocks of rows to their edits, in the order of the blocks, wherever the work is done."""
-
-    def __call__(
-        self, blocks: Iterator[list[Read]], settings: PreparationSettings, split: str
-    ) -> Iterator[Made]: ...
+Stage = Callable[[Iterator[list[Read]], PreparationSettings, str], Iterator[Made]]
+"""Blocks of rows, settings and split to edits, in the order of the blocks, wherever the work is done."""
 
 
 @dataclass

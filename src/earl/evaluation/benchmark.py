@@ -85,20 +85,6 @@ class Benchmark(Protocol):
         ...
 
 
-class BenchmarkFactory(Protocol):
-    """A function that opens a benchmark, registered under its name."""
-
-    def __call__(self, settings: BenchmarkSettings, *, area: int | None, seed: int) -> Benchmark:
-        """The benchmark.
-
-        Args:
-            settings: what is asked of it; `check_taken` refuses what it does not take.
-            area: px² that the editor works at, for benchmarks that draw their images; None if unknown.
-            seed: of the sampling, for benchmarks whose tasks are drawn anew.
-        """
-        ...
-
-
 @dataclass(frozen=True)
 class DeclaredBenchmark:
     """A benchmark of other people's files; calling it opens it.
@@ -268,7 +254,8 @@ def open_benchmark(
     Args:
         name: a registered name, `package.module:attribute`, or own data: a file, a folder, `hub:OWNER/NAME`.
         settings: what is asked of it.
-        area, seed: as for `BenchmarkFactory`.
+        area: px² that the editor works at, for benchmarks that draw their images; None if unknown.
+        seed: of the sampling, for benchmarks whose tasks are drawn anew.
 
     Raises:
         ConfigError: settings that the benchmark does not take, or a factory that cannot be imported.
@@ -277,8 +264,8 @@ def open_benchmark(
     settings = settings or BenchmarkSettings()
     is_data = name.startswith("hub:") or Path(name).expanduser().exists()
     if name in BENCHMARKS.names() or (name in BENCHMARKS and not is_data):
-        factory: BenchmarkFactory = BENCHMARKS.load(name)
-        return factory(settings, area=area, seed=seed)
+        benchmark: Benchmark = BENCHMARKS.load(name)(settings, area=area, seed=seed)
+        return benchmark
     if not is_data:
         if is_path(name):
             raise DataError(f"there is nothing at {name}; check the path")

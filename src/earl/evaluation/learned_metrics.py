@@ -88,15 +88,8 @@ def _load_clip(name: str) -> Distance:
     import torch
     from transformers import CLIPImageProcessorPil, CLIPVisionModelWithProjection
 
-    try:
-        model: Any = CLIPVisionModelWithProjection.from_pretrained(name, local_files_only=True)
-        processor = CLIPImageProcessorPil.from_pretrained(name, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise MissingExtraError(
-            f"clip is left out: the weights of {name} are not on this machine; fetch them with "
-            f"`hf download {name}`, or name a folder with --clip-model"
-        ) from error
-
+    model = pretrained(CLIPVisionModelWithProjection, name, metric="clip", option="--clip-model")
+    processor = pretrained(CLIPImageProcessorPil, name, metric="clip", option="--clip-model")
     model.eval()
 
     def measure(pairs: Sequence[Pair]) -> list[float | None]:
@@ -107,6 +100,17 @@ def _load_clip(name: str) -> Distance:
             return [*map(float, torch.cosine_similarity(features[:, 0], features[:, 1], dim=-1))]
 
     return measure
+
+
+def pretrained(kind: Any, name: str, *, metric: str, option: str, **more: Any) -> Any:
+    """A model or processor of transformers from this machine. Raises MissingExtraError: it is not here."""
+    try:
+        return kind.from_pretrained(name, local_files_only=True, **more)
+    except (OSError, ValueError, ImportError) as error:
+        raise MissingExtraError(
+            f"{metric} is left out: the weights of {name} are not on this machine; fetch them with "
+            f"`hf download {name}`, or name a folder with {option}"
+        ) from error
 
 
 @contextmanager

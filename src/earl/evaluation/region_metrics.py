@@ -21,7 +21,7 @@ from PIL import Image
 from earl.config import EvaluationSettings
 from earl.errors import MissingExtraError
 from earl.evaluation.folder import EvaluationFolder
-from earl.evaluation.learned_metrics import load_lpips
+from earl.evaluation.learned_metrics import load_lpips, pretrained
 from earl.evaluation.metrics import pixels, psnr, ssim, unmeasured
 
 if TYPE_CHECKING:
@@ -101,9 +101,13 @@ def load_pie(dino_model: str | None, clip_model: str | None) -> Callable[[Region
     """
     from transformers import CLIPModel, CLIPProcessor, ViTModel
 
-    dino = _pretrained(ViTModel, dino_model or DINO_MODEL, "--dino-model", add_pooling_layer=False).eval()
-    clip = _pretrained(CLIPModel, clip_model or CLIP_MODEL, "--clip-model").eval()
-    processor = _pretrained(CLIPProcessor, clip_model or CLIP_MODEL, "--clip-model")
+    vit = dino_model or DINO_MODEL
+    dino = pretrained(ViTModel, vit, metric="pie", option="--dino-model", add_pooling_layer=False).eval()
+    clip, processor = (
+        pretrained(kind, clip_model or CLIP_MODEL, metric="pie", option="--clip-model")
+        for kind in (CLIPModel, CLIPProcessor)
+    )
+    clip.eval()
 
     def measure(region: Region) -> dict[str, float | None]:
         mask_HW1 = _mask(region)
@@ -177,13 +181,3 @@ def _mask(region: Region) -> NDArray[np.bool_]:
     """(H, W, 1) bool."""
     mask = region.mask.convert("L").resize(region.source.size, Image.Resampling.NEAREST)
     return np.asarray(mask)[..., None] > 127
-
-
-def _pretrained(kind: Any, name: str, option: str, **more: Any) -> Any:
-    try:
-        return kind.from_pretrained(name, local_files_only=True, **more)
-    except (OSError, ValueError, ImportError) as error:
-        raise MissingExtraError(
-            f"pie is left out: the weights of {name} are not on this machine; fetch them with "
-            f"`hf download {name}`, or name a folder with {option}"
-        ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from earl.config.evaluation import Failures
 from earl.errors import ConfigError
@@ -16,7 +16,9 @@ from earl.evaluation.scores import REASONS, SHORT
 from earl.records import Estimate
 from earl.tables import TOTAL, Cell, Column, Row, Table
 
-M = TypeVar("M", covariant=True)
+if TYPE_CHECKING:
+    from earl.evaluation.compare import Comparison
+
 NOTE = (
     "overall scores 0-10; scores of different judges cannot be compared; published: the paper's six in arXiv "
     "2508.01119, GEdit-Bench in 2504.17761 and ImgEdit-Bench in 2505.20275 and after them, RISEBench in "
@@ -125,21 +127,8 @@ def questions_of(verifier: Mapping[str, Any] | None) -> str:
     return f"{verifier.get('protocol', 'earl')} {digest}"
 
 
-class Divided(Protocol[M]):
-    """Something for all edits, and by group, kind and family: results, or a comparison."""
-
-    @property
-    def all(self) -> M: ...
-    @property
-    def groups(self) -> Mapping[str, M]: ...
-    @property
-    def kinds(self) -> Mapping[str, M]: ...
-    @property
-    def families(self) -> Mapping[str, M]: ...
-
-
-def parts_of(results: Divided[M]) -> Iterator[tuple[str, str, M]]:
-    """(part, name, what it has): families, kinds, groups, all.
+def parts_of(results: Results | Comparison) -> Iterator[tuple[str, str, Any]]:
+    """(part, name, its summary or comparison): families, kinds, groups, all.
 
     A part with one name says what "all" says, and is left out; families never are.
     """

@@ -26,6 +26,7 @@ from earl.training.ema import WeightAverage
 from earl.training.interrupts import Interrupts
 from earl.training.log import Log
 from earl.training.optimisers import create_optimisers, rate_factor, set_rates
+from earl.training.random_streams import restore_torch, torch_state
 from earl.training.ranks import gather_objects
 from earl.training.run import Run
 from earl.training.sharding import accumulating, shard, unsharded
@@ -255,7 +256,7 @@ class Trainer:
             "optimiser": rest,
             "batches": self.batches.state_dict(),
             "stopper": self.stopper.state_dict(),
-            "streams": gather_objects(self.accelerator, self.run.streams.state_dict()),
+            "streams": gather_objects(self.accelerator, torch_state()),
         }
         if self.run.main:
             folder = self.run.checkpoints
@@ -297,7 +298,7 @@ class Trainer:
                 f"the run in {self.run.folder} has {len(streams)} ranks, this start has {ranks}; start it "
                 f"with {len(streams)}"
             )
-        self.run.streams.load_state_dict(streams[self.accelerator.process_index])
+        restore_torch(streams[self.accelerator.process_index])
         self.step = snapshot.step
 
     def _restore_weights(self, snapshot: checkpoint.Snapshot) -> None:

@@ -1,4 +1,4 @@
-"""A training run: its processes, random streams and folder.
+"""A training run: its processes, random generators and folder.
 
 One process at a time works in a folder, on one run, with the settings that it was begun with.
 """
@@ -23,7 +23,7 @@ from earl.files import check_writable, clear_partial, read_object, write_json, w
 from earl.policy.devices import native_bf16
 from earl.store import only_one
 from earl.training import checkpoint
-from earl.training.random_streams import RandomStreams
+from earl.training.random_streams import seed_torch
 from earl.training.ranks import computes_in_bf16, create_accelerator
 
 MAY_CHANGE = [
@@ -64,7 +64,6 @@ class Run:
 
     recipe: TrainingRecipe
     accelerator: Accelerator
-    streams: RandomStreams
     folder: Path
     check_folder: Callable[[], None] = lambda: None
     """Raises OutputError where the folder was removed meanwhile."""
@@ -126,8 +125,8 @@ def start_run(recipe: TrainingRecipe, *, find_unused: bool = False) -> Iterator[
             `checkpoint.resume` is false; see also `create_accelerator`.
     """
     accelerator = create_accelerator(recipe.run, find_unused=find_unused)
-    streams = RandomStreams(recipe.run.seed, rank=accelerator.process_index)
-    run = Run(recipe, accelerator, streams, Path(recipe.run.folder).expanduser())
+    seed_torch(recipe.run.seed, rank=accelerator.process_index)
+    run = Run(recipe, accelerator, Path(recipe.run.folder).expanduser())
     if not run.main:
         accelerator.wait_for_everyone()
         yield run

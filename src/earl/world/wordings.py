@@ -12,7 +12,7 @@ from earl.errors import DataError, InstructionError
 from earl.world.language.naming import Named, name_solids, vary
 from earl.world.language.other import write_other
 from earl.world.language.request import OTHER, Request
-from earl.world.language.writing import phrase, phrase_constructions, phrase_pairs, phrase_unseen
+from earl.world.language.writing import phrase, phrase_unseen
 from earl.world.tasks import WorldTask
 
 Wordings = Literal["own", "mixed", "heldout", "pairs", "constructions", "unseen", "other"]
@@ -54,8 +54,7 @@ def _worded(named: Named, wordings: Wordings, rng: np.random.Generator) -> tuple
         whole = replace(named.request, then=named.then.request if named.then else None)
         return whole, phrase_unseen(whole, named.names, rng)
     request = vary(named, rng)
-    write = {"mixed": phrase, "pairs": phrase_pairs, "constructions": phrase_constructions}[wordings]
-    return request, write(request, rng)
+    return request, phrase(request, rng, "train" if wordings == "mixed" else wordings)
 
 
 def as_other(task: WorldTask, instruction: str) -> WorldTask:

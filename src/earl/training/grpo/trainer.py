@@ -93,7 +93,7 @@ class GrpoTrainer(Trainer):
             self.step, self.stream.drawn = self.step - 1, drawn
             raise self._saved(error) from error
         self._show(groups)
-        before, began = self._sum_of("kl"), time.monotonic()
+        before, began = self._sums["kl"].clone(), time.monotonic()
         for _ in range(self.rl.grpo.updates):
             self._update(batches)
         self.note("seconds_updating", time.monotonic() - began)
@@ -239,9 +239,6 @@ class GrpoTrainer(Trainer):
             )
         self._save()
         return TrainingError(f"step {self.step + 1}: {error}; step {self.step} is saved")
-
-    def _sum_of(self, name: str) -> torch.Tensor:
-        return self._sums[name].clone()
 
     def _mean_since(self, name: str, before: torch.Tensor) -> float:
         """A metric's mean over all ranks since its sums stood at `before`."""

@@ -25,22 +25,17 @@ _USUAL = 0.45
 """Share of words that are the usual ones, where there are others."""
 
 
-def phrase(request: Request, rng: np.random.Generator) -> str:
-    """One sentence of the language of training, which `parse` reads back as the same request."""
-    return _checked(request, rng, "train")
+def phrase(request: Request, rng: np.random.Generator, mode: str = "train") -> str:
+    """One sentence of the language, which `parse` reads back as the same request.
 
+    Args:
+        mode: "train": the language of training; "pairs": with pairs of operation and word that training does
+            not show together; "constructions": of a construction that training does not show, in words that
+            it does show.
 
-def phrase_pairs(request: Request, rng: np.random.Generator) -> str:
-    """A sentence with pairs of operation and word that training does not show together."""
-    return _checked(request, rng, "pairs")
-
-
-def phrase_constructions(request: Request, rng: np.random.Generator) -> str:
-    """A sentence of a construction that training does not show, in words that it does show."""
-    return _checked(request, rng, "constructions")
-
-
-def _checked(request: Request, rng: np.random.Generator, mode: str) -> str:
+    Raises:
+        InstructionError: no such sentence was found.
+    """
     for _ in range(_TRIES):
         text = Writer(rng, mode).sentence(request)
         try:

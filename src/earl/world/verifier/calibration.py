@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from earl.errors import ConfigError, DataError
+from earl.errors import ConfigError
 from earl.evaluation.correlation import correlate
 from earl.records import Attempt, Verdict
 from earl.tables import Cell, Column, Row, Table
@@ -256,8 +256,6 @@ def calibrate(
     if n < 1 or seed < 0:
         raise ConfigError(f"n = {n} and seed = {seed}: at least 1 task, and a seed from 0, are needed")
     names = list(families or FAMILIES)
-    if unknown := [name for name in names if name not in FAMILIES]:
-        raise DataError(f"unknown edit family {unknown[0]!r}; there are {', '.join(FAMILIES)}")
     verifier = SceneVerifier()
     cases: list[Case] = []
     for start in range(0, n, _TOGETHER):
