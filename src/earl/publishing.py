@@ -26,49 +26,7 @@ from earl.tables import Column, Row, Table, markdown_text
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _PRIVATE = ("url", "key_env", "server", "servers", "server_weights")
 """Settings that say where something ran; they are in no published recipe."""
-_CARD = """---
-{{ card_data }}
----
-
-# {{ name }}
-
-{{ title }}A model that edits images as an instruction says: an autoregressive transformer over image \
-codes, trained by [EARL](https://arxiv.org/abs/2508.01119)'s method with earl {{ version }} (stage \
-`{{ stage }}`, {{ step }} steps, seed {{ seed }}{% if base %}, from `{{ base }}`{% endif %}).
-
-```bash
-pip install earl-edit
-earl edit image.png "what to change" --model {{ repo }} -o out.png
-```
-
-Licence of the weights: {{ licence or "not stated; ask the owner of this repository" }}.
-
-## Scores
-
-{{ scores }}
-## Data
-
-{{ data }}
-## Limits
-{% for limit in limits %}
-- {{ limit }}
-{%- endfor %}
-{%- if notes %}
-
-{{ notes }}
-{%- endif %}
-
-## How it was made
-{% for name, value in made %}
-- {{ name }}: {{ value }}
-{%- endfor %}
-
-`training/log.jsonl` is the log. The recipe, without the addresses of servers and with the names of folders \
-alone (`training/recipe.toml`):
-
-```toml
-{{ recipe }}```
-"""
+_CARD = Path(__file__).with_name("model_card.md.jinja")
 
 
 @dataclass(frozen=True)
@@ -258,7 +216,7 @@ def _card(
     start = record.starts[-1] if record.starts else {}
     card = ModelCard.from_template(
         data,
-        template_str=_CARD,
+        template_str=read_text(_CARD),
         name=repo.partition("/")[2],
         repo=repo,
         title=f"{markdown_text(title)}. " if (title := str(record.recipe.get("title", ""))) else "",

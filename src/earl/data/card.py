@@ -19,10 +19,11 @@ from jinja2 import Template
 from earl import __version__
 from earl.data.shards import EditShards, load_shards
 from earl.errors import DataError
-from earl.files import read_object, write_json, write_text
+from earl.files import read_object, read_text, write_json, write_text
 from earl.tables import Column, Row, Table, markdown_text
 
 CARD, README = "card.json", "README.md"
+_PAGE = Path(__file__).with_name("card.md.jinja")
 _BATCH = 4096
 _COUNTED = ("split", "group", "family", "licence")
 _DIGESTED = ("id", "source", "instruction", "reasoning", "split")
@@ -107,25 +108,6 @@ def _nested(pairs: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int]]:
     return nested
 
 
-_PAGE = """# {{ name }}
-
-{{ edits }} edits from {{ origin }}, tokenised by earl {{ made_by }} with the vision tokenizer
-`{{ hashes.tokenizer }}`. Licence of the source: {{ licence }}.
-
-{{ by_split }}
-{{ by_family }}
-{% if rows is defined %}
-{{ rows.read }} rows were read: {{ rows.kept }} kept, {{ rows.refused }} refused (`rejected.jsonl`),
-{{ rows.left_to_other_splits }} left to other splits by the holdout.
-{% endif %}{% if holdout %}
-Holdout by the bytes of the source image: {% for split, share in holdout.items() %}{{ share }} to {{ split
-}}{{ ", " if not loop.last }}{% endfor %}; all edits of an image are on one side.
-{% endif %}
-{{ without_target }} edits have no target, {{ with_reasoning }} have reasoning text. Digest of all rows:
-`{{ hashes.rows }}`. `card.json` says the same to programs.
-"""
-
-
 def _page(name: str, card: Mapping[str, Any]) -> str:
     """The README: metadata as the Hub reads it, and what the card says in words."""
     source = card.get("source", {})
@@ -140,7 +122,7 @@ def _page(name: str, card: Mapping[str, Any]) -> str:
     nested = card["splits_by_family"].items()
     rows = [Row((part, kind, count)) for part, counts in nested for kind, count in counts.items()]
     families = Table("", [split, family, edits], rows)
-    words = Template(_PAGE, trim_blocks=True).render(
+    words = Template(read_text(_PAGE), trim_blocks=True).render(
         **{
             **card,
             "name": markdown_text(name),
