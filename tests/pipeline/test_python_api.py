@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import numpy as np
 import pytest
 import torch
@@ -94,6 +96,14 @@ def test_no_seed_draws_one_and_says_which(pipeline):
     assert first.seeds != second.seeds
     again = pipeline(SOURCE, "make it blue", seed=first.seeds[0])
     np.testing.assert_array_equal(pixels(again), pixels(first))
+
+
+def test_several_tasks_of_an_event_loop_may_edit(pipeline):
+    async def edit_all():
+        return await asyncio.gather(*(pipeline.edit_async(SOURCE, "make it blue", seed=s) for s in range(3)))
+
+    for seed, result in enumerate(asyncio.run(edit_all())):
+        np.testing.assert_array_equal(pixels(result), pixels(pipeline(SOURCE, "make it blue", seed=seed)))
 
 
 def test_it_moves_and_says_what_it_is(pipeline):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Sequence
@@ -55,6 +56,7 @@ class EditPipeline:
         self.tokenizer = engine.tokenizer
         self.settings: ModelSettings | None = None  # what it was loaded by
         self.reasons: bool | None = None  # whether it was trained to; None where that is not known
+        self._lock: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         if vision.codebook_size != self.tokenizer.vocabulary.codebook_size:
             raise ModelFormatError(
                 f"{name}: the vision tokenizer has {vision.codebook_size} codes, the text tokenizer "
@@ -139,6 +141,11 @@ class EditPipeline:
         several = isinstance(image, list | tuple) or isinstance(instruction, list | tuple)
         return results if several else results[0]
 
+    async def edit_async(self, image: Any, instruction: Any = None, **options: Any) -> Any:
+        """`__call__` in a thread, one at a time; for servers that must not block their event loop."""
+        async with self._turn():
+            return await asyncio.to_thread(self, image, instruction, **options)
+
     def to(self, device: str) -> EditPipeline:
         """Load the same model on another device ("cpu", "cuda:1"); returns this pipeline.
 
@@ -156,6 +163,13 @@ class EditPipeline:
 
     def __repr__(self) -> str:
         return f"EditPipeline({self.name!r}, area={self.vision.area}, device={str(self.vision.device)!r})"
+
+    def _turn(self) -> asyncio.Lock:
+        """The lock of the running event loop."""
+        loop = asyncio.get_running_loop()
+        if self._lock is None or self._lock[0] is not loop:
+            self._lock = (loop, asyncio.Lock())
+        return self._lock[1]
 
     def edit_many(
         self,
