@@ -185,6 +185,14 @@ def test_python_in_the_pages_is_python():
             ast.parse(text, filename=str(page))
 
 
+def test_the_python_of_the_readme_runs_as_pasted(tmp_path, monkeypatch):
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    monkeypatch.chdir(tmp_path)
+    for text in blocks(ROOT / "README.md", "python"):
+        exec(compile(text, "README.md", "exec"), {})
+    assert (tmp_path / "night.png").is_file()
+
+
 def test_the_readme_opens_with_the_image_and_the_two_commands():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     picture, demo, test = (text.index(part) for part in ("docs/images/demo.png", "make demo", "make test"))
