@@ -51,6 +51,8 @@ CLAIMS = {
     "Best-of-N on SFT does not reach RL": [("sft-s-best", "not more", "rl-sc")],
     "RL with a weak verifier does not beat SFT": [("rl-sc-judge-overall", "not more", "sft-s")],
     "Sampling one step ahead costs RL nothing": [("rl-sc", "not more", "rl-sc-ahead")],
+    "Longer RL on simple and complex edits beats SFT": [("rl-sc-scaled", "more", "sft-s")],
+    "Longer RL beats RL": [("rl-sc-scaled", "more", "rl-sc")],
     "Under a weak judge the modulated reward beats the root of minima": [
         ("rl-sc-judge-modulated", "more", "rl-sc-judge-overall")
     ],
