@@ -341,7 +341,7 @@ def main(words: Sequence[str] | None = None) -> int:
     options = parser().parse_args(words)
     try:
         comparison = Comparison(options)
-        for name, seed in comparison.jobs(comparison.cells):
+        for name, seed in [] if options.tables else comparison.jobs(comparison.cells):
             print(f"{_title(name, seed)}: {comparison.state(name, seed)}")
         if options.plan:
             return 0
