@@ -39,6 +39,9 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"power: {error}", file=sys.stderr)
         return error.exit_code
     differences_ST = paired(scores[1::2], scores[::2])
+    if not len(differences_ST):
+        print("power: no task has a score in both folders of a pair", file=sys.stderr)
+        return 1
     found = variances(differences_ST)
     print(f"mean difference {np.nanmean(differences_ST):+.3f} points")
     print(f"variance of seeds {found.seed:.4f}, of tasks {found.task:.3f}, rest {found.rest:.3f}")

@@ -23,8 +23,11 @@ from pathlib import Path
 from earl.config.recipe import load_recipe
 from earl.config.stages import STAGES, load_stage
 from earl.errors import ConfigError, DataError, EarlError
-from earl.files import check_writable, write_json, write_text
+from earl.evaluation.editors import WEIGHED
+from earl.evaluation.folder import read_plan
+from earl.files import check_writable, same_digest, write_json, write_text
 from earl.models.resolve import resolve_model
+from earl.models.weight_files import fingerprint
 from earl.world.families import FAMILIES
 from page import comparison_page
 from tables import DESIGNS, markdown, page_tables, read_scores
@@ -118,7 +121,8 @@ class Comparison:
         self.options, self.folder = options, check_writable(options.out, folder=True)
         if bare := [pair for pair in options.given if "=" not in pair]:
             raise ConfigError(f"--given {bare[0]!r}: expected CELL=MODEL")
-        self.given = {"start": options.start, **dict(pair.split("=", 1) for pair in options.given)}
+        self.named = dict(pair.split("=", 1) for pair in options.given)
+        self.given = {"start": options.start, **self.named}
         self.cells = needed(options.cells, list(self.given))
         self.families = tuple(options.families or (SMALL if options.kinds == "few" else FAMILIES))
         if unknown := set(self.families) - set(FAMILIES):
@@ -140,6 +144,7 @@ class Comparison:
 
     def state(self, name: str, seed: int | None) -> str:
         if self._evaluation(name, seed).joinpath("results.json").is_file():
+            self._check_model(name, seed)
             return "done"
         return "evaluate" if self._trained(name, seed) else "train and evaluate"
 
@@ -249,6 +254,19 @@ class Comparison:
         if load_stage(file, overrides) != load_recipe(STAGES[kind], there):
             raise ConfigError(
                 f"{there.parent} was made with another recipe; choose another --out, or remove it"
+            )
+
+    def _check_model(self, name: str, seed: int | None) -> None:
+        """Raises ConfigError where the evaluation that is there is of another model than the one given."""
+        owner = str(CELLS[name].start) if CELLS[name].kind == "best" else name
+        if owner not in self.named:
+            return
+        folder, found = self._evaluation(name, seed), resolve_model(self.given[owner])
+        weights = "-".join(fingerprint(found.need(part)) for part in WEIGHED)
+        if not same_digest(read_plan(folder)["editor"].get("weights"), weights):
+            raise ConfigError(
+                f"{folder} is an evaluation of another model than --given {owner}={self.given[owner]}; "
+                "choose another --out, or remove it"
             )
 
     def _prepare(self, kind: str) -> None:

@@ -13,12 +13,13 @@ import tomli_w
 
 from earl.data.card import read_card
 from earl.errors import ConfigError, DataError, EarlError, OutputError
-from earl.evaluation.editors import WEIGHED, fingerprint
+from earl.evaluation.editors import WEIGHED
 from earl.evaluation.records import Results
 from earl.evaluation.results import read_results
 from earl.evaluation.tables import judge_name, score_table
 from earl.files import PARTIAL, read_object, read_text, same_digest
 from earl.models.resolve import adapter_base, resolve_model
+from earl.models.weight_files import fingerprint
 from earl.pages.run_record import RunRecord, read_run
 from earl.progress import one_line
 from earl.tables import Column, Row, Table, markdown_text

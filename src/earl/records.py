@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
+from earl.errors import RewardError
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -47,6 +49,9 @@ FIND, FOUND = "find ", "object"
 ScoreName = Literal["overall", "semantic_consistency", "perceptual_quality", ScorePart]
 SCORES: tuple[str, ...] = get_args(ScoreName)
 """The four scores and the three that follow from them (`Verdict`), each 0-10."""
+
+
+_ROUNDING = 1e-6  # by which a score may lie outside of 0-10
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +130,9 @@ class Verdict:
         raw: the judge's answers as it wrote them.
         members: of a weighted sum, the verdict of each of its verifiers by name.
         notes: for the log alone; nothing reads them back.
+
+    Raises:
+        RewardError: a score is no number from 0 to 10 (rounding apart).
     """
 
     status: VerdictStatus
@@ -140,6 +148,21 @@ class Verdict:
     raw: str = ""
     members: Mapping[str, Verdict] = field(default_factory=dict)
     notes: Mapping[str, float | str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in (*SCORE_PARTS, "mean_overall"):
+            value = getattr(self, name)
+            if value is None or (isinstance(value, int | float) and 0 <= value <= 10):
+                continue
+            try:
+                number = float(value)  # NumPy's and torch's are no numbers of JSON
+            except (TypeError, ValueError):
+                number = math.nan
+            if not -_ROUNDING <= number <= 10 + _ROUNDING:
+                raise RewardError(
+                    f"a verdict's {name} is {value!r}; expected a number from 0 to 10, 10 is best"
+                )
+            object.__setattr__(self, name, min(10.0, max(0.0, number)))
 
     @property
     def ok(self) -> bool:

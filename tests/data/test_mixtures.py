@@ -101,6 +101,9 @@ def test_stream_refuses_what_does_not_divide_or_fit() -> None:
         next(stream(max_tokens=2))
     longest = stream(max_tokens=6)
     assert max(len(row) for _ in range(5) for row in rows(next(longest))) <= 6 and longest.skipped > 0
+    resumed = stream(max_tokens=6)
+    resumed.load_state_dict(json.loads(json.dumps(longest.state_dict())))
+    assert resumed.skipped == longest.skipped, "counted once"
 
 
 def test_batches_move_whole() -> None:

@@ -147,14 +147,17 @@ def test_other_data_under_the_same_names_is_noticed(two, tmp_path):
     (other / "metadata.jsonl").write_text(text.replace("invert 2", "do not invert 2"))
     from earl.evaluation.benchmark import open_benchmark
 
-    evaluate(
-        tmp_path / "c",
-        open_benchmark(str(other)),
-        Inverter(),
-        Judging(Brightness(), {"kind": "judge", "model": "brightness"}),
-    )
+    def evaluated(name):
+        judging = Judging(Brightness(), {"kind": "judge", "model": "brightness"})
+        evaluate(tmp_path / name, open_benchmark(str(other)), Inverter(), judging)
+        return tmp_path / name
+
     with pytest.raises(DataError, match="different data"):
-        compare_runs(two[0], tmp_path / "c")
+        compare_runs(two[0], evaluated("c"))
+    (other / "metadata.jsonl").write_text(text)
+    (other / "0.png").write_bytes((other / "9.png").read_bytes())  # the same words for another image
+    assert "the two runs read other data" in comparison_text(compare_runs(two[0], evaluated("d")))
+    assert "other data" not in comparison_text(compare_runs(*two))
 
 
 def test_tables_say_the_same_in_every_form(two):

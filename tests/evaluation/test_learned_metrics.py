@@ -120,6 +120,21 @@ def test_an_evaluation_measures_each_edit_once_and_adds_what_is_asked_for_later(
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert len(lines) == 6
     assert all("clip" in record for record in EvaluationFolder(tmp_path / "run").metrics)
+    assert results.networks == {"clip": clip_folder} == run(tmp_path, count=6).networks
+
+
+def test_another_network_measures_anew(tmp_path, monkeypatch):
+    """A number of one network never stands under the name of another."""
+
+    def load(name, *, clip_model):
+        return lambda pairs: [float(len(clip_model or ""))] * len(pairs)
+
+    monkeypatch.setattr("earl.evaluation.metrics.load_distance", load)
+    means = [run(tmp_path, metrics=("clip",), clip_model=one).metrics["clip"].mean for one in ("ab", "abcd")]
+    assert means == [2.0, 4.0]
+    later = run(tmp_path, metrics=("lpips",))
+    assert later.metrics["clip"].mean == 4.0 and later.metrics["lpips"].count == 6, "what is known stays"
+    assert later.networks == {"clip": "abcd"}
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 from PIL import Image
 
 from earl.config import EvaluationSettings
 from earl.errors import ConfigError, DataError, OutputError, VerifierError
-from earl.evaluation.editors import PredictionsEditor, fingerprint
+from earl.evaluation.editors import PredictionsEditor
 from earl.evaluation.folder import EvaluationFolder
 from earl.evaluation.run import Judging, evaluate
 from earl.evaluation.tables import score_table
+from earl.models.weight_files import fingerprint
 from earl.records import Verdict
 from earl.store import only_one
 
@@ -215,6 +217,15 @@ def predictions(folder, **pictures):
     return folder
 
 
+def test_two_tasks_of_one_key_are_refused(tmp_path):
+    """One would take the other's place, and its score that of both."""
+    benchmark = own_benchmark(tmp_path / "data")
+    tasks = list(benchmark.tasks())
+    benchmark.tasks = lambda: iter([*tasks, replace(tasks[0], number=6)])
+    with pytest.raises(ConfigError, match="two tasks of the key 't0'"):
+        evaluate(tmp_path / "run", benchmark, Inverter(), judging(), EvaluationSettings(batch=2))
+
+
 def test_images_made_elsewhere(tmp_path):
     folder = predictions(tmp_path / "theirs", t0=255, t1=0, t3=128)
     editor = PredictionsEditor(folder, area=1024)
@@ -223,6 +234,16 @@ def test_images_made_elsewhere(tmp_path):
     assert results.all.judged == 3
     assert results.editor["name"] == "theirs"
     assert Image.open(tmp_path / "run" / "edits" / "t0.png").size == (32, 32)  # the area that was asked for
+    older = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    older["editor"]["files"] = older["editor"]["files"].partition(".")[0]  # names alone
+    for plan in (None, older):
+        if plan:
+            (tmp_path / "run" / "evaluation.json").write_text(json.dumps(plan))
+        assert run(tmp_path, editor=PredictionsEditor(folder, area=1024)).all.judged == 3
+    run(tmp_path, "new", editor=editor)
+    predictions(folder, t0=254)
+    with pytest.raises(ConfigError, match="other images of this name, or of these before they changed"):
+        run(tmp_path, "new", editor=PredictionsEditor(folder, area=1024))
 
 
 def test_a_list_of_predictions_may_say_that_there_is_no_image(tmp_path):

@@ -13,6 +13,8 @@ from earl.cli import main
 from earl.config.stages import GrpoRecipe, SftRecipe, load_stage
 from earl.evaluation.records import EditRecord
 from earl.evaluation.scores import Scored
+from earl.files import write_json
+from earl.models.weight_files import fingerprint
 from earl.records import Verdict
 
 ROOT = Path(__file__).parents[2]
@@ -230,6 +232,22 @@ def test_tables_of_nothing_are_one_sentence_and_make_nothing(given, tmp_path, ca
     error = capsys.readouterr().err
     assert ("no model 'nowhere'" if given else "x holds no evaluation of 1000 tasks") in error
     assert error.count("\n") == 1 and not any(tmp_path.iterdir())
+
+
+def test_another_model_under_the_name_of_one_that_was_measured(model_folder, tmp_path, capsys):
+    folder = tmp_path / "given" / "sft-s" / "evaluation-1000"
+    folder.mkdir(parents=True)
+    write_json(folder / "results.json", {})
+    benchmark, editor = {"name": "world", "title": "World"}, {"name": "SFT S", "weights": "0f-0f"}
+    write_json(folder / "evaluation.json", {"format": 1, "benchmark": benchmark, "editor": editor})
+    words = ["--out", str(tmp_path), "--given", f"sft-s={model_folder}", "--plan"]
+    assert reproduce.main(words) == 2
+    assert "is an evaluation of another model than --given sft-s=" in capsys.readouterr().err
+    weights = "-".join(fingerprint(model_folder / part) for part in ("policy", "vision"))
+    editor["weights"] = weights
+    write_json(folder / "evaluation.json", {"format": 1, "benchmark": benchmark, "editor": editor})
+    assert reproduce.main(words) == 0
+    assert "sft-s: done" in capsys.readouterr().out
 
 
 def test_power_of_what_is_committed_and_of_nothing(monkeypatch, capsys):

@@ -13,6 +13,7 @@ from earl.config.data import PreparationSettings, SourceSettings, TargetSettings
 from earl.data.prepare import prepare_source
 from earl.data.shards import load_shards
 from earl.data.sources.opening import open_source
+from earl.data.tokenise import on_side
 from earl.errors import VerifierError
 from earl.pipeline import EditPipeline
 from earl.pipeline.targets import DrawnTargets
@@ -130,6 +131,22 @@ def test_command_with_the_scene_verifier(
     card = json.loads((out / "card.json").read_text())
     assert card["source"]["targets"] == "best of 2 edits of world"
     assert all(edit.has_target for edit in load_shards(out))
+
+
+def test_what_is_held_back_is_the_share_of_every_command(
+    folder: Path, world: EditPipeline, tmp_path: Path
+) -> None:
+    """The source's file decides, not the image that was drawn from; nothing is drawn for the others."""
+    shares = PreparationSettings(area=world.vision.area, max_rejected=0.9, holdout_test=0.5)
+    opened = open_source(str(folder), SourceSettings())
+    kept = {read.id for read in opened.read() if on_side(read, shares, "train") and read.id != "r2"}
+    assert 0 < len(kept) < 4
+    judge = VerifierSettings(kind="test_targets:Darkest")
+    source = DrawnTargets(opened, world, judge, TargetSettings(best_of=2, least=0), SAMPLING, shares)
+    made = {read.id for read in source.read() if read.sample is not None and read.sample.target is not None}
+    assert made == kept
+    prepare_source(source, tmp_path / "out", world.vision, shares)
+    assert {edit.id for edit in load_shards(tmp_path / "out")} == kept
 
 
 def test_pairs_hold_the_codes_that_the_model_wrote(folder: Path, world: EditPipeline, tmp_path: Path) -> None:

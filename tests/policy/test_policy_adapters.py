@@ -18,7 +18,7 @@ from earl.errors import ModelFormatError, ModelNotFoundError
 from earl.models import resolve as models
 from earl.models.resolve import resolve_model
 from earl.pipeline import EditPipeline
-from earl.policy.adapters import add_lora, merged
+from earl.policy.adapters import add_lora, attach_adapter, merged, save_adapter
 from earl.policy.loading import load_policy
 from earl.policy.saving import save_policy
 from earl.sequence.tokenizer import TextTokenizer
@@ -73,6 +73,24 @@ def run(model_folder, tmp_path_factory):
     """(model folder with an adapter, the peft model that was saved)."""
     folder = tmp_path_factory.mktemp("lora") / "model"
     return folder, adapt(model_folder, folder)
+
+
+@pytest.mark.parametrize("alpha", [0.5, 3.0, 4.5])
+def test_an_adapter_counts_alpha_by_rank(alpha, model_folder, tmp_path):
+    """Below 1 too: rounded down it would be 0, and training would teach nothing."""
+    base = load_policy(model_folder, dtype="float32")
+    before = base.model.layers[0].mlp.down_proj.weight.clone()
+    model = add_lora(base, 2, ("down_proj",), alpha=alpha, base=str(model_folder))
+    layer = model.get_base_model().model.layers[0].mlp.down_proj
+    up, down = (part["default"].weight for part in (layer.lora_B, layer.lora_A))
+    with torch.no_grad():
+        up.normal_(generator=torch.Generator().manual_seed(0))
+    added = alpha / 2 * (up @ down).detach()
+    save_adapter(model, tmp_path / "adapter")
+    again = attach_adapter(load_policy(model_folder, dtype="float32"), tmp_path / "adapter")
+    for one in (model, again):
+        weight = merged(one).model.layers[0].mlp.down_proj.weight
+        assert torch.allclose(weight - before, added, atol=1e-5) and added.abs().max() > 1e-3
 
 
 def test_a_run_s_folder_loads_like_any_other(run, model_folder, tmp_path):

@@ -15,8 +15,10 @@ import torch
 from PIL import Image
 from torch import nn
 
+from earl.config.recipe import check
 from earl.config.sections import Ema, Optimiser, Precision, Schedule
-from earl.errors import MissingExtraError, OutputError
+from earl.config.stages import SftRecipe
+from earl.errors import ConfigError, MissingExtraError, OutputError
 from earl.progress import Progress
 from earl.training import ranks
 from earl.training.early_stopping import EarlyStop
@@ -24,6 +26,7 @@ from earl.training.ema import WeightAverage
 from earl.training.log import Log
 from earl.training.muon import Muon
 from earl.training.optimisers import create_optimisers, rate_factor, set_rates
+from earl.training.parts import count_steps
 from earl.training.random_streams import derive_seed, restore_torch, seed_torch, torch_state
 from earl.training.tensors import load_optimiser_tensors, optimiser_tensors
 
@@ -38,6 +41,24 @@ def test_cosine_by_hand() -> None:
     assert factors[110] == factors[500] == pytest.approx(0.1)
     quarter = rate_factor(schedule, 35, total_steps=110, peak=1e-4)
     assert quarter == pytest.approx(0.1 + 0.9 * (1 + math.sqrt(0.5)) / 2)
+
+
+def test_a_warm_up_longer_than_the_run_is_told() -> None:
+    """`max_epochs` of few data are few updates, all of them at a low rate."""
+    table = {
+        "stage": "sft",
+        "run": {"folder": "x"},
+        "length": {"max_epochs": 10},
+        "batch": {"global_size": 16, "micro_size": 8},
+        "optimiser": {"learning_rate": 1e-3},
+        "schedule": {"warmup_steps": 10},
+        "model": {"start": "world"},
+        "data": {"sources": {"own": {"path": "x"}}},
+    }
+    recipe = check(SftRecipe, table)
+    assert count_steps(recipe, 16) == 10 and count_steps(recipe, 1000) == 625
+    with pytest.raises(ConfigError, match=r"warmup_steps = 10, and length\.max_epochs = 10 .* are 9 updates"):
+        count_steps(recipe, 15)
 
 
 def test_constant_after_the_warm_up() -> None:

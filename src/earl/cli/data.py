@@ -77,30 +77,38 @@ def prepare(
     writer: Annotated[WriterSettings | None, WRITER],
 ) -> None:
     """Tokenise a source into shards."""
-    from earl.data.sources.opening import open_source
     from earl.data.sources.own import parse_map
-    from earl.data.tokenise import HELD
 
     if options.write_instructions != (writer is not None):
         raise ConfigError("--write-instructions and --writer-url are given together, or neither")
     settings = source.replace(columns=parse_map(options.map))
-    held = (preparation.holdout or preparation.holdout_test) and settings.split in HELD
-    try:
-        opened = open_source(options.source, settings, instructions=_instructions(options))
-    except DataError:
-        if not held:
-            raise
-        # The files name other splits, as train: the share that is held back of these is meant.
-        opened = open_source(
-            options.source, settings.replace(split=None), instructions=_instructions(options)
-        )
-        opened.hold_back(str(settings.split))
+    opened = open_held(options.source, settings, preparation, _instructions(options))
     if writer is not None:
         _write_instructions(opened, options, preparation.limit, writer)
     with _encoder(options) as (encoder, area, stage):
         whole = preparation.replace(area=options.area or area)
         edits, rest = write_shards(opened, options.out, encoder, whole, opened.count(), stage)
     say(f"{edits} edit{'s'[: edits != 1]} of {opened.name} in {options.out}{rest}")
+
+
+def open_held(
+    name: str,
+    settings: SourceSettings,
+    preparation: PreparationSettings,
+    instructions: dict[str, str] | None = None,
+) -> OpenedSource:
+    """`open_source`; where the files name other splits, as train, the share that is held back of these."""
+    from earl.data.sources.opening import open_source
+    from earl.data.tokenise import HELD
+
+    try:
+        return open_source(name, settings, instructions=instructions)
+    except DataError:
+        if settings.split not in HELD or not (preparation.holdout or preparation.holdout_test):
+            raise
+        opened = open_source(name, settings.replace(split=None), instructions=instructions)
+        opened.hold_back(str(settings.split))
+        return opened
 
 
 def write_shards(
@@ -129,7 +137,9 @@ def write_shards(
 
     with Progress() as show:
         counts = prepare_source(source, out, encoder, settings, stage=stage, on_progress=progress)
-    splits = ", ".join(f"{name} {count}" for name, count in sorted(read_card(out)["splits"].items()))
+    card = read_card(out)
+    splits = ", ".join(f"{name} {count}" for name, count in sorted(card["splits"].items()))
+    splits += f" ({lacking} without a target image)" if (lacking := card["without_target"]) else ""
     left = counts.reads - counts.edits - counts.rejected
     others = f", {left} left to other splits" if left else ""
     rows_read = f"{counts.reads} rows read"

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from earl.cli.data import MAP, MAPPING, write_shards
+from earl.cli.data import MAP, MAPPING, open_held, write_shards
 from earl.config import ModelSettings, SamplingSettings, Settings, VerifierSettings
 from earl.config.data import PreparationSettings, SourceSettings, TargetSettings
 from earl.config.model import Device
@@ -40,14 +40,13 @@ def prepare_edits(
     ],
 ) -> None:
     """Draw edits with a model, keep the best of each row by a verifier, and tokenise them into shards."""
-    from earl.data.sources.opening import open_source
     from earl.data.sources.own import parse_map
     from earl.pipeline import build_pipeline
     from earl.pipeline.targets import DrawnTargets
 
-    opened = open_source(options.source, source.replace(columns=parse_map(options.map)))
+    opened = open_held(options.source, source.replace(columns=parse_map(options.map)), preparation)
     rows, pipeline = opened.count(), build_pipeline(model)
-    drawn = DrawnTargets(opened, pipeline, verifier, targets, sampling)
+    drawn = DrawnTargets(opened, pipeline, verifier, targets, sampling, preparation)
     settings = preparation.replace(area=pipeline.vision.area)
     edits, rest = write_shards(drawn, options.out, pipeline.vision, settings, rows)
     kind, kept = ("edits", "best") if targets.pair_gap is None else ("pairs", "best and the worst")

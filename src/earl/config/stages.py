@@ -267,7 +267,12 @@ class TokenizerModel(Settings):
     residual_blocks: int = Field(default=1, ge=1, le=16, description="at each resolution")
     codebook_size: int = Field(default=512, ge=2, le=2**20, description="codes")
     code_dimensions: int = Field(default=4, ge=1, le=1024, description="of one code")
-    area: int = Field(default=64 * 64, ge=64, le=2**28, description="px² of the images it is meant for")
+    area: int | None = Field(
+        default=None,
+        ge=64,
+        le=2**28,
+        description="px² of the images it is meant for; default: the start's, 4,096 of a new one",
+    )
 
     def widths(self) -> dict[str, Any]:
         """Those of `earl.vision.creating.create_vision_tokenizer`, under transformers' names."""

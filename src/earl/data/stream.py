@@ -33,6 +33,9 @@ class TokenStream:
         seed: of the order of updates inside a pool.
         rank: (this rank, ranks).
 
+    Attributes:
+        skipped: sequences that were left out so far.
+
     Raises:
         ConfigError: `global_size` does not divide into `micro_size` on every rank.
         DataError: (from `next`) everything drawn is longer than `max_tokens`.
@@ -57,7 +60,7 @@ class TokenStream:
         self.pad, self.max_tokens, self.seed = pad, max_tokens, seed
         self.sequences, self.micro, self.pool = size // share, micro // share, pool
         self._settings = [size, micro, share, pool]
-        self.skipped = 0
+        self.skipped = self._skipped = 0
         self._pools = 0
         self._place = pool
         self._start: dict[str, Any] = mixture.state_dict()
@@ -77,7 +80,8 @@ class TokenStream:
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-able: where the current pool began in the mixture, and the place in it."""
-        return {"mixture": self._start, "pools": self._pools, "place": self._place, "batch": self._settings}
+        place = {"pools": self._pools, "place": self._place, "batch": self._settings}
+        return {"mixture": self._start, "skipped": self._skipped, **place}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a position; see `Mixture.load_state_dict` for what is refused."""
@@ -88,13 +92,14 @@ class TokenStream:
             )
         self.mixture.load_state_dict(state["mixture"])
         self._pools, self._place = state["pools"], state["place"]
+        self.skipped = state.get("skipped", 0)
         if self._pools:  # draw the current pool again: the mixture then stands where it stood
             self._pools -= 1
             self._fill()
             self._pools += 1
 
     def _fill(self) -> None:
-        self._start = self.mixture.state_dict()
+        self._start, self._skipped = self.mixture.state_dict(), self.skipped
         wanted, skipped = self.sequences * self.pool, 0
         drawn: list[Bundle] = []
         while len(drawn) < wanted:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 from earl.errors import DataError
@@ -13,6 +15,14 @@ SUMS = "checksums.json"
 def write_sums(shard: Path) -> None:
     """Write the checksums of the tables that lie in a shard. Raises OutputError."""
     write_json(shard / SUMS, {path.name: checksum(path) for path in sorted(shard.glob("*.arrow"))})
+
+
+def digest_of(folder: Path) -> str:
+    """One digest of the checksums of a folder's shards."""
+    digest = hashlib.blake2b(digest_size=8)
+    for sums in sorted(folder.glob(f"shard-*/{SUMS}")):
+        digest.update(f"{sums.parent.name} {json.dumps(read_object(sums), sort_keys=True)}\n".encode())
+    return digest.hexdigest()
 
 
 def check_sums(shard: Path, *, needed: bool) -> None:

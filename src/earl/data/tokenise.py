@@ -99,7 +99,7 @@ def on_side(read: Read, settings: HoldoutSettings, split: str) -> bool:
 def _lot(sample: Sample) -> float:
     """A number in [0, 1) that the source image's file draws, so that its edits stay together."""
     try:
-        data = image_bytes(sample.source)
+        data = image_bytes(sample.source if sample.origin is None else sample.origin)
     except (OSError, ValueError):
         data = sample.id.encode()  # will be refused on either side
     return int.from_bytes(hashlib.blake2b(data, digest_size=6).digest(), "big") / 2**48

@@ -19,6 +19,7 @@ from earl.evaluation.folder import EvaluationFolder
 from earl.evaluation.intervals import paired_estimate
 from earl.evaluation.scores import SHORT, Scored, divide, score_names, scored_edits
 from earl.evaluation.tables import label, parts_of
+from earl.files import same_digest
 from earl.progress import one_line
 from earl.records import Estimate
 from earl.tables import Column, Row, Table
@@ -69,6 +70,7 @@ class Comparison:
         tie: points (0-10) by which two scores may differ and still tie.
         verifiers: A's and B's.
         unpaired: tasks that one of the two does not have.
+        other_data: the two runs read other data, or the same ones out of other files.
     """
 
     a: str
@@ -82,6 +84,7 @@ class Comparison:
     groups: Mapping[str, Compared]
     kinds: Mapping[str, Compared]
     families: Mapping[str, Compared]
+    other_data: bool = False
 
 
 def compare_runs(
@@ -122,6 +125,7 @@ def compare_runs(
         verifiers=(a.plan.get("verifier"), b.plan.get("verifier")),
         unpaired=unpaired,
         all=compare_pairs(pairs, score=score, tie=tie),
+        other_data=_other_data(a, b),
         **parts,
     )
 
@@ -205,6 +209,8 @@ def _notes(comparison: Comparison) -> list[str]:
         notes.append(f"{left_out} of {found.n} tasks have no score in A, in B, or in both: left out")
     if comparison.unpaired:
         notes.append(f"tasks that are in one run only, left out: {comparison.unpaired}")
+    if comparison.other_data:
+        notes.append("the two runs read other data, or other files of them: paired by id and instruction")
     if comparison.verifiers[0] != comparison.verifiers[1]:
         notes.append("different verifiers judged the two runs: the difference may be theirs")
     if found.difference is None:
@@ -220,6 +226,12 @@ def _drawing(folder: EvaluationFolder) -> str:
         return "images made elsewhere"
     how = "greedy" if editor.get("greedy") else f"temperature {editor.get('temperature', 1):g}"
     return how if editor.get("candidates", 1) == 1 else f"{how}, best of {editor['candidates']}"
+
+
+def _other_data(a: EvaluationFolder, b: EvaluationFolder) -> bool:
+    first, second = (folder.plan["benchmark"].get("contents") for folder in (a, b))
+    known = first is not None and second is not None
+    return known and not (same_digest(first, second) or same_digest(second, first))
 
 
 def _check_comparable(a: EvaluationFolder, b: EvaluationFolder, across: bool) -> None:

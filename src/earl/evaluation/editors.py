@@ -22,6 +22,7 @@ from earl.evaluation.folder import EvaluationFolder, is_evaluation
 from earl.evaluation.records import EditState
 from earl.files import checksum, parse_json, read_text
 from earl.models.resolve import resolve_model
+from earl.models.weight_files import fingerprint
 from earl.pipeline import EditPipeline, build_pipeline
 from earl.pipeline.result import REFUSALS
 from earl.records import FinishReason, Part, SizeRule
@@ -29,7 +30,7 @@ from earl.vision.images import CELL, SUFFIXES, open_image, resize_to, target_siz
 
 WEIGHED: tuple[Part, ...] = ("policy", "vision")
 """Parts whose weights are the model's identity."""
-_WHOLE = 2**28  # bytes of a file of weights that are read whole
+_IMAGE = 2**16  # bytes of an image that are read to tell it from another
 LIST = "predictions.jsonl"
 AREA = 65_536
 """px² to which images made elsewhere are brought, 256 x 256."""
@@ -200,7 +201,11 @@ class PredictionsEditor:
     def describe(self) -> dict[str, Any]:
         listed = "\n".join(f"{id}\t{self._beside(path)}" for id, path in sorted(self._files.items()))
         digest = hashlib.blake2b(listed.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-        described = {"kind": "predictions", "name": self.name, "files": digest, "area": self.area}
+        inside = hashlib.blake2b(digest_size=8)  # earlier versions wrote the names' digest alone
+        for path in (path for _, path in sorted(self._files.items()) if path is not None and path.is_file()):
+            inside.update(checksum(path, most=_IMAGE, pieces=4).encode())
+        files = f"{digest}.{inside.hexdigest()}"
+        described = {"kind": "predictions", "name": self.name, "files": files, "area": self.area}
         return described | ({"size": self.rule} if self.rule != "snap" else {})
 
     def edit(self, batch: Sequence[tuple[Task, Image.Image]]) -> list[Edited]:
@@ -270,21 +275,3 @@ class PredictionsEditor:
 def _normal(id: str) -> str:
     """One spelling of accents: file systems differ in theirs."""
     return unicodedata.normalize("NFC", id)
-
-
-def fingerprint(folder: Path) -> str:
-    """Fingerprint of a model's weights: sizes and ends of its safetensors files, a dot, all their bytes.
-
-    Of a file above 256 MiB pieces spread over it are read. Earlier versions wrote the part before the dot
-    alone; `earl.files.same_digest` takes it for the same weights, which is all that their folders can tell.
-    """
-    ends, inside = hashlib.blake2b(digest_size=8), hashlib.blake2b(digest_size=8)
-    for path in sorted(folder.rglob("*.safetensors")):
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            ends.update(f"{path.relative_to(folder)} {size}\n".encode())
-            ends.update(file.read(1 << 20))
-            file.seek(max(0, size - (1 << 20)))
-            ends.update(file.read())
-        inside.update(checksum(path, most=_WHOLE).encode())
-    return f"{ends.hexdigest()}.{inside.hexdigest()}"

@@ -190,13 +190,14 @@ def _check_same(begun: Mapping[str, Any], wanted: Mapping[str, Any], folder: Pat
             continue
         for name in sorted({*(had or {}), *(now or {})}):
             was, new = (had or {}).get(name), (now or {}).get(name)
-            if name in ("contents", "weights") and same_digest(was, str(new)):
+            if name in ("contents", "weights", "files") and same_digest(was, str(new)):
                 continue
             if name == "contents" and was is None:  # begun before it was noted
                 continue
-            if name == "contents" and was != new:
+            if name in ("contents", "files") and was != new:
+                what = "data" if name == "contents" else "images"
                 raise ConfigError(
-                    f"{folder} is an evaluation of other data of this name, or of these before they "
+                    f"{folder} is an evaluation of other {what} of this name, or of these before they "
                     "changed; name another folder with -o"
                 )
             if was != new:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from earl.config import EvaluationSettings
 from earl.errors import MissingExtraError
-from earl.evaluation.folder import EvaluationFolder
+from earl.evaluation.folder import EvaluationFolder, Metrics
 from earl.evaluation.intervals import estimate
 from earl.evaluation.learned_metrics import PAIRWISE, Distance, Pair, frechet_distance, load_distance
 from earl.evaluation.records import EditRecord
@@ -132,21 +132,23 @@ def _measure_pairs(
     todo = unmeasured(folder, pairs, learned)
     for start in range(0, len(todo), _BATCH):
         part = todo[start : start + _BATCH]
-        images = [_pair(folder, edit) for edit in part]
-        rows = [_plain(*map(pixels, pair)) for pair in images]
+        images = [_pair(folder, edit) for edit, _ in part]
+        rows = [
+            {**known, **_plain(*map(pixels, pair))} for (_, known), pair in zip(part, images, strict=True)
+        ]
         for name, distance in learned.items():
             for row, value in zip(rows, distance(images), strict=True):
                 row[name] = value if value is None else round(value, 5)
-        folder.metrics.append({e.key: row for e, row in zip(part, rows, strict=True)})
+        folder.metrics.append({edit.key: row for (edit, _), row in zip(part, rows, strict=True)})
 
 
 def unmeasured(
     folder: EvaluationFolder, edits: Sequence[EditRecord], wanted: Collection[str]
-) -> list[EditRecord]:
-    """Edits without a record of metrics; one that lacks a wanted metric is forgotten first."""
+) -> list[tuple[EditRecord, Metrics]]:
+    """Edits whose record of metrics lacks a wanted one, each with what it has: the record is taken out."""
     records = {edit.key: record for edit in edits if (record := folder.metrics.get(edit.key)) is not None}
     folder.metrics.drop([key for key, record in records.items() if not {*wanted} <= record.keys()])
-    return [edit for edit in edits if edit.key not in folder.metrics]
+    return [(edit, records.get(edit.key, {})) for edit in edits if edit.key not in folder.metrics]
 
 
 def _plain(first: Array, second: Array) -> dict[str, float | None]:

@@ -103,6 +103,7 @@ class Results:
         unknown_families: those that the benchmark's declaration does not know.
         metrics: distances to the target by name.
         not_measured: metrics that were asked for, with the reason why there are none.
+        networks: those that measured, by metric.
         seconds: of making all edits.
         versions: of the libraries.
     """
@@ -118,6 +119,7 @@ class Results:
     unknown_families: tuple[str, ...] = ()
     metrics: Mapping[str, Estimate] = field(default_factory=dict)
     not_measured: Mapping[str, str] = field(default_factory=dict)
+    networks: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     versions: Mapping[str, str] = field(default_factory=dict)
     format: int = FORMAT

@@ -61,12 +61,12 @@ def measure_regions(folder: EvaluationFolder, settings: EvaluationSettings) -> d
     except MissingExtraError as error:
         problems["lpips"] = str(error)
     wanted = [*(("structure",) if pie else ()), *(("lpips_kept",) if lpips else ())]
-    for edit in unmeasured(folder, edits, wanted):
+    for edit, known in unmeasured(folder, edits, wanted):
         images = [folder.image(name) for name in (edit.source, edit.edited, edit.mask)]
         source, edited, mask = images
         assert source is not None and edited is not None and mask is not None
         region = Region(source, edited, mask, edit.caption)
-        row = kept(region) | (pie(region) if pie else {})
+        row = {**known, **kept(region), **(pie(region) if pie else {})}
         if lpips:
             row["lpips_kept"] = lpips([outside(region)])[0]
         folder.metrics.append({edit.key: row})

@@ -9,10 +9,11 @@ from pathlib import Path
 from earl.config import EvaluationSettings
 from earl.environment import versions
 from earl.errors import DataError
+from earl.evaluation import region_metrics
 from earl.evaluation.folder import EvaluationFolder
+from earl.evaluation.learned_metrics import CLIP_MODEL
 from earl.evaluation.metrics import measure, summarise_metrics
 from earl.evaluation.records import Results, Summary, results_from_json, to_json
-from earl.evaluation.region_metrics import measure_regions
 from earl.evaluation.scores import divide, score_names, scored_edits, summarise
 from earl.evaluation.tables import number_table, score_table
 from earl.files import read_object, write_json, write_text
@@ -52,7 +53,9 @@ def current_results(folder: EvaluationFolder) -> Results:
     if not (folder.path / RESULTS).is_file():
         return results
     written = read_results(folder.path)
-    return replace(results, metrics=written.metrics, not_measured=written.not_measured)
+    return replace(
+        results, metrics=written.metrics, not_measured=written.not_measured, networks=written.networks
+    )
 
 
 def write_results(folder: EvaluationFolder, settings: EvaluationSettings | None = None) -> Results:
@@ -62,17 +65,32 @@ def write_results(folder: EvaluationFolder, settings: EvaluationSettings | None 
         settings: which metrics.
     """
     settings = settings or EvaluationSettings()
+    measured = read_results(folder.path).networks if (folder.path / RESULTS).is_file() else {}
+    networks = {**measured, **_networks(settings)}
+    if any(networks[name] != network for name, network in measured.items()):
+        folder.metrics.drop([edit.key for edit in folder.edits if edit.key in folder.metrics])
     fid, problems = measure(folder, settings)
-    problems |= measure_regions(folder, settings)
+    problems |= region_metrics.measure_regions(folder, settings)
     compiled = compile_results(folder)
     metrics = {**compiled.metrics, **fid}
-    results = replace(compiled, metrics=metrics, not_measured=problems)
+    networks = {name: network for name, network in networks.items() if name not in problems}
+    results = replace(compiled, metrics=metrics, not_measured=problems, networks=networks)
     write_json(folder.path / RESULTS, to_json(results))
     table = score_table(results)
     write_text(folder.path / "table.md", table.markdown())
     write_text(folder.path / "table.tex", table.latex())
     write_text(folder.path / "table.csv", number_table(results).csv())
     return results
+
+
+def _networks(settings: EvaluationSettings) -> dict[str, str]:
+    """Names of the networks of one's own choice that measure."""
+    named = {
+        "clip": settings.clip_model or CLIP_MODEL,
+        "pie": f"{settings.dino_model or region_metrics.DINO_MODEL}, "
+        f"{settings.clip_model or region_metrics.CLIP_MODEL}",
+    }
+    return {name: network for name, network in named.items() if name in settings.metrics}
 
 
 def read_results(folder: str | Path) -> Results:

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from earl.config import EvaluationSettings, VerifierSettings
+from earl.config import EvaluationSettings, JudgeSettings, VerifierSettings
 from earl.errors import ConfigError
 from earl.evaluation.benchmark import Benchmark
 from earl.evaluation.editors import Editor, ModelEditor
@@ -28,6 +28,9 @@ from earl.verifiers.judge import JudgeVerifier
 from earl.verifiers.protocol import Verifier
 
 LOCAL_WINDOW = 4  # edits at once at a verifier in this process
+WAYS = ("text_first", "jpeg", "swap", "structured", "expected", "seed", "extra")
+"""Ways of asking a judge that decide its scores; identities name those that are not the protocol's own."""
+ADDRESSES = {"url", "key_env", "concurrency", "timeout", "deadline", "retries"}
 Watch = Callable[[str, int, "int | None"], None]
 
 
@@ -56,8 +59,8 @@ class Judging:
         """
         verifier = make_verifier(settings)
         if settings.judge is None or not isinstance(verifier, JudgeVerifier):
-            return cls(verifier, {"kind": settings.kind, "model": None}, LOCAL_WINDOW)
-        identity = {
+            return cls(verifier, {"kind": settings.kind, "model": None} | _own(settings), LOCAL_WINDOW)
+        identity: dict[str, Any] = {
             "kind": settings.kind,
             "model": asyncio.run(verifier.check()),
             "questions": verifier.prompts.hash,
@@ -66,7 +69,21 @@ class Judging:
         }
         if settings.judge.protocol != "earl":
             identity["protocol"] = settings.judge.protocol
+        usual = JudgeSettings(**settings.judge.model_dump(include={"url", "protocol", "prompts"}))
+        ways = {name: (getattr(settings.judge, name), getattr(usual, name)) for name in WAYS}
+        identity |= {name: given for name, (given, unset) in ways.items() if given != unset}
         return cls(verifier, identity, settings.judge.concurrency)
+
+
+def _own(settings: VerifierSettings) -> dict[str, Any]:
+    """What a verifier of another kind was given; of a sum all of its parts, wherever their judges are."""
+    given = settings.model_dump(
+        mode="json",
+        include={"options", "parts"},
+        exclude={"parts": {"__all__": {"judge": ADDRESSES}}},
+        exclude_defaults=True,
+    )
+    return {name: value for name, value in given.items() if value}
 
 
 def evaluate(

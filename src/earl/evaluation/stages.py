@@ -48,14 +48,18 @@ def make_edits(
         on_progress: called with (tasks done, tasks in all or None).
 
     Raises:
-        ConfigError: several candidates and nobody to choose.
+        ConfigError: several candidates and nobody to choose, or two tasks of one key.
         VerifierError: the chooser cannot be reached; run again to go on.
         DataError, OutputError: the data cannot be read, the folder not written.
     """
     if folder.complete:
         return
-    tasks = benchmark.tasks()
+    tasks, seen = benchmark.tasks(), set[str]()
     while group := list(islice(tasks, batch)):
+        for task in group:
+            if task.key in seen:
+                raise ConfigError(f"the benchmark {benchmark.name} has two tasks of the key {task.key!r}")
+            seen.add(task.key)
         _edit(folder, editor, group, chooser)
         if on_progress:
             on_progress(len(folder.edits), None)

@@ -6,12 +6,15 @@ files belongs to `earl.policy` and `earl.vision`.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from pathlib import Path
 
 from earl.errors import ModelFormatError, ModelNotFoundError
+from earl.files import checksum
 from earl.models.resolve import how_to_fetch, read_json
 
+_WHOLE = 2**28  # bytes of a file of weights that are read whole
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -100,3 +103,21 @@ def weight_files(folder: Path) -> list[Path]:
     raise ModelNotFoundError(
         f"{folder} has no model.safetensors (nor an index of shards); {how_to_fetch(single)}"
     )
+
+
+def fingerprint(folder: Path) -> str:
+    """Fingerprint of a model's weights: sizes and ends of its safetensors files, a dot, all their bytes.
+
+    Of a file above 256 MiB pieces spread over it are read. Earlier versions wrote the part before the dot
+    alone; `earl.files.same_digest` takes it for the same weights, which is all that their folders can tell.
+    """
+    ends, inside = hashlib.blake2b(digest_size=8), hashlib.blake2b(digest_size=8)
+    for path in sorted(folder.rglob("*.safetensors")):
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            ends.update(f"{path.relative_to(folder)} {size}\n".encode())
+            ends.update(file.read(1 << 20))
+            file.seek(max(0, size - (1 << 20)))
+            ends.update(file.read())
+        inside.update(checksum(path, most=_WHOLE).encode())
+    return f"{ends.hexdigest()}.{inside.hexdigest()}"

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earl.config import SamplingSettings, VerifierSettings
-from earl.config.data import TargetSettings
+from earl.config.data import HoldoutSettings, TargetSettings
 from earl.data.sources.opening import OpenedSource
 from earl.data.sources.sample import Read
+from earl.data.tokenise import on_side
 from earl.errors import EarlError
 from earl.pipeline.edit import EditPipeline
 from earl.pipeline.result import EditResult, best_index, check_answered, edit_each, worst_index
@@ -39,6 +40,7 @@ class DrawnTargets:
     Args:
         source: gives images and instructions; its own target is what a reference verifier compares with.
         judge: the verifier that scores the edits.
+        holdout: nothing is drawn for rows that are held back of the source's split.
     """
 
     def __init__(
@@ -48,10 +50,12 @@ class DrawnTargets:
         judge: VerifierSettings,
         settings: TargetSettings,
         sampling: SamplingSettings,
+        holdout: HoldoutSettings | None = None,
     ) -> None:
         self.source, self.pipeline, self.judge = source, pipeline, judge
         self.verifier = make_verifier(judge)
         self.settings, self.sampling = settings, sampling
+        self.holdout = holdout or HoldoutSettings()
         self.split = source.split
 
     @property
@@ -83,7 +87,8 @@ class DrawnTargets:
             loop.close()
 
     def _drawn(self, block: Sequence[Read], loop: asyncio.AbstractEventLoop) -> Iterator[Read]:
-        whole = [read for read in block if read.sample is not None]
+        ours = [read for read in block if on_side(read, self.holdout, self.split)]
+        whole = [read for read in ours if read.sample is not None]
         made = dict(zip((read.number for read in whole), edit_each(self._edits, whole), strict=True))
         for read in block:
             result = made.get(read.number)
@@ -134,8 +139,8 @@ class DrawnTargets:
             other = result.images[worst]
             kept.append(worst)
         codes = tuple(self._codes(result, place) for place in kept)
-        drawn = replace(read.sample, source=result.source, target=image, other=other, codes=codes)
-        return replace(read, sample=drawn)
+        sample = replace(read.sample, source=result.source, origin=read.sample.source, codes=codes)
+        return replace(read, sample=replace(sample, target=image, other=other))
 
     def _codes(self, result: EditResult, place: int) -> NDArray[np.int32]:
         """The image codes that the model wrote."""

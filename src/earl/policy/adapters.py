@@ -52,12 +52,9 @@ def add_lora(
     if base is not None:
         local = Path(base).expanduser()
         model.name_or_path = str(local.resolve()) if base != SHIPPED and local.is_dir() else base
+    scale: Any = 2 * rank if alpha is None else int(alpha) if alpha % 1 == 0 else alpha  # peft takes both
     config = LoraConfig(
-        r=rank,
-        lora_alpha=int(alpha) if alpha is not None else 2 * rank,
-        lora_dropout=0.0,
-        target_modules=list(targets),
-        task_type="CAUSAL_LM",
+        r=rank, lora_alpha=scale, lora_dropout=0.0, target_modules=list(targets), task_type="CAUSAL_LM"
     )
     return get_peft_model(model, config)
 

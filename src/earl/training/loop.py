@@ -119,7 +119,7 @@ class Trainer:
             active=run.main,
             title=recipe.stage,
         )
-        self.step = 0
+        self.step = self.validated = 0
         self.facts: dict[str, Any] = {"ranks": accelerator.num_processes, "device": str(accelerator.device)}
         self._sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros(2, dtype=torch.float64))
         self._since = (0, time.monotonic())
@@ -127,12 +127,14 @@ class Trainer:
 
     def train(self) -> RunResult:
         """Train to the end; returns how it ended. The objective then holds the last weights."""
-        began, every = time.monotonic(), self.recipe
+        began = time.monotonic()
         self._resume()
         reason = self.end_reason()
         with self.interrupts.watching():
             if self.step == 0:
                 self.before_training()
+            elif reason is None and self.validated < self.step and self._validation_due:
+                reason = self._end_step(None)  # a signal came before it
             while reason is None and self.step < self.total_steps:
                 self.step += 1
                 reason = self.train_step()
@@ -140,18 +142,27 @@ class Trainer:
                 self.log.step(self.step)
                 if self._stopping and reason is None and self.step < self.total_steps:
                     self._stop()
-                last, best = reason is not None or self.step == self.total_steps, False
-                if last or self.step % every.run.log_every == 0:
-                    self._record()
-                if self.validate and (last or self.step % every.validation.every == 0):
-                    best = self._validate()
-                    reason = reason or self.end_reason()
-                best = best and self.stopper.patience is not None
-                if last or reason or best or self.step % every.checkpoint.every == 0:
-                    self._save()
+                reason = self._end_step(reason)
         self.log.close()
         seconds = time.monotonic() - began
         return RunResult(self.step, self.stopper.best_step, reason or "all steps done", seconds)
+
+    def _end_step(self, reason: str | None) -> str | None:
+        """Record, validate and save, what of these is due; why the run should end now, or None."""
+        every, last, best = self.recipe, reason is not None or self.step == self.total_steps, False
+        if self._sums and (last or self.step % every.run.log_every == 0):
+            self._record()
+        if self.validate and (last or self._validation_due):
+            best = self._validate()
+            reason = reason or self.end_reason()
+        best = best and self.stopper.patience is not None
+        if last or reason or best or self.step % every.checkpoint.every == 0:
+            self._save()
+        return reason
+
+    @property
+    def _validation_due(self) -> bool:
+        return self.validate is not None and self.step % self.recipe.validation.every == 0
 
     def end_reason(self) -> str | None:
         """Why the run has ended before its last step, None where it has not."""
@@ -217,6 +228,8 @@ class Trainer:
         sequences, _ = sums.pop("sequences")
         since, began = self._since
         values = {name: total / count for name, (total, count) in sums.items() if count > 0}
+        if left_out := getattr(self.batches, "skipped", 0):
+            values["left_out"] = left_out  # sequences so far that are longer than data.max_tokens
         values["learning_rate"] = self.optimisers[0].param_groups[0]["lr"]
         values["sequences_per_second"] = sequences / (time.monotonic() - began)
         values["seconds_per_step"] = (time.monotonic() - began) / max(1, self.step - since)
@@ -235,6 +248,7 @@ class Trainer:
         self.log.record(self.step, values, split="validation")
         since, start = self._since
         self._since = (since, start + time.monotonic() - began)  # rates are of training alone
+        self.validated = self.step
         return "loss" in values and self.stopper.update(values["loss"], self.step)
 
     def _stop(self) -> None:
@@ -256,6 +270,7 @@ class Trainer:
             "optimiser": rest,
             "batches": self.batches.state_dict(),
             "stopper": self.stopper.state_dict(),
+            "validated": self.validated,
             "streams": gather_objects(self.accelerator, torch_state()),
         }
         if self.run.main:
@@ -292,6 +307,11 @@ class Trainer:
         )
         self.batches.load_state_dict(snapshot.state["batches"])
         self.stopper.load_state_dict(snapshot.state["stopper"])
+        self.validated = snapshot.state.get("validated", snapshot.step)
+        best = checkpoint.checkpoint_path(self.run.checkpoints, self.stopper.best_step)
+        if self.stopper.patience and self.stopper.best_step and not best.is_dir():
+            # Nothing was watched at that time, or it was removed: what comes is compared with itself.
+            self.stopper = EarlyStop(self.stopper.patience)
         streams, ranks = snapshot.state["streams"], self.accelerator.num_processes
         if len(streams) != ranks:
             raise CheckpointError(

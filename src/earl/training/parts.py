@@ -14,11 +14,12 @@ from earl import __version__
 from earl.config.sections import HeldSource, Model, Source, Sources
 from earl.config.stages import GrpoRecipe, PolicyRecipe, SftRecipe, TrainingRecipe
 from earl.data.shards import Edit, EditShards, load_shards
+from earl.data.sums import digest_of
 from earl.data.weights import pick
 from earl.errors import ConfigError, DataError
 from earl.files import new_folder, write_json
 from earl.models.resolve import ModelFolder, new_meta, resolve_model
-from earl.models.weight_files import copy_files
+from earl.models.weight_files import copy_files, fingerprint
 from earl.policy.adapters import add_lora, merged
 from earl.policy.compiled import compile_parts
 from earl.policy.likelihood import policy_of, recompute_activations
@@ -91,7 +92,7 @@ def assemble_policy(recipe: PolicyRecipe, device: torch.device) -> Parts:
             policy_of(policy).enable_input_require_grads()
     if recipe.run.compile:
         compile_parts(policy)
-    area = start.get("area") or model.area
+    area = model.area or start.get("area")
     rule = read_size_rule(vision_path, start) if vision_path is not None else None
     reasons = (isinstance(recipe, SftRecipe) and recipe.data.reasoning) or (
         isinstance(recipe, GrpoRecipe) and recipe.rollouts.prefill == "reasoning"
@@ -122,14 +123,27 @@ def read_codebook(vision_path: str) -> Tensor:
     return weight.detach().float()
 
 
+def read_codes(parts: Parts) -> str | None:
+    """Fingerprint of the model's vision tokenizer; None where it has none."""
+    from earl.vision.loading import load_vision_tokenizer
+
+    return None if parts.vision_path is None else load_vision_tokenizer(parts.vision_path).fingerprint()
+
+
 def load_sources(
-    given: Mapping[str, HeldSource], tokenizer: TextTokenizer, rule: SizeRule | None = None, *, seed: int = 0
+    given: Mapping[str, HeldSource],
+    tokenizer: TextTokenizer,
+    rule: SizeRule | None = None,
+    codes: str | None = None,
+    *,
+    seed: int = 0,
 ) -> dict[str, EditShards]:
     """Open every source with a weight.
 
     Args:
         given: of a recipe, as `data.sources` or `prompts.sources`.
         rule: the model's size rule; None where it has none.
+        codes: fingerprint of the model's vision tokenizer; None where it has none.
         seed: of the run; draws what a source asks to be drawn.
 
     Raises:
@@ -141,7 +155,7 @@ def load_sources(
             shards = load_shards(source.path).select(group=source.group, families=source.families)
             if isinstance(source, Source) and source.draw is not None:
                 shards = shards.draw(source.draw, derive_seed(seed, "draw", name))
-            sources[name] = fitting(shards, tokenizer, rule)
+            sources[name] = fitting(shards, tokenizer, rule, codes)
     fingerprints = {shards.fingerprint: name for name, shards in sources.items()}
     if len(fingerprints) > 1:
         raise DataError(
@@ -155,11 +169,27 @@ def load_sources(
     return sources
 
 
+def inputs(model: Model, **sources: Mapping[str, EditShards]) -> dict[str, str]:
+    """Digests of what a run reads, by name: the weights that it starts from, and its sources' shards."""
+    read = {
+        f"contents of {part}.{name}": digest_of(Path(shards.name))
+        for part, named in sources.items()
+        for name, shards in named.items()
+    }
+    if model.start is not None:
+        start = resolve_model(model.start, model.revision, parts=("policy",))
+        read["weights of model.start"] = fingerprint(start.need("policy"))
+    return read
+
+
 def count_steps(recipe: PolicyRecipe, epoch_size: float) -> int:
     """Updates of the whole run: the recipe's steps, or its epochs, whichever is less.
 
     Args:
         epoch_size: bundles of an epoch (`Mixture.epoch_size`).
+
+    Raises:
+        ConfigError: they end before the learning rate has reached its peak.
     """
     limits = []
     if recipe.length.max_steps is not None:
@@ -167,7 +197,13 @@ def count_steps(recipe: PolicyRecipe, epoch_size: float) -> int:
     if recipe.length.max_epochs is not None:
         bundles = recipe.batch.global_size / recipe.batch.share
         limits.append(max(1, round(recipe.length.max_epochs * epoch_size / bundles)))
-    return min(limits)
+    steps, warmup = min(limits), recipe.schedule.warmup_steps
+    if warmup > steps:
+        raise ConfigError(
+            f"schedule.warmup_steps = {warmup}, and length.max_epochs = {recipe.length.max_epochs:g} of "
+            f"these data are {steps} updates; lower the first or raise the second"
+        )
+    return steps
 
 
 def composition(sources: Mapping[str, EditShards], data: Sources) -> Iterator[str]:
@@ -185,14 +221,17 @@ def picked(sources: Mapping[str, EditShards], given: Mapping[str, HeldSource], c
     return (sources[name][row] for name, places in rows.items() for row in places)
 
 
-def fitting(shards: EditShards, tokenizer: TextTokenizer, rule: SizeRule | None = None) -> EditShards:
+def fitting(
+    shards: EditShards, tokenizer: TextTokenizer, rule: SizeRule | None = None, codes: str | None = None
+) -> EditShards:
     """The shards themselves.
 
     Args:
-        rule: the model's size rule; None where it has none.
+        rule, codes: as of `load_sources`.
 
     Raises:
-        DataError: their codes do not fit the policy's vocabulary, or their grids come of another rule.
+        DataError: their codes do not fit the policy's vocabulary, or come of another vision tokenizer; or
+            their grids come of another rule.
     """
     if rule is not None and shards.size_rule != rule:
         raise DataError(
@@ -203,6 +242,11 @@ def fitting(shards: EditShards, tokenizer: TextTokenizer, rule: SizeRule | None 
         raise DataError(
             f"{shards.name} holds codes of a codebook of {shards.codebook_size}, the policy's vocabulary has "
             f"{tokenizer.vocabulary.codebook_size}"
+        )
+    if codes not in (None, shards.fingerprint):
+        raise DataError(
+            f"{shards.name} was encoded by another vision tokenizer ({shards.fingerprint}) than the "
+            f"model's ({codes}); prepare it with the model's own"
         )
     return shards
 

@@ -39,7 +39,9 @@ MAY_CHANGE = [
     "validation",
     "heldout",
     "strips",
-    "judging",
+    "judging.failed_share",
+    "judging.retries",
+    "judging.wait",
     "early_stopping",
     "verifier.second",
     "rollouts.max_batch",
@@ -97,12 +99,16 @@ class Run:
 
         Args:
             step: where it begins or goes on.
-            facts: JSON-able, such as the name of the verifier.
+            facts: JSON-able, such as the name of the verifier; `inputs` are digests by name.
 
         Returns:
-            The settings that changed since the start before: by dotted name, what it was and what it is.
+            What changed since the start before: by dotted name, what it was and what it is.
         """
         changed = changed_settings(self.folder, self.recipe) if step else {}
+        before = _starts(self.folder)[-1:] if step else []
+        was, now = before[0].get("inputs") or {} if before else {}, facts.get("inputs", {})
+        shared = [name for name in now if name in was]
+        changed |= {name: (was[name], now[name]) for name in shared if was[name] != now[name]}
         save_recipe(self.recipe, self.folder / _RECIPE)
         at = datetime.now(timezone.utc).isoformat(timespec="seconds")
         entry = {"at": at, "step": step, "versions": versions(), "machine": machine(), **facts}

@@ -82,7 +82,7 @@ def load_vision_tokenizer(
     torch.nn.Module.to(model, device=torch.device(device), dtype=wanted)
     area = found.meta.get("area") or _read_area(folder)
     rule = read_size_rule(folder, found.meta)
-    return VisionTokenizer(model, area=int(area), rule=rule)
+    return VisionTokenizer(model, area=int(area), rule=rule, codes_of=_read_codes_of(folder))
 
 
 def save_vision_tokenizer(
@@ -124,10 +124,13 @@ def save_vision_tokenizer(
     config: dict[str, Any] = {name: getattr(model.config, name) for name in VisionConfig.model_fields}
     config |= {"architectures": ["Emu3VQVAE"], "model_type": STOCK}
     config["dtype"] = str(stored or model.dtype).removeprefix("torch.")
+    images = _preprocessor(area, rule)
+    if isinstance(tokenizer, VisionTokenizer) and tokenizer.codes_of and stored in (None, model.dtype):
+        images["codes_of"] = tokenizer.codes_of  # rounded weights may give other codes
     folder = Path(folder)
     with new_file(folder / "model.safetensors") as fresh:
         save_file(weights, fresh, metadata={"format": "pt"})
-    for name, content in (("config.json", config), ("preprocessor_config.json", _preprocessor(area, rule))):
+    for name, content in (("config.json", config), ("preprocessor_config.json", images)):
         write_text(folder / name, json.dumps(content, indent=2, sort_keys=True) + "\n")
     return folder
 
@@ -213,6 +216,12 @@ def _read_area(folder: Path) -> int:
     if not isinstance(area, int) or area < 64:
         raise ModelFormatError(f"{path}: area is {area!r}, expected pixels² from 64")
     return area
+
+
+def _read_codes_of(folder: Path) -> str:
+    """The fingerprint that a tokenizer with a newly taught decoder goes by, "" of all others."""
+    path = folder / "preprocessor_config.json"
+    return str(read_json(path).get("codes_of") or "") if path.is_file() else ""
 
 
 def read_size_rule(folder: str | Path, meta: Mapping[str, Any] = MappingProxyType({})) -> SizeRule:

@@ -37,17 +37,24 @@ class VisionTokenizer:
         model: the stock class or its parts; put in eval mode.
         area: px² to which `encode` resizes images.
         rule: how sides follow from the area, "snap" or "release".
+        codes_of: fingerprint of the tokenizer whose codes it kept while its decoder was taught; "": its own.
 
     Attributes:
         parts: what computes: the stock class, or its layers alone as they are loaded.
     """
 
     def __init__(
-        self, model: Emu3VQVAE | VisionParts, *, area: int = DEFAULT_AREA, rule: SizeRule = "snap"
+        self,
+        model: Emu3VQVAE | VisionParts,
+        *,
+        area: int = DEFAULT_AREA,
+        rule: SizeRule = "snap",
+        codes_of: str = "",
     ) -> None:
         self.parts = model.eval()
         self.area = area
         self.rule: SizeRule = rule
+        self.codes_of = codes_of
         self.codebook_size = int(model.config.codebook_size)
         self.cell = int(model.spatial_scale_factor)  # pixels per code, each way
 
@@ -134,7 +141,7 @@ class VisionTokenizer:
 
     def fingerprint(self) -> str:
         """16 hex digits of the weights and widths: equal where images get the same codes."""
-        return self._fingerprint
+        return self.codes_of or self._fingerprint
 
     @cached_property
     def _fingerprint(self) -> str:

@@ -6,18 +6,22 @@ stops with a sentence and a checkpoint. Which status each fault gives is in `tes
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from earl.errors import TrainingError
+from earl.errors import ConfigError, Interrupted, TrainingError
+from earl.records import Attempt, Verdict
 from earl.training import checkpoint
 from earl.training.grpo.train import train_grpo
 
-from .tiny import MeanColour, make_recipe, recipe_table, records
+from .tiny import Bright, MeanColour, make_recipe, recipe_table, records
 
 pytest.importorskip("httpx2")
 from judge_endpoint import completion, serving
@@ -53,8 +57,8 @@ def table_of(room: Path, folder: Path, url: str, *, timeout: float = 60.0, **jud
     return table | {"verifier": {"kind": "judge", "judge": asked}}
 
 
-def train(table: dict[str, Any]) -> None:
-    train_grpo(make_recipe(table), vision=MeanColour())
+def train(table: dict[str, Any], verifier: Any = None) -> None:
+    train_grpo(make_recipe(table), verifier, vision=MeanColour())
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -146,3 +150,32 @@ def test_an_endpoint_that_goes_away_stops_and_its_return_continues(room: Path, t
     with serving(lambda body: (200, completion(GOOD))) as endpoint:
         train(table_of(room, tmp_path, endpoint.url, model="m"))
     assert [line["step"] for line in records(tmp_path)] == [1]
+
+
+def test_a_signal_while_held_out_prompts_are_judged_costs_no_step(room: Path, tmp_path: Path) -> None:
+    """The step that they follow is saved, and they are looked at when the run goes on."""
+
+    class Silent(Bright):
+        async def judge(self, attempts: Sequence[Attempt]) -> list[Verdict]:
+            if self.calls == 2 + 3 * 4:  # before the first step, and three steps
+                os.kill(os.getpid(), signal.SIGINT)
+                await asyncio.sleep(600)
+            return await super().judge(attempts)
+
+    table = recipe_table(room, tmp_path)
+    table |= {"validation": {"every": 3}, "heldout": {"prompts": 2}, "checkpoint": {"every": 100}}
+    with pytest.raises(Interrupted, match=r"in step 4; step 3 is saved in .*goes on from there"):
+        train(table, Silent())
+    train(table, Bright())
+    assert [line["step"] for line in records(tmp_path)] == [1, 2, 3, 4, 5, 6]
+    assert [line["step"] for line in records(tmp_path, "validation")] == [0, 3, 6]
+
+
+def test_waiting_may_change_in_a_run_and_rewards_may_not(room: Path, tmp_path: Path) -> None:
+    table = recipe_table(room, tmp_path) | {"length": {"max_steps": 1}}
+    train(table, Bright())
+    table["judging"] |= {"wait": 1.0, "retries": 1, "failed_share": 0.5, "deadline": 9.0}
+    train(table, Bright())
+    table["judging"]["undecodable_reward"] = 0.0
+    with pytest.raises(ConfigError, match=r"judging\.undecodable_reward = 0\.0, .* made with None"):
+        train(table, Bright())

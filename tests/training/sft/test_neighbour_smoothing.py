@@ -18,6 +18,7 @@ from earl.training.neighbour_smoothing import smooth_embeddings, smoothing_matri
 from earl.training.sft.train import train_sft
 from earl.vision.creating import create_vision_tokenizer
 from earl.vision.loading import save_vision_tokenizer
+from earl.vision.tokenizer import VisionTokenizer
 
 from .conftest import make_recipe, recipe_table
 
@@ -100,7 +101,7 @@ def test_a_recipe_asks_for_it(room: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"fsdp2.*\[neighbour_smoothing\]"):
         make_recipe(table | {"ranks": {"sharding": "fsdp2"}})
     vision = create_vision_tokenizer(seed=0, base_channels=32, channel_multiplier=(1, 1), codebook_size=64)
-    save_vision_tokenizer(vision, tmp_path / "vision", area=1024)
+    save_vision_tokenizer(VisionTokenizer(vision, area=1024, codes_of="mean colour"), tmp_path / "vision")
     table["model"]["vision_tokenizer"] = str(tmp_path / "vision")
     table["length"]["max_steps"] = 2
     ends = []

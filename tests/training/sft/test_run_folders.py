@@ -5,19 +5,25 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from earl.config.recipe import load_recipe
 from earl.config.stages import SftRecipe
+from earl.data.sums import digest_of
 from earl.errors import ConfigError, Interrupted, OutputError
 from earl.store import only_one
+from earl.training.checkpoint import checkpoint_path
 from earl.training.loop import Trainer
 from earl.training.sft.train import train_sft
-from stage_runs import largest_difference, weights
+from earl.world.shards import WorldData, prepare_world
+from stage_runs import MeanColour, largest_difference, records, weights
 
 from .conftest import make_recipe, recipe_table
 
@@ -52,6 +58,36 @@ def test_a_longer_run_is_noted(room: Path, tmp_path: Path, capsys: pytest.Captur
     starts = json.loads((tmp_path / "run.json").read_text())["starts"]
     assert starts[1]["changed"] == {"length.max_steps": [2, 4]} and "changed" not in starts[0]
     assert load_recipe(SftRecipe, tmp_path / "recipe.toml").length.max_steps == 4
+
+
+def test_inputs_that_changed_meanwhile_are_told(
+    plain_run: Path, room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Other weights under the start's name, other edits in a source's folder: as many as before."""
+    shutil.copytree(plain_run / "model", tmp_path / "start")
+    shutil.copytree(room / "train", tmp_path / "data")
+    table = recipe_table(room, tmp_path / "run") | {"model": {"start": str(tmp_path / "start")}}
+    table["data"]["sources"]["world"]["path"] = str(tmp_path / "data")
+    table |= {"length": {"max_steps": 1}, "lora": {"rank": 2}}
+    train_sft(make_recipe(table))
+    capsys.readouterr()
+    table["length"]["max_steps"] = 2
+    train_sft(make_recipe(table))
+    assert "contents" not in (said := capsys.readouterr().err) and "weights" not in said
+    before = digest_of(tmp_path / "data")
+    assert before == digest_of(room / "train"), "wherever they lie"
+    sums = next((tmp_path / "data").glob("shard-*/checksums.json"))
+    sums.write_text(json.dumps({**json.loads(sums.read_text()), "more.arrow": "00"}))
+    assert digest_of(tmp_path / "data") != before
+    shutil.rmtree(tmp_path / "data")
+    prepare_world(tmp_path / "data", MeanColour(), WorldData(sources=40, resolution=40))
+    policy = tmp_path / "start" / "policy" / "model.safetensors"
+    save_file({name: tensor + 1e-3 for name, tensor in load_file(policy).items()}, policy)
+    table["length"]["max_steps"] = 3
+    train_sft(make_recipe(table))
+    said = capsys.readouterr().err
+    assert re.search(r"contents of data\.world was '\w+' until step 2 and is '\w+' from here on", said)
+    assert re.search(r"weights of model\.start was '[\w.]+' until step 2 and is", said)
 
 
 def test_what_kills_left_is_cleared_away(room: Path, tmp_path: Path) -> None:
@@ -148,10 +184,33 @@ def test_a_signal_ends_a_run_with_a_checkpoint_and_no_model(
         return step(self)
 
     monkeypatch.setattr(Trainer, "train_step", interrupted)
-    recipe = make_recipe(recipe_table(room, tmp_path))
+    table = recipe_table(room, tmp_path)
+    table["data"]["validation"] = str(room / "validation")
+    table["validation"] = {"every": 3, "sequences": 4}
+    recipe = make_recipe(table)
     with pytest.raises(Interrupted, match=rf"stopped by {name} after step 3 of 6.*goes on") as ended:
         train_sft(recipe)
     assert ended.value.exit_code == code and not (tmp_path / "model").exists()
+    assert not records(tmp_path, "validation"), "it does not keep a user waiting"
     monkeypatch.undo()
     train_sft(recipe)
     assert largest_difference(weights(tmp_path), weights(plain_run)) == 0.0
+    assert [line["step"] for line in records(tmp_path, "validation")] == [3, 6]
+    assert [line["step"] for line in records(tmp_path)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_patience_that_comes_later_watches_what_comes(room: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    """The best step so far has no checkpoint then: it is not published, and does not end the run."""
+    losses = {1: 0.1, 2: 0.5, 3: 0.6, 4: 0.55, 5: 0.7, 6: 0.8}
+    monkeypatch.setattr(
+        "earl.training.sft.validation.Validator.__call__", lambda self, step: {"loss": losses[step]}
+    )
+    table = recipe_table(room, tmp_path)
+    table["data"]["validation"] = str(room / "validation")
+    table["validation"], table["length"] = {"every": 1, "sequences": 4}, {"max_steps": 3}
+    assert train_sft(make_recipe(table)).best_step == 1
+    table["validation"]["patience"], table["length"] = 2, {"max_steps": 6}
+    result = train_sft(make_recipe(table))
+    assert result.step == 6 and result.best_step == 4
+    best = load_file(checkpoint_path(tmp_path / "checkpoints", 4) / "model.safetensors")
+    assert all(torch.equal(best[f"policy.{name}"], tensor) for name, tensor in weights(tmp_path).items())

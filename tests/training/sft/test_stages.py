@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 from PIL import Image
 from safetensors.torch import load_file
 
 from earl.config.recipe import load_recipe
 from earl.config.stages import SftRecipe
-from earl.data.shards import load_shards
+from earl.data.shards import EditShards, load_shards
 from earl.errors import ConfigError, DataError, OutputError, TrainingError
 from earl.pages.run import write_run_page
 from earl.policy.loading import load_policy
@@ -27,6 +28,9 @@ from earl.training import checkpoint
 from earl.training.loop import Trainer
 from earl.training.sft.tasks import SftTasks
 from earl.training.sft.train import train_sft
+from earl.vision.creating import create_vision_tokenizer
+from earl.vision.loading import save_vision_tokenizer
+from earl.vision.tokenizer import VisionTokenizer
 from stage_runs import largest_difference, records, run_script, weights
 
 from .conftest import make_recipe, recipe_table
@@ -347,6 +351,42 @@ def test_a_run_of_another_stage_is_named(plain_run: Path, room: Path) -> None:
         train_sft(other)
 
 
+def test_codes_of_another_vision_tokenizer_are_refused(room: Path, tmp_path: Path) -> None:
+    """They are numbers of the same range and mean other images."""
+    save_vision_tokenizer(create_vision_tokenizer(seed=0, codebook_size=64), tmp_path / "vision", area=1024)
+    table = recipe_table(room, tmp_path / "run")
+    table["model"]["vision_tokenizer"] = str(tmp_path / "vision")
+    with pytest.raises(DataError, match=r"train was encoded by another vision tokenizer \(mean colour\)"):
+        train_sft(make_recipe(table))
+
+
+def test_edits_that_cannot_be_written_are_told_before_a_step(room: Path, tmp_path: Path) -> None:
+    """One of many would end a run when it is drawn, after hours."""
+    shards = load_shards(room / "train")
+    rows = shards.dataset.with_format(None).to_list()
+    rows[3] |= {"target_codes": []}
+    rows[5] |= {"reasoning": ""}
+    table = recipe_table(room, tmp_path)
+    tokenizer = TextTokenizer.from_folder(room / "text")
+    made = EditShards(Dataset.from_list(rows), shards.manifest, "mine")
+    with pytest.raises(DataError, match=rf"1 of {len(rows)} edits of world \(mine\) have no target image"):
+        SftTasks(make_recipe(table), {"world": made}, tokenizer)
+    table["data"]["reasoning"] = True
+    made = EditShards(Dataset.from_list(rows[4:]), shards.manifest, "mine")
+    with pytest.raises(DataError, match=rf"1 of {len(rows) - 4} edits of world \(mine\) have no reasoning"):
+        SftTasks(make_recipe(table), {"world": made}, tokenizer)
+
+
+def test_sequences_that_are_left_out_are_counted(plain_run: Path, room: Path, tmp_path: Path) -> None:
+    table = recipe_table(room, tmp_path)
+    sources = {"world": load_shards(room / "train")}
+    tasks = SftTasks(make_recipe(table), sources, TextTokenizer.from_folder(room / "text"))
+    lengths = sorted(len(tasks.encode("edit:world", row)[0]) for row in range(len(sources["world"])))
+    table["data"]["max_tokens"], table["length"] = lengths[len(lengths) // 2], {"max_steps": 1}
+    train_sft(make_recipe(table))
+    assert records(tmp_path)[0]["left_out"] >= 1 and "left_out" not in records(plain_run)[0]
+
+
 def test_missing_shards_are_named(room: Path, tmp_path: Path) -> None:
     table = recipe_table(room, tmp_path)
     table["data"]["sources"]["world"]["path"] = str(tmp_path / "none")
@@ -354,12 +394,14 @@ def test_missing_shards_are_named(room: Path, tmp_path: Path) -> None:
         train_sft(make_recipe(table))
 
 
-def test_held_back_edits_are_shown_and_change_nothing(room: Path, tmp_path: Path, model_folder: Path) -> None:
+def test_held_back_edits_are_shown_and_change_nothing(room: Path, tmp_path: Path) -> None:
     """Before, target, edited at each validation and on the report's page; the weights are those without."""
+    vision = create_vision_tokenizer(seed=0, codebook_size=64)
+    save_vision_tokenizer(VisionTokenizer(vision, area=1024, codes_of="mean colour"), tmp_path / "vision")
     for images in (2, 0):
         table = recipe_table(room, tmp_path / str(images))
         table["length"] = {"max_steps": 2}
-        table["model"] |= {"vision_tokenizer": str(model_folder / "vision")}
+        table["model"] |= {"vision_tokenizer": str(tmp_path / "vision")}
         table["data"]["validation"] = str(room / "validation")
         table["validation"] = {"every": 1, "images": images}
         train_sft(make_recipe(table))

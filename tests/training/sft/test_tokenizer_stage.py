@@ -18,7 +18,7 @@ from earl.config.stages import TokenizerImages
 from earl.errors import ConfigError, DataError
 from earl.training.tokenizer.images import ImageStream, edge_weights, load_images, to_pixels
 from earl.training.tokenizer.train import train_tokenizer
-from earl.vision.loading import load_vision_tokenizer
+from earl.vision.loading import load_vision_tokenizer, save_vision_tokenizer
 from earl.world.rendering import render
 from earl.world.scene import STYLES
 from earl.world.tasks import sample_group
@@ -142,18 +142,20 @@ def test_two_ranks_hold_the_same_tokenizer_and_resume_exactly(run: Path, cache: 
 
 def test_continuing_from_a_tokenizer_keeps_its_codes(run: Path, cache: Path, tmp_path: Path) -> None:
     more = table(tmp_path, cache)
-    more["model"] = {"start": str(run / "model"), "area": 1024}
+    more["model"] = {"start": str(run / "model")}
     more["length"]["max_steps"], more["optimiser"]["learning_rate"] = 1, 1e-9
     more["images"]["crop_steps"] = 0
     train_tokenizer(make_recipe(more))
-    before, after = (load_vision_tokenizer(f / "model").model for f in (run, tmp_path))
+    old, new = (load_vision_tokenizer(f / "model") for f in (run, tmp_path))
+    assert new.fingerprint() != old.fingerprint() and new.area == old.area == 1024
+    before, after = old.model, new.model
     moved = (before.quantize.embedding.weight - after.quantize.embedding.weight).abs().max()
     assert 0 < moved < 0.5 * before.quantize.embedding.weight.abs().max()
 
 
 def test_the_decoder_alone_is_taught_and_codes_are_kept(run: Path, cache: Path, tmp_path: Path) -> None:
     more = table(tmp_path, cache)
-    more["model"] = {"start": str(run / "model"), "area": 1024, "keep_codes": True}
+    more["model"] = {"start": str(run / "model"), "keep_codes": True}
     more["length"]["max_steps"], more["images"]["crop_steps"] = 3, 0
     train_tokenizer(make_recipe(more))
     before, after = (load_file(f / "model" / "model.safetensors") for f in (run, tmp_path))
@@ -165,6 +167,10 @@ def test_the_decoder_alone_is_taught_and_codes_are_kept(run: Path, cache: Path, 
     codes = old.encode(pictures)
     assert all(np.array_equal(a, b) for a, b in zip(codes, new.encode(pictures), strict=True))
     assert old.decode(codes)[0].tobytes() != new.decode(codes)[0].tobytes()
+    assert new.fingerprint() == old.fingerprint(), "shards of the old one stay valid"
+    assert new.area == old.area == 1024
+    save_vision_tokenizer(new, tmp_path / "rounded", dtype="bfloat16")
+    assert load_vision_tokenizer(tmp_path / "rounded").fingerprint() != old.fingerprint()
 
 
 def test_codes_to_keep_come_from_a_start(tmp_path: Path, cache: Path) -> None:

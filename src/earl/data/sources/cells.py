@@ -182,7 +182,9 @@ def _find(value: str | Path, folder: Path) -> Path:
     try:
         path = Path(value).expanduser()
         places = [folder, *list(folder.absolute().parents)[:_PARENTS]]  # of no matter to an absolute path
-        found = next((place / path for place in places if (place / path).is_file()), folder / path)
+        ways = [path, *([Path(*path.as_posix().split("\\"))] if "\\" in str(path) else [])]  # of Windows
+        there = (place / way for way in ways for place in places if (place / way).is_file())
+        found = next(there, folder / path)
         if found.exists() and not found.is_file():  # a folder, or a pipe that would never end
             raise DataError(f"an image is {shown(value)}, which is no file")
         return found

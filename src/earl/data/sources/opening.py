@@ -73,8 +73,10 @@ class OpenedSource:
         self._written_by = ""
         self._problems: Mapping[str, str] = {}
         columns = self._first_columns()
+        schema = schema.spelled(columns) if schema.own else schema
         self._pairs = schema.pairs if schema.pairs and schema.column("source", columns) is None else None
         self._check_columns(schema, columns)
+        self._check_mapped(settings.columns, schema, columns)
         self.split, of_split = self._pick(schema, columns, settings.split)
         self.schema = schema if self.split == ALL else replace(schema, split=self.split)
         self._origins = self._index() if self._pairs else {}
@@ -273,6 +275,24 @@ class OpenedSource:
                 f"{self.rows.name} has no column for the {missing[0]} (expected {expected[0]}); it has "
                 f"{', '.join(name for name in columns if name != '__file__')}. Say which one it is with "
                 f"--map {missing[0]}=COLUMN"
+            )
+
+    def _check_mapped(self, mapped: Mapping[str, Sequence[str]], schema: Schema, columns: Row) -> None:
+        """A column that is named and that no row has: its field would be empty, without a word."""
+        missing = {
+            column.rpartition(":")[2]
+            for field, given in mapped.items()
+            for column in given
+            if len(given) > 1 or schema.column(field, columns) is None
+        } - columns.keys()
+        if missing and self.rows.quick:  # the first rows may lack one
+            for row in self.rows.read(columns=sorted(missing)):
+                missing -= row.keys()
+                if not missing:
+                    return
+            raise DataError(
+                f"{self.rows.name} has no column {min(missing)!r}, which --map names; it has "
+                f"{', '.join(name for name in columns if name != '__file__')}"
             )
 
 

@@ -114,4 +114,5 @@ def own_schema(
         split=split,
         keys=keys,
         join_ids="id" in named,  # ids are not joined by guess
+        own=True,
     )

@@ -123,15 +123,19 @@ class TableRows:
     def _raw(self) -> Iterator[Row]:
         kind = self.path.suffix.lower()
         try:
+            with self.path.open("rb") as file:
+                first = file.readline(2**16)
+            if first.startswith((b"\xff\xfe", b"\xfe\xff")):
+                raise DataError(f"{self.path} is in UTF-16; save it in UTF-8")
             if kind == ".json":
                 yield from _json_rows(self.path)
             elif kind in (".csv", ".tsv"):
-                yield from _csv_rows(self.path, "\t" if kind == ".tsv" else ",")
+                commas = (
+                    b"," in first or b";" not in first
+                )  # where decimals have commas, cells have semicolons
+                yield from _csv_rows(self.path, "\t" if kind == ".tsv" else "," if commas else ";")
             else:
-                with self.path.open("rb") as file:
-                    for number, line in enumerate(file, 1):
-                        if line.strip():
-                            yield json_object(line, f"{self.path}:{number}")
+                yield from _lines(self.path)
         except OSError as error:
             raise DataError(f"{self.path} cannot be read: {error}") from error
 
@@ -194,12 +198,29 @@ def json_object(text: bytes, where: str) -> Row:
     return row if isinstance(row, dict) else {PROBLEM: f"{where} is not a JSON object"}
 
 
+def _lines(path: Path) -> Iterator[Row]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield json_object(line, f"{path}:{number}")
+
+
 def _json_rows(path: Path) -> Iterator[Row]:
-    content = read_json(path)
-    if isinstance(content, dict):  # {"1": {…}, "2": {…}}
-        content = [{"__key__": key, **row} for key, row in content.items() if isinstance(row, dict)]
+    try:
+        content = read_json(path)
+    except DataError:
+        if PROBLEM in next(_lines(path), {PROBLEM: ""}):
+            raise
+        yield from _lines(path)  # JSON Lines under another ending
+        return
+    if isinstance(content, dict) and any(isinstance(row, dict) for row in content.values()):
+        rows = content.items()  # {"1": {…}, "2": {…}}
+        content = [{"__key__": key, **row} if isinstance(row, dict) else row for key, row in rows]
+    elif isinstance(content, dict):  # {"version": 1, "data": [{…}, {…}]}
+        lists = [rows for rows in content.values() if isinstance(rows, list)]
+        content = lists[0] if len(lists) == 1 else None
     if not isinstance(content, list):
-        raise DataError(f"{path} holds no list of objects")
+        raise DataError(f"{path} holds no list of objects; expected [{{…}}, {{…}}], or JSON Lines")
     for number, row in enumerate(content):
         yield row if isinstance(row, dict) else {PROBLEM: f"{path}: entry {number} is not a JSON object"}
 
@@ -208,7 +229,7 @@ def _csv_rows(path: Path, separator: str) -> Iterator[Row]:
     csv.field_size_limit(2**24)
     # Bytes that are not UTF-8 become lone surrogates, which `text_of` refuses in the rows that have them.
     with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-        reader = csv.reader(chain(file, [_END]), delimiter=separator)
+        reader = csv.reader(chain(file, [_END]), delimiter=separator, skipinitialspace=True)
         header: list[str] | None = None
         while True:
             begins = reader.line_num + 1
@@ -229,10 +250,10 @@ def _csv_rows(path: Path, separator: str) -> Iterator[Row]:
                 header = cells
                 check_heads(path, header)
             elif len(cells) > len(header):
-                between = "commas" if separator == "," else "tabs"
+                between = {",": "commas", ";": "semicolons"}.get(separator, "tabs")
                 more = f"has more cells than the head line; put quotes around {between}"
                 yield {PROBLEM: f"{path}:{begins} {more}"}
-            elif cells:
+            elif any(map(str.strip, cells)):  # spreadsheets leave rows of commas alone
                 yield dict(zip(header, cells, strict=False))  # what is missing at the end is empty
 
 

@@ -35,7 +35,8 @@ class Sample:
     only reinforcement learning or evaluation can use. `other` is a worse edit than the target, for
     preference tuning. `codes` are the image codes of target and other where a model of the same vision
     tokenizer drew them: encoding its images again would give others. `details` are texts of a benchmark's
-    row that its own questions need, by column. Empty texts mean that there is none.
+    row that its own questions need, by column. `origin` is the source's file where `source` was made of it.
+    Empty texts mean that there is none.
     """
 
     id: str
@@ -55,6 +56,7 @@ class Sample:
     other: ImageRef | None = None
     codes: tuple[NDArray[np.int32], ...] = ()
     details: Mapping[str, str] = field(default_factory=dict)
+    origin: ImageRef | None = None
 
 
 @dataclass(frozen=True, slots=True)

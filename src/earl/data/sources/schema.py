@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,7 +43,7 @@ class Schema:
     `join_ids` the first id column that a row has is the whole id. `keys` are the columns of `reasoning` that
     are all taken, each with the key of its chain; none given: `CHAINS`. `prefix` is taken off instructions.
     Where a folder has all of `files` below it, only these are read. `details` are columns that go along as
-    texts.
+    texts. `own` is for a user's own data, whose columns may be `spelled` in another way.
     """
 
     name: str
@@ -68,6 +68,16 @@ class Schema:
     prefix: str = ""
     files: tuple[str, ...] = ()
     details: tuple[str, ...] = ()
+    own: bool = False
+
+    def spelled(self, there: Collection[str]) -> Schema:
+        """The schema with the columns that differ from its names in capitals, or in blanks around them."""
+        plain = {column.strip().lower(): column for column in there}
+        columns = dict(self.columns)
+        for name, usual in self.columns.items():
+            if not {*usual} & {*there}:
+                columns[name] = (*usual, *(plain[one.lower()] for one in usual if one.lower() in plain))
+        return replace(self, columns=columns)
 
     def column(self, name: str, row: Mapping[str, Any]) -> str | None:
         """The column of a row that holds a field."""

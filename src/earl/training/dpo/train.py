@@ -20,9 +20,11 @@ from earl.training.parts import (
     assemble_policy,
     composition,
     count_steps,
+    inputs,
     load_sources,
     picked,
     publish_policy,
+    read_codes,
 )
 from earl.training.random_streams import derive_seed
 from earl.training.reference import Reference
@@ -40,7 +42,8 @@ def train_dpo(recipe: DpoRecipe) -> RunResult:
     with start_run(recipe) as run:
         parts = assemble_policy(recipe, run.device)
         tokenizer = parts.tokenizer
-        sources = load_sources(recipe.data.sources, tokenizer, parts.rule, seed=recipe.run.seed)
+        made_by = tokenizer, parts.rule, read_codes(parts)
+        sources = load_sources(recipe.data.sources, *made_by, seed=recipe.run.seed)
         encode = partial(pair_examples, tokenizer=tokenizer, stitched=recipe.data.stitch)
         check_pairs(sources)
         # Activations that are recomputed leave no cache to share, and sharded weights want one pass.
@@ -70,7 +73,7 @@ def train_dpo(recipe: DpoRecipe) -> RunResult:
         )
         validator = None
         if recipe.data.held_back:
-            held_back = load_sources(recipe.data.held_back, tokenizer, parts.rule)
+            held_back = load_sources(recipe.data.held_back, *made_by)
             check_pairs(held_back)
             edits = picked(held_back, recipe.data.held_back, recipe.validation.sequences)
             bundles = [encode(edit) for edit in edits]
@@ -78,6 +81,7 @@ def train_dpo(recipe: DpoRecipe) -> RunResult:
         steps = count_steps(recipe, mixture.epoch_size)
         trainer = DpoTrainer(run, objective, pairs, total_steps=steps, validate=validator)
         trainer.reference = reference
+        trainer.facts["inputs"] = inputs(recipe.model, data=sources)
         for line in composition(sources, recipe.data):
             trainer.log.line(line)
         result = trainer.train()

@@ -18,7 +18,6 @@ from earl.data.mixture import Mixture
 from earl.data.shards import Edit, EditShards
 from earl.data.tasks import EditTask, Split, TaskSource
 from earl.data.weights import pick
-from earl.errors import ConfigError
 from earl.records import Grid
 from earl.sequence.layout import write_prompt
 from earl.sequence.tokenizer import TextTokenizer
@@ -113,9 +112,6 @@ class ShardPrompts:
     Args:
         shards: of each source, by name.
         rows: the source and the row of each number in turn; the same at each start of a run.
-
-    Raises:
-        ConfigError: the shards were encoded by another vision tokenizer.
     """
 
     def __init__(
@@ -125,9 +121,7 @@ class ShardPrompts:
         shards: Mapping[str, EditShards],
         rows: Iterator[tuple[str, int]],
     ) -> None:
-        for source in shards.values():
-            _check_vision(vision, source)
-        self._vision, self._tokenizer, self._shards = vision, tokenizer, shards
+        self._vision, self._tokenizer, self.shards = vision, tokenizer, shards
         self._rows, self._drawn = rows, list[tuple[str, int]]()
 
     def make(self, numbers: Sequence[int]) -> list[Prompt]:
@@ -153,15 +147,12 @@ class ShardPrompts:
         while len(self._drawn) <= number:
             self._drawn.append(next(self._rows))
         name, row = self._drawn[number]
-        return self._shards[name][row]
+        return self.shards[name][row]
 
 
-def _check_vision(vision: Any, shards: EditShards) -> None:
-    if vision.fingerprint() != shards.fingerprint:
-        raise ConfigError(
-            f"{shards.name} was encoded by another vision tokenizer ({shards.fingerprint}) than the "
-            f"model's ({vision.fingerprint()}); prepare it with the model's own"
-        )
+def shards_of(source: PromptSource) -> Mapping[str, EditShards]:
+    """The shards that prompts come from, by name; {} of tasks."""
+    return source.shards if isinstance(source, ShardPrompts) else {}
 
 
 def _prompt(

@@ -24,13 +24,13 @@ from earl.sequence.tokenizer import TextTokenizer
 from earl.training.grpo.heldout import HeldOut
 from earl.training.grpo.judging import Judge
 from earl.training.grpo.logprobs import GrpoObjective
-from earl.training.grpo.prompts import PromptSource, ShardPrompts, TaskPrompts, mixed
+from earl.training.grpo.prompts import PromptSource, ShardPrompts, TaskPrompts, mixed, shards_of
 from earl.training.grpo.rollouts import Sampler
 from earl.training.grpo.shared_engine import SharedEngine
 from earl.training.grpo.trainer import GrpoTrainer
 from earl.training.loop import RunResult
 from earl.training.neighbour_smoothing import smooth_gradients
-from earl.training.parts import Parts, assemble_policy, load_sources, publish_policy
+from earl.training.parts import Parts, assemble_policy, inputs, load_sources, publish_policy
 from earl.training.reference import Reference
 from earl.training.run import Run, start_run
 from earl.training.sharding import unsharded_dtype
@@ -77,14 +77,16 @@ def train_grpo(
             bf16 = decodes_in_bf16(recipe.rollouts, run.device)
             engine = _engine(run, recipe, parts, vision)
             sampler = Sampler(engine, vision, verifier, judge, recipe, bf16=bf16)
-            heldout = None
+            heldout, held_back = None, {}
             if count := recipe.heldout.prompts:
                 source = heldout_prompts(recipe, vision, parts.tokenizer)
+                held_back = shards_of(source)
                 heldout = HeldOut(source, count, sampler, objective, reference, run, second=second)
             prompts = training_prompts(recipe, vision, parts.tokenizer)
             trainer = GrpoTrainer(
                 run, objective, prompts=prompts, sampler=sampler, reference=reference, heldout=heldout
             )
+            trainer.facts["inputs"] = inputs(recipe.model, prompts=shards_of(prompts), heldout=held_back)
             trainer.facts |= names | {"decode": "bf16" if bf16 else "float32"}
             trainer.log.line("; ".join(f"{role}: {name}" for role, name in names.items()))
             if warning := cut_warning(recipe.grpo, recipe.rollouts, parts.tokenizer.vocabulary.codebook_size):
@@ -101,7 +103,7 @@ def training_prompts(recipe: GrpoRecipe, vision: Any, tokenizer: TextTokenizer) 
     settings, seed = recipe.prompts, recipe.run.seed
     if not settings.shards:
         return _task_prompts(settings, vision, tokenizer, seed=seed, split="train")
-    sources = load_sources(settings.shards, tokenizer, vision.rule, seed=seed)
+    sources = load_sources(settings.shards, tokenizer, vision.rule, vision.fingerprint(), seed=seed)
     _check_targets(sources, recipe.verifier)
     sizes = {name: len(shards) for name, shards in sources.items()}
     weights = {name: settings.shards[name].weight for name in sources}
@@ -114,7 +116,7 @@ def heldout_prompts(recipe: GrpoRecipe, vision: Any, tokenizer: TextTokenizer) -
     if not given:
         every = recipe.prompts.replace(group="all", pool=None)
         return _task_prompts(every, vision, tokenizer, seed=0, split=recipe.heldout.split)
-    sources = load_sources(given, tokenizer, vision.rule)
+    sources = load_sources(given, tokenizer, vision.rule, vision.fingerprint())
     _check_targets(sources, recipe.verifier, recipe.verifier.second)
     sizes = {name: len(shards) for name, shards in sources.items()}
     rows = pick(recipe.heldout.prompts, sizes, {name: given[name].weight for name in sources}, seed=0)
@@ -144,7 +146,7 @@ def _check_targets(sources: Mapping[str, EditShards], *verifiers: VerifierSettin
         if lacking := shards.without_target():
             raise ConfigError(
                 f"{lacking} of {len(shards)} edits of {shards.name} have no target image, and a verifier of "
-                "kind 'reference' compares with it; take edits with targets, or another verifier"
+                "kind 'reference' or 'target' compares with it; take edits with targets, or another verifier"
             )
 
 

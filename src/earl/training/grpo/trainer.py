@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from earl.errors import EngineError, Interrupted, RewardError, TrainingError
+from earl.errors import EngineError, Interrupted, RewardError, SequenceError, TrainingError
 from earl.records import SCORE_PARTS
 from earl.sampling.vllm.servers import VllmServers
 from earl.training.grpo.advantages import group_advantages
@@ -83,13 +83,19 @@ class GrpoTrainer(Trainer):
         if self.validate:  # where the curve begins
             self._validate()
 
+    def _validate(self) -> bool:
+        try:
+            return super()._validate()
+        except (EngineError, Interrupted) as error:  # its step is done
+            raise self._saved(error) from error
+
     def train_step(self) -> str | None:
         """Prompts → rollouts → images → verdicts → advantages → batch → loss → update."""
         drawn = self.stream.drawn
         try:
             groups = self._collect()
             batches = self._batches(groups)
-        except (TrainingError, RewardError, EngineError, Interrupted) as error:
+        except (TrainingError, RewardError, EngineError, SequenceError, Interrupted) as error:
             self.step, self.stream.drawn = self.step - 1, drawn
             raise self._saved(error) from error
         self._show(groups)

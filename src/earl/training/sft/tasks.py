@@ -57,6 +57,7 @@ class SftTasks:
         self.units: dict[str, list[Unit]] = {}
         weights = {}
         for name, shards in sources.items():
+            self._check_edits(name, shards)
             edits: list[Unit] = [[(row, 0) for row in rows] for rows in shards.bundles(recipe.batch.share)]
             for task, share in self.shares.items():
                 units = edits if task == "edit" else self._units(task, name)
@@ -67,6 +68,22 @@ class SftTasks:
         self.mixture = Mixture(sizes, weights, seed=derive_seed(recipe.run.seed, "mixture"))
         words = recipe.data.wordings
         self._wording: Wording | None = None if words is None else WORDINGS.load(words)
+
+    def _check_edits(self, name: str, shards: EditShards) -> None:
+        """Raises DataError now, not after hours, where an edit that will be drawn cannot be written."""
+        lacking = {}
+        if self.shares.keys() - {*ASKED}:
+            lacking["target image"] = shards.without_target()
+        if "edit" in self.shares and self.prefill == "reasoning":
+            columns = shards.dataset.select_columns(["reasoning"]).with_format("arrow").iter(4096)
+            lacking["reasoning"] = sum(table["reasoning"].to_pylist().count("") for table in columns)
+        for what, count in lacking.items():
+            if count:
+                raise DataError(
+                    f"{count} of {len(shards)} edits of {name} ({shards.name}) have no {what}, which "
+                    "supervised training needs; leave their rows out and prepare the others, in another "
+                    "folder. Reinforcement learning and evaluation can use them"
+                )
 
     def encode(self, name: str, index: int) -> list[Example]:
         """The sequences of a unit of "task:source"."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from earl.config.stages import SftRecipe
+from earl.data.shards import EditShards
 from earl.data.stream import TokenStream
 from earl.policy.dropout import set_dropout
 from earl.training.loop import RunResult, Trainer
@@ -11,9 +12,11 @@ from earl.training.parts import (
     assemble_policy,
     composition,
     count_steps,
+    inputs,
     load_sources,
     picked,
     publish_policy,
+    read_codes,
 )
 from earl.training.random_streams import derive_seed
 from earl.training.run import start_run
@@ -40,7 +43,8 @@ def train_sft(recipe: SftRecipe) -> RunResult:
             dropout=recipe.token_dropout,
             smoothing=smooth_gradients(parts, recipe.neighbour_smoothing),
         )
-        sources = load_sources(recipe.data.sources, parts.tokenizer, parts.rule, seed=recipe.run.seed)
+        made_by = parts.tokenizer, parts.rule, read_codes(parts)
+        sources = load_sources(recipe.data.sources, *made_by, seed=recipe.run.seed)
         tasks = SftTasks(recipe, sources, parts.tokenizer)
         batches = TokenStream(
             tasks.mixture,
@@ -51,9 +55,9 @@ def train_sft(recipe: SftRecipe) -> RunResult:
             seed=derive_seed(recipe.run.seed, "pools"),
             rank=run.rank,
         )
-        validate, images = None, None
+        validate, images, held_back = None, None, dict[str, EditShards]()
         if recipe.data.held_back:
-            held_back = load_sources(recipe.data.held_back, parts.tokenizer, parts.rule)
+            held_back = load_sources(recipe.data.held_back, *made_by)
             edits = list(picked(held_back, recipe.data.held_back, recipe.validation.sequences))
             examples = [tasks.held_back(index, edit) for index, edit in enumerate(edits)]
             validator = Validator(examples, objective, run)
@@ -68,6 +72,7 @@ def train_sft(recipe: SftRecipe) -> RunResult:
 
         steps = count_steps(recipe, tasks.mixture.epoch_size)
         trainer = Trainer(run, objective, batches, total_steps=steps, validate=validate)
+        trainer.facts["inputs"] = inputs(recipe.model, data=sources, validation=held_back)
         for line in composition(sources, recipe.data):
             trainer.log.line(line)
         result = trainer.train()

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from earl.config.sections import Precision
 from earl.config.stages import TokenizerRecipe
-from earl.records import SizeRule
 from earl.training.loop import Losses, RunResult, Trainer
 from earl.training.random_streams import derive_seed
 from earl.training.ranks import autocast
@@ -26,6 +25,7 @@ from earl.training.tokenizer.images import ImageBatch, ImageStream, load_images,
 from earl.training.tokenizer.learning import Reconstruction, TokenizerLearner
 from earl.vision.creating import create_vision_tokenizer
 from earl.vision.loading import load_vision_tokenizer, save_vision_tokenizer
+from earl.vision.tokenizer import VisionTokenizer
 
 _WALL = 12  # images shown
 
@@ -63,7 +63,7 @@ def train_tokenizer(recipe: TokenizerRecipe) -> RunResult:
         EarlError: see `start_run`, `Trainer`, `load_images`.
     """
     with start_run(recipe, find_unused=True) as run:
-        learner, rule = _learner(recipe)
+        learner, start = _learner(recipe)
         objective = TokenizerObjective(learner, recipe.precision)
         settings = recipe.images
         cache = Path(settings.cache) if settings.cache else run.folder / "images.npy"
@@ -94,25 +94,35 @@ def train_tokenizer(recipe: TokenizerRecipe) -> RunResult:
         result = trainer.train()
         with trainer.final_weights():
             if run.main:
-                save_vision_tokenizer(learner.model, run.folder / "model", area=recipe.model.area, rule=rule)
+                save_vision_tokenizer(_taught(learner, start, recipe), run.folder / "model")
         run.accelerator.wait_for_everyone()
     return result
 
 
-def _learner(recipe: TokenizerRecipe) -> tuple[TokenizerLearner, SizeRule]:
-    """The learner, and the size rule of its images."""
-    model, seed = recipe.model, recipe.run.seed
-    rule: SizeRule = "snap"
+def _learner(recipe: TokenizerRecipe) -> tuple[TokenizerLearner, VisionTokenizer | None]:
+    """The learner, and the tokenizer that it begins from."""
+    model, seed, start = recipe.model, recipe.run.seed, None
     if model.start is not None:
         start = load_vision_tokenizer(model.start, dtype="float32")
-        parts, rule = start.model, start.rule
+        start.codes_of = start.fingerprint()  # before its weights move
+        parts = start.model
     else:
         parts = create_vision_tokenizer(derive_seed(seed, "weights"), **model.widths())
     codebook_seed = derive_seed(seed, "codebook") % 2**31
     learner = TokenizerLearner(parts, recipe.losses, keep_codes=model.keep_codes, seed=codebook_seed)
-    if model.start is not None:
+    if start is not None:
         learner.use_loaded_codebook()
-    return learner, rule
+    return learner, start
+
+
+def _taught(
+    learner: TokenizerLearner, start: VisionTokenizer | None, recipe: TokenizerRecipe
+) -> VisionTokenizer:
+    """What was learnt; where only the decoder was, its codes stay those of the start."""
+    area = recipe.model.area or (start.area if start else 64 * 64)
+    rule = start.rule if start else "snap"
+    kept = start.codes_of if start and recipe.model.keep_codes else ""
+    return VisionTokenizer(learner.model, area=area, rule=rule, codes_of=kept)
 
 
 def validate_tokenizer(
