@@ -316,6 +316,48 @@ def test_boxes_are_drawn_for_a_model_that_reasons_unasked(place, model_folder, c
     assert "its boxes on the source: out-boxes.png" in capsys.readouterr().out
 
 
+def gives_back(monkeypatch, *words: str) -> None:
+    """Let the model give the image back for these instructions, from even seeds."""
+    edit_many = EditPipeline.edit_many
+
+    def edited(*given, **options):
+        return [
+            replace(made, unchanged=tuple(made.instruction in words and seed % 2 == 0 for seed in made.seeds))
+            for made in edit_many(*given, **options)
+        ]
+
+    monkeypatch.setattr(EditPipeline, "edit_many", edited)
+
+
+def test_an_image_that_was_given_back_is_told(place, capsys, monkeypatch):
+    gives_back(monkeypatch, "leave it")
+    words = ["-o", "out.png", "--seed", "4", "--force", *place]
+    assert edit("0.png", "leave it", *words, "--num-images", "3", "--json") == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["unchanged"] == [True, False, True]
+    assert told.err.startswith("earl: warning: nothing was changed (seed 4, 6): the model gave")
+    assert edit("0.png", "paint it", "leave it", *words) == 0
+    assert capsys.readouterr().err.startswith("earl: warning: 'leave it': nothing was changed (seed 4)")
+    assert edit("0.png", "paint it", *words) == 0 and capsys.readouterr().err == ""
+
+
+def test_images_that_were_given_back_are_told_of_many(place, capsys, monkeypatch):
+    gives_back(monkeypatch, "leave it")
+    write_jobs(
+        {"image": "0.png", "instruction": ["paint it", "leave it"], "n": 2},
+        {"image": "1.png", "instruction": "paint it"},
+    )
+    assert edit("jobs.jsonl", "-o", "out", "--json", *place) == 0
+    told = capsys.readouterr()
+    records = [json.loads(line) for line in (Path("out") / RESULTS).read_text().splitlines()]
+    assert [record["unchanged"] for record in records] == [[False, True], [False, False], [False]]
+    assert json.loads(told.out)["unchanged"] == [records[0]["images"][-1]]
+    assert "nothing was changed at a step of 1 of 3 images" in told.err
+    assert records[0]["images"][-1] in told.err
+    assert edit("jobs.jsonl", "-o", "out", *place) == 0
+    assert "a step of 1 of 3 images" in capsys.readouterr().err, "told of what was there already too"
+
+
 def test_a_draw_without_an_image_keeps_its_place_in_every_list(place, capsys, monkeypatch):
     edit_many = EditPipeline.edit_many
     monkeypatch.setattr(

@@ -58,6 +58,7 @@ class Chain:
     images: list[Image.Image] = field(default_factory=list)
     seeds: list[int] = field(default_factory=list)  # of each result; they differ from `seed` with best of N
     scores: list[float] = field(default_factory=list)
+    unchanged: list[bool] = field(default_factory=list)  # by result: the model gave its source back
     problem: str = ""
 
 
@@ -212,7 +213,9 @@ def _extend(
             result, verdict = best_of(result, verifier)
             chain.scores.append(verdict.overall or 0.0)
         image = result.image
-        chain.seeds.append(result.seeds[result.images.index(image)])
+        place = result.images.index(image)
+        chain.seeds.append(result.seeds[place])
+        chain.unchanged.append(bool(result.unchanged[place]))
         chain.images.append(pipeline.keep_outside(chain.images[-1], image, result) if keep_outside else image)
     except EarlError as error:
         where = str(chain.job.image)
@@ -255,9 +258,15 @@ class JobFolder:
             "instructions": list(chain.job.instructions),
             "seed": chain.seed,
             "images": names,
+            "unchanged": chain.unchanged,
             **({"scores": chain.scores} if chain.scores else {}),
         }
         self.results.append({chain.key: record})
+
+    def unchanged(self, chains: Sequence[Chain]) -> list[str]:
+        """Last images of the chains in which the model gave an image back as it was."""
+        records = filter(None, (self.results.get(chain.key) for chain in chains))
+        return [record["images"][-1] for record in records if any(record.get("unchanged", ()))]
 
     def write_sheet(self, chains: Sequence[Chain]) -> Path | None:
         """The first chains as one image: source and results side by side."""

@@ -10,8 +10,10 @@ import torch
 from PIL import Image
 
 import earl
+from earl.config import SamplingSettings
 from earl.errors import ConfigError, ImageError, InstructionError
-from earl.sequence.layout import parse_completion
+from earl.records import Completion
+from earl.sequence.layout import parse_completion, write_completion
 from earl.vision.images import open_image
 
 
@@ -118,6 +120,20 @@ def test_the_package_lists_its_public_names():
     assert set(dir(earl)) == set(earl.__all__) and "EditPipeline" in dir(earl)
 
 
+def test_a_source_that_is_given_back_is_known(pipeline):
+    source = Image.effect_noise((96, 64), 90).convert("RGB")
+    (codes_HW,) = pipeline.vision.encode([source])
+    other_HW = codes_HW.copy()
+    other_HW[-1, -1] ^= 1
+    edits = pipeline.prepare([(source, "make it blue")], SamplingSettings(), [range(4, 8)])
+    written = [write_completion(codes, pipeline.tokenizer) for codes in (other_HW, codes_HW, codes_HW.T)]
+    (result,) = pipeline.read(edits, [[Completion(tuple(ids), (), "stop") for ids in (*written, ())]])
+    assert result.unchanged == (False, True, False, None)
+    assert result.unchanged_note.startswith("nothing was changed (seed 5): the model gave the image back")
+    assert result.keep([1, 0]).unchanged == (True, False)
+    assert result.keep([0, 3]).unchanged_note == ""
+
+
 def test_outside_a_mask_the_codes_are_the_sources(pipeline):
     source = Image.effect_noise((64, 64), 90).convert("RGB")
     mask = Image.new("L", (64, 64), 0)
@@ -129,5 +145,7 @@ def test_outside_a_mask_the_codes_are_the_sources(pipeline):
         assert (codes_HW[:, 3:] == given_HW[:, 3:]).all() and (codes_HW != given_HW).any()
         kept = np.asarray(pipeline.keep_outside(source, image, result))
         np.testing.assert_array_equal(kept[:, 36:], np.asarray(source)[:, 36:])
+    with pytest.raises(ImageError, match="the mask leaves nothing to change; make it transparent"):
+        pipeline(source, "make it blue", mask=Image.new("L", (64, 64)))
     with pytest.raises(ImageError, match="the mask has 64x64 pixels, the image 32x64"):
         pipeline(source.crop((0, 0, 32, 64)), "make it blue", mask=mask)

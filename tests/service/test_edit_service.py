@@ -92,6 +92,16 @@ def test_what_the_model_lacks_is_a_warning_in_the_answer(running):
         assert last.warnings == warnings
 
 
+def test_an_image_that_was_given_back_is_told(running):
+    _, url = running
+    for prompt, same in (("invert it", False), ("leave it", True)):
+        answer = client(url).images.edit(image=png(), prompt=prompt, n=2, extra_body={"seed": 7})
+        assert [item.unchanged for item in answer.data] == [same, same]
+        assert [told[:31] for told in answer.warnings] == ["nothing was changed (seed 7, 8)"] * same
+        *_, last = client(url).images.edit(image=png(), prompt=prompt, stream=True)
+        assert last.unchanged is same and len(last.warnings) == same
+
+
 def test_partial_images_are_streamed(running):
     _, url = running
     events = list(client(url).images.edit(image=png(), prompt="invert", stream=True, partial_images=2))

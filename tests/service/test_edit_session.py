@@ -92,7 +92,8 @@ def test_what_the_shipped_model_was_not_taught_is_a_warning(url):
     answer = client.images.edit(image=png(noise), prompt="make the sky stormy")
     assert "none of its drawn scenes" in answer.warnings[0] and "'stormy'" in answer.warnings[0]
     image, instruction = task(0)
-    assert client.images.edit(image=png(image), prompt=instruction).warnings == []
+    answer = client.images.edit(image=png(image), prompt=instruction, extra_body={"seed": 0})
+    assert answer.warnings == [] and not answer.data[0].unchanged
 
 
 def test_a_mask_and_keep_outside_leave_the_rest_alone(url):
@@ -106,6 +107,9 @@ def test_a_mask_and_keep_outside_leave_the_rest_alone(url):
     assert made.shape == given.shape and answer.size == "320x320"
     np.testing.assert_array_equal(made[:80], given[:80])
     np.testing.assert_array_equal(made[:, 240:], given[:, 240:])
+    with pytest.raises(openai.BadRequestError, match="the mask leaves nothing to change"):
+        closed = png(Image.new("RGBA", large.size, (0, 0, 0, 255)))
+        client.images.edit(image=png(large), mask=closed, prompt="add it", extra_body={"reasoning": False})
     answer = client.images.edit(
         image=png(large), prompt="add a red cube", extra_body={"keep_outside": True, "seed": 4}
     )

@@ -112,6 +112,13 @@ def test_what_cannot_be_done_is_said(work, fields, said):
     assert work.service.metrics.held._value.get() == 0
 
 
+def test_an_image_that_was_given_back_is_told(work):
+    same, other = (
+        all_shown(work, asked(work, instruction=text, seed=7))[-1] for text in ("do nothing", "make it night")
+    )
+    assert same.note.startswith("nothing was changed (seed 7): the model gave the") and not other.note
+
+
 def test_leaving_ends_the_work(work):
     async def leave():
         edits = work.edit(asked(work, variations=4))

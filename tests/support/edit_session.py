@@ -48,7 +48,8 @@ class Inverter:
         for ticket, entry in list(self.running.items()):
             request, seeds, on_row, row = entry
             entry[3] = row + 1
-            image = ImageOps.invert(request.image)
+            leave = "leave" in request.fields.prompt
+            image = request.image if leave else ImageOps.invert(request.image)
             for index in range(len(seeds)):
                 on_row(index, row + 1, lambda image=image: image)
             if "crash" in request.fields.prompt:
@@ -69,6 +70,7 @@ class Inverter:
                     0.1,
                     (None,) * count,
                     (None,) * count,
+                    (leave,) * count,
                 )
                 done.append((ticket, result))
         return done

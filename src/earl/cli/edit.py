@@ -121,6 +121,7 @@ def _edit_one(
         "finish_reasons": [completion.finish_reason for completion in result.completions],
         "problems": list(result.problems),
         "reasoning": list(result.reasoning),
+        "unchanged": list(result.unchanged),
         "boxes": [path and str(path) for path in marked],
         "seconds": round(seconds, 4),
         "load_seconds": round(loaded, 4),
@@ -173,6 +174,8 @@ def _drawn(
         if verifier is not None:
             result, verdict = best_of(result, verifier)
             scores = {name: verdict.score(name) for name in SCORES}
+        if note := result.unchanged_note:
+            warn(f"{instruction[:80]!r}: {note}" if last > 1 else note)
         if options.keep_outside or options.mask:
             kept = [image and pipeline.keep_outside(source, image, result) for image in result.images]
             result = replace(result, images=tuple(kept))
@@ -224,6 +227,7 @@ def _edit_many(
     from earl.pages.sheets import TYPES
     from earl.pipeline import build_pipeline
     from earl.pipeline.domain import lacking
+    from earl.pipeline.result import GAVE_BACK
 
     if options.out is not None and options.out.suffix.lower() in TYPES:
         given = "several sources are" if len(options.sources) > 1 else f"{options.source} is"
@@ -277,9 +281,16 @@ def _edit_many(
                 raise
         sheet = folder.write_sheet(chains)
     seconds, problems = time.perf_counter() - began, [chain.problem for chain in failed]
+    unchanged = folder.unchanged(chains)
+    if unchanged:
+        warn(
+            f"nothing was changed at a step of {len(unchanged)} of {len(chains)} images "
+            f"({', '.join(unchanged)}): {GAVE_BACK}"
+        )
     if options.as_json:
         made = {"folder": str(folder.path), "results": str(folder.path / RESULTS), "done": done}
-        made |= {"sheet": str(sheet) if sheet else None, "failed": problems, "seconds": round(seconds, 4)}
+        made |= {"sheet": str(sheet) if sheet else None, "failed": problems}
+        made |= {"unchanged": unchanged, "seconds": round(seconds, 4)}
         say(json.dumps(made))
     else:
         files = f"{RESULTS}, {sheet.name}" if sheet else RESULTS

@@ -19,6 +19,8 @@ from earl.sequence.instruction import NEGATIVE_INSTRUCTION, check_instruction
 from earl.sequence.layout import parse_completion, write_prompt
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from earl.config import ModelSettings, SamplingSettings
     from earl.sampling import Engine, OnRow, Request
     from earl.vision.images import ImageSource
@@ -109,7 +111,8 @@ class EditPipeline:
             An `EditResult`; a list of them where images or instructions were a list.
 
         Raises:
-            ImageError: no image, one of an aspect that cannot be edited, or a mask of another size.
+            ImageError: no image, one of an aspect that cannot be edited, a mask of another size, or one that
+                leaves nothing to change.
             InstructionError: empty, or too long for the model.
             ConfigError: sampling settings out of range; lists of two lengths; something given twice.
         """
@@ -339,10 +342,18 @@ class EditPipeline:
                     seconds=0.0,
                     problems=tuple(reading.problem for reading in readings),
                     reasoning=tuple(reading.reasoning for reading in readings),
+                    unchanged=tuple(_is_source(reading.codes, edit.request) for reading in readings),
                     mask=edit.mask,
                 )
             )
         return results
+
+
+def _is_source(codes_HW: NDArray[Any] | None, request: Request) -> bool | None:
+    """Whether image codes are the source's; None where there are none."""
+    if codes_HW is None:
+        return None
+    return Grid(*codes_HW.shape) == request.grid and tuple(codes_HW.ravel().tolist()) == request.draft
 
 
 def _twice(theirs: str, ours: str) -> NoReturn:

@@ -19,6 +19,7 @@ T = TypeVar("T")
 
 REFUSALS = (ImageError, InstructionError, SequenceError)
 """What is wrong with one edit, whatever the model and its engine do with others."""
+GAVE_BACK = "the model gave the image back as it was; ask in other words, or try another seed"
 OUTPUT_TYPES = ("pil", "np", "pt")  # the names that diffusion pipelines use
 
 
@@ -36,6 +37,8 @@ class EditResult:
         seconds: wall time from pixels to pixels; of edits made together, of all of them.
         problems: by image, None where there is nothing to say.
         reasoning: by image, the text in front of it, None where there is none.
+        unchanged: by image, whether the model gave the source back: its image codes are the source's, every
+            one. None where it wrote no image.
         mask: white where the edit was allowed to change the image; None where it was allowed everywhere.
     """
 
@@ -47,6 +50,7 @@ class EditResult:
     seconds: float
     problems: tuple[str | None, ...]
     reasoning: tuple[str | None, ...]
+    unchanged: tuple[bool | None, ...]
     mask: Image.Image | None = field(default=None, repr=False)
 
     @property
@@ -57,9 +61,17 @@ class EditResult:
                 return image
         raise SequenceError(f"the model wrote no image ({self.problems[0]}); try another seed")
 
+    @property
+    def unchanged_note(self) -> str:
+        """One sentence where images are the source, given back; "" where none is."""
+        seeds = [str(seed) for seed, same in zip(self.seeds, self.unchanged, strict=True) if same]
+        if not seeds:
+            return ""
+        return f"nothing was changed (seed {', '.join(seeds)}): {GAVE_BACK}"
+
     def keep(self, places: Sequence[int]) -> EditResult:
         """The result with some of its images, in the order of `places`."""
-        by_image = ("images", "completions", "seeds", "problems", "reasoning")
+        by_image = ("images", "completions", "seeds", "problems", "reasoning", "unchanged")
         kept: dict[str, Any] = {name: tuple(getattr(self, name)[p] for p in places) for name in by_image}
         return replace(self, **kept)
 

@@ -200,6 +200,7 @@ class _Answer:
             shown = self.service.session.finish(image, result, self.edit, self.size)
             seed = result.seeds[place]
             item: dict[str, Any] = {"b64_json": self._encode(shown, seed), "seed": seed}
+            item["unchanged"] = result.unchanged[place]
             if result.reasoning[place] is not None:
                 item["reasoning"] = result.reasoning[place]
             if verdicts is not None:
@@ -239,7 +240,7 @@ class _Answer:
             "output_format": self.edit.fields.output_format,
             "quality": "auto",
             "size": f"{size[0]}x{size[1]}",
-            "warnings": [self.warning] if self.warning else [],
+            "warnings": list(filter(None, (self.warning, result.unchanged_note))),
             "usage": {
                 "input_tokens": text + image,
                 "input_tokens_details": {"text_tokens": text, "image_tokens": image},

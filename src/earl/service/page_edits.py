@@ -247,6 +247,7 @@ class PageEdits:
 
     async def _finished(self, asked: Asked, request: EditRequest, result: EditResult, note: str) -> Shown:
         verdicts: Sequence[Verdict | None] = [None] * len(result.images)
+        note = ". ".join(filter(None, (note, result.unchanged_note)))
         if self.service.judge is not None:
             try:
                 verdicts = await self.service.judge(result)

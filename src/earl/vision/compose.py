@@ -113,10 +113,20 @@ def cells_inside(mask: Image.Image, rows: int, columns: int) -> NDArray[np.bool_
 
 
 def given_codes(codes_HW: NDArray[Any], mask: Image.Image | None) -> tuple[int, ...] | None:
-    """The source's codes outside a mask, row by row, -1 inside; None without a mask."""
+    """The source's codes outside a mask, row by row, -1 inside; None without a mask.
+
+    Raises:
+        ImageError: the mask touches no cell.
+    """
     if mask is None:
         return None
-    return tuple(np.where(cells_inside(mask, *codes_HW.shape), -1, codes_HW).ravel().tolist())
+    inside_HW = cells_inside(mask, *codes_HW.shape)
+    if not inside_HW.any():
+        raise ImageError(
+            "the mask leaves nothing to change; make it transparent, or white, where the edit may change the "
+            "image"
+        )
+    return tuple(np.where(inside_HW, -1, codes_HW).ravel().tolist())
 
 
 def by_cell(pixels: NDArray[Any]) -> NDArray[Any]:
