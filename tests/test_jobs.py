@@ -13,10 +13,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+from said import one_sentence
 
 from earl.cli import main
 from earl.jobs import RESULTS, chains_of, read_jobs
 from earl.pipeline import EditPipeline
+from earl.store import only_one
 
 
 @pytest.fixture
@@ -314,6 +316,50 @@ def test_boxes_are_drawn_for_a_model_that_reasons_unasked(place, model_folder, c
     assert edit("0.png", "paint it", "-o", "out.png", "--model", str(model), "--device", "cpu") == 0
     assert asked == [True] and Path("out-boxes.png").exists()
     assert "its boxes on the source: out-boxes.png" in capsys.readouterr().out
+
+
+def test_what_is_in_the_place_of_the_folder_is_kept(place, capsys):
+    assert edit("0.png", "1.png", "paint it", "-o", "new.gif", *place) == 2
+    assert "--out names one, not the image new.gif" in one_sentence(capsys)
+    Path("file").write_bytes(b"mine")
+    assert edit("0.png", "paint it", "-o", "file", *place) == 2
+    assert "file is a file where a folder is needed" in one_sentence(capsys)
+    mine = Path(shutil.copy("0.png", "sheet.png")).read_bytes()
+    assert edit("0.png", "1.png", "paint it", "-o", ".", *place) == 2
+    assert "sheet.png exists already" in one_sentence(capsys)
+    assert Path("sheet.png").read_bytes() == mine and not Path(RESULTS).exists()
+    for again in (["--force"], []):
+        assert edit("0.png", "1.png", "paint it", "-o", ".", *again, *place) == 0
+
+
+def test_images_that_were_removed_are_made_anew(place):
+    Path(name := "n" * 250 + ".png").write_bytes(Path("0.png").read_bytes())
+    assert edit(name, "1.png", "paint it", "-o", "out", *place) == 0
+    (lost,) = Path("out").glob("n*.png")
+    before = pixels(lost).astype(int)
+    lost.unlink()
+    assert edit(name, "1.png", "paint it", "-o", "out", *place) == 0
+    assert np.abs(pixels(lost) - before).max() <= 1 and len(sources_of("out")) == 2
+
+
+@pytest.mark.parametrize("fields", [{}, {"images": []}, {"images": 3}, {"images": ["a.png"], "unchanged": 3}])
+def test_a_line_that_is_no_result_is_named(place, capsys, fields):
+    Path("out").mkdir()
+    Path("out", RESULTS).write_text(json.dumps({"key": "a", "instructions": ["x"], **fields}) + "\n")
+    assert edit("0.png", "paint it", "-o", "out", *place) == 2
+    assert "has a line that is not one of its records ('a':" in one_sentence(capsys)
+
+
+def test_results_are_read_by_the_process_that_holds_the_folder(place, capsys):
+    write_jobs({"image": "0.png", "instruction": "paint it"})
+    assert edit("jobs.jsonl", "-o", "out", *place) == 0
+    torn = Path("out", RESULTS).read_bytes()[:20]  # as another process is about to write it
+    Path("out", RESULTS).write_bytes(torn)
+    capsys.readouterr()
+    with only_one("out"):
+        assert edit("jobs.jsonl", "-o", "out", *place) == 2
+    assert "another process works in out" in one_sentence(capsys)
+    assert Path("out", RESULTS).read_bytes() == torn
 
 
 def gives_back(monkeypatch, *words: str) -> None:

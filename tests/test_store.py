@@ -22,8 +22,12 @@ def test_a_torn_line_is_dropped_and_made_again(tmp_path):
         assert store["a"]["v"] == "ünïcode\u2028\nline" and store.get("b") is None
         store.append({"b": {"v": 2}})
         assert path.read_bytes() == whole
-    path.write_bytes(b"torn and alone")
+    path.write_bytes(b'{"key": "torn and alone')
     assert len(RecordFile(path)) == 0 and path.read_bytes() == b""
+    path.write_bytes(b'{"name": "somebody else\'s"}')
+    with pytest.raises(DataError, match="none of its records"):
+        RecordFile(path)
+    assert path.read_bytes() == b'{"name": "somebody else\'s"}'
 
 
 def test_records_are_dropped(tmp_path):

@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -21,12 +21,12 @@ from PIL import Image
 
 from earl.config import SamplingSettings
 from earl.errors import DataError, EarlError
-from earl.files import TABLES, checksum, read_lines
+from earl.files import TABLES, check_writable, checksum, claim, clear_partial, read_lines, writing
 from earl.pages.sheets import Row, contact_sheet, write_image
 from earl.pipeline.edit import EditPipeline
 from earl.pipeline.result import EditResult, best_of, edit_each
 from earl.sequence.instruction import check_instruction
-from earl.store import RecordFile
+from earl.store import RecordFile, only_one
 from earl.verifiers.protocol import Verifier
 from earl.vision.images import SUFFIXES, ImageSource, open_image
 from earl.vision.saving import Provenance
@@ -34,6 +34,7 @@ from earl.vision.saving import Provenance
 RESULTS, SHEET = "results.jsonl", "sheet.png"
 AT_ONCE = 16  # chains that are drawn together
 SHOWN = 40  # chains on the contact sheet
+_LONGEST_NAME = 50  # characters of up to 4 bytes, of the 255 that a file's name may have
 _DIGITS = re.compile("[0-9]{1,20}")
 
 
@@ -140,7 +141,7 @@ def chains_of(jobs: Sequence[Job], settings: Sequence[Any] = ()) -> list[Chain]:
             seed = job.seed + number
             made = json.dumps([*image, job.instructions, seed, *settings])
             digest = hashlib.blake2b(made.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
-            key = f"{job.name}-{digest}"
+            key = f"{job.name[:_LONGEST_NAME]}-{digest}"
             if key not in taken:  # the same job twice gives the same image
                 taken.add(key)
                 chains.append(Chain(job, seed, key))
@@ -222,6 +223,33 @@ def _extend(
         chain.problem = f"{where}, {chain.job.instructions[len(chain.images) - 1]!r}: {error}"
 
 
+def _checked(line: dict[str, Any]) -> dict[str, Any]:
+    """A line of the results. Raises ValueError, KeyError or TypeError: it is none."""
+    for name, kind in (("images", str), ("instructions", str), ("unchanged", bool)):
+        values = line[name] if kind is str else line.get(name, [False])
+        if not values or not all(isinstance(value, kind) for value in values):
+            raise ValueError(f"{name} is {values!r}")
+    return line
+
+
+@contextmanager
+def open_folder(path: Path, model: str | None = None, *, force: bool = False) -> Iterator[JobFolder]:
+    """A folder of results, made where there is none; this process alone works in it.
+
+    Raises:
+        OutputError: it cannot be made, another process works in it, or it has a contact sheet without results
+            and `force` is not set.
+    """
+    path = check_writable(path, folder=True)
+    if not (path / RESULTS).exists():
+        claim([path / SHEET], force=force)
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+    with only_one(path):
+        clear_partial(path)
+        yield JobFolder(path, model)
+
+
 class JobFolder:
     """The folder of a run: images, `results.jsonl`, a contact sheet.
 
@@ -234,11 +262,12 @@ class JobFolder:
 
     def __init__(self, path: Path, model: str | None = None) -> None:
         self.path, self.model = path, model
-        path.mkdir(parents=True, exist_ok=True)
-        self.results = RecordFile[dict[str, Any]](path / RESULTS)
+        self.results = RecordFile[dict[str, Any]](path / RESULTS, _checked)
 
     def left(self, chains: Sequence[Chain]) -> list[Chain]:
-        """The chains without a result; those that failed are tried again."""
+        """The chains without a result; those that failed, or whose images were removed, are tried again."""
+        made = {chain.key: record["images"] for chain in chains if (record := self.results.get(chain.key))}
+        self.results.drop(k for k, names in made.items() if not all((self.path / n).exists() for n in names))
         return [chain for chain in chains if chain.key not in self.results]
 
     def finish(self, chain: Chain) -> None:

@@ -16,6 +16,7 @@ from earl.errors import DataError, OutputError
 from earl.files import append_lines, parse_json, write_lines, writing
 
 LOCK = ".lock"
+_HEAD = b'{"key": "'  # of every line
 R = TypeVar("R")
 
 
@@ -29,7 +30,8 @@ class RecordFile(Generic[R]):
         durable: each `append` is flushed to the disk before it returns.
 
     Raises:
-        DataError: a line that is not such a record, other than a torn last one; or a key twice.
+        DataError: a line that is not such a record, other than such a one that is torn at the end; or a key
+            twice.
     """
 
     def __init__(
@@ -97,6 +99,10 @@ class RecordFile(Generic[R]):
             data = self.path.read_bytes()
             whole = data.rfind(b"\n") + 1
             if whole < len(data):  # torn by the end of the process that wrote it
+                if not data.startswith(_HEAD[: len(data) - whole], whole):
+                    raise DataError(
+                        f"{self.path} ends in a line that is none of its records; remove the line"
+                    )
                 os.truncate(self.path, whole)
         for number, line in enumerate(data[:whole].split(b"\n")[:-1], 1):
             record = parse_json(line, f"{self.path}:{number}")

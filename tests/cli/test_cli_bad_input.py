@@ -166,6 +166,17 @@ def test_paths_that_no_file_system_takes(words, path, tmp_path, monkeypatch, cap
     assert len(one_sentence(capsys)) < 1100
 
 
+@pytest.mark.parametrize(
+    "words", [["", "make it night"], ["a.png", "make it night", "-o", ""], ["a.png", "it", "--mask", ""]]
+)
+def test_a_path_without_a_letter_is_none(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (64, 64)).save("a.png")
+    assert main(["edit", *words]) == 2
+    assert "'' names no file; give a path" in one_sentence(capsys)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
 def test_what_was_given_is_quoted_in_part_only(tmp_path, capsys):
     (tmp_path / "recipe.toml").write_text(f'stage = "sft"\n{"x" * 5000} = 1\n')
     for words in (

@@ -19,12 +19,11 @@ from earl.errors import ConfigError, EarlError, ImageError
 from earl.files import TABLES
 from earl.progress import Progress, say, say_bytes, warn
 from earl.records import SCORES, Attempt
-from earl.store import only_one
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from earl.jobs import Chain
+    from earl.jobs import Chain, JobFolder
     from earl.pipeline import EditPipeline, EditResult
     from earl.sampling import OnRow
     from earl.verifiers.protocol import Verifier
@@ -222,14 +221,12 @@ def _edit_many(
     options: EditOptions, model: ModelSettings, sampling: SamplingSettings, best_by: VerifierSettings | None
 ) -> int:
     """Edit several images, folders, lists of jobs; 1 where one of them failed."""
-    from earl.files import clear_partial
-    from earl.jobs import JobFolder, chains_of, read_jobs, run_chains
-    from earl.pages.sheets import TYPES
+    from earl.jobs import chains_of, open_folder, read_jobs, run_chains
     from earl.pipeline import build_pipeline
     from earl.pipeline.domain import lacking
-    from earl.pipeline.result import GAVE_BACK
+    from earl.vision.images import SUFFIXES
 
-    if options.out is not None and options.out.suffix.lower() in TYPES:
+    if options.out is not None and options.out.suffix.lower() in SUFFIXES:
         given = "several sources are" if len(options.sources) > 1 else f"{options.source} is"
         raise ConfigError(f"{given} edited into a folder: --out names one, not the image {options.out}")
     if options.before_after:
@@ -241,15 +238,17 @@ def _edit_many(
     verifier = _picker(options, best_by)
     jobs = read_jobs(options.sources, options.instructions, seed=sampling.seed, count=options.num_images)
     name = "edited" if len(options.sources) > 1 else f"{options.source.stem}-edited"
-    folder = JobFolder(options.out or Path(name), model.model if options.provenance else None)
     chains = chains_of(jobs, _made_with(options, model, sampling, best_by))
-    left = folder.left(chains)
-    began, done = time.perf_counter(), len(chains) - len(left)
-    if done and not options.as_json:
-        say(f"{done} of {len(chains)} are in {folder.path} already")
+    began = time.perf_counter()
     failed: list[Chain] = []
-    with only_one(folder.path), Progress() as show:
-        clear_partial(folder.path)
+    opened = open_folder(
+        options.out or Path(name), model.model if options.provenance else None, force=options.force
+    )
+    with opened as folder, Progress() as show:
+        left = folder.left(chains)
+        done = len(chains) - len(left)
+        if done and not options.as_json:
+            say(f"{done} of {len(chains)} are in {folder.path} already")
 
         def finish(chain: Chain) -> None:
             nonlocal done
@@ -280,8 +279,22 @@ def _edit_many(
                 warn(f"{done} of {len(chains)} are in {folder.path}; the same command goes on with the rest")
                 raise
         sheet = folder.write_sheet(chains)
-    seconds, problems = time.perf_counter() - began, [chain.problem for chain in failed]
-    unchanged = folder.unchanged(chains)
+    _tell(options, folder, chains, [chain.problem for chain in failed], sheet, time.perf_counter() - began)
+    return 1 if failed else 0
+
+
+def _tell(
+    options: EditOptions,
+    folder: JobFolder,
+    chains: list[Chain],
+    problems: list[str],
+    sheet: Path | None,
+    seconds: float,
+) -> None:
+    """Print what became of many images."""
+    from earl.pipeline.result import GAVE_BACK
+
+    unchanged, done = folder.unchanged(chains), len(chains) - len(problems)
     if unchanged:
         warn(
             f"nothing was changed at a step of {len(unchanged)} of {len(chains)} images "
@@ -298,7 +311,6 @@ def _edit_many(
         say(
             "\n".join([*lines, f"{done} of {len(chains)} images in {folder.path} ({files}), {seconds:.1f} s"])
         )
-    return 1 if failed else 0
 
 
 def _made_with(*settings: Settings | None) -> list[Any]:

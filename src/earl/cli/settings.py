@@ -383,6 +383,8 @@ def _reader(annotation: Any) -> Callable[[str], Any]:
 
 
 def _path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("'' names no file; give a path")
     try:
         return Path(check_place(text))
     except ValueError as error:
