@@ -112,10 +112,13 @@ def test_edits_without_a_target_are_counted_on_the_terminal(
     """An empty cell is fine for reinforcement learning, and a mistake for supervised training."""
     vision = create_vision_tokenizer(seed=0, channel_multiplier=(1, 1), codebook_size=32)
     save_vision_tokenizer(vision, tmp_path / "vision", area=1024)
-    for name in ("a.png", "sub/b.png"):
-        Image.new("RGB", (32, 32), "red").save(tmp_path / name)
     table = tmp_path / "edits.csv"
     table.write_text("source,target,instruction\na.png,sub/b.png,x\na.png,,y\na.png,,z\n")
-    words = ["prepare", str(table), "-o", str(tmp_path / "out"), "--vision", str(tmp_path / "vision")]
-    assert main(words) == 0
-    assert "3 rows read: train 3 (2 without a target image), refused 0" in capsys.readouterr().out
+    for name, level in (("a.png", 90), ("sub/b.png", 100)):
+        Image.new("RGB", (32, 32), (level,) * 3).save(tmp_path / name)
+    words = ["prepare", str(table), "--vision", str(tmp_path / "vision"), "-o"]
+    for tolerance, like in ((16, ", 1 with one like the source"), (8, "")):
+        out = str(tmp_path / f"tolerance-{tolerance}")
+        assert main([*words, out, "--tolerance", str(tolerance)]) == 0
+        said = f"3 rows read: train 3 (2 without a target image{like}), refused 0"
+        assert said in capsys.readouterr().out

@@ -298,6 +298,23 @@ def test_own_data_are_evaluated_on_their_test_rows(tmp_path):
         open_benchmark(str(folder), BenchmarkSettings(split="nightly"))
 
 
+def test_a_number_of_tasks_is_drawn_among_those_that_are_held_back(tmp_path):
+    folder = str(own_data(tmp_path / "data", 12))
+    shares = {"split": "test", "holdout_test": 0.5}
+    every = [task.id for task in open_benchmark(folder, BenchmarkSettings(**shares)).tasks()]
+    assert 4 <= len(every) < 12
+    drawn = {}
+    for seed in (1, 1, 2):
+        benchmark = open_benchmark(folder, BenchmarkSettings(**shares, draw=3, seed=seed))
+        tasks = list(benchmark.tasks())
+        ids = [task.id for task in tasks]
+        assert len(ids) == 3 and ids == [id for id in every if id in ids], "in the order of the rows"
+        assert [task.number for task in tasks] == [0, 1, 2]
+        assert drawn.setdefault(seed, ids) == ids
+        assert benchmark.describe() | {"draw": 3, "draw_seed": seed} == benchmark.describe()
+    assert drawn[1] != drawn[2]
+
+
 def test_gedit_is_one_benchmark_a_language(files, tmp_path):
     """Both languages lie in the same files, with one key for an image's two requests."""
     rows = files.rows_of("gedit-bench-en") + files.rows_of("gedit-bench-cn")

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import pytest
 
+from earl.cli import main
 from earl.config import EvaluationSettings
 from earl.errors import ConfigError, DataError
 from earl.evaluation.compare import compare_runs, comparison_text
@@ -158,6 +159,19 @@ def test_other_data_under_the_same_names_is_noticed(two, tmp_path):
     (other / "0.png").write_bytes((other / "9.png").read_bytes())  # the same words for another image
     assert "the two runs read other data" in comparison_text(compare_runs(two[0], evaluated("d")))
     assert "other data" not in comparison_text(compare_runs(*two))
+
+
+def test_a_table_of_the_paper_says_what_has_no_score(two, tmp_path, capsys):
+    """A mean of the first few edits must not stand beside published ones like any other."""
+    shutil.copytree(two[0], tmp_path / "cut")
+    lines = (two[0] / "verdicts.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "cut" / "verdicts.jsonl").write_text("".join(lines[:4]))
+    (tmp_path / "cut" / "edits.done").unlink()
+    assert main(["evaluate", "table", str(tmp_path / "cut"), "--ours-only", "-o", str(tmp_path / "t")]) == 0
+    said = r"inverter on data: 9 of 12 edits have no score and are in no mean, and there are tasks that were"
+    assert re.search(said, capsys.readouterr().out) and said in (tmp_path / "t.md").read_text()
+    assert main(["evaluate", "table", str(two[1]), "--ours-only"]) == 0
+    assert "dimmer on data: 1 of 12 edits have no score and are in no mean\n" in capsys.readouterr().out
 
 
 def test_tables_say_the_same_in_every_form(two):

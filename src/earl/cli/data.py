@@ -139,7 +139,9 @@ def write_shards(
         counts = prepare_source(source, out, encoder, settings, stage=stage, on_progress=progress)
     card = read_card(out)
     splits = ", ".join(f"{name} {count}" for name, count in sorted(card["splits"].items()))
-    splits += f" ({lacking} without a target image)" if (lacking := card["without_target"]) else ""
+    odd = {"without a target image": card["without_target"], "with one like the source": card["unchanged"]}
+    if told := ", ".join(f"{count} {what}" for what, count in odd.items() if count):
+        splits += f" ({told})"
     left = counts.reads - counts.edits - counts.rejected
     others = f", {left} left to other splits" if left else ""
     rows_read = f"{counts.reads} rows read"

@@ -217,6 +217,7 @@ def table(options: TableOptions) -> None:
         if not options.ours_only:
             rows += tables.published_rows({*COLUMNS, *(column for row in rows for column in row.scores)})
         shown, numbers, plain = tables.paper_table(rows), tables.paper_csv_table(rows), to_json(rows)
+    shown = replace(shown, notes=[*shown.notes, *tables.unscored_notes(runs)])
     if files:
         write_text(files[0], shown.markdown())
         write_text(files[1], shown.latex())

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from huggingface_hub import DatasetCardData
 from jinja2 import Template
 
@@ -53,6 +54,7 @@ def write_card(folder: str | Path, **facts: Any) -> dict[str, Any]:
         **{f"{'families' if name == 'family' else name + 's'}": dict(counts[name]) for name in _COUNTED},
         "splits_by_family": _nested(counts["split, family"]),
         "without_target": counts["target"]["without"],
+        "unchanged": counts["target"]["unchanged"],
         "with_reasoning": counts["reasoning"]["with"],
         "hashes": {
             "tokenizer": shards.fingerprint,
@@ -95,9 +97,14 @@ def _count(shards: EditShards) -> tuple[dict[str, Counter[Any]], str]:
         counts["reasoning"]["with"] += sum(bool(text) for text in batch["reasoning"])
         for row in zip(*(batch[name] for name in _DIGESTED), strict=True):
             digest.update(json.dumps(row, ensure_ascii=False).encode())
-    targets = shards.dataset.data.column("target_codes")
-    for chunk in targets.chunks:
-        counts["target"]["without"] += sum(length == 0 for length in chunk.value_lengths().to_pylist())
+    columns = shards.dataset.select_columns(["target_codes", "changed"]).with_format("arrow")
+    for table in columns.iter(batch_size=_BATCH):
+        targets, cells = (table[name].combine_chunks() for name in ("target_codes", "changed"))
+        given = targets.value_lengths().to_numpy(zero_copy_only=False) > 0
+        before = np.concatenate([[0], np.cumsum(cells.values.to_numpy(zero_copy_only=False))])
+        changed = np.diff(before[cells.offsets.to_numpy()])
+        counts["target"]["without"] += int((~given).sum())
+        counts["target"]["unchanged"] += int((given & (changed == 0)).sum())
     return counts, digest.hexdigest()
 
 

@@ -15,6 +15,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+import numpy as np
+
 from earl.config import BenchmarkSettings
 from earl.config.evaluation import BENCHMARK_OPTIONS
 from earl.data.sources.builtin import SCHEMAS
@@ -273,19 +275,36 @@ def open_benchmark(
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"benchmarks are {', '.join(known)}"
         raise DataError(f"{name!r} is no benchmark, and no file or folder of own data; {hint}")
+    return _open_own(name, settings)
+
+
+def _open_own(name: str, settings: BenchmarkSettings) -> SourceBenchmark:
+    """Own data. Of what is held back as many tasks are drawn as are asked for, not of all rows."""
     held = ("holdout", "holdout_test")
     check_taken("own data", settings, ("columns", "split", "draw", "seed", "group", *held))
-    source = open_source(name, settings, default_split="test")
-    fixed = {"split": source.split, "group": settings.group, **_mapped(settings)}
-    fixed |= {name: share for name in held if (share := getattr(settings, name))}
+    shares = {name: share for name in held if (share := getattr(settings, name))}
+    draw = settings.draw if shares else None
+    source = open_source(name, settings if draw is None else settings.replace(draw=0), default_split="test")
+    fixed = {"split": source.split, "group": settings.group, **_mapped(settings), **shares}
     fixed["contents"] = source.contents()
+
+    drawn: frozenset[int] | None = None
+
+    def keep(read: Read) -> bool:
+        return on_side(read, settings, source.split) if drawn is None else read.number in drawn
+
+    if draw:
+        fixed |= {"draw": draw, "draw_seed": settings.seed}
+        rows = [read.number for read in source.read() if keep(read)]
+        places = np.random.default_rng(settings.seed).permutation(len(rows))[:draw]
+        drawn = frozenset(rows[place] for place in places)
     return SourceBenchmark(
         source.name,
         source.name,
         source,
         fixed,
         lambda sample: (sample.family or "own", sample.group, ""),
-        lambda read: on_side(read, settings, source.split),
+        keep,
     )
 
 

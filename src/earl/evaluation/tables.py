@@ -260,6 +260,16 @@ def paper_table(rows: Sequence[SystemRow], *, here: str = "", intervals: bool = 
     return Table("", columns, shown, [NOTE, *[OTHER] * both])
 
 
+def unscored_notes(runs: Sequence[Results]) -> Iterator[str]:
+    """A sentence for each run that is not of all its edits."""
+    for run in runs:
+        missing = sum(run.all.left_out.values())
+        if missing or not run.complete:
+            rest = "" if run.complete else ", and there are tasks that were not edited"
+            where = f"{editor_name(run)} on {run.benchmark['title']}"
+            yield f"{where}: {missing} of {run.all.n} edits have no score and are in no mean{rest}"
+
+
 def paper_csv_table(rows: Sequence[SystemRow]) -> Table:
     """A row a system and benchmark."""
     heads = ("model", "judge", "questions", "failures", "published", "benchmark", "overall", "judged")

@@ -179,3 +179,16 @@ def test_waiting_may_change_in_a_run_and_rewards_may_not(room: Path, tmp_path: P
     table["judging"]["undecodable_reward"] = 0.0
     with pytest.raises(ConfigError, match=r"judging\.undecodable_reward = 0\.0, .* made with None"):
         train(table, Bright())
+
+
+def test_a_mistake_in_a_verifier_costs_no_step(room: Path, tmp_path: Path, capsys: Any) -> None:
+    class Mistaken(Bright):
+        def verdict(self, attempt: Attempt) -> Verdict:
+            return super().verdict(attempt) if self.calls <= 3 * 4 else {}["score"]  # type: ignore[return-value]
+
+    table = recipe_table(room, tmp_path) | {"checkpoint": {"every": 100}}
+    with pytest.raises(KeyError, match="score"):
+        train(table, Mistaken())
+    assert "step 3 is saved" in capsys.readouterr().err
+    train(table, Bright())
+    assert [line["step"] for line in records(tmp_path)] == [1, 2, 3, 4, 5, 6]

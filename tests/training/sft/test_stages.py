@@ -375,6 +375,11 @@ def test_edits_that_cannot_be_written_are_told_before_a_step(room: Path, tmp_pat
     made = EditShards(Dataset.from_list(rows[4:]), shards.manifest, "mine")
     with pytest.raises(DataError, match=rf"1 of {len(rows) - 4} edits of world \(mine\) have no reasoning"):
         SftTasks(make_recipe(table), {"world": made}, tokenizer)
+    table["data"]["reasoning"], table["tasks"] = False, CAPTIONS
+    SftTasks(make_recipe(table), {"world": made}, tokenizer)
+    made = EditShards(Dataset.from_list([rows[4] | {"target_caption": ""}]), shards.manifest, "mine")
+    with pytest.raises(DataError, match=r"1 of 1 edits of world .* have no target caption"):
+        SftTasks(make_recipe(table), {"world": made}, tokenizer)
 
 
 def test_sequences_that_are_left_out_are_counted(plain_run: Path, room: Path, tmp_path: Path) -> None:

@@ -77,7 +77,8 @@ def train_grpo(
             bf16 = decodes_in_bf16(recipe.rollouts, run.device)
             engine = _engine(run, recipe, parts, vision)
             sampler = Sampler(engine, vision, verifier, judge, recipe, bf16=bf16)
-            heldout, held_back = None, {}
+            heldout = None
+            held_back: Mapping[str, EditShards] = {}
             if count := recipe.heldout.prompts:
                 source = heldout_prompts(recipe, vision, parts.tokenizer)
                 held_back = shards_of(source)

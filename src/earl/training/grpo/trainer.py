@@ -95,9 +95,14 @@ class GrpoTrainer(Trainer):
         try:
             groups = self._collect()
             batches = self._batches(groups)
-        except (TrainingError, RewardError, EngineError, SequenceError, Interrupted) as error:
+        except Exception as error:
             self.step, self.stream.drawn = self.step - 1, drawn
-            raise self._saved(error) from error
+            if isinstance(error, TrainingError | RewardError | EngineError | SequenceError | Interrupted):
+                raise self._saved(error) from error
+            if self.run.rank[1] == 1:  # of a verifier of someone's own, say: its traceback, and no step lost
+                self._save()
+                self.log.line(f"step {self.step} is saved; the same command goes on from there")
+            raise
         self._show(groups)
         before, began = self._sums["kl"].clone(), time.monotonic()
         for _ in range(self.rl.grpo.updates):

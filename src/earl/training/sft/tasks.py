@@ -71,12 +71,16 @@ class SftTasks:
 
     def _check_edits(self, name: str, shards: EditShards) -> None:
         """Raises DataError now, not after hours, where an edit that will be drawn cannot be written."""
-        lacking = {}
+        lacking, texts = {}, []
         if self.shares.keys() - {*ASKED}:
             lacking["target image"] = shards.without_target()
         if "edit" in self.shares and self.prefill == "reasoning":
-            columns = shards.dataset.select_columns(["reasoning"]).with_format("arrow").iter(4096)
-            lacking["reasoning"] = sum(table["reasoning"].to_pylist().count("") for table in columns)
+            texts += ["reasoning"]
+        if self.shares.keys() & {"caption_to_image", "image_to_caption"}:
+            texts += ["source_caption", "target_caption"]
+        for text in texts:
+            tables = shards.dataset.select_columns([text]).with_format("arrow").iter(4096)
+            lacking[text.replace("_", " ")] = sum(table[text].to_pylist().count("") for table in tables)
         for what, count in lacking.items():
             if count:
                 raise DataError(
