@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -122,3 +123,18 @@ def test_edits_without_a_target_are_counted_on_the_terminal(
         assert main([*words, out, "--tolerance", str(tolerance)]) == 0
         said = f"3 rows read: train 3 (2 without a target image{like}), refused 0"
         assert said in capsys.readouterr().out
+
+
+def frame(path: Path | None, split: str) -> list[dict[str, object]]:
+    """Rows of a data source of one's own that reads a table by pandas."""
+    columns = {"source": [b"1", b"2", b"3"], "target": [b"4", pd.NA, pd.NaT], "family": ["a", pd.NA, "c"]}
+    table = pd.DataFrame(columns | {"instruction": pd.array(["x", None, "z"], dtype="string")})
+    return table.to_dict("records")
+
+
+def test_what_pandas_has_for_nothing_is_no_text() -> None:
+    first, second, third = (
+        read.sample or read.problem for read in open_source("test_spreadsheets:frame").read()
+    )
+    assert (first.target, first.instruction, first.family) == (b"4", "x", "a")
+    assert "no instruction" in second and (third.target, third.family) == (None, "c")

@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 from PIL import Image
 
 from earl.data.sources.sample import ImageRef
@@ -35,8 +36,10 @@ class Unreadable(str):
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a cell holds nothing: None, an empty text or list, or the NaN that pandas writes for it."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    """Whether a cell holds nothing: None, an empty text or list, or what pandas has for it (NaN, NA, NaT)."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    if isinstance(value, float | np.floating) and math.isnan(value):
         return True
     return isinstance(value, (str, bytes, list, tuple, dict)) and len(value) == 0
 
