@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from earl.data.shards import load_shards
 from earl.records import Attempt, Verdict
 from earl.sequence.tokenizer import TextTokenizer
 from earl.training.grpo.train import heldout_prompts, training_prompts
@@ -16,9 +17,19 @@ from .tiny import Bright, MeanColour, make_recipe, recipe_table, records, train
 
 def test_prompts_from_shards(room: Path, tmp_path: Path) -> None:
     table = recipe_table(room, tmp_path)
-    table |= {"length": {"max_steps": 3}, "heldout": {"prompts": 3, "path": str(room / "shards")}}
+    table |= {"length": {"max_steps": 3}, "heldout": {"prompts": 99, "path": str(room / "shards")}}
     table["prompts"] = {"origin": "shards", "path": str(room / "shards"), "group": "simple"}
-    train(table)
+    seen: list[str] = []
+
+    class Seen(Bright):
+        def verdict(self, attempt: Attempt) -> Verdict:
+            seen.append(attempt.key.rpartition("/")[0])
+            return super().verdict(attempt)
+
+    train(table, Seen())
+    held_out = len(load_shards(room / "shards"))
+    assert len(seen) == 3 * 16 + 2 * held_out, "all that there are, before and after, none twice"
+    assert sorted(seen[:held_out]) == sorted(seen[-held_out:]) and len({*seen[:held_out]}) == held_out
     assert all("reward_complex" not in line and line["reward"] > 0 for line in records(tmp_path))
 
 

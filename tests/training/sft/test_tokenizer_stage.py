@@ -190,6 +190,21 @@ def test_images_are_the_worlds_and_stay(cache: Path, run: Path) -> None:
         load_images(TokenizerImages(origin="world", resolution=64), cache, split="train", count=12)
 
 
+def test_a_cache_of_other_settings_is_made_anew(tmp_path: Path) -> None:
+    """Of another run, or of fewer images than are asked for; an older one is taken as it is."""
+    file, images = tmp_path / "shared.npy", TokenizerImages(origin="world", resolution=32)
+    first = np.array(load_images(images, file, split="train", count=4))
+    few = TokenizerImages(origin="world", resolution=32, families=("stack",))
+    assert not np.array_equal(load_images(few, file, split="train", count=4), first)
+    assert len(load_images(images, file, split="train", count=6)) == 6
+    assert np.array_equal(load_images(images, file, split="train", count=4), first)
+    changed = file.stat().st_mtime_ns
+    load_images(images, file, split="train", count=4)
+    assert file.stat().st_mtime_ns == changed
+    (tmp_path / "shared.npy.json").unlink()
+    assert len(load_images(images, file, split="train", count=6)) == 4
+
+
 def test_images_in_every_style_alike(tmp_path: Path) -> None:
     images = TokenizerImages(origin="world", resolution=32, options={"even_styles": True})
     pictures = load_images(images, tmp_path / "e.npy", split="train", count=10)
@@ -210,7 +225,8 @@ def test_images_of_some_families(tmp_path: Path) -> None:
     wrong = images.replace(families=("stak",))
     with pytest.raises(ConfigError, match="unknown edit family"):
         load_images(wrong, tmp_path / "g.npy", split="train", count=1)
-    assert [path.name for path in tmp_path.iterdir()] == ["f.npy"], "nothing half-written is left"
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["f.npy", "f.npy.json"], "nothing half-written is left"
 
 
 def test_images_of_a_folder(tmp_path: Path) -> None:

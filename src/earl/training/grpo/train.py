@@ -82,6 +82,7 @@ def train_grpo(
             if count := recipe.heldout.prompts:
                 source = heldout_prompts(recipe, vision, parts.tokenizer)
                 held_back = shards_of(source)
+                count = min(count, sum(map(len, held_back.values())) or count)  # none of them twice
                 heldout = HeldOut(source, count, sampler, objective, reference, run, second=second)
             prompts = training_prompts(recipe, vision, parts.tokenizer)
             trainer = GrpoTrainer(

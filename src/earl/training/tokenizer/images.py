@@ -22,7 +22,7 @@ from earl.config.stages import TokenizerImages
 from earl.data.mixture import Mixture
 from earl.data.tasks import Split, TaskSettings, open_tasks
 from earl.errors import DataError, ImageError
-from earl.files import new_file
+from earl.files import new_file, read_object, write_json
 from earl.progress import Progress
 from earl.vision.images import image_files, open_image
 
@@ -53,18 +53,23 @@ class ImageBatch:
 def load_images(images: TokenizerImages, cache: Path, *, split: Split, count: int) -> NDArray[np.uint8]:
     """The images, uint8 (N, S, S, 3), memory-mapped; made at the first call.
 
-    Sources and targets of a prompt source's tasks alternate, or every image of a folder is resized.
+    Sources and targets of a prompt source's tasks alternate, or every image of a folder is resized. Where the
+    cache is of other settings, as the JSON beside it says, it is made anew.
 
     Raises:
         DataError: the folder has no images, or the file there holds others.
         OutputError: the disk is full.
     """
-    side = images.resolution
-    if not cache.exists():
+    side, note = images.resolution, cache.with_name(f"{cache.name}.json")
+    made_of = images.model_dump(mode="json", include={"origin", "folder", "families", "options"})
+    made_of |= {"split": split, "count": count} if images.folder is None else {"split": split}
+    if not cache.exists() or (note.is_file() and read_object(note) != made_of):
+        note.unlink(missing_ok=True)  # it never tells of images that are not there
         if images.folder is None:
             _write(cache, _drawn(images, split, count), side)
         else:
             _write(cache, _opened(_image_paths(images.folder, split), side), side)
+        write_json(note, made_of)
     try:
         table: NDArray[np.uint8] = np.load(cache, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
