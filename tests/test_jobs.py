@@ -415,7 +415,9 @@ def test_a_draw_without_an_image_keeps_its_place_in_every_list(place, capsys, mo
         ],
     )
     words = ["0.png", "paint it", "-o", "out.png", "--num-images", "2", "--seed", "5", *place]
-    assert edit(*words) == 0 and "out-2.png (64x64, seed 6)" in capsys.readouterr().out
+    assert edit(*words) == 0
+    told = capsys.readouterr()
+    assert "out-2.png (64x64, seed 6)" in told.out and "wrote no image (seed 5: " in told.err
     assert edit(*words, "--json", "--force") == 0
     record = json.loads(capsys.readouterr().out)
     assert record["images"] == [None, "out-2.png"] and record["seeds"] == [5, 6]

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import io
+import sys
 
 import pytest
 
-from earl.progress import Progress, one_line, printable
+from earl.cli import main
+from earl.progress import Progress, one_line, printable, warn
 
 
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
+
+
+class Full(io.StringIO):
+    def write(self, _: str) -> int:
+        raise OSError("no space left")
 
 
 def run(stream: io.StringIO) -> str:
@@ -62,3 +69,15 @@ def test_text_of_strangers_is_escaped(text: str, shown: str) -> None:
 
 def test_one_line_has_no_breaks() -> None:
     assert one_line(" an answer\n\tof two\x1b[31m lines ") == "an answer of two\\x1b[31m lines"
+
+
+def test_what_standard_error_cannot_take_is_lost(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stderr", Full())
+    warn("lost")
+    monkeypatch.setattr(sys, "stderr", None)  # as with 2>&-
+    warn("lost too")
+    Progress().line("and this")
+    assert main(["edit", "nowhere.png", "paint it"]) == main(["no such"]) == 2
+    assert capsys.readouterr().out == "", "standard output may be the image"

@@ -65,10 +65,18 @@ def _written() -> Iterator[None]:
         raise OutputError(f"cannot write to standard output: {error.strerror or error}") from error
 
 
+def complain(text: str, stream: TextIO | None = None) -> None:
+    """Print a line on standard error or another stream, `printable`; lost where that is closed or full."""
+    stream = stream or sys.stderr
+    with suppress(OSError):
+        if stream is not None:  # `print` would take standard output in its place
+            print(printable(text), file=stream, flush=True)
+
+
 def warn(text: str) -> None:
     """Print a warning as one line on standard error; nothing for ""."""
     if text:
-        print(f"earl: warning: {shortened(one_line(text))}", file=sys.stderr)
+        complain(f"earl: warning: {shortened(one_line(text))}")
 
 
 class Progress:
@@ -131,8 +139,7 @@ class Progress:
         if self._bars is not None:
             self._bars.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
         else:
-            with suppress(OSError):
-                print(printable(text), file=self._stream, flush=True)
+            complain(text, self._stream)
 
     def close(self) -> None:
         """Leave the bars as they are and give the terminal back."""

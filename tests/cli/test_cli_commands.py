@@ -315,7 +315,8 @@ def test_demo_of_what_the_world_lacks(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["demo", "--device", "cpu", "--instruction", "make the zeppelin blue"]) == 0
     said = capsys.readouterr()
-    assert said.err.count("warning: ") == 1 and "its language lacks 'zeppelin'" in said.err
+    assert said.err.count("warning: ") == 2 and "its language lacks 'zeppelin'" in said.err
+    assert "nothing was changed" in said.err
     assert main(["demo", "--device", "cpu"]) == 0
     said = capsys.readouterr()
     assert "10.0 of 10" in said.out and "reasoning: orange chest back left: blue chest" in said.out

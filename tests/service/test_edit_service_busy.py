@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -96,6 +97,39 @@ def test_a_deadline_ends_a_request():
         answer = httpx.post(f"{url}/images/edits", data={"prompt": "x"}, files={"image": png()})
         assert answer.status_code == 504 and answer.json()["error"]["code"] == "deadline_exceeded"
         assert session.removed == 1
+
+
+def wait_until(holds, seconds=20.0):
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def begun_upload(url):
+    """A connection to a service that has sent the beginning of a body."""
+    host, _, port = url.removeprefix("http://").removesuffix("/v1").partition(":")
+    begun = socket.create_connection((host, int(port)), timeout=20)
+    head = "POST /v1/images/edits HTTP/1.1", "Host: x", "Content-Type: application/json", "Content-Length: 9"
+    begun.sendall("\r\n".join((*head, "", "{")).encode())
+    return begun
+
+
+def test_a_body_that_stalls_frees_its_place_at_the_deadline():
+    with serving(settings={"deadline": 0.5, "max_queue": 1}) as (service, url), begun_upload(url) as begun:
+        wait_until(lambda: service.metrics.held._value.get())
+        assert b'"code":"deadline_exceeded"' in begun.recv(4096)
+        wait_until(lambda: not service.metrics.held._value.get())
+        assert client(url).images.edit(image=png(), prompt="x").data
+
+
+def test_what_is_cut_off_at_the_end_is_told_so(caplog):
+    with serving() as (service, url):
+        begun = begun_upload(url)
+        wait_until(lambda: service.metrics.held._value.get())
+    with begun:
+        assert b"the service is stopping" in begun.recv(4096)
+    assert not any(record.exc_info for record in caplog.records)
 
 
 def test_an_error_in_the_stream_is_an_error_object():

@@ -107,9 +107,14 @@ def test_a_mask_and_keep_outside_leave_the_rest_alone(url):
     assert made.shape == given.shape and answer.size == "320x320"
     np.testing.assert_array_equal(made[:80], given[:80])
     np.testing.assert_array_equal(made[:, 240:], given[:, 240:])
-    with pytest.raises(openai.BadRequestError, match="the mask leaves nothing to change"):
+    with pytest.raises(openai.BadRequestError, match="mask has no transparency"):
         closed = png(Image.new("RGBA", large.size, (0, 0, 0, 255)))
         client.images.edit(image=png(large), mask=closed, prompt="add it", extra_body={"reasoning": False})
+    with pytest.raises(openai.BadRequestError, match="the mask leaves nothing to change"):
+        dot = Image.new("RGBA", (2000, 2000), (0, 0, 0, 255))
+        dot.putpixel((900, 900), (0, 0, 0, 0))
+        huge = png(image.resize(dot.size))
+        client.images.edit(image=huge, mask=png(dot), prompt="x", extra_body={"reasoning": False})
     answer = client.images.edit(
         image=png(large), prompt="add a red cube", extra_body={"keep_outside": True, "seed": 4}
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
@@ -70,9 +72,22 @@ def test_masks_are_transparent_or_white_where_the_edit_may_change_the_image(tmp_
     holed.paste((0, 0, 0, 0), (0, 0, 8, 8))
     holed.save(tmp_path / "holed.png")
     white.save(tmp_path / "white.png")
-    for mask in (white, holed, tmp_path / "white.png", str(tmp_path / "holed.png"), np.asarray(white)):
+    opaque = white.convert("RGBA")  # as programs for drawing save it
+    for mask in (
+        white,
+        opaque,
+        holed,
+        tmp_path / "white.png",
+        str(tmp_path / "holed.png"),
+        np.asarray(white),
+    ):
         assert (np.asarray(open_mask(mask, (16, 8))) == wanted).all()
     assert (np.asarray(open_mask((tmp_path / "holed.png").read_bytes(), (16, 8))) == wanted).all()
+    taken, given = os.pipe()  # as a shell's <(…)
+    os.write(given, (tmp_path / "holed.png").read_bytes())
+    os.close(given)
+    assert (np.asarray(open_mask(f"/dev/fd/{taken}", (16, 8))) == wanted).all()
+    os.close(taken)
     with pytest.raises(ImageError, match="the mask has 16x8 pixels, the image 8x8"):
         open_mask(white, (8, 8))
     assert given_codes(np.array([[5, 7]]), white) == (-1, 7) and given_codes(np.array([[5, 7]]), None) is None

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from earl.cli.table import parse
 from earl.errors import EarlError
-from earl.progress import one_line
+from earl.progress import complain, one_line
 
 INTERRUPTED = 130  # what a shell reports for Ctrl-C: 128 + SIGINT
 
@@ -39,10 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as leaving:  # argparse: help was printed, or an option was wrong
         return leaving.code if isinstance(leaving.code, int) else 0
     except EarlError as error:
-        print(f"earl: {one_line(str(error))}", file=sys.stderr)
+        complain(f"earl: {one_line(str(error))}")
         return error.exit_code
     except KeyboardInterrupt:
-        print("earl: interrupted", file=sys.stderr)
+        complain("earl: interrupted")
         return INTERRUPTED
     except BrokenPipeError:  # `earl models | head`: the reader has had enough
         return 0

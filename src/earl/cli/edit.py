@@ -79,8 +79,7 @@ def _edit_one(
     began = time.perf_counter()
     # before the model: a wrong image costs no waiting
     source = open_image(_standard_input() if options.source == STREAM else options.source)
-    if options.mask is not None:
-        open_mask(options.mask, source.size)
+    mask = None if options.mask is None else open_mask(options.mask, source.size)
     if verifier is not None:  # it refuses at once what it cannot judge
         asyncio.run(verifier.judge([Attempt(source, options.instructions[0], source)]))
     import_torch()
@@ -93,7 +92,7 @@ def _edit_one(
     claim(boxed, force=options.force)
     loaded = time.perf_counter() - began
     warn(lacking(pipeline, source, options.instructions, reasoning=sampling.reasoning))
-    result, seconds, scores = _drawn(pipeline, source, options, sampling, verifier, steps)
+    result, seconds, scores = _drawn(pipeline, source, mask, options, sampling, verifier, steps)
     marked = _draw_boxes(result, boxed)
     _ = result.image  # raises where the model wrote none
     if stream:
@@ -145,6 +144,7 @@ def _standard_input() -> bytes:
 def _drawn(
     pipeline: EditPipeline,
     source: Image,
+    mask: Image | None,
     options: EditOptions,
     sampling: SamplingSettings,
     verifier: Verifier | None,
@@ -166,16 +166,16 @@ def _drawn(
                 num_images=draws,
                 area=options.area,
                 restore_size=options.source_size,
-                mask=options.mask,
+                mask=mask,
                 on_row=on_row,
             )
         seconds += result.seconds
         if verifier is not None:
             result, verdict = best_of(result, verifier)
             scores = {name: verdict.score(name) for name in SCORES}
-        if note := result.unchanged_note:
+        for note in result.notes:
             warn(f"{instruction[:80]!r}: {note}" if last > 1 else note)
-        if options.keep_outside or options.mask:
+        if options.keep_outside or mask:
             kept = [image and pipeline.keep_outside(source, image, result) for image in result.images]
             result = replace(result, images=tuple(kept))
         if step < last:

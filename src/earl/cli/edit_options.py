@@ -57,8 +57,8 @@ class EditOptions(Settings):
             yield "keep_outside and mask give the source's size: leave out source_size"
         if self.mask and self.many:
             yield "mask belongs to one image: leave out further images, folders and lists of jobs"
-        if self.out == STREAM and (self.num_images > 1 or self.before_after or self.many):
-            yield "standard output takes one image: leave out num_images, before_after and further images"
+        if self.out == STREAM and (self.num_images > 1 or self.before_after or self.as_json or self.many):
+            yield "standard output takes one image: leave out num_images, before_after, json, further images"
         if STREAM in self.sources and self.many:
             yield "standard input is one image, edited into a file: leave out further images and folders"
         for word in self.instructions:

@@ -10,7 +10,6 @@ import argparse
 import difflib
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
@@ -142,7 +141,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         from earl.errors import shortened
-        from earl.progress import printable
+        from earl.progress import complain
 
         message = shortened(message.removeprefix("argument "))
         if unknown := re.match(r"unrecognized arguments: (--[\w-]+)", message):
@@ -151,7 +150,7 @@ class Parser(argparse.ArgumentParser):
         *front, last = self.prog.split()
         if len(front) > 1 and os.path.exists(last):  # as `earl prepare edits`
             message += f"; for the path {last} write ./{last}"
-        print(printable(f"{self.prog}: {message}; see `{self.prog} --help`"), file=sys.stderr)
+        complain(f"{self.prog}: {message}; see `{self.prog} --help`")
         raise SystemExit(2)
 
 
@@ -182,7 +181,7 @@ def parse(argv: list[str]) -> Callable[[], int | None]:
 
 def find(argv: list[str]) -> Command:
     """The command whose words begin `argv`. Raises SystemExit with a hint when there is none."""
-    from earl.progress import printable, say
+    from earl.progress import complain, say
 
     matching = (
         command for command in COMMANDS if argv[: len(command.words.split())] == command.words.split()
@@ -198,7 +197,7 @@ def find(argv: list[str]) -> Command:
     known = [command.words for command in group or COMMANDS]
     near = difflib.get_close_matches(typed, known, n=1)
     hint = f"did you mean `earl {near[0]}`?" if near else f"there are: {', '.join(known)}"
-    print(printable(f"earl: no command {typed[:80]!r}; {hint}"), file=sys.stderr)
+    complain(f"earl: no command {typed[:80]!r}; {hint}")
     raise SystemExit(2)
 
 

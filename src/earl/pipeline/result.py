@@ -62,12 +62,18 @@ class EditResult:
         raise SequenceError(f"the model wrote no image ({self.problems[0]}); try another seed")
 
     @property
-    def unchanged_note(self) -> str:
-        """One sentence where images are the source, given back; "" where none is."""
-        seeds = [str(seed) for seed, same in zip(self.seeds, self.unchanged, strict=True) if same]
-        if not seeds:
-            return ""
-        return f"nothing was changed (seed {', '.join(seeds)}): {GAVE_BACK}"
+    def notes(self) -> list[str]:
+        """A sentence each on images that are the source, given back, and on those that are missing beside
+        others."""
+        same = [str(seed) for seed, same in zip(self.seeds, self.unchanged, strict=True) if same]
+        lost = [place for place, image in enumerate(self.images) if image is None]
+        notes = [f"nothing was changed (seed {', '.join(same)}): {GAVE_BACK}"] if same else []
+        if 0 < len(lost) < len(self.images):
+            seeds = ", ".join(str(self.seeds[place]) for place in lost)
+            notes.append(
+                f"the model wrote no image (seed {seeds}: {self.problems[lost[0]]}); try another seed"
+            )
+        return notes
 
     def keep(self, places: Sequence[int]) -> EditResult:
         """The result with some of its images, in the order of `places`."""

@@ -235,26 +235,26 @@ def _open_mask(
     check_pixels(data, "mask", settings.max_pixels, take)
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "WEBP")) as opened:
-            has_alpha = "A" in opened.getbands() or "transparency" in opened.info
             alpha = opened.convert("RGBA").getchannel("A")
+            mask = alpha.point([255 if value < 128 else 0 for value in range(256)]).convert("1")
     except Exception as error:  # decoders fail in many ways
         raise ApiError(
             "mask is not a PNG or WebP that can be read", param="mask", code="invalid_image"
         ) from error
-    if not has_alpha:
+    if not mask.getbbox():
         raise ApiError(
             "mask has no transparency; what may change is marked by transparent pixels",
             param="mask",
             code="invalid_mask",
         )
-    if alpha.size != image.size:
+    if mask.size != image.size:
         raise ApiError(
-            f"mask has {alpha.width}x{alpha.height} pixels, image {image.width}x{image.height}; give them "
+            f"mask has {mask.width}x{mask.height} pixels, image {image.width}x{image.height}; give them "
             "one size",
             param="mask",
             code="invalid_mask",
         )
-    return alpha.point([255 if value < 128 else 0 for value in range(256)]).convert("1")
+    return mask
 
 
 def check_size(size: str, allowed: Sequence[tuple[int, int]]) -> tuple[int, int] | None:

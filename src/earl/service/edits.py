@@ -94,7 +94,7 @@ class EditService(Server):
         try:
             places = held.enter_context(self.scheduler.reserve())
             take = held.enter_context(self.room.holding())
-            raw = await read_raw(bounded(request, self.settings.max_bytes, take), self.settings)
+            raw = await read_raw(bounded(request, self.settings, take), self.settings)
             self._check_model(raw.fields.model)
             if raw.fields.best_of is not None and self.judge is None:
                 raise ApiError(
@@ -240,7 +240,7 @@ class _Answer:
             "output_format": self.edit.fields.output_format,
             "quality": "auto",
             "size": f"{size[0]}x{size[1]}",
-            "warnings": list(filter(None, (self.warning, result.unchanged_note))),
+            "warnings": list(filter(None, (self.warning, *result.notes))),
             "usage": {
                 "input_tokens": text + image,
                 "input_tokens_details": {"text_tokens": text, "image_tokens": image},

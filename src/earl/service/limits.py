@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,8 +16,9 @@ from typing import Any
 from PIL import Image
 from starlette.requests import Request
 
+from earl.config.service import ServerSettings
 from earl.errors import EarlError
-from earl.service.wire import ApiError
+from earl.service.wire import ApiError, too_late
 from earl.vision.images import open_image
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
@@ -64,9 +66,11 @@ class Room:
                 self.held -= taken
 
 
-def bounded(request: Request, limit: int, take: Take) -> Request:
-    """The same request, whose body raises ApiError: 413 once it is longer than `limit` bytes, 499 where the
-    client leaves in the middle of it. Each part of it is taken from a `Room`."""
+def bounded(request: Request, settings: ServerSettings, take: Take) -> Request:
+    """The same request, whose body raises ApiError: 413 once it is longer than `max_bytes`, 504 where it is
+    not whole by the deadline, 499 where the client leaves in the middle of it. Each part of it is taken from
+    a `Room`."""
+    limit, by = settings.max_bytes, time.monotonic() + settings.deadline
     too_long = ApiError(
         f"the request is larger than {limit:,} bytes; send a smaller image", 413, code="request_too_large"
     )
@@ -79,7 +83,10 @@ def bounded(request: Request, limit: int, take: Take) -> Request:
 
     async def receive() -> Any:
         nonlocal received
-        message = await request.receive()
+        try:
+            message = await asyncio.wait_for(request.receive(), by - time.monotonic())
+        except asyncio.TimeoutError as error:  # TimeoutError itself only from Python 3.11 on
+            raise too_late(settings.deadline) from error
         if message["type"] == "http.disconnect":
             raise ApiError("the client left", 499, code="client_closed_request")
         received += len(message.get("body", b""))

@@ -247,7 +247,6 @@ class PageEdits:
 
     async def _finished(self, asked: Asked, request: EditRequest, result: EditResult, note: str) -> Shown:
         verdicts: Sequence[Verdict | None] = [None] * len(result.images)
-        note = ". ".join(filter(None, (note, result.unchanged_note)))
         if self.service.judge is not None:
             try:
                 verdicts = await self.service.judge(result)
@@ -256,6 +255,7 @@ class PageEdits:
         written = [place for place, image in enumerate(result.images) if image is not None]
         if not written:
             raise EarlError(f"the model wrote no image ({result.problems[0]}); try another seed")
+        note = ". ".join(filter(None, (note, *result.notes)))
         variations = await asyncio.to_thread(
             lambda: tuple(self._variation(request, result, place, verdicts[place]) for place in written)
         )

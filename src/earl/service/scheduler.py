@@ -20,13 +20,13 @@ from dataclasses import dataclass, field
 from PIL import Image
 
 from earl.config.service import ServiceSettings
-from earl.errors import EarlError
+from earl.errors import EarlError, InstructionError
 from earl.pipeline import EditResult
 from earl.service.edit_request import EditRequest
 from earl.service.metrics import Metrics
 from earl.service.places import Places
 from earl.service.session import Session
-from earl.service.wire import ApiError
+from earl.service.wire import ApiError, too_late
 
 _TOGETHER = 8  # requests that join together at most; in progress for each step between joins
 
@@ -183,8 +183,7 @@ class Scheduler(Places):
 
     def _lose(self, job: Job) -> None:
         self._metrics.ended("abort" if job.cancelled.is_set() else "deadline")
-        seconds = f"{self._settings.deadline:g}"
-        self._fail(job, ApiError(f"the request took longer than {seconds} s", 504, code="deadline_exceeded"))
+        self._fail(job, too_late(self._settings.deadline))
 
     def _start(self, jobs: list[Job]) -> None:
         """Let requests join at the next step, but for those that are lost already."""
@@ -203,7 +202,8 @@ class Scheduler(Places):
         )
         for job, ticket in zip(joining, tickets, strict=True):
             if isinstance(ticket, EarlError):
-                self._refuse(job, ApiError(str(ticket), 400, param="image", code="invalid_request"))
+                param = "prompt" if isinstance(ticket, InstructionError) else "image"
+                self._refuse(job, ApiError(str(ticket), 400, param=param, code="invalid_request"))
             else:
                 job.ticket = ticket
                 self._running[ticket] = job

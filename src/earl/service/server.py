@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -106,7 +107,8 @@ def read_keys(variable: str | None) -> tuple[str, ...]:
 
 
 class _RequestIds:
-    """ASGI middleware: every response carries the request's own id, or a new one."""
+    """ASGI middleware: every response carries the request's own id, or a new one; what is cut off at the end
+    of the drain is told so."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -119,9 +121,18 @@ class _RequestIds:
         fits = given.isascii() and given.isprintable() and 0 < len(given) <= 128
         identity = given if fits else uuid4().hex
 
+        begun = False
+
         async def send_with_id(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message)["x-request-id"] = identity
+                begun = True
             await send(message)
 
-        await self.app(scope, receive, send_with_id)
+        try:
+            await self.app(scope, receive, send_with_id)
+        except asyncio.CancelledError:
+            if not begun:
+                stopping = ApiError("the service is stopping", 503, code="unavailable", retry_after=5)
+                await stopping.response()(scope, receive, send_with_id)

@@ -25,7 +25,7 @@ from earl.service.places import Places
 from earl.service.questions import answer_json, read_question, read_request
 from earl.service.server import Server
 from earl.service.verdict_cache import VerdictCache
-from earl.service.wire import ApiError, check_key
+from earl.service.wire import ApiError, check_key, too_late
 from earl.verifiers.protocol import Verifier
 from earl.verifiers.questions import Prompts, load_prompts
 
@@ -79,10 +79,7 @@ class VerifierService(Server):
                 end = "stop"
             except asyncio.TimeoutError as error:  # TimeoutError itself only from Python 3.11 on
                 end = "deadline"
-                seconds = f"{self.settings.deadline:g}"
-                raise ApiError(
-                    f"the request took longer than {seconds} s", 504, code="deadline_exceeded"
-                ) from error
+                raise too_late(self.settings.deadline) from error
             finally:
                 self.metrics.running.dec()
                 self.metrics.ended(end)
@@ -92,7 +89,7 @@ class VerifierService(Server):
         return answer
 
     async def _answer(self, request: Request, take: Take) -> JSONResponse:
-        body = await bounded(request, self.settings.max_bytes, take).body()
+        body = await bounded(request, self.settings, take).body()
         asked = await asyncio.to_thread(read_request, body)
         self._check_model(asked.model)
         limit = self.settings.max_pixels

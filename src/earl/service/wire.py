@@ -66,6 +66,11 @@ class ApiError(Exception):
         return JSONResponse(self.body(), self.status, said)
 
 
+def too_late(seconds: float) -> ApiError:
+    """A request that took longer than so many seconds."""
+    return ApiError(f"the request took longer than {seconds:g} s", 504, code="deadline_exceeded")
+
+
 def check_key(request: Request, keys: Sequence[str]) -> None:
     """Raises ApiError 401 unless the request carries one of the keys; no keys, no check.
 

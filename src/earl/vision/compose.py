@@ -10,7 +10,6 @@ Axes: H W pixels, R K rows and columns of cells, C channels.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from earl.errors import ImageError
-from earl.vision.images import CELL, ImageSource, open_image, open_raster
+from earl.vision.images import CELL, ImageSource, open_file, open_image, open_raster, read_source
 
 THRESHOLD = 10.0  # mean difference of a cell that counts as changed, levels of 255
 _STRONG = 2.5  # a lone cell counts only from so many thresholds
@@ -75,20 +74,22 @@ def open_mask(source: ImageSource, size: tuple[int, int]) -> Image.Image:
     """Where an edit may change an image: mode 1, white there.
 
     Args:
-        source: as in `open_image`. Transparent where the image may change, as in OpenAI's API; without
-            transparency white there, as diffusion pipelines have it.
+        source: as in `open_image`. Transparent where the image may change, as in OpenAI's API; where no pixel
+            is, white there, as diffusion pipelines have it.
         size: width and height of the image.
 
     Raises:
         ImageError: not an image, or of another size.
     """
-    levels, image = open_image(source).convert("L"), source
-    if isinstance(image, str | os.PathLike):
-        image = Path(image).read_bytes()
-    if isinstance(image, bytes | bytearray | memoryview):
-        image = open_raster(bytes(image))
+    image: Any = source
+    if isinstance(source, str | os.PathLike | bytes | bytearray | memoryview):  # read once: it may be a pipe
+        name, data = read_source(source)
+        levels, image = open_file(name, data).convert("L"), open_raster(data)
+    else:
+        levels = open_image(source).convert("L")
     if isinstance(image, Image.Image) and image.has_transparency_data:
-        levels = image.convert("RGBA").getchannel("A").point(lambda alpha: 255 - alpha)
+        clear = image.convert("RGBA").getchannel("A").point(lambda alpha: 255 * (alpha < 128))
+        levels = clear if clear.getbbox() else levels  # programs store opaque alpha unasked
     if levels.size != size:
         raise ImageError(
             f"the mask has {levels.width}x{levels.height} pixels, the image {size[0]}x{size[1]}; give them "

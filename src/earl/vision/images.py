@@ -72,7 +72,11 @@ def open_image(source: ImageSource) -> Image.Image:
         return _convert(source, "the image")
     if hasattr(source, "__array__"):
         return _convert(_from_array(source), "the array")
-    name, data = _read(source)
+    return open_file(*read_source(source))
+
+
+def open_file(name: str, data: bytes) -> Image.Image:
+    """The same of an image file's bytes, under a name for the errors."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # our own limits and sentences are below
         try:
@@ -208,7 +212,7 @@ def _to_cells(side: float) -> int:
     return max(1, math.floor(side / CELL + 0.5)) * CELL
 
 
-def _read(source: ImageSource) -> tuple[str, bytes]:
+def read_source(source: ImageSource) -> tuple[str, bytes]:
     """A name for messages, and the file's bytes."""
     if isinstance(source, (bytes, bytearray, memoryview)):
         name, data = "the image", bytes(source)

@@ -61,8 +61,10 @@ def demo(options: DemoOptions, model: ModelSettings) -> None:
     if trouble := lacking(pipeline, source, [instruction]):
         warn(trouble)
     result, verdict, how = _best_effort(pipeline, source, instruction)
-    warn(result.unchanged_note)
-    write_image(side_by_side(instruction, [source, result.image], ["before", "after"]), out)
+    shown = side_by_side(instruction, [source, result.image], ["before", "after"])
+    for note in result.notes:
+        warn(note)
+    write_image(shown, out)
     score = f"{verdict.overall:.1f} of 10" if verdict.overall is not None else f"none ({verdict.reason})"
     say(f"asked: {instruction!r} - verifier's score: {score} - {result.seconds:.2f} s, {how}")
     if plan := result.reasoning[0]:
