@@ -135,7 +135,7 @@ def test_long_names_and_what_utf8_cannot_say(tmp_path: Path) -> None:
 
 def test_lines_are_added(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    files.write_lines(path, [{"a": 1}])
+    files.write_text(path, files.json_lines([{"a": 1}]))
     files.append_lines(path, [{"b": "\u2028"}])
     assert [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]] == [
         {"a": 1},

@@ -96,9 +96,23 @@ def expand(path: str | Path) -> Path:
         raise OutputError(f"{path}: {error}; write the folder out") from error
 
 
-def is_path(text: str) -> bool:
-    """Whether what may be a name or a path can only be a path, whether something is there or not."""
-    return "/" in text or text.startswith(("~", ".")) or ("." in text and ":" not in text)
+def files_below(folder: Path, *, but: str = "") -> list[Path]:
+    """Files of a folder and below it, sorted; links are followed, hidden names left out.
+
+    Args:
+        but: a file's name; folders that hold one are passed over.
+    """
+    seen: set[str] = set()
+    found: list[Path] = []
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen or but in names:  # seen: a link to a folder above
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(place) / name for name in names if not name.startswith(".")]
+    return sorted(path for path in found if path.is_file())
 
 
 @contextmanager
@@ -183,11 +197,6 @@ def write_json(path: str | Path, content: Any, *, indent: int | None = 1) -> Pat
     return write_text(path, json.dumps(content, indent=indent, ensure_ascii=False) + "\n")
 
 
-def write_lines(path: str | Path, records: Iterable[Any]) -> Path:
-    """As `write_bytes`, one JSON record a line."""
-    return write_text(path, _lines(records))
-
-
 def append_lines(path: str | Path, records: Iterable[Any], *, durable: bool = True) -> None:
     """Add JSON records to a file, one a line; flushed to the disk when this returns, if `durable`.
 
@@ -199,7 +208,7 @@ def append_lines(path: str | Path, records: Iterable[Any], *, durable: bool = Tr
         with path.open("ab") as file:
             size = file.tell()
             try:
-                file.write(_lines(records).encode("utf-8", "backslashreplace"))
+                file.write(json_lines(records).encode("utf-8", "backslashreplace"))
                 file.flush()
                 if durable:
                     os.fsync(file.fileno())
@@ -386,5 +395,6 @@ def _no_folder(path: Path) -> str:
     return f"{path} is a file where a folder is needed; name another folder"
 
 
-def _lines(records: Iterable[Any]) -> str:
+def json_lines(records: Iterable[Any]) -> str:
+    """JSON Lines: the records as text, each on a line of its own."""
     return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)

@@ -21,6 +21,11 @@ from earl.errors import ConfigError
 _DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 
 
+def is_path(text: str) -> bool:
+    """Whether what may be a name or a path can only be a path, whether something is there or not."""
+    return "/" in text or text.startswith(("~", ".")) or ("." in text and ":" not in text)
+
+
 @dataclass(frozen=True)
 class Registry:
     """The factories of one kind.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from earl.errors import DataError, OutputError
-from earl.files import append_lines, parse_json, write_lines, writing
+from earl.files import append_lines, json_lines, parse_json, write_text, writing
 
 LOCK = ".lock"
 _HEAD = b'{"key": "'  # of every line
@@ -86,7 +86,7 @@ class RecordFile(Generic[R]):
         gone = set(keys) & self._records.keys()
         if gone:
             left = {key: record for key, record in self._records.items() if key not in gone}
-            write_lines(self.path, self._lines(left))
+            write_text(self.path, json_lines(self._lines(left)))
             self._records = left
 
     def _lines(self, records: Mapping[str, R]) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ from earl.data.shards import MANIFEST, PART, Edit, shard_path, start_folder, wri
 from earl.data.sources.sample import Read
 from earl.data.tokenise import Encoder, Made, make_edits
 from earl.errors import DataError
-from earl.files import append_lines, clear_partial, read_object, read_text, write_text
+from earl.files import append_lines, clear_partial, json_lines, read_object, read_text, write_text
 from earl.store import only_one
 
 REJECTED = "rejected.jsonl"
@@ -166,8 +166,7 @@ def _shards(
             "edits": len(edits),
             "rejected": len(refused),
         }
-        lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in refused)
-        attached = {PART: json.dumps({**numbers, "made_by": __version__}), REJECTED: lines}
+        attached = {PART: json.dumps({**numbers, "made_by": __version__}), REJECTED: json_lines(refused)}
         check()
         drop_card(folder)
         write_shard(folder, counts.shards, edits, split=source.split, attached=attached)

@@ -24,8 +24,7 @@ from earl.data.sources.opening import OpenedSource, open_source
 from earl.data.sources.sample import Read, Sample
 from earl.data.tokenise import on_side
 from earl.errors import ConfigError, DataError
-from earl.files import is_path
-from earl.registry import BENCHMARKS
+from earl.registry import BENCHMARKS, is_path
 
 if TYPE_CHECKING:
     from earl.vision.images import ImageSource

@@ -13,7 +13,6 @@ line is made again, from the same seed.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,6 +36,7 @@ from earl.files import (
 )
 from earl.records import Verdict
 from earl.store import RecordFile
+from earl.vision.saving import encode_image
 
 MARKER = "evaluation.json"
 FORMAT = 1
@@ -129,9 +129,8 @@ class EvaluationFolder:
 
     def save_image(self, place: Place, key: str, image: Image.Image) -> str:
         """Write a PNG; returns its path in the folder. `add_edits` flushes it."""
-        buffer = io.BytesIO()
-        image.convert("RGB").save(buffer, "PNG")
-        path = write_bytes(self.path / place / f"{key}.png", buffer.getvalue(), durable=False)
+        content = encode_image(image.convert("RGB"), "PNG")
+        path = write_bytes(self.path / place / f"{key}.png", content, durable=False)
         self._unflushed.append(path)
         return f"{place}/{key}.png"
 

@@ -24,7 +24,7 @@ from earl.data.prepare import REJECTED
 from earl.data.shards import PART, Edit, open_shard, read_manifest, shard_folders, start_folder, write_shard
 from earl.endpoints.message import content_of, data_url
 from earl.errors import DataError
-from earl.files import clear_partial, read_object, write_text
+from earl.files import clear_partial, json_lines, read_object, write_text
 from earl.reasoning.asking import Asker, Outcome, Question, Tally
 from earl.reasoning.chains import read_chain
 from earl.reasoning.images import Images
@@ -224,9 +224,8 @@ def _write(
         else:
             kept.append(replace(edit, reasoning=outcome.value))
     part = {"edits": len(kept), "rejected": len(refused)}
-    lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in refused)
     drop_card(folder)
-    attached = {PART: json.dumps(part), REJECTED: lines}
+    attached = {PART: json.dumps(part), REJECTED: json_lines(refused)}
     # The shard may be there already, shorter, from a run with a limit.
     write_shard(folder, number, kept, split=split, attached=attached, replacing=True)
     return part

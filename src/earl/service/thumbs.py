@@ -5,7 +5,6 @@ Two edits of one image by one instruction, one liked and the other not, are a pa
 
 from __future__ import annotations
 
-import io
 import threading
 from collections import defaultdict
 from hashlib import blake2b
@@ -15,6 +14,7 @@ from PIL import Image
 
 from earl.files import check_writable, write_bytes
 from earl.store import RecordFile
+from earl.vision.saving import encode_image
 
 
 class Thumbs:
@@ -60,9 +60,8 @@ class Thumbs:
 
     def _kept(self, image: Image.Image) -> str:
         """The name of an image's file, which is written once."""
-        buffer = io.BytesIO()
-        image.convert("RGB").save(buffer, "PNG")
-        name = f"{blake2b(buffer.getvalue(), digest_size=8).hexdigest()}.png"
+        content = encode_image(image.convert("RGB"), "PNG")
+        name = f"{blake2b(content, digest_size=8).hexdigest()}.png"
         if not (self.images / name).is_file():
-            write_bytes(self.images / name, buffer.getvalue())
+            write_bytes(self.images / name, content)
         return name

@@ -11,9 +11,10 @@ from typing import Any
 from PIL.Image import Image
 
 from earl.config.sections import TrackerName
-from earl.files import new_file, write_text, writing
+from earl.files import write_bytes, write_text, writing
 from earl.progress import Progress
 from earl.training.trackers import Tracker, open_tracker
+from earl.vision.saving import encode_image
 
 _FIRST = ("reward", "loss")  # what the bar itself shows: the first of these that a record has
 
@@ -96,8 +97,7 @@ class Log:
         """Save an image as `images/NAME-STEP.png` and show it in the tracker."""
         if not self.active:
             return
-        with new_file(self.folder / "images" / f"{name}-{step:08d}.png") as fresh:
-            image.save(fresh, "PNG")
+        write_bytes(self.folder / "images" / f"{name}-{step:08d}.png", encode_image(image, "PNG"))
         if self._tracker is not None:
             self._tracker.image(name, step, image)
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 from earl.config.recipe import recipe_table, without_secrets
@@ -53,6 +54,13 @@ def sum_and_count(values_BT: Tensor, where_BT: Tensor) -> Tensor:
     """A metric of the chosen values: (2,) float64."""
     chosen = values_BT.detach()[where_BT].double()
     return torch.stack([chosen.sum(), chosen.new_tensor(float(chosen.numel()))])
+
+
+def rank_means(sums: Mapping[str, Tensor], accelerator: Accelerator) -> dict[str, float]:
+    """Means over all ranks by name, from the (2,) sum and count of each rank; those without a count are
+    left out. Every rank gives the same names in the same order."""
+    table = accelerator.reduce(torch.stack(list(sums.values())).to(accelerator.device), "sum").tolist()
+    return {name: total / count for name, (total, count) in zip(sums, table, strict=True) if count > 0}
 
 
 class BatchStream(Protocol):

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from earl.errors import ImageError
-from earl.files import check_ends
+from earl.files import check_ends, files_below
 from earl.records import Grid, SizeRule
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | Array"
@@ -112,15 +112,7 @@ def open_raster(data: bytes) -> Image.Image:
 
 def image_files(folder: Path) -> list[Path]:
     """Image files of a folder and below it, in order; links are followed, hidden names left out."""
-    found: list[Path] = []
-    seen: set[str] = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        folders[:] = [name for name in folders if not name.startswith(".") and real not in seen]
-        if real not in seen:
-            found += [Path(place) / name for name in names if not name.startswith(".")]
-        seen.add(real)
-    return sorted(path for path in found if path.suffix.lower() in SUFFIXES and path.is_file())
+    return [path for path in files_below(folder) if path.suffix.lower() in SUFFIXES]
 
 
 @cache

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from earl.data.sources.schema import Schema
 from earl.data.sources.splits import ALL, pick_split, split_of
 from earl.data.sources.tars import TarRows
 from earl.errors import DataError
-from earl.files import read_object
+from earl.files import files_below, read_object
 
 TABLES = ("metadata.jsonl", "metadata.csv", "metadata.parquet", "metadata.json")
 """Names by which a folder of images says what it holds; `datasets` uses them too."""
@@ -100,7 +99,8 @@ def find_files(folder: Path, split: str | None, default: str) -> tuple[list[Path
         return (_saved(told[chosen]), chosen) if chosen in told else ([], "")
     if (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file():
         return _saved(folder), ""
-    found = list(_below(folder))
+    # Folders of shards were prepared from this one.
+    found = [path for path in files_below(folder, but=_SHARDS) if _kind(path)]
     if any((folder / name).is_file() for name in TABLES):
         return _table(folder, found, split, default)
     for kind in ("parquet", "arrow", "tar"):
@@ -152,21 +152,6 @@ def _table(folder: Path, found: Sequence[Path], split: str | None, default: str)
     if not files:
         raise DataError(f"{folder} has no metadata.jsonl, and no parquet, arrow or tar files; add one")
     return files, told
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    """Files below a folder, sorted by path."""
-    seen: set[str] = set()
-    found: list[Path] = []
-    for place, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen or _SHARDS in names:  # a link to a folder above; what was prepared from this one
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(place) / name for name in names if not name.startswith(".")]
-    return iter(sorted(path for path in found if _kind(path) and path.is_file()))
 
 
 def _kind(path: Path) -> str | None:

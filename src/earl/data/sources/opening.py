@@ -23,8 +23,7 @@ from earl.data.sources.sample import Read, Sample
 from earl.data.sources.schema import Schema
 from earl.data.sources.splits import ALL, pick_split, plain_split
 from earl.errors import ConfigError, DataError
-from earl.files import is_path
-from earl.registry import SOURCES
+from earl.registry import SOURCES, is_path
 
 HUB = "hub:"
 """Prefix by which own data on the Hub are named."""

@@ -14,7 +14,7 @@ from earl.data.collate import Bundle, collate
 from earl.data.mixture import Mixture
 from earl.data.stream import TokenStream
 from earl.training.dpo.objective import DpoObjective, check_pairs, pair_batch, pair_examples, with_reference
-from earl.training.loop import RunResult, Trainer
+from earl.training.loop import RunResult, Trainer, rank_means
 from earl.training.neighbour_smoothing import smooth_gradients
 from earl.training.parts import (
     assemble_policy,
@@ -126,8 +126,7 @@ class Validator:
         for batch in with_reference(self._objective, self._reference, self._batches, device):
             for name, pair in self._objective(batch).metrics.items():
                 sums[name] += pair
-        table = self._accelerator.reduce(torch.stack(list(sums.values())), "sum").cpu()
-        return {name: float(row[0] / row[1]) for name, row in zip(sums, table, strict=True) if row[1] > 0}
+        return rank_means(sums, self._accelerator)
 
 
 METRICS = ("loss", "margin", "accuracy", "preferred", "other", "likelihood")

@@ -29,7 +29,7 @@ from earl.training.grpo.prompts import PromptSource
 from earl.training.grpo.rollouts import Sampler, failed, may_help
 from earl.training.grpo.shared_engine import SharedEngine
 from earl.training.grpo.strips import Shown, StripWriter
-from earl.training.loop import Trainer
+from earl.training.loop import Trainer, rank_means
 from earl.training.ranks import gather_objects
 from earl.training.reference import Reference
 from earl.training.run import Run
@@ -253,9 +253,7 @@ class GrpoTrainer(Trainer):
 
     def _mean_since(self, name: str, before: torch.Tensor) -> float:
         """A metric's mean over all ranks since its sums stood at `before`."""
-        table = (self._sums[name] - before).to(self.accelerator.device)
-        total, count = self.accelerator.reduce(table, "sum").tolist()
-        return float(total / count) if count else 0.0
+        return rank_means({name: self._sums[name] - before}, self.accelerator).get(name, 0.0)
 
     def _show(self, groups: Sequence[Group]) -> None:
         """Strips of this rank's first groups, every `strips.every` steps and at the first."""

@@ -12,6 +12,7 @@ import torch
 from earl.data.collate import Batch, collate
 from earl.data.examples import Example
 from earl.sequence.kinds import Kind
+from earl.training.loop import rank_means
 from earl.training.run import Run
 from earl.training.sft.objective import SftObjective
 
@@ -57,8 +58,7 @@ class Validator:
             for name in _LOSSES:
                 table[name] += metrics[name]
             self._count_hits(table, labels, batch)
-        stacked = self._accelerator.reduce(torch.stack(list(table.values())), "sum").cpu()
-        return {name: float(row[0] / row[1]) for name, row in zip(table, stacked, strict=True) if row[1] > 0}
+        return rank_means(table, self._accelerator)
 
     def _count_hits(self, table: dict[str, torch.Tensor], labels: Sequence[str], batch: Batch) -> None:
         hits_BT = self._objective.hits(batch)
