@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -81,13 +81,14 @@ class Table:
             yield row.part != before, row
             before = row.part
 
+    def _cells(self, row: Row, write: Callable[[Cell, Column], str]) -> list[str]:
+        """A row's cells as text, the last one with the row's tag."""
+        cells = [write(cell, column) for cell, column in zip(row.cells, self.columns, strict=True)]
+        return [*cells[:-1], f"{cells[-1]} ({row.tag})"] if row.tag else cells
+
     def text(self) -> str:
         """For a terminal, aligned; without the title."""
-        body = [
-            [_text(c, column) for c, column in zip(row.cells, self.columns, strict=True)] for row in self.rows
-        ]
-        for row, cells in zip(self.rows, body, strict=True):
-            cells[-1] += f" ({row.tag})" if row.tag else ""
+        body = [self._cells(row, _text) for row in self.rows]
         heads = [column.head for column in self.columns]
         widths = [max(map(len, cells)) for cells in zip(heads, *body, strict=True)]
 
@@ -108,10 +109,7 @@ class Table:
         """With the title as a heading and the notes as a list."""
         heads = _bar([column.head for column in self.columns])
         lines = [heads, _bar(["---" if column.left else "---:" for column in self.columns])]
-        for row in self.rows:
-            cells = [markdown_text(_text(c, k, True)) for c, k in zip(row.cells, self.columns, strict=True)]
-            cells[-1] += f" ({row.tag})" if row.tag else ""
-            lines.append(_bar(cells))
+        lines += [_bar(self._cells(row, lambda c, k: markdown_text(_text(c, k, True)))) for row in self.rows]
         title = [f"# {markdown_text(self.title)}", ""] if self.title else []
         return "\n".join([*title, *lines, "", *(f"- {markdown_text(note)}" for note in self.notes), ""])
 
@@ -122,9 +120,7 @@ class Table:
         lines += [rf"\begin{{tabular}}{{{layout}}}", r"\toprule"]
         lines += [" & ".join(_latex(column.head) for column in self.columns) + r" \\", r"\midrule"]
         for ruled, row in self.ruled():
-            cells = [_latex_cell(c, column) for c, column in zip(row.cells, self.columns, strict=True)]
-            cells[-1] += f" ({row.tag})" if row.tag else ""
-            lines += [r"\midrule"] * ruled + [" & ".join(cells) + r" \\"]
+            lines += [r"\midrule"] * ruled + [" & ".join(self._cells(row, _latex_cell)) + r" \\"]
         return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
     def csv(self) -> str:

@@ -189,14 +189,14 @@ def test_warm_start_puts_like_codes_near_each_other(ids):
     features = torch.randn(50, 4, generator=torch.Generator().manual_seed(1))
     features[1] = features[0] + 0.01
     before = model.get_input_embeddings().weight[ids.first_visual :][:50].clone()
-    warm_start_visual(model, features, ids, 0.02)
+    warm_start_visual(model, features, ids)
     added = model.get_input_embeddings().weight[ids.first_visual :][:50] - before
     assert torch.equal(model.lm_head.weight[: ids.first_visual], text_before)
     assert added.square().mean().sqrt().item() == pytest.approx(0.02, rel=1e-4)
     near = (added[0] - added[1]).norm()
     assert near < 0.1 * (added[0] - added[2:]).norm(dim=1).min()
     with pytest.raises(ConfigError, match="row per code"):
-        warm_start_visual(model, features[:-1], ids, 0.02)
+        warm_start_visual(model, features[:-1], ids)
 
 
 def test_a_rank_on_a_cpu_loads_too(tmp_path, ids):

@@ -205,7 +205,8 @@ def table(options: TableOptions) -> None:
     kinds = ("md", "tex", "csv", "json")
     files = claim([f"{options.out}.{kind}" for kind in kinds] if options.out else [], force=options.force)
     published = published_table(options.paper) if options.paper is not None else None
-    rated = [path for path in options.folders if path.is_file()] if published and published.rated else []
+    agrees = published is not None and published.take == "agreement"
+    rated = [path for path in options.folders if agrees and path.is_file()]
     runs = [current_results(EvaluationFolder(path)) for path in options.folders if path not in rated]
     if published is not None:
         shown = beside_paper(published, runs, [read_agreement(path) for path in rated])

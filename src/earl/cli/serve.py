@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
@@ -19,22 +19,32 @@ from earl.errors import ConfigError, MissingExtraError, VerifierError
 from earl.progress import say
 from earl.records import SCORE_PARTS
 
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from earl.service.server import Server
+
 
 def edits(
     options: ServiceSettings, model: ModelSettings, best_by: Annotated[VerifierSettings | None, BEST_BY]
 ) -> None:
     """Serve edits until Ctrl-C or SIGTERM."""
-    from earl.service.http import serve
     from earl.service.opening import open_service
 
     service = open_service(options, model, best_by)
+    _serve(service.app(), options, service, lambda url: f"{model.model} at {url}")
+
+
+def _serve(app: FastAPI, options: ServerSettings, service: Server, described: Callable[[str], str]) -> None:
+    from earl.service.http import serve
+
     serve(
-        service.app(),
+        app,
         host=options.host,
         port=options.port,
-        ready=lambda url: say(f"{model.model} at {url}; Ctrl-C ends it"),
+        ready=lambda url: say(f"{described(url)}; Ctrl-C ends it"),
         drain=options.drain,
-        places=service.scheduler,
+        places=service.places,
     )
 
 
@@ -59,7 +69,6 @@ def page(
     from earl.data.tasks import EditTask
     from earl.jobs import read_jobs
     from earl.pipeline.domain import domain_of
-    from earl.service.http import serve
     from earl.service.opening import open_service
     from earl.service.page import PATH, mount_page
     from earl.service.page_edits import EXAMPLES, PageEdits
@@ -73,14 +82,8 @@ def page(
     if best_by is None and domain is not None:
         best_by = VerifierSettings(kind=domain.verifier)
     service = open_service(options, model, best_by)
-    serve(
-        mount_page(service.app(), PageEdits(service, examples, thumbs)),
-        host=options.host,
-        port=options.port,
-        ready=lambda url: say(f"{model.model}: page at {url.removesuffix('/v1')}{PATH}; Ctrl-C ends it"),
-        drain=options.drain,
-        places=service.scheduler,
-    )
+    app = mount_page(service.app(), PageEdits(service, examples, thumbs))
+    _serve(app, options, service, lambda url: f"{model.model}: page at {url.removesuffix('/v1')}{PATH}")
 
 
 class VerifierOptions(ServerSettings):
@@ -95,7 +98,6 @@ def verifier(
     options: VerifierOptions, verifier: Annotated[VerifierSettings, verifier_group("scene")]
 ) -> None:
     """Serve a verifier until Ctrl-C or SIGTERM."""
-    from earl.service.http import serve
     from earl.service.server import read_keys
     from earl.service.verifier import VerifierService
     from earl.verifiers.factory import make_verifier
@@ -109,14 +111,7 @@ def verifier(
     asked = verifier.judge.prompts if verifier.judge and verifier.judge.protocol == "earl" else None
     prompts = load_prompts(options.prompts or asked)
     service = VerifierService(served, name=name, prompts=prompts, keys=keys, settings=options)
-    serve(
-        service.app(),
-        host=options.host,
-        port=options.port,
-        ready=lambda url: say(f"{name}{judge} at {url}; Ctrl-C ends it"),
-        drain=options.drain,
-        places=service.places,
-    )
+    _serve(service.app(), options, service, lambda url: f"{name}{judge} at {url}")
 
 
 class AskOptions(Settings):

@@ -72,6 +72,15 @@ class PolicyRecipe(TrainingRecipe):
     neighbour_smoothing: SmoothingSettings | None = None
     lora: Lora | None = None
 
+    @property
+    def one_pass(self) -> bool:
+        """Whether a shared prompt goes through the layers in one row with what follows it, not before it.
+
+        Activations that are recomputed leave no cache to share; and sharded weights are made full for one
+        pass through a layer and its backward pass, where a cache means two passes.
+        """
+        return self.precision.gradient_checkpointing or self.ranks.sharding != "none"
+
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         smoothing, sharded = self.neighbour_smoothing, self.ranks.sharding != "none"

@@ -88,7 +88,6 @@ class RayStage:
                 raise ConfigError(
                     f"Ray cannot be started or reached ({error}); check --ray-address"
                 ) from error
-        self._make, self._device, self._dtype = make, device, dtype
         self._check_room(actors, gpus)
         options: dict[str, Any] = {"num_cpus": 1, "max_restarts": 2, "max_task_retries": 2}
         remote: Any = ray.remote  # its overloads do not take options that are decided at run time

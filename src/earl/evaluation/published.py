@@ -50,11 +50,6 @@ class PublishedTable:
     scale: tuple[float, ...] = ()
     note: str = ""
 
-    @property
-    def rated(self) -> bool:
-        """Whether it is of a judge's agreement with people."""
-        return self.take == "agreement"
-
 
 @dataclass(frozen=True, slots=True)
 class Published:

@@ -17,6 +17,8 @@ from earl.vision.tokenizer import VisionTokenizer
 
 LOW = 24.0  # dB; below it small text, faces and fine texture are visibly lost
 
+_BATCH = 16  # images at once
+
 
 @dataclass(frozen=True, slots=True)
 class Reconstruction:
@@ -32,7 +34,6 @@ def reconstructions(
     folder: Path,
     vision: VisionTokenizer,
     *,
-    batch: int = 16,
     limit: int = 0,
     on_problem: Callable[[Path, str], None] = lambda path, problem: None,
 ) -> Iterator[Reconstruction]:
@@ -49,7 +50,7 @@ def reconstructions(
     if not files:
         raise DataError(f"{folder} holds no images ({', '.join(SUFFIXES)})")
     opened = _opened(files[: limit or None], vision, on_problem)
-    while block := list(islice(opened, batch)):
+    while block := list(islice(opened, _BATCH)):
         decoded = vision.decode(vision.encode([image for _, image in block], resize=False))
         for (path, image), back in zip(block, decoded, strict=True):
             pair = (np.asarray(one, np.float64) / 255 for one in (image.crop((0, 0, *back.size)), back))

@@ -95,7 +95,7 @@ class DrawnTargets:
             if read.sample is None or result is None:
                 yield read
             elif isinstance(result, EarlError):
-                yield replace(read, sample=None, problem=str(result))
+                yield _refused(read, str(result))
             else:
                 yield self._best(read, result, loop)
 
@@ -112,30 +112,29 @@ class DrawnTargets:
         try:
             target = open_image(given).resize(result.source.size) if given is not None else None
         except EarlError as error:
-            return replace(read, sample=None, problem=str(error))
+            return _refused(read, str(error))
         attempts = result.attempts(target=target, key=read.id)
         verdicts: list[Verdict] = loop.run_until_complete(self.verifier.judge(attempts))
         check_answered(verdicts)
         best = best_index(result.images, verdicts)
         overall, image = verdicts[best].overall, result.images[best]
         if overall is None or image is None:
-            problem = f"none of {len(verdicts)} edits could be judged: {verdicts[best].reason}"
-            return replace(read, sample=None, problem=problem)
+            return _refused(read, f"none of {len(verdicts)} edits could be judged: {verdicts[best].reason}")
         if overall < self.settings.least:
-            problem = (
-                f"the best of {len(verdicts)} edits has {overall:.1f} of 10, below {self.settings.least:g}"
+            return _refused(
+                read,
+                f"the best of {len(verdicts)} edits has {overall:.1f} of 10, below {self.settings.least:g}",
             )
-            return replace(read, sample=None, problem=problem)
         other, kept = None, [best]
         if self.settings.pair_gap is not None:
             worst = worst_index(verdicts)
             gap = overall - (verdicts[worst].overall or 0.0)
             if gap < self.settings.pair_gap:
-                problem = (
+                return _refused(
+                    read,
                     f"best and worst of {len(verdicts)} edits lie {gap:.1f} points apart, less than "
-                    f"{self.settings.pair_gap:g}"
+                    f"{self.settings.pair_gap:g}",
                 )
-                return replace(read, sample=None, problem=problem)
             other = result.images[worst]
             kept.append(worst)
         codes = tuple(self._codes(result, place) for place in kept)
@@ -147,3 +146,7 @@ class DrawnTargets:
         codes = parse_completion(result.completions[place].ids, self.pipeline.tokenizer).codes
         assert codes is not None, "there is an image"
         return codes.astype(np.int32)
+
+
+def _refused(read: Read, problem: str) -> Read:
+    return replace(read, sample=None, problem=problem)

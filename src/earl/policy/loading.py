@@ -125,24 +125,18 @@ def create_policy(
 
 @torch.no_grad()
 def warm_start_visual(
-    model: Emu3ForCausalLM,
-    features_VC: torch.Tensor,
-    vocabulary: Vocabulary,
-    scale: float = 0.02,
-    *,
-    seed: int = 0,
+    model: Emu3ForCausalLM, features_VC: torch.Tensor, vocabulary: Vocabulary, *, seed: int = 0
 ) -> None:
     """Start visual tokens that look alike with embeddings that are alike.
 
     To the input and head rows of the visual ids is added one seeded random projection of smooth
     functions of their codes' features: the features themselves (the codebook's vectors, say) and
     random Fourier waves of them (Rahimi & Recht, 2007), whose inner products fall with distance.
-    The projection is brought to a root mean square of `scale`; what was random stays, so that
-    codes that look alike can still be told apart.
+    The projection is brought to a root mean square of 0.02, which the other rows start with; what
+    was random stays, so that codes that look alike can still be told apart.
 
     Args:
         features_VC: float (V, C), one row per code, V = the vocabulary's codebook.
-        scale: size of an entry; 0.02 is what the other rows start with.
 
     Raises:
         ConfigError: the number of rows is not the codebook's.
@@ -164,6 +158,6 @@ def warm_start_visual(
     features = features - features.mean(0)
     projection = torch.randn(features.shape[1], embedding_VC.shape[1], generator=generator)
     projected = features @ projection
-    projected = projected * (scale / projected.square().mean().sqrt().clamp_min(1e-12))
+    projected = projected * (0.02 / projected.square().mean().sqrt().clamp_min(1e-12))
     for weight in (embedding_VC, head_VC):
         weight[first : first + rows] += projected.to(weight.device, weight.dtype)

@@ -10,6 +10,7 @@ import copy
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import save_torch_state_dict
@@ -53,13 +54,19 @@ def save_policy(
     if model.config.tie_word_embeddings:
         weights.pop("lm_head.weight", None)
     weights = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in weights.items()}
-    config = copy.deepcopy(model.config)
-    config.dtype = next(iter(weights.values())).dtype
-    config.architectures = ["Emu3ForCausalLM"]
+    config = stored_config(model, next(iter(weights.values())).dtype)
 
     with new_folder(folder) as fresh:
         config.save_pretrained(fresh)
         save_torch_state_dict(weights, fresh, max_shard_size="5GB", metadata={"format": "pt"})
+
+
+def stored_config(model: Emu3ForCausalLM, dtype: torch.dtype) -> Any:
+    """A copy of a policy's configuration that names its class and the dtype of the stored weights."""
+    config = copy.deepcopy(model.config)
+    config.dtype = dtype
+    config.architectures = ["Emu3ForCausalLM"]
+    return config
 
 
 def save_quantised(model: Emu3ForCausalLM, folder: str | Path, bits: Bits) -> None:
@@ -75,9 +82,7 @@ def save_quantised(model: Emu3ForCausalLM, folder: str | Path, bits: Bits) -> No
     Raises:
         OutputError: the disk is full or not writable; the folder is as before.
     """
-    config = copy.deepcopy(model.config)
-    config.dtype = model.lm_head.weight.dtype
-    config.architectures = ["Emu3ForCausalLM"]
+    config = stored_config(model, model.lm_head.weight.dtype)
     tied = model.config.tie_word_embeddings
     kept = [pair for pair in model.state_dict().items() if not (tied and pair[0] == "lm_head.weight")]
     with new_folder(folder) as fresh:

@@ -64,12 +64,16 @@ class Sample:
 
     def _given_here(self) -> int | None:
         """The given id of the next cell, None where it is to be drawn."""
+        cell = self.next_cell(len(self.given))
+        return None if cell is None or self.given[cell] < 0 else self.given[cell]
+
+    def next_cell(self, cells: int) -> int | None:
+        """Number of the image's next cell, row by row; None outside an image of so many cells."""
         grid = self.state.grid
-        if self.body < 0 or grid is None or grid.height * grid.width != len(self.given):
+        if self.body < 0 or grid is None or grid.height * grid.width != cells:
             return None
         at = len(self.ids) - self.body  # of the next id in the image; its rows are one id wider
-        token = self.given[at - at // (grid.width + 1)]
-        return token if token >= 0 else None
+        return at - at // (grid.width + 1)
 
     def report_rows(self) -> None:
         """Report the rows that are complete and were not reported before."""

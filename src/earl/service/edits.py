@@ -23,7 +23,7 @@ from earl.errors import EarlError, ImageError
 from earl.pipeline import EditResult
 from earl.pipeline.result import check_answered
 from earl.records import Verdict
-from earl.service.edit_request import EditRequest, check_size, decode, read_raw
+from earl.service.edit_request import EditFields, EditRequest, check_size, decode, read_raw
 from earl.service.limits import Room, bounded
 from earl.service.metrics import Metrics
 from earl.service.scheduler import Job, Scheduler
@@ -274,8 +274,6 @@ async def _unless_gone(
 
 def _described() -> dict[str, Any]:
     """The request for `/docs`: the form is read by hand, within bounds."""
-    from earl.service.edit_request import EditFields
-
     schema = EditFields.model_json_schema()
     file = {"type": "string", "format": "binary"}
     url = {"type": "string", "format": "data-url", "description": "a base64 data URL"}

@@ -183,9 +183,8 @@ class _Counter:
         else:
             kept = shape.num_hidden_layers * inner + tokens * shape.hidden_size * stream
         rows: dict[str, float] = {"activations (estimate)": kept}
-        one_row = recipe.precision.gradient_checkpointing or recipe.ranks.sharding != "none"
         prompts, sequences = _counts(recipe, recipe.batch.micro_size)
-        if not isinstance(recipe, SftRecipe) and one_row:
+        if not isinstance(recipe, SftRecipe) and recipe.one_pass:
             rows["attention mask"] = prompts * widest**2 * width
         positions = min(positions, max(1, sequences * lengths.completion))
         # Two of float32 at once, and one of the width that is computed in.

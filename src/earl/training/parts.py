@@ -216,9 +216,16 @@ def composition(sources: Mapping[str, EditShards], data: Sources) -> Iterator[st
 
 def picked(sources: Mapping[str, EditShards], given: Mapping[str, HeldSource], count: int) -> Iterator[Edit]:
     """A sample of edits of several sources, by their weights; the same at each call."""
+    return (sources[name][row] for name, row in picked_rows(sources, given, count))
+
+
+def picked_rows(
+    sources: Mapping[str, EditShards], given: Mapping[str, HeldSource], count: int
+) -> Iterator[tuple[str, int]]:
+    """The same sample as names of sources and numbers of rows."""
     sizes = {name: len(shards) for name, shards in sources.items()}
     rows = pick(count, sizes, {name: given[name].weight for name in sources}, seed=0)
-    return (sources[name][row] for name, places in rows.items() for row in places)
+    return ((name, row) for name, places in rows.items() for row in places)
 
 
 def fitting(

@@ -173,11 +173,7 @@ def read_tagged(answer: str, *, low: int, high: int, cut_off: bool = False) -> R
 
 def read_lines(answer: str, count: int, *, low: int, high: int, cut_off: bool = False) -> Reading:
     """`count` whole numbers in lines such as `Name: 4`. As `read_scores`."""
-    text, problem = _spoken(answer, cut_off)
-    if not problem and cut_off:
-        problem = "the answer was cut off by its limit"
-    if not problem and declines(text):
-        problem = "the answer declines to judge"
+    text, problem = _complete(answer, cut_off)
     lines = list(_LINE.finditer(text))
     scores = tuple(float(line[1]) for line in lines)
     if not problem and (len(scores) != count or not all(low <= score <= high for score in scores)):
@@ -190,17 +186,23 @@ def read_lines(answer: str, count: int, *, low: int, high: int, cut_off: bool = 
 def read_final(answer: str, *, low: int, high: int, cut_off: bool = False) -> Reading:
     """The one whole number behind "Final Score:"; where it stands several times it must be the same. As
     `read_scores`."""
-    text, problem = _spoken(answer, cut_off)
-    if not problem and cut_off:
-        problem = "the answer was cut off by its limit"
-    if not problem and declines(text):
-        problem = "the answer declines to judge"
+    text, problem = _complete(answer, cut_off)
     found = {int(score[1]) for score in _FINAL.finditer(text)}
     if not problem and len(found) > 1:
         problem = "several verdicts that differ"
     if not problem and not (found and low <= min(found) <= high):
         problem = f"expected one whole number from {low} to {high} behind Final Score:"
     return Reading(None, problem) if problem else Reading((float(found.pop()),))
+
+
+def _complete(answer: str, cut_off: bool) -> tuple[str, str]:
+    """As `_spoken`, for answers that must be whole: nothing to read where it is cut off, or declines."""
+    text, problem = _spoken(answer, cut_off)
+    if not problem and cut_off:
+        problem = "the answer was cut off by its limit"
+    if not problem and declines(text):
+        problem = "the answer declines to judge"
+    return text, problem
 
 
 def _spoken(answer: str, cut_off: bool) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from PIL import Image
 from earl.errors import ConfigError
 from earl.records import Attempt, Verdict
 from earl.verifiers.protocol import without_image
+from earl.vision.compose import around
 
 TOLERANCE = 16  # levels (0-255) up to which a pixel of source and target is unchanged
 GROWN = 2  # px by which the changed region is grown, since edges are resampled
@@ -57,7 +58,7 @@ class TargetVerifier:
         assert attempt.edited is not None
         size = attempt.edited.size
         source, edited, target = (_pixels(i, size) for i in (attempt.source, attempt.edited, attempt.target))
-        changed = _grown(np.abs(source - target).max(2) > TOLERANCE)
+        changed = np.any(around(np.abs(source - target).max(2) > TOLERANCE, GROWN), axis=0)
         outside = np.abs(edited - source)[~changed]
         kept = 1 - float(outside.mean()) / self.levels if outside.size else 1.0
         if changed.any():
@@ -73,14 +74,3 @@ def _pixels(image: Image.Image, size: tuple[int, int]) -> NDArray[np.float32]:
     if image.size != size:
         image = image.resize(size, Image.Resampling.BICUBIC)
     return np.asarray(image.convert("RGB"), np.float32)
-
-
-def _grown(mask_HW: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The mask and what lies within `GROWN` pixels of it, in all eight directions."""
-    rows, columns = mask_HW.shape
-    padded = np.pad(mask_HW, GROWN)
-    grown = np.zeros_like(mask_HW)
-    for down in range(2 * GROWN + 1):
-        for across in range(2 * GROWN + 1):
-            grown |= padded[down : down + rows, across : across + columns]
-    return grown

@@ -178,14 +178,19 @@ def _cylinder(o: Array, d: Array, size: tuple[float, ...]) -> tuple[Array, Array
     y = o[:, 1] + side * d[1]
     side = np.where((disc > 0) & (np.abs(y) <= h), side, np.inf)
     cap_y = -np.sign(d[1]) * h
-    cap = (cap_y - o[:, 1]) / (d[1] if abs(d[1]) > 1e-6 else 1e-6)
-    inside = (o[:, 0] + cap * d[0]) ** 2 + (o[:, 2] + cap * d[2]) ** 2 <= r * r
-    cap = np.where(inside, cap, np.inf)
+    cap = _disc(o, d, cap_y, r)
     t = np.minimum(side, cap).astype(np.float32)
     p = _at(o, d, t)
     normal = np.stack([p[:, 0] / r, np.zeros_like(t), p[:, 2] / r], 1)
     normal[cap < side] = (0, np.sign(cap_y), 0)
     return t, normal
+
+
+def _disc(o: Array, d: Array, y: float, radius: float) -> Array:
+    """Distance to a level disc about the axis, at height `y`; infinite for rays that miss it."""
+    t = (y - o[:, 1]) / (d[1] if abs(d[1]) > 1e-6 else 1e-6)
+    inside = (o[:, 0] + t * d[0]) ** 2 + (o[:, 2] + t * d[2]) ** 2 <= radius * radius
+    return np.where(inside, t, np.inf)
 
 
 def _cone(o: Array, d: Array, size: tuple[float, ...]) -> tuple[Array, Array]:
@@ -202,9 +207,7 @@ def _cone(o: Array, d: Array, size: tuple[float, ...]) -> tuple[Array, Array]:
     for t in ((-b - root) / a, (-b + root) / a):
         below = oy - t * d[1]
         side = np.where((disc > 0) & (below >= 0) & (below <= height) & (t < side), t, side)
-    base = (-height / 2 - o[:, 1]) / (d[1] if abs(d[1]) > 1e-6 else 1e-6)
-    inside = (o[:, 0] + base * d[0]) ** 2 + (o[:, 2] + base * d[2]) ** 2 <= r * r
-    base = np.where(inside & (d[1] > 0), base, np.inf)
+    base = np.where(d[1] > 0, _disc(o, d, -height / 2, r), np.inf)
     t = np.minimum(side, base).astype(np.float32)
     p = _at(o, d, t)
     slope = r / height

@@ -57,13 +57,6 @@ def test_guidance_is_refused_before_anything_is_asked(server, policy, tokenizer)
     assert "/inference/v1/generate" not in {path for path, *_ in server.seen}
 
 
-def test_the_key_is_sent_only_where_one_is_named(server, policy, tokenizer, monkeypatch):
-    monkeypatch.setenv("SOME_KEY", "abc")
-    VllmServer(server.url, policy, tokenizer).generate(REQUESTS[1:])
-    VllmServer(server.url, policy, tokenizer, key_env="SOME_KEY").generate(REQUESTS[1:])
-    assert [key for *_, key in server.seen] == [None, "Bearer abc"]
-
-
 @pytest.mark.parametrize(
     ("path", "said"),
     [("/inference/v1/generate", "--enable-scale-out"), ("/collective_rpc", "VLLM_SERVER_DEV_MODE=1")],

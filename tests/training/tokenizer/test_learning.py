@@ -22,8 +22,12 @@ def pictures(step: int, count: int = 6, side: int = 16) -> torch.Tensor:
     return (colours[:, 0] * left + colours[:, 1] * (1 - left)).expand(-1, -1, side, -1).contiguous()
 
 
+def trainable(learner):
+    return [p for p in learner.parameters() if p.requires_grad]
+
+
 def train(learner, steps, *, first=0, optimiser=None):
-    optimiser = optimiser or torch.optim.AdamW(learner.trainable(), lr=2e-3)
+    optimiser = optimiser or torch.optim.AdamW(trainable(learner), lr=2e-3)
     learner.train()
     passes = []
     for step in range(first, first + steps):
@@ -120,7 +124,7 @@ def test_every_weight_is_taught_but_the_codebook():
     learner(pictures(0)).loss.backward()
     without = {n for n, p in learner.model.named_parameters() if p.grad is None}
     assert without == {"quantize.embedding.weight"}
-    assert all(p is not learner.model.quantize.embedding.weight for p in learner.trainable())
+    assert all(p is not learner.model.quantize.embedding.weight for p in trainable(learner))
 
 
 def test_resumed_equals_uninterrupted():
@@ -137,7 +141,7 @@ def test_resumed_equals_uninterrupted():
     saved_optimiser = {"state": optimiser.state_dict()["state"], "param_groups": optimiser.param_groups}
     resumed = learner(5)
     resumed.load_state_dict(saved)
-    other = torch.optim.AdamW(resumed.trainable(), lr=2e-3)
+    other = torch.optim.AdamW(trainable(resumed), lr=2e-3)
     state = optimiser.state_dict()
     other.load_state_dict(
         {

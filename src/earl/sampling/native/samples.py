@@ -49,11 +49,9 @@ class NativeSample(Sample):
 
     def guess(self, room: int, end_of_row: int) -> None:
         """Take at most `room` ids from the draft to feed behind the real ones, and say where to draw."""
-        grid = self.state.grid
-        if self.body < 0 or grid is None or grid.height * grid.width != len(self.draft):
+        grid, cell = self.state.grid, self.next_cell(len(self.draft))
+        if grid is None or cell is None:
             return
-        at = len(self.ids) - self.body  # of the next id in the image; its rows are one id wider
-        cell = at - at // (grid.width + 1)
         guesses, places = [], [0]
         for code in self.draft[cell : min(cell + self.ahead, len(self.draft) - 1)]:
             guesses.append(code)

@@ -52,12 +52,10 @@ class Slots:
         self.padded, self.record, self.longest_padded = padded, record, longest_padded
         self._recorded: dict[int, RecordedStep] = {}
         self.capacity = capacity = capacity + longest_padded  # room for padding behind the last token
-        self.longest = prompts.values[0].shape[1]
         rows = len(prompts.lengths) * group * decoder.kv_heads
         D = decoder.head_dim
         self.keys, self.values = decoder.zeros(rows, D, capacity), decoder.zeros(rows, capacity, D)
-        self.rope = decoder.rope_table(self.longest + capacity)
-        self._even = bool((prompts.lengths == self.longest).all())
+        self._measure_prompts()
 
     @property
     def count(self) -> int:
@@ -82,23 +80,21 @@ class Slots:
 
     def keep(self, prompts: list[int]) -> None:
         """Drop the slots of all other prompts."""
-        self._recorded.clear()
         chosen = torch.tensor(prompts, device=self.decoder.device)
-        each = self.group * self.decoder.kv_heads
-        self.keys = [keep_units(t, chosen, each) for t in self.keys]
-        self.values = [keep_units(t, chosen, each) for t in self.values]
-        self.prompts = self.prompts.keep(chosen, self.decoder.kv_heads)
+        self._keep(chosen, self.group * self.decoder.kv_heads, chosen)
 
     def ungroup(self, slots: list[int]) -> None:
         """Keep some slots, each with a copy of its prompt's keys and values."""
-        self._recorded.clear()
         chosen = torch.tensor(slots, device=self.decoder.device)
-        K = self.decoder.kv_heads
-        self.keys = [keep_units(t, chosen, K) for t in self.keys]
-        self.values = [keep_units(t, chosen, K) for t in self.values]
-        owners = torch.div(chosen, self.group, rounding_mode="floor")
-        self.prompts = self.prompts.keep(owners, K)
+        self._keep(chosen, self.decoder.kv_heads, torch.div(chosen, self.group, rounding_mode="floor"))
         self.group = 1
+
+    def _keep(self, units: Tensor, rows: int, prompts: Tensor) -> None:
+        """Keep some units of so many rows of the cache each, and these prompts."""
+        self._recorded.clear()
+        self.keys = [keep_units(t, units, rows) for t in self.keys]
+        self.values = [keep_units(t, units, rows) for t in self.values]
+        self.prompts = self.prompts.keep(prompts, self.decoder.kv_heads)
 
     def merge(self, other: Slots, order: list[int]) -> None:
         """Take over another's slots; both have one slot a prompt.
@@ -114,6 +110,9 @@ class Slots:
         self.keys = [torch.cat(pair) for pair in zip(self.keys, other.keys, strict=True)]
         self.values = [torch.cat(pair) for pair in zip(self.values, other.values, strict=True)]
         self.keep(order)
+        self._measure_prompts()
+
+    def _measure_prompts(self) -> None:
         self.longest = self.prompts.values[0].shape[1]
         self.rope = self.decoder.rope_table(self.longest + self.capacity)
         self._even = bool((self.prompts.lengths == self.longest).all())

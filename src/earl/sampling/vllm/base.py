@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -143,16 +143,19 @@ class ServedVllm(VllmBase):
 
     def begin(
         self, requests: Sequence[Request], sampling: SamplingSettings
-    ) -> Future[list[list[Completion]]]:
+    ) -> Callable[[], list[list[Completion]]]:
         """`generate` with the weights as they are now, which may change as soon as this returns.
 
+        Returns:
+            A function that waits for the completions and gives them.
+
         Raises:
-            As `generate`, here or by the future.
+            As `generate`, here or by that function.
         """
         samples = self._samples(requests, sampling)
         self.refresh()
         pool = ThreadPoolExecutor(1, thread_name_prefix="sampling")
         try:
-            return pool.submit(lambda: by_request(requests, self._finished(samples, sampling)))
+            return pool.submit(lambda: by_request(requests, self._finished(samples, sampling))).result
         finally:
             pool.shutdown(wait=False)

@@ -11,7 +11,6 @@ development mode opens: keep such a server off networks you do not trust).
 from __future__ import annotations
 
 import json
-import os
 import urllib.error
 import urllib.request
 from collections.abc import Generator, Sequence
@@ -26,6 +25,8 @@ from earl.sampling.vllm.base import ServedVllm, VllmSample
 from earl.sampling.vllm.weights import write_checkpoint
 from earl.sequence.tokenizer import TextTokenizer
 
+_TIMEOUT = 600.0  # seconds for one answer
+
 
 class VllmServer(ServedVllm):
     """Samples completions from a vLLM server. The rows of an image are reported when it is whole.
@@ -37,8 +38,6 @@ class VllmServer(ServedVllm):
         weights: folder that the server sees under the same name, for new weights at each call; None
             leaves the server's weights as they are.
         max_batch: most samples asked for at once.
-        timeout: seconds for one answer.
-        key_env: environment variable with the server's key; none is sent without it.
         check: ask at once whether it is there.
 
     Raises:
@@ -53,14 +52,11 @@ class VllmServer(ServedVllm):
         *,
         weights: str | Path | None = None,
         max_batch: int = 128,
-        timeout: float = 600.0,
-        key_env: str | None = None,
         check: bool = True,
     ) -> None:
         super().__init__(policy_of(policy).config, tokenizer, max_batch)
         self.url, self._policy = url.rstrip("/").removesuffix("/v1"), policy
         self.weights = Path(weights).absolute() if weights is not None else None
-        self.timeout, self.key_env = timeout, key_env
         if check:
             self.check()
 
@@ -115,13 +111,12 @@ class VllmServer(ServedVllm):
         return ids, logprobs
 
     def _ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        headers = {"Content-Type": "application/json"}
-        if self.key_env is not None and os.environ.get(self.key_env):
-            headers["Authorization"] = f"Bearer {os.environ[self.key_env]}"
         data = None if body is None else json.dumps(body).encode()
         try:
-            question = urllib.request.Request(self.url + path, data=data, headers=headers)
-            with urllib.request.urlopen(question, timeout=self.timeout) as answer:
+            question = urllib.request.Request(
+                self.url + path, data=data, headers={"Content-Type": "application/json"}
+            )
+            with urllib.request.urlopen(question, timeout=_TIMEOUT) as answer:
                 text = answer.read()
         except urllib.error.HTTPError as error:
             said = error.read().decode(errors="replace")[:300]

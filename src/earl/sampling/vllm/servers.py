@@ -38,7 +38,6 @@ class VllmServers(ServedVllm):
         urls: of the servers, as `VllmServer` takes one.
         policy, tokenizer, weights: as there; the folder is seen by all servers.
         max_batch: most samples asked for at once, of all servers together.
-        timeout: seconds for one answer.
 
     Attributes:
         out: of the last call, why a server had no part in it or lost its part, by URL.
@@ -56,15 +55,12 @@ class VllmServers(ServedVllm):
         *,
         weights: str | Path | None = None,
         max_batch: int = 128,
-        timeout: float = 600.0,
     ) -> None:
         super().__init__(policy_of(policy).config, tokenizer, max_batch)
         self._policy = policy
         self.weights = Path(weights).absolute() if weights is not None else None
         self.servers = [
-            VllmServer(
-                url, policy, tokenizer, weights=weights, max_batch=max_batch, timeout=timeout, check=False
-            )
+            VllmServer(url, policy, tokenizer, weights=weights, max_batch=max_batch, check=False)
             for url in urls
         ]
         self.out: dict[str, str] = {}

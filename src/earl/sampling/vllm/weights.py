@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from earl.policy.likelihood import policy_of
+from earl.policy.saving import stored_config
 from earl.sampling.native.weights import effective_weight
 
 
@@ -52,10 +53,7 @@ def write_checkpoint(model: Any, folder: Path) -> None:
 
 def write_config(model: Any, folder: Path) -> None:
     """The policy's config.json: names the architecture that vLLM looks for, and a head of its own."""
-    import copy
-
-    config = copy.deepcopy(policy_of(model).config)
-    config.dtype = policy_of(model).lm_head.weight.dtype
+    policy = policy_of(model)
+    config = stored_config(policy, policy.lm_head.weight.dtype)
     config.tie_word_embeddings = False
-    config.architectures = ["Emu3ForCausalLM"]
     config.save_pretrained(folder)

@@ -46,14 +46,12 @@ def train_dpo(recipe: DpoRecipe) -> RunResult:
         sources = load_sources(recipe.data.sources, *made_by, seed=recipe.run.seed)
         encode = partial(pair_examples, tokenizer=tokenizer, stitched=recipe.data.stitch)
         check_pairs(sources)
-        # Activations that are recomputed leave no cache to share, and sharded weights want one pass.
-        one_pass = recipe.precision.gradient_checkpointing or recipe.ranks.sharding != "none"
         objective = DpoObjective(
             parts.policy,
             tokenizer.vocabulary,
             recipe.precision,
             settings=recipe.dpo,
-            sharing="mask" if one_pass else "cache",
+            sharing="mask" if recipe.one_pass else "cache",
             smoothing=smooth_gradients(parts, recipe.neighbour_smoothing),
         )
         reference = Reference(parts.policy, dtype=unsharded_dtype(recipe, run.accelerator))

@@ -43,7 +43,7 @@ class Ahead:
         sampler, self.prompts = self._sampler, list(prompts)
         requests, engine = sampler.requests(prompts), sampler.engine
         if isinstance(engine, ServedVllm | SharedEngine):
-            self._result = engine.begin(requests, sampler.sampling()).result
+            self._result = engine.begin(requests, sampler.sampling())
         else:
             made = engine.generate(requests, sampler.sampling()) if requests else []
             self._result = lambda: made

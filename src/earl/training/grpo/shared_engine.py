@@ -7,8 +7,6 @@ and hands each rank its completions.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass
 from itertools import chain
 from typing import TypeVar
 
@@ -24,13 +22,6 @@ from earl.training.ranks import gather_objects
 
 T = TypeVar("T")
 Completions = list[list[Completion]]
-
-
-@dataclass(frozen=True)
-class Begun:
-    """Completions that the servers are at; `result` waits for them, on all ranks together."""
-
-    result: Callable[[], Completions]
 
 
 class SharedEngine:
@@ -60,13 +51,13 @@ class SharedEngine:
                 on_completion(sample, completion)
         return mine
 
-    def begin(self, requests: Sequence[Request], sampling: SamplingSettings) -> Begun:
-        """As `ServedVllm.begin`."""
+    def begin(self, requests: Sequence[Request], sampling: SamplingSettings) -> Callable[[], Completions]:
+        """As `ServedVllm.begin`; what it returns is called on all ranks together."""
         parts = gather_objects(self._accelerator, list(requests))
         asked: list[Request] = list(chain.from_iterable(parts))
-        begun: list[Future[Completions]] = []
+        begun: list[Callable[[], Completions]] = []
         self._first(lambda: begun.append(self.engine.begin(asked, sampling)))
-        return Begun(lambda: self._mine(parts, self._first(lambda: begun[0].result())))
+        return lambda: self._mine(parts, self._first(lambda: begun[0]()))
 
     def _first(self, do: Callable[[], T]) -> T:
         """The first rank's result, or its error, on all ranks."""

@@ -14,7 +14,6 @@ from earl.config.stages import GrpoRecipe
 from earl.config.verifier import VerifierSettings
 from earl.data.shards import EditShards
 from earl.data.tasks import Split, TaskSettings, open_tasks
-from earl.data.weights import pick
 from earl.errors import ConfigError
 from earl.pipeline import build_pipeline
 from earl.policy.devices import native_bf16
@@ -30,7 +29,7 @@ from earl.training.grpo.shared_engine import SharedEngine
 from earl.training.grpo.trainer import GrpoTrainer
 from earl.training.loop import RunResult
 from earl.training.neighbour_smoothing import smooth_gradients
-from earl.training.parts import Parts, assemble_policy, inputs, load_sources, publish_policy
+from earl.training.parts import Parts, assemble_policy, inputs, load_sources, picked_rows, publish_policy
 from earl.training.reference import Reference
 from earl.training.run import Run, start_run
 from earl.training.sharding import unsharded_dtype
@@ -120,11 +119,8 @@ def heldout_prompts(recipe: GrpoRecipe, vision: Any, tokenizer: TextTokenizer) -
         return _task_prompts(every, vision, tokenizer, seed=0, split=recipe.heldout.split)
     sources = load_sources(given, tokenizer, vision.rule, vision.fingerprint())
     _check_targets(sources, recipe.verifier, recipe.verifier.second)
-    sizes = {name: len(shards) for name, shards in sources.items()}
-    rows = pick(recipe.heldout.prompts, sizes, {name: given[name].weight for name in sources}, seed=0)
-    return ShardPrompts(
-        vision, tokenizer, sources, cycle((name, row) for name, places in rows.items() for row in places)
-    )
+    rows = picked_rows(sources, given, recipe.heldout.prompts)
+    return ShardPrompts(vision, tokenizer, sources, cycle(rows))
 
 
 def decodes_in_bf16(settings: Rollouts, device: torch.device) -> bool:
@@ -153,16 +149,13 @@ def _check_targets(sources: Mapping[str, EditShards], *verifiers: VerifierSettin
 
 
 def _objective(recipe: GrpoRecipe, parts: Parts) -> GrpoObjective:
-    # Activations that are recomputed leave no cache to share; and sharded weights are made full for one pass
-    # through a layer and its backward pass, where a cache means two passes.
-    one_pass = recipe.precision.gradient_checkpointing or recipe.ranks.sharding != "none"
     return GrpoObjective(
         parts.policy,
         parts.tokenizer.vocabulary,
         recipe.precision,
         settings=recipe.grpo.replace(importance_cap=importance_cap(recipe.grpo, recipe.rollouts)),
         temperature=recipe.rollouts.temperature,
-        sharing="mask" if one_pass else "cache",
+        sharing="mask" if recipe.one_pass else "cache",
         smoothing=smooth_gradients(parts, recipe.neighbour_smoothing),
         cut=(recipe.rollouts.top_k, recipe.rollouts.top_p) if recipe.grpo.score_cut else (0, 1.0),
     )

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from earl.vision.still import nearest_rows
 
+_ROUNDS = 20  # of k-means at the start
+
 
 class EMACodebook(nn.Module):
     """Codes, how much each is used, and a store of recent latents to seed new ones from.
@@ -79,12 +81,12 @@ class EMACodebook(nn.Module):
         self.counters[3] = min(rows, int(self.counters[3]) + count)
 
     @torch.no_grad()
-    def start(self, *, rounds: int = 20) -> None:
+    def start(self) -> None:
         """Set the codes by k-means over the store, use as found there."""
         points_ND = self.recent_ND[: int(self.counters[3])]
         K = self.codes_KD.shape[0]
         codes_KD = self._draw(K)
-        for _ in range(rounds):
+        for _ in range(_ROUNDS):
             use_K, sums_KD = _sums(nearest_rows(codes_KD, points_ND), points_ND, K)
             found_K = use_K > 0
             codes_KD[found_K] = sums_KD[found_K] / use_K[found_K, None]

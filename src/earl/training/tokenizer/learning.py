@@ -41,7 +41,7 @@ class TokenizerLearner(nn.Module):
     """An `Emu3VQVAE` with what it needs to learn.
 
     `state_dict()` holds the model, the codebook's averages and the step: enough to resume.
-    Give `learner.trainable()` to the optimiser (the codebook is not among them). Run under
+    The optimiser gets the parameters that require a gradient (the codebook does not). Run under
     `torch.autocast` if wanted: latents and codes are handled in float32 either way.
 
     Args:
@@ -80,10 +80,6 @@ class TokenizerLearner(nn.Module):
         super().train(mode)
         self.model.eval()
         return self
-
-    def trainable(self) -> list[nn.Parameter]:
-        """The parameters for the optimiser."""
-        return [p for p in self.model.parameters() if p.requires_grad]
 
     def use_loaded_codebook(self) -> None:
         """Go on from the codebook that the model came with, instead of a k-means start."""

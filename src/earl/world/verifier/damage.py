@@ -51,6 +51,10 @@ def _other_color(obj: SceneObject, rng: np.random.Generator) -> SceneObject:
     return replace(obj, color=choose(rng, [c for c in COLORS if c != obj.color]))
 
 
+def _other_shape(obj: SceneObject, rng: np.random.Generator) -> SceneObject:
+    return replace(obj, shape=choose(rng, [s for s in SHAPES if s != obj.shape]), pose="upright")
+
+
 def wrong_color(task: WorldTask, rng: np.random.Generator, side: int) -> Pixels | None:
     """The added or changed solid gets another colour than it should."""
     changed = _changed(task)
@@ -68,8 +72,7 @@ def wrong_object(task: WorldTask, rng: np.random.Generator, side: int) -> Pixels
     obj = choose(rng, changed)
     if task.target.at(obj.row, obj.column, 1 - obj.level) is not None:
         return None
-    new = replace(obj, shape=choose(rng, [s for s in SHAPES if s != obj.shape]), pose="upright")
-    return _drawn(task, task.target.swapped_for(obj, new), side)
+    return _drawn(task, task.target.swapped_for(obj, _other_shape(obj, rng)), side)
 
 
 def wrong_count(task: WorldTask, rng: np.random.Generator, side: int) -> Pixels | None:
@@ -95,8 +98,7 @@ def extra_damage(task: WorldTask, rng: np.random.Generator, side: int) -> Pixels
         new = replace(obj, size="small" if obj.size == "large" else "large")
         return _drawn(task, task.target.swapped_for(obj, new), side)
     if turn == 2:
-        new = replace(obj, shape=choose(rng, [s for s in SHAPES if s != obj.shape]), pose="upright")
-        return _drawn(task, task.target.swapped_for(obj, new), side)
+        return _drawn(task, task.target.swapped_for(obj, _other_shape(obj, rng)), side)
     return _drawn(task, task.target.without(obj), side)
 
 

@@ -19,6 +19,7 @@ from PIL.Image import Image
 
 from earl.errors import ImageError, InstructionError
 from earl.records import Attempt, Verdict
+from earl.verifiers.protocol import without_image
 from earl.world.goals import Outcome, check, outcomes
 from earl.world.language.reading import parse
 from earl.world.language.request import Request
@@ -65,8 +66,9 @@ class SceneVerifier:
         return await asyncio.to_thread(_quality, image)
 
     def _judge_one(self, attempt: Attempt) -> Verdict:
-        if attempt.edited is None:
-            return Verdict("unfinished" if attempt.finish_reason == "length" else "undecodable")
+        if (failed := without_image(attempt)) is not None:
+            return failed
+        assert attempt.edited is not None
         source_pixels, edited_pixels = _pixels(attempt.source), _pixels(attempt.edited)
         try:
             request = parse(attempt.instruction)
