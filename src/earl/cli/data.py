@@ -142,7 +142,7 @@ def write_shards(
     odd = {"without a target image": card["without_target"], "with one like the source": card["unchanged"]}
     if told := ", ".join(f"{count} {what}" for what, count in odd.items() if count):
         splits += f" ({told})"
-    left = counts.reads - counts.edits - counts.rejected
+    left = counts.reads - counts.looked
     others = f", {left} left to other splits" if left else ""
     rows_read = f"{counts.reads} rows read"
     if there[0] == counts.reads:

@@ -48,27 +48,42 @@ Stage = Callable[[Iterator[list[Read]], PreparationSettings, str], Iterator[Made
 
 
 @dataclass
-class Counts:
-    """What became of the rows so far; `rows` is the number of the next row, `reads` how many were
-    looked at (not those of other sources in the same files)."""
+class Totals:
+    """Edits written, samples refused, and shards of a folder so far."""
 
-    rows: int = 0
-    reads: int = 0
     edits: int = 0
     rejected: int = 0
     shards: int = 0
 
     def add(self, part: Mapping[str, Any]) -> None:
-        """Count one more shard, by what it says of itself."""
-        self.rows = part["end"]
-        self.reads += part["reads"]
+        """Count one more shard, by its own record (`PART`)."""
         self.edits += part["edits"]
         self.rejected += part["rejected"]
         self.shards += 1
 
     @property
+    def looked(self) -> int:
+        """Samples that were either written or refused."""
+        return self.edits + self.rejected
+
+
+@dataclass
+class Counts(Totals):
+    """Totals of a preparation. `rows` is the number of the next row, `reads` how many rows were looked at
+    (not those of other sources in the same files)."""
+
+    rows: int = 0
+    reads: int = 0
+
+    def add(self, part: Mapping[str, Any]) -> None:
+        self.rows = part["end"]
+        self.reads += part["reads"]
+        super().add(part)
+
+    @property
     def share(self) -> float:
-        return self.rejected / max(1, self.rejected + self.edits)
+        """Share of the samples that were refused, 0-1."""
+        return self.rejected / max(1, self.looked)
 
 
 def prepare_source(
@@ -179,7 +194,7 @@ def _shards(
         refused += made.refused
         taken, end = taken + made.reads, made.end
         so_far = Counts(edits=counts.edits + len(edits), rejected=counts.rejected + len(refused))
-        if so_far.edits + so_far.rejected >= _SURE and so_far.share > settings.max_rejected:
+        if so_far.looked >= _SURE and so_far.share > settings.max_rejected:
             append_lines(folder / REJECTED, refused)
             _check_share(so_far, folder, settings)
         if taken >= settings.shard_rows:
@@ -208,7 +223,7 @@ def _made_with(source: Source, encoder: Encoder, settings: PreparationSettings) 
 
 def _card(source: Source, settings: PreparationSettings, counts: Counts) -> dict[str, Any]:
     """The card's fields that the shards do not hold."""
-    left = counts.reads - counts.edits - counts.rejected
+    left = counts.reads - counts.looked
     shares = {"validation": settings.holdout, "test": settings.holdout_test}
     return {
         "source": source.origin(),
@@ -242,7 +257,7 @@ def _continue(folder: Path) -> Counts:
 def _check_share(counts: Counts, folder: Path, settings: PreparationSettings) -> None:
     if counts.share > settings.max_rejected:
         raise DataError(
-            f"{counts.rejected} of {counts.edits + counts.rejected} samples were refused "
+            f"{counts.rejected} of {counts.looked} samples were refused "
             f"({counts.share:.0%}, limit {settings.max_rejected:.0%}); the reasons are in "
             f"{folder / REJECTED}. Mend them, or raise --max-rejected and start again"
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from earl.pages.rendering import file_url
 from earl.pages.run_record import Line, SampleStep
+from earl.pages.smoothing import thinned
 from earl.records import SCORE_PARTS
 
 COLUMNS = 9  # of held-out edits through time
@@ -54,7 +55,7 @@ class HeldOut:
 
 def heldout_rows(steps: Sequence[SampleStep]) -> HeldOut:
     """Source, the edit at each of at most nine steps, target."""
-    chosen = [step for step in _spread(steps, COLUMNS) if step.groups]
+    chosen = [step for step in thinned(steps, COLUMNS) if step.groups]
     head = ["source", *(f"step {step.step:,}" for step in chosen), "target"]
     rows = []
     for index, group in enumerate(chosen[-1].groups if chosen else ()):
@@ -76,7 +77,7 @@ def heldout_rows(steps: Sequence[SampleStep]) -> HeldOut:
 
 def group_rows(steps: Sequence[SampleStep]) -> list[tuple[int, list[Row]]]:
     """(step, its groups) at several steps: source, the group's edits with their rewards, target."""
-    chosen = [step for step in _spread(steps, STEPS) if step.groups]
+    chosen = [step for step in thinned(steps, STEPS) if step.groups]
     return [(step.step, [_group(step, group) for group in step.groups[:GROUPS]]) for step in chosen]
 
 
@@ -105,10 +106,3 @@ def _why(rollout: Line) -> str:
     parts = [f"{name.replace('_', ' ')} {rollout[name]:.1f}" for name in SCORE_PARTS if name in rollout]
     parts += [f"{name}: {value:.1f}" for name, value in rollout.get("parts", {}).items()]
     return "; ".join([*parts, str(rollout.get("why", ""))]).strip("; ")
-
-
-def _spread(steps: Sequence[SampleStep], most: int) -> list[SampleStep]:
-    """At most so many steps, evenly, the first and the last among them."""
-    if len(steps) <= most:
-        return list(steps)
-    return [steps[round(index * (len(steps) - 1) / (most - 1))] for index in range(most)]

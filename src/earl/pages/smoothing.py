@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+T = TypeVar("T")
 Point = tuple[float, float]
 MOST_POINTS = 600  # of one drawn line
 
@@ -27,7 +29,7 @@ def smooth(points: Sequence[Point], window: int) -> list[Point]:
     return [(x, float(value)) for (x, _), value in zip(points, found, strict=True)]
 
 
-def thinned(points: Sequence[Point], most: int = MOST_POINTS) -> Sequence[Point]:
+def thinned(points: Sequence[T], most: int = MOST_POINTS) -> Sequence[T]:
     """At most so many of the points, evenly, the first and the last among them."""
     if len(points) <= most:
         return points

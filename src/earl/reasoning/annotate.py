@@ -20,7 +20,7 @@ from PIL import Image
 from earl.config.data import ReasoningSettings
 from earl.data.card import drop_card, read_card, write_card
 from earl.data.changes import changed_boxes
-from earl.data.prepare import REJECTED
+from earl.data.prepare import REJECTED, Totals
 from earl.data.shards import PART, Edit, open_shard, read_manifest, shard_folders, start_folder, write_shard
 from earl.endpoints.message import content_of, data_url
 from earl.errors import DataError
@@ -36,25 +36,6 @@ from earl.store import RecordFile, only_one
 ANSWERS = "answers"
 _UNCHANGED = 16  # levels (0-255) up to which pixels count as unchanged
 _SURE = 20  # edits from which a share of rejected ones is judged
-
-
-@dataclass
-class Totals:
-    """Totals of a folder with reasoning: edits with a chain, rejected ones, shards."""
-
-    edits: int = 0
-    rejected: int = 0
-    shards: int = 0
-
-    def add(self, part: Mapping[str, Any]) -> None:
-        self.edits += part["edits"]
-        self.rejected += part["rejected"]
-        self.shards += 1
-
-    @property
-    def looked(self) -> int:
-        """Edits that were settled, one way or the other."""
-        return self.edits + self.rejected
 
 
 async def make_reasoning(

@@ -91,7 +91,6 @@ def save_vision_tokenizer(
     *,
     area: int | None = None,
     rule: SizeRule | None = None,
-    dtype: str | torch.dtype = "auto",
 ) -> Path:
     """Write `config.json`, `model.safetensors`, `preprocessor_config.json`, each whole or not at all.
 
@@ -100,7 +99,6 @@ def save_vision_tokenizer(
         folder: made where absent.
         area: px² at which images are tokenised; the tokenizer's own, else 65,536.
         rule: how images are resized, "snap" or "release"; the tokenizer's own, else "snap".
-        dtype: of the stored weights. "auto" keeps what the model has.
 
     Returns:
         The folder.
@@ -113,20 +111,13 @@ def save_vision_tokenizer(
         area = tokenizer.area if isinstance(tokenizer, VisionTokenizer) else DEFAULT_AREA
     if rule is None:
         rule = tokenizer.rule if isinstance(tokenizer, VisionTokenizer) else "snap"
-    stored = parse_dtype(dtype)
-    weights = {
-        name: (tensor.to(stored) if stored and tensor.is_floating_point() else tensor)
-        .detach()
-        .cpu()
-        .contiguous()
-        for name, tensor in model.state_dict().items()
-    }
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     config: dict[str, Any] = {name: getattr(model.config, name) for name in VisionConfig.model_fields}
     config |= {"architectures": ["Emu3VQVAE"], "model_type": STOCK}
-    config["dtype"] = str(stored or model.dtype).removeprefix("torch.")
+    config["dtype"] = str(model.dtype).removeprefix("torch.")
     images = _preprocessor(area, rule)
-    if isinstance(tokenizer, VisionTokenizer) and tokenizer.codes_of and stored in (None, model.dtype):
-        images["codes_of"] = tokenizer.codes_of  # rounded weights may give other codes
+    if isinstance(tokenizer, VisionTokenizer) and tokenizer.codes_of:
+        images["codes_of"] = tokenizer.codes_of
     folder = Path(folder)
     with new_file(folder / "model.safetensors") as fresh:
         save_file(weights, fresh, metadata={"format": "pt"})

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-import numpy as np
 from PIL import Image
 from pydantic import Field, field_validator
 
@@ -22,7 +21,7 @@ from earl.vision.images import square_side
 from earl.world.prompts import chosen_families
 from earl.world.rendering import render
 from earl.world.sampling import Kinds
-from earl.world.tasks import WorldTask, sample_task
+from earl.world.tasks import WorldTask, sample_task, task_seeds
 from earl.world.wordings import Wordings, reword
 
 
@@ -101,10 +100,7 @@ def open_world(settings: BenchmarkSettings, *, area: int | None = None, seed: in
 
 def draw_tasks(benchmark: WorldBenchmark) -> list[WorldTask]:
     """The tasks of a benchmark; a smaller `num` gives the first of them."""
-    numbers = np.random.SeedSequence(benchmark.seed).generate_state(benchmark.num, np.uint64)
-    families = benchmark.families or None
-    tasks = [
-        sample_task(int(number >> np.uint64(1)), benchmark.split, families, benchmark.kinds)
-        for number in numbers
-    ]
+    families, split, kinds = benchmark.families or None, benchmark.split, benchmark.kinds
+    seeds = task_seeds(benchmark.seed, benchmark.num)
+    tasks = [sample_task(seed, split, families, kinds) for seed in seeds]
     return [reword(task, benchmark.wordings, benchmark.seed) for task in tasks]

@@ -81,9 +81,13 @@ def foot(obj: SceneObject, scene: Scene) -> tuple[float, float]:
         below = scene.at(obj.row, obj.column, 0)
         if below is not None:
             x, y = anchor(below)
-            height = TOP_HEIGHT.get(below.shape, 1.6) * RADIUS[below.size]
-            y -= height * float(SCREEN_UP[1])
+            y -= lift(below.shape, below.size)
     return x, y
+
+
+def lift(shape: str, size: str) -> float:
+    """Height above its own foot at which a solid on top of this one stands, unit coordinates."""
+    return TOP_HEIGHT.get(shape, 1.6) * RADIUS[size] * float(SCREEN_UP[1])
 
 
 @lru_cache(maxsize=64)

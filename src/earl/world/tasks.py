@@ -45,6 +45,12 @@ class WorldTask:
     source_key: str
 
 
+def task_seeds(seed: int, count: int) -> list[int]:
+    """Seeds of the tasks of a benchmark; a smaller count gives the first of them."""
+    states = np.random.SeedSequence(seed).generate_state(count, np.uint64)
+    return [int(state >> np.uint64(1)) for state in states]
+
+
 def sample_task(
     seed: int, split: Split = "train", families: Sequence[str] | None = None, kinds: Kinds = "full"
 ) -> WorldTask:

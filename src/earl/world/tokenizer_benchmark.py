@@ -20,11 +20,11 @@ from earl.evaluation.intervals import estimates
 from earl.evaluation.metrics import pixels, psnr
 from earl.records import Estimate
 from earl.tables import TOTAL, Cell, Column, Row, Table
-from earl.vision.images import CELL
+from earl.vision.images import square_side
 from earl.world.rendering import render
 from earl.world.scene import STYLES, Scene
 from earl.world.settings import TokenizerBenchmark
-from earl.world.tasks import sample_task
+from earl.world.tasks import sample_task, task_seeds
 from earl.world.verifier.perception import perceive
 
 if TYPE_CHECKING:
@@ -35,10 +35,9 @@ MEASURES = ("psnr", "exact_before", "exact_after")
 
 def draw_scenes(benchmark: TokenizerBenchmark) -> list[Scene]:
     """The scenes of a benchmark, sources and targets of tasks in turn; a smaller `num` gives the first."""
-    numbers = np.random.SeedSequence(benchmark.seed).generate_state(benchmark.num, np.uint64)
     scenes = []
-    for index, number in enumerate(numbers):
-        task = sample_task(int(number >> np.uint64(1)), benchmark.split)
+    for index, seed in enumerate(task_seeds(benchmark.seed, benchmark.num)):
+        task = sample_task(seed, benchmark.split)
         scene = task.target if index % 2 else task.source
         scenes.append(replace(scene, style=STYLES[index % len(STYLES)]))
     return scenes
@@ -64,7 +63,7 @@ def evaluate_tokenizer(
         "perplexity", "codes" (counted)}, "model", "seed", "split", "resolution", "seconds", "versions"}.
     """
     began = time.perf_counter()
-    side = benchmark.resolution or max(16, round(vision.area**0.5 / CELL) * CELL)
+    side = benchmark.resolution or max(16, square_side(vision.area))
     scenes = draw_scenes(benchmark)
     values: list[tuple[float, ...]] = []
     uses_K = np.zeros(vision.codebook_size, np.int64)

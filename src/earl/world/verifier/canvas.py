@@ -15,17 +15,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from earl.world.rendering import GRAY, apply_style, ground
+from earl.world.rendering import GRAY, apply_style, ground, lift
 from earl.world.scene import COLORS, SceneObject, ground_point
-from earl.world.verifier.sprites import (
-    FORMS,
-    PALETTE_KC,
-    SpriteSheet,
-    form_of,
-    lift,
-    sprite_sheet,
-    stack_sprites,
-)
+from earl.world.verifier.sprites import FORMS, PALETTE_KC, SpriteSheet, form_of, sprite_sheet, stack_sprites
 
 Array = NDArray[np.float32]
 
@@ -65,7 +57,10 @@ def foot_of(solid: Solid, below: Solid | None = None) -> tuple[float, float]:
     """Position at which a solid's foot is drawn, unit coordinates; `below` is what it stands on (level 1)."""
     base = below if solid.level and below is not None else solid
     x, y = ground_point(solid.row, solid.column, base.dx, base.dy)
-    return (x, y - lift(below.form)) if solid.level and below is not None else (x, y)
+    if solid.level and below is not None:
+        form = FORMS[below.form]
+        y -= lift(form.shape, form.size)
+    return x, y
 
 
 @dataclass(frozen=True, slots=True)

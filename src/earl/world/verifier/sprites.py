@@ -32,7 +32,7 @@ from earl.world.scene import (
     SceneObject,
     ground_point,
 )
-from earl.world.solids import SCREEN_UP, TOP_HEIGHT, cast
+from earl.world.solids import cast
 
 Array = NDArray[np.float32]
 
@@ -71,12 +71,6 @@ CARRIERS = tuple(i for i, form in enumerate(FORMS) if form.carries)
 def form_of(obj: SceneObject) -> int:
     """Index into `FORMS` of an object's looks."""
     return FORM_INDEX[Form(obj.shape, obj.pose, obj.size, obj.texture)]
-
-
-def lift(form: int) -> float:
-    """Height above its own foot at which a solid on top of this one stands, unit coordinates."""
-    f = FORMS[form]
-    return TOP_HEIGHT.get(f.shape, 1.6) * RADIUS[f.size] * float(SCREEN_UP[1])
 
 
 class SpriteSheet:
