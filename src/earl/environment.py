@@ -1,4 +1,4 @@
-"""Libraries that compute: importing torch quickly, their versions, and the machine that they run on."""
+"""Importing torch quickly, the versions of the numerical libraries, and the machine that they run on."""
 
 from __future__ import annotations
 

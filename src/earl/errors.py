@@ -10,7 +10,7 @@ LONGEST = 1000  # characters of a message
 
 
 def shortened(message: str) -> str:
-    """A message that may quote what it was given, however long that is: its middle gives way."""
+    """The message with its middle cut out where it is long, as one that quotes its input may be."""
     if len(message) <= LONGEST:
         return message
     return f"{message[: LONGEST * 2 // 3]} … {message[-LONGEST // 3 :]}"

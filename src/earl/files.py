@@ -332,8 +332,8 @@ def output_error(path: str | Path, error: OSError, *, kept: str = "") -> OutputE
 
 
 def checksum(path: str | Path, *, most: int | None = None, pieces: int = 256) -> str:
-    """Checksum of a file's bytes, 128 bits in hex; of one longer than `most` bytes, of its size and of
-    so many bytes in pieces spread evenly over it, the first and the last among them. Raises OSError."""
+    """Checksum of a file's bytes, 128 bits in hex. For a file longer than `most` bytes: of its size and of
+    `most` bytes in pieces spread evenly over it, first and last bytes included. Raises OSError."""
     digest = blake2b(digest_size=16)
     with Path(path).open("rb") as file:
         size = os.fstat(file.fileno()).st_size

@@ -129,7 +129,7 @@ class Verdict:
         refused: the endpoint understood the question and will not answer it, now or later.
         raw: the judge's answers as it wrote them.
         members: of a weighted sum, the verdict of each of its verifiers by name.
-        notes: for the log alone; nothing reads them back.
+        notes: for the log only; no result depends on them.
 
     Raises:
         RewardError: a score is no number from 0 to 10 (rounding apart).

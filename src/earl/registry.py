@@ -22,7 +22,7 @@ _DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_
 
 
 def is_path(text: str) -> bool:
-    """Whether what may be a name or a path can only be a path, whether something is there or not."""
+    """Whether a text that may be a name or a path is a path by its spelling; the file need not exist."""
     return "/" in text or text.startswith(("~", ".")) or ("." in text and ":" not in text)
 
 

@@ -113,9 +113,9 @@ class RecordFile(Generic[R]):
 
 @contextmanager
 def only_one(folder: str | Path) -> Iterator[Callable[[], None]]:
-    """One process works in a folder; the lock falls with the process that holds it.
+    """Lock a folder so that only one process works in it; the lock ends with the process that holds it.
 
-    Yields a check that the folder is still there, for work that takes long; it is made at the end too.
+    Yields a function that checks that the folder is still there, for long work; it runs at the end too.
     On systems without such locks (Windows) nothing is locked or checked.
 
     Raises:

@@ -314,7 +314,7 @@ def _tell(
 
 
 def _made_with(*settings: Settings | None) -> list[Any]:
-    """The settings that the images depend on; with others they are others."""
+    """The settings that the images depend on: a change of any of them would change the images."""
     kept = {"best_of", "area", "source_size", "keep_outside"}  # of the command's own
     left_out = {"seed", "device"} | (set(EditOptions.model_fields) - kept)
     dumped = (s and s.model_dump(mode="json", exclude_defaults=True, exclude=left_out) for s in settings)

@@ -91,7 +91,7 @@ class EditOptions(Settings):
 
 
 def _names_source(word: str, *, last: bool) -> bool:
-    """Whether a word behind the first source is one more. The last word mostly is an instruction."""
+    """Whether a word after the first source names another source. The last word is usually an instruction."""
     from earl.vision.images import SUFFIXES
 
     exists = os.path.exists(word)  # False for a text too long to be a path

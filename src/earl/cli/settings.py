@@ -196,7 +196,7 @@ def _help(leaf: Leaf, parameter: Parameter) -> str:
 
 
 def _range(info: FieldInfo, *, every: bool = False) -> str:
-    """The numbers that a field takes, in words; bounds of 2^32 and more, which are hardly met, if `every`."""
+    """The numbers that a field takes, in words. An upper bound of 2^32 or more is named only if `every`."""
     bounds = dict(_bounds(info))
     words = [
         f"{word} {bounds[name] if bounds[name] >= 2**32 else format(bounds[name], 'g')}"

@@ -165,12 +165,12 @@ class Grpo(LossSettings):
 
 
 SAMPLER_CAP = 2.0
-"""Of importance weights where other weights or another engine sample and the recipe names no cap."""
+"""Cap of the importance weights where other weights or another engine sample and the recipe names none."""
 
 
 def importance_cap(grpo: Grpo, rollouts: Rollouts) -> float | None:
-    """The cap that a run uses: the recipe's, or `SAMPLER_CAP` where another engine than ours samples, or the
-    weights of an update before."""
+    """The cap that a run uses: the recipe's. Without one it is `SAMPLER_CAP` where vLLM samples or rollouts
+    come from the weights of the step before, and none elsewhere."""
     same = rollouts.engine == "earl" and not rollouts.staleness
     if grpo.importance_cap is not None or same or grpo.mirror_release:
         return grpo.importance_cap

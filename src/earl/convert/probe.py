@@ -65,7 +65,7 @@ def probe_vision(tokenizer: VisionTokenizer) -> tuple[Tensor, Tensor]:
 
 
 def probe_text(tokenizer: TextTokenizer) -> list[list[int]]:
-    """Ids of fixed sentences, some of which spell special tokens: text all the same.
+    """Ids of fixed sentences. Some spell special tokens, which must be encoded as ordinary text.
 
     Raises:
         AssertionError: an id that is not ordinary text (`TextTokenizer` promises there is none).

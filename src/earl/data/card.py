@@ -78,7 +78,7 @@ def read_card(folder: str | Path) -> dict[str, Any]:
 
 
 def drop_card(folder: str | Path) -> None:
-    """Take the card away before shards are added to a finished folder: it tells of what was there before."""
+    """Remove the card before shards are added to a finished folder: it describes only the earlier ones."""
     (Path(folder) / CARD).unlink(missing_ok=True)
 
 

@@ -57,7 +57,7 @@ class Made:
 
 @dataclass(frozen=True)
 class _Images:
-    """A sample's images at one size, and what was read off them at their own."""
+    """A sample's images resized to one size; boxes, keypoints and hashes come from their original size."""
 
     sample: Sample
     source: Image.Image
@@ -97,11 +97,11 @@ def on_side(read: Read, settings: HoldoutSettings, split: str) -> bool:
 
 
 def _lot(sample: Sample) -> float:
-    """A number in [0, 1) that the source image's file draws, so that its edits stay together."""
+    """A number in [0, 1) from a hash of the source image's bytes, so that all its edits share one split."""
     try:
         data = image_bytes(sample.source if sample.origin is None else sample.origin)
     except (OSError, ValueError):
-        data = sample.id.encode()  # will be refused on either side
+        data = sample.id.encode()  # the sample is refused whichever split it is in
     return int.from_bytes(hashlib.blake2b(data, digest_size=6).digest(), "big") / 2**48
 
 

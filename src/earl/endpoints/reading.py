@@ -110,7 +110,7 @@ def objects(text: str) -> Iterator[Node]:
 
 
 def value_at(text: str, at: int, *, depth: int = 0) -> Node | None:
-    """The value that begins at a place, where it breaks with what was read before; None: there is none."""
+    """The value that begins at `at`; where the text breaks off, what was read until there. None: no value."""
     here = text[at : at + 1]
     if here in ("{", "["):
         node = Node("object" if here == "{" else "list", at, at + 1)

@@ -63,11 +63,11 @@ class Task:
 
 
 class Benchmark(Protocol):
-    """Tasks, and what they are called.
+    """A list of editing tasks with a name and a title.
 
-    A benchmark may have `verifier = "scene"`, the kind that judges it unless another is asked for, and
-    `area`, the px² of its images where all have one size, and `measured`: its figures are metrics, so that it
-    can do without a judge.
+    Optional attributes: `verifier` (the kind that judges it unless another is asked for, such as "scene"),
+    `area` (px² of its images, where all have one size) and `measured` (true where its figures are metrics,
+    so that no judge is needed).
     """
 
     name: str

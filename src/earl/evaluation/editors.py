@@ -273,5 +273,5 @@ class PredictionsEditor:
 
 
 def _normal(id: str) -> str:
-    """One spelling of accents: file systems differ in theirs."""
+    """The id in Unicode form NFC: file systems differ in how they store accents."""
     return unicodedata.normalize("NFC", id)

@@ -158,7 +158,7 @@ class EvaluationFolder:
 
 
 def failures_of(verifier: Mapping[str, Any] | None) -> Failures:
-    """The rule for failures that a plan's verifier stands under."""
+    """How the means treat failed edits, by the settings of a plan's verifier (`earl.evaluation.scores`)."""
     return "as-released" if (verifier or {}).get("failures") == "as-released" else "exclude"
 
 

@@ -22,7 +22,7 @@ _BATCH = 16  # images at once
 
 @dataclass(frozen=True, slots=True)
 class Reconstruction:
-    """One image at the tokenizer's size, what comes back of it, and the PSNR between the two in dB."""
+    """One image at the tokenizer's size, the image decoded from its tokens, and the PSNR of the two in dB."""
 
     path: Path
     image: Image.Image

@@ -48,7 +48,7 @@ def compile_results(folder: EvaluationFolder) -> Results:
 
 
 def current_results(folder: EvaluationFolder) -> Results:
-    """`compile_results`, with the metrics of `results.json` where it is written: FID stands nowhere else."""
+    """`compile_results`, with the metrics of `results.json` where it exists: only there is the FID kept."""
     results = compile_results(folder)
     if not (folder.path / RESULTS).is_file():
         return results

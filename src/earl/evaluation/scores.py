@@ -54,7 +54,7 @@ class Scored:
 
     @property
     def no_image(self) -> bool:
-        """The editor made none, and something took part in the means in its place."""
+        """The editor made no image, and the means count a score for the edit all the same."""
         if self.verdict is None:
             return False
         return self.verdict.status in NO_IMAGE or (self.verdict.ok and self.edit.state == "no_image")
@@ -79,7 +79,7 @@ class Scored:
 
     @property
     def why(self) -> str:
-        """The reason in the words of who gave it."""
+        """The verifier's reason for its verdict; without one, the editor's problem."""
         return (self.verdict.why if self.verdict is not None else "") or self.edit.problem
 
     def score(self, name: str) -> float:

@@ -22,7 +22,7 @@ def trained_by(model: Path) -> list[str]:
 
 
 def warning(model: Path, verifier: Mapping[str, Any]) -> str:
-    """The sentence to print where a model is judged by its own teacher; "" where it is not."""
+    """The warning where the verifier that judges a model also gave its training rewards; "" elsewhere."""
     if not (name := verifier_name(verifier)) or name not in trained_by(model):
         return ""
     shown = verifier.get("model") or f"the {verifier['kind']} verifier"

@@ -23,7 +23,7 @@ from earl.vision.images import open_image, resize_to, target_size
 
 OnProgress = Callable[[int, "int | None"], None]
 SILENT = 8
-"""Verdicts in a row that came from no one: then the verifier is gone, and judging stops."""
+"""Verdicts "unreachable" in a row after which the verifier counts as gone, and judging stops."""
 
 WHITE = (256, 256)
 """px, the white image that the release has judged where there is none."""
@@ -81,7 +81,7 @@ def judge_edits(
 ) -> None:
     """Stage 2: a verdict for every edit, written as it comes.
 
-    Verdicts of an earlier run that came from no one ("unreachable") are asked for again.
+    Edits whose verdict in an earlier run is "unreachable" are judged again.
 
     Args:
         window: edits at the verifier at once.
@@ -121,7 +121,7 @@ def judge_all(
         kept: where the verdicts are, for the error.
 
     Raises:
-        VerifierError: `SILENT` verdicts in a row came from no one.
+        VerifierError: `SILENT` verdicts in a row are "unreachable".
     """
     waiting = iter(attempts)
     silent = 0
@@ -193,7 +193,7 @@ def _opened(task: Task) -> Image.Image:
 
 
 def _score(edits: Sequence[Edited], chooser: Verifier) -> dict[str, list[Verdict]]:
-    """Verdicts on candidates. Raises VerifierError: one came from no one, and choosing would be unfair."""
+    """Verdicts on candidates. Raises VerifierError: one is "unreachable"; choosing would be unfair."""
     attempts = [
         Attempt(
             e.source,

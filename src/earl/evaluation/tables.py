@@ -42,7 +42,7 @@ def score_table(results: Results) -> Table:
 
 
 def number_table(results: Results) -> Table:
-    """The same numbers for CSV: what and who in columns of their own."""
+    """The same numbers for CSV, with benchmark, editor and part in columns of their own."""
     heads = ["benchmark", "editor", "failures", "part", "name", "n", "judged", "no_image", "left_out"]
     rows = []
     for part, name, summary in parts_of(results):

@@ -54,7 +54,7 @@ class Vote:
     choice: Choice
 
     def swapped(self) -> Vote:
-        """The same vote with A and B changed over."""
+        """The same vote with the sides A and B exchanged."""
         pair = replace(self.pair, a=self.pair.b, b=self.pair.a)
         return Vote(pair, self.voter, SWAPPED[self.choice])
 
@@ -195,7 +195,7 @@ def count_votes(votes: Sequence[Vote]) -> Tally:
 
 
 def tally_text(tally: Tally, names: tuple[str, str]) -> str:
-    """For the terminal, where the names may be told again."""
+    """The tally for the terminal, with the names of both editors, which voters do not see."""
     lines = [
         f"A: {names[0]}",
         f"B: {names[1]}",

@@ -295,7 +295,7 @@ def _describe_ours(folder: Path, name: str, parts: Sequence[Part]) -> ModelFolde
 
 
 def _check_meta(meta: Mapping[str, Any], path: Path) -> None:
-    """Raises ModelFormatError: a value of `earl.json` that nothing could be done with."""
+    """Raises ModelFormatError: a value of `earl.json` has the wrong type or lies outside its range."""
     area, temperature = meta.get("area", 64), meta.get("temperature", 1.0)
     if isinstance(area, bool) or not isinstance(area, int) or not 64 <= area <= 2**28:
         raise ModelFormatError(f"{path}: area is {str(area)[:80]!r}, expected pixels² from 64")

@@ -78,7 +78,7 @@ def check_tensors(
 
 
 def _finite(tensor: torch.Tensor) -> bool:
-    """Whether all values are numbers. Both ends of their range tell, and cost a fifth of looking at each."""
+    """Whether all values are finite: minimum and maximum show it five times faster than `isfinite` on all."""
     if not tensor.is_floating_point() or not tensor.numel():
         return True
     return all(bool(end.isfinite()) for end in tensor.aminmax())

@@ -51,7 +51,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Path:
-    """An SVG path; a "faint" line is what a moving mean was made of."""
+    """An SVG path; a "faint" line shows the values that a moving mean was made of."""
 
     d: str
     colour: int

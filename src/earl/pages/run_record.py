@@ -138,7 +138,7 @@ def _read_samples(folder: Path) -> tuple[tuple[SampleStep, ...], tuple[SampleSte
 
 
 def _tables(record: Line, *names: str) -> Line:
-    """A record with empty tables where other things stand in the place of tables."""
+    """The record with an empty table under each of `names` that holds something other than a table."""
     return record | {name: {} for name in names if not isinstance(record.get(name, {}), dict)}
 
 

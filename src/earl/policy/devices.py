@@ -1,4 +1,4 @@
-"""Devices: what they compute in."""
+"""Which number formats a device computes in."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ def scores_from_hidden(
     vocabulary: Vocabulary,
     scoring: Scoring | None = None,
 ) -> TokenScores:
-    """The second half of `token_scores`, for hidden states that were made elsewhere."""
+    """`token_scores` from the final hidden states (B, T, C) on, for callers that ran the transformer."""
     scoring = scoring or Scoring()
     B, T, _ = hidden_BTC.shape
     kinds_BT = torch.where(mask_BT.bool(), kinds_BT.to(ids_BT.device).long(), Kind.FORCED)

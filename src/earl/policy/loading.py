@@ -75,11 +75,11 @@ def load_policy(
 
 
 def _fill(model: Emu3ForCausalLM, found: dict[str, torch.Tensor], folder: Path, device: torch.device) -> None:
-    """Hand a module without memory the tensors that were read; `device` gets its table of positions."""
+    """Give a model on the meta device the tensors that were read, and put its rotary tables on `device`."""
     config: Any = model.config
     take_weights(model, found, folder)
     model.tie_weights()
-    # Its tables are not weights: made here on the real device (and always in float32).
+    # The rotary tables are not weights: they are made here on the real device, always in float32.
     model.model.rotary_emb = Emu3RotaryEmbedding(config=config).to(device)
     model.config.dtype = next(iter(found.values())).dtype
     for parameter in model.parameters():

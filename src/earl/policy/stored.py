@@ -94,7 +94,7 @@ def open_policy(
     device: str | torch.device = "cpu",
     quantize: Bits | None = None,
 ) -> Any:
-    """A policy to sample from, the fastest way there is.
+    """Open a policy for sampling in the fastest way that its folder allows.
 
     Args:
         folder: of a policy or of a LoRA adapter, in any layout that `load_policy` reads.

@@ -2,8 +2,8 @@
 
 A place in the queue is reserved before a request's body is read, one for each image to draw. One thread
 owns the pipeline: it lets waiting requests join at the next step, drops those whose callers left or whose
-deadline passed, and hands back images. From 16 requests in progress on, joins and results come every few
-steps, several at a time, which costs a join less. Callers live in the event loop.
+deadline passed, and hands back images. From 16 requests in progress on, requests join and results leave
+only every few steps, several together, which takes less time per join. Callers live in the event loop.
 """
 
 from __future__ import annotations

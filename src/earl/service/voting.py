@@ -14,7 +14,7 @@ from earl.vision.saving import encode_image
 
 
 def voting_app(ballot: Ballot) -> FastAPI:
-    """The application; images are sent without what their files say of themselves."""
+    """The application. Images are sent without the metadata of their files, which could name the editor."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
     def check(number: int) -> None:

@@ -295,7 +295,7 @@ def _counts(recipe: PolicyRecipe, size: int) -> tuple[int, int]:
 
 
 def _refers(recipe: PolicyRecipe) -> bool:
-    """There is a reference policy."""
+    """Whether a run keeps a reference policy."""
     if not isinstance(recipe, GrpoRecipe):
         return isinstance(recipe, DpoRecipe)
     return recipe.grpo.kl_coefficient > 0 or recipe.early_stopping.max_kl is not None

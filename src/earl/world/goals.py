@@ -1,7 +1,7 @@
 """Valid outcomes of a request, and the comparison of an edited scene with them.
 
 `outcomes` lists every scene that fulfils a request (an added solid may stand in any free
-place); `check` holds what was seen after the edit against the nearest of them.
+place); `check` compares the scene seen after the edit with the nearest of them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Outcome:
 
 
 def check(request: Request, source: Scene, edited: Scene) -> Outcome:
-    """Hold what was seen after an edit against the outcomes that the request allows.
+    """Compare the scene seen after an edit with the outcomes that the request allows.
 
     Raises:
         InstructionError: the request speaks of something that is not in the source.
@@ -109,7 +109,7 @@ def _result(*, done: bool, touched: bool, clean: bool) -> str:
 
 
 def _left_alone(kept: dict[object, float]) -> float:
-    """0-1: 1 where nothing that should stay was touched; steep, for half of it is far from enough."""
+    """0-1: 1 where all that should stay is unchanged; the fourth power of the share of unchanged solids."""
     solids = [match for place, match in kept.items() if isinstance(place, tuple)]
     share = sum(solids) / len(solids) if solids else 1.0
     return share**4 * min(kept.get("background", 1.0), kept.get("style", 1.0))

@@ -29,7 +29,7 @@ Proposer = Callable[[Scene, np.random.Generator, Kinds], "Proposal | None"]
 
 
 def keys_of(edit: str, obj: SceneObject) -> tuple[tuple[str, str, str], ...]:
-    """Keys that decide whether an edit with this outcome is a held-out combination."""
+    """The (kind of edit, shape, colour) triples that decide whether an edit is held out of training."""
     return ((edit, obj.shape, obj.color),)
 
 
@@ -58,7 +58,7 @@ def relocated(
 
 
 def unique(scene: Scene) -> list[SceneObject]:
-    """Solids that colour and shape name without doubt."""
+    """Solids whose colour and shape no other solid of the scene has."""
     names = [(o.shape, o.color) for o in scene.objects]
     return [o for o in scene.objects if names.count((o.shape, o.color)) == 1]
 

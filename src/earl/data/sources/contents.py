@@ -1,4 +1,4 @@
-"""Checksums of a source's data, by which folders made from it know that it is the same."""
+"""Checksums of a source's data: a folder made from it keeps them, and a resumed command compares them."""
 
 from __future__ import annotations
 

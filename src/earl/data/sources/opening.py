@@ -104,7 +104,7 @@ class OpenedSource:
         self._written_by, self._problems = origin, problems or {}
 
     def hold_back(self, split: str) -> None:
-        """Call what is read the share of a split that is held back of it (`--holdout`)."""
+        """Label the samples read with the held-out split that they belong to (`--holdout`)."""
         self.split, self.schema = split, replace(self.schema, split=split)
 
     def describe(self) -> dict[str, Any]:

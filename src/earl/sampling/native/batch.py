@@ -237,7 +237,7 @@ class Batch:
         self.slots.keep([at + twin * count for twin in range(self.twins) for at in left])
 
     def drop(self, unit: Unit) -> None:
-        """End a unit's samples where they are; nobody is told."""
+        """End a unit's samples at once, without a result for its caller."""
         for sample in self.samples:
             if sample is not None and sample.unit is unit:
                 sample.ended = True

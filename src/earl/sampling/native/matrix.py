@@ -65,7 +65,7 @@ class PackedMatrix:
 
 
 class LayerMatrix(PlainMatrix):
-    """A layer that multiplies by itself, as `earl.policy.quantised.QuantisedLinear` does."""
+    """A matrix whose module does its own multiplication, such as `earl.policy.quantised.QuantisedLinear`."""
 
     def __init__(self, layer: nn.Module) -> None:
         self.layer = layer

@@ -39,7 +39,7 @@ class Slots:
         record: bool = False,
         longest_padded: int = _PADDED_TOKENS,
     ) -> None:
-        """Set memory aside.
+        """Allocate the keys and values of all slots.
 
         Args:
             prompts: their cache; prompt p owns the slots p * group to (p + 1) * group - 1.

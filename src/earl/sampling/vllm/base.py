@@ -139,7 +139,7 @@ class VllmBase(ABC):
 
 
 class ServedVllm(VllmBase):
-    """vLLM elsewhere, which samples while this process does something else."""
+    """vLLM in other processes, so that it samples while this one does something else."""
 
     def begin(
         self, requests: Sequence[Request], sampling: SamplingSettings

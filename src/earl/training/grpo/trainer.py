@@ -264,7 +264,7 @@ class GrpoTrainer(Trainer):
         self.strips.write(self.step, [Shown(g, self.sampler.attempts[g.key]) for g in here[:SHOWN]])
 
     def _note_groups(self, drawn: Sequence[Group], usable: Sequence[Group]) -> None:
-        """Into the log: rewards and parts, what was lost, how often a group says one thing twice."""
+        """Log rewards and their parts, failures, dropped groups, and completions repeated within a group."""
         rollouts = [rollout for group in drawn for rollout in group.rollouts]
         verdicts = [rollout.verdict for rollout in rollouts if rollout.verdict.ok]
         values: dict[str, Sequence[float]] = {

@@ -37,7 +37,7 @@ TRUE = "target"
 UNCHANGED = "no-op"
 LIKELY = (UNCHANGED, "wrong count", "wrong colour", "wrong object", "extra damage", "blob")
 """Mistakes that policies make."""
-WASHED_OUT = "noise"  # a tokenizer takes the grain away: what comes out is no mistake any more
+WASHED_OUT = "noise"  # a tokenizer removes grain, so that after its pass this is no mistake any more
 _TOGETHER = 8  # tasks whose images go through the pass in one call
 
 
@@ -85,7 +85,7 @@ class Calibration:
         return [case for case in self.cases if case.kind == TRUE]
 
     def mistakes(self, *, after: bool = False) -> list[Case]:
-        """The edits that went wrong; after a pass without the kind that it takes away (`WASHED_OUT`)."""
+        """The wrong edits; `after` a tokenizer pass without `WASHED_OUT`, which the pass itself undoes."""
         left_out = (TRUE, WASHED_OUT) if after else (TRUE,)
         return [case for case in self.cases if case.kind not in left_out]
 
@@ -182,8 +182,8 @@ def format_report(report: dict[str, Any]) -> str:
 
 
 def weak_table(cases: Sequence[Case]) -> Table:
-    """What weak judges make of the edits of a policy that is right half of the time, beside the truth: each
-    task's true target, and one of the mistakes that policies make, the kinds in turn."""
+    """Scores of weak judges beside the exact ones, for a simulated policy that is right half of the time: of
+    each task the true target and one mistake that policies make, its kind in turn."""
     by_task: dict[str, list[Case]] = defaultdict(list)
     for case in cases:
         if case.kind == TRUE or case.kind in LIKELY:

@@ -3,8 +3,8 @@ unchanged images.
 
 What such a judge gets wrong is not Gaussian. It uses few grades, so that many edits tie; it scores some kinds
 of edit higher than others; all four scores of an edit share its impression; and an image that was left as it
-was passes for a good edit more often than it should. `AGREEMENTS` has how much noise makes a judge agree with
-the truth as well as published ones do with people; `earl verifier calibrate --weak` prints it.
+was passes for a good edit more often than it should. `AGREEMENTS` says how much noise makes a judge agree
+with the truth as well as published ones do with people; `earl verifier calibrate --weak` prints it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from earl.records import SCORE_PARTS, Attempt, Verdict
 from earl.world.verifier.scene import SceneVerifier
 
 GRADES = (0.0, 3.0, 6.0, 8.0, 9.0)
-"""What is given out; a score becomes the nearest."""
+"""The scores that weak judges give, of 0-10; each score is rounded to the nearest of them."""
 TOWARDS, PULL = 7.0, 0.4  # where unsure judges end up, and how far every score is drawn there
 FAMILY = 1.0  # points, standard deviation of the bias of a family of edits
 UNCHANGED = 4.0  # points of success for an image that was left as it was
@@ -87,7 +87,7 @@ def graded(score: float) -> float:
 
 
 def family_bias(family: str, seed: int) -> float:
-    """Points that every edit of a family gets more or less, 0 for edits of no known family."""
+    """Points (of 10) added to the scores of every edit of a family, drawn once; 0 for an empty family."""
     if not family:
         return 0.0
     digest = blake2b(f"{seed}\0{family}".encode(), digest_size=8).digest()
