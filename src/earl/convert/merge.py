@@ -28,7 +28,7 @@ from earl.sequence.tokenizer import TextTokenizer
 from earl.vision.loading import load_vision_tokenizer, save_vision_tokenizer
 from earl.vision.tokenizer import VisionTokenizer
 
-_SLACK = 1e-6  # of the sum of the weights
+_SLACK = 1e-6  # by which the sum of the weights may differ from 1
 
 
 def merge_policies(

@@ -109,7 +109,7 @@ def fingerprints(path: str | Path) -> list[Fingerprint]:
         try:
             image = open_image(file)
         except ImageError:
-            continue  # what cannot be read is no image that could be found again
+            continue  # nothing else can equal an image that cannot be read
         found.append(Fingerprint(str(file.relative_to(folder)), "image", exact_hash(image), look_hash(image)))
     return found
 

@@ -121,7 +121,8 @@ def prepare_source(
         if settings.limit:
             reads = islice(reads, max(0, settings.limit - counts.reads))
         work = stage or _here(encoder)
-        made = (one for one in work(_blocks(reads, settings), settings, split))  # with a `close`
+        # A generator, which `closing` can close.
+        made = (one for one in work(_blocks(reads, settings), settings, split))
         with closing(made):
             for _ in _shards(made, folder, source, settings, counts, check):
                 if on_progress:
@@ -212,9 +213,9 @@ def _made_with(source: Source, encoder: Encoder, settings: PreparationSettings) 
         "fingerprint": encoder.fingerprint(),
         "codebook_size": encoder.codebook_size,
         "area": settings.area,
-        **({"size_rule": settings.rule} if settings.rule != "snap" else {}),  # none said is "snap"
+        **({"size_rule": settings.rule} if settings.rule != "snap" else {}),  # older folders: "snap"
         "tolerance": settings.tolerance,
-        **({"margin": settings.margin} if settings.margin != 1 else {}),  # 1 before there was a choice
+        **({"margin": settings.margin} if settings.margin != 1 else {}),  # older folders: 1
         "shard_rows": settings.shard_rows,
         "holdout": settings.holdout,
         **({"holdout_test": settings.holdout_test} if settings.holdout_test else {}),

@@ -40,7 +40,7 @@ class Encoder(Protocol):
 HELD = ("validation", "test")
 """The splits that the holdouts give their images to."""
 _LEAST_SIDE = 8  # px
-_NONE = b""  # the key of an image that there is not
+_NONE = b""  # stands for the key of a missing image
 _MOST_STRETCH = 1.5  # a target of another aspect than this times the source's is another image
 
 

@@ -87,7 +87,7 @@ def without_thinking(text: str) -> str:
         if not _THOUGHT_ENDS.search(name):
             begun = mark.start() if begun < 0 else begun
         else:
-            thoughts = thoughts if begun >= 0 else []  # all before it was thought
+            thoughts = thoughts if begun >= 0 else []  # without an opening mark all text before it is thought
             thoughts.append((max(begun, 0), mark.end()))
             begun = -1
     if begun >= 0:

@@ -109,10 +109,10 @@ class ModelEditor:
         if model.engine == "vllm":
             from earl.sampling.vllm.engine import import_vllm
 
-            import_vllm()  # no folder is begun for an engine that is not there
+            import_vllm()  # fails before a folder is begun if vLLM is not installed
         weights = "-".join(fingerprint(folder.need(part)) for part in WEIGHED)
         own_area = folder.meta.get("area")
-        if sampling.reasoning is None:  # said as it will be, for the record
+        if sampling.reasoning is None:  # the plan records what the model will do
             sampling = sampling.replace(reasoning=bool(folder.reasons))
         return cls(
             evaluation.name or model.model,
@@ -223,7 +223,8 @@ class PredictionsEditor:
             return Edited(task, source, (Candidate(None, "no_image", problem="the system made none"),))
         try:
             edited = open_image(path)
-            if edited.size != (CELL * (size[0] // CELL), CELL * (size[1] // CELL)):  # as a model decodes it
+            # An image of the size that a model decodes stays as it is.
+            if edited.size != (CELL * (size[0] // CELL), CELL * (size[1] // CELL)):
                 edited = resize_to(edited, size)
         except EarlError as error:
             return Edited(task, source, (Candidate(None, "missing", problem=str(error)),))

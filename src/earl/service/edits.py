@@ -187,7 +187,7 @@ class _Answer:
             check_answered(verdicts)
         except EarlError as error:
             raise ApiError(f"the images could not be judged: {error}", 502, code="judge_failed") from error
-        order = sorted(  # of equals the first
+        order = sorted(  # best first; equal scores stay in the order drawn
             range(len(verdicts)), key=lambda place: 1.0 if (s := verdicts[place].overall) is None else -s
         )[: self.edit.fields.n]
         return result.keep(order), [verdicts[place] for place in order]

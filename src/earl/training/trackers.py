@@ -76,7 +76,7 @@ class Hosted:
             ) from error
         place = hashlib.blake2b(str(folder.resolve()).encode(), digest_size=4).hexdigest()
         name = f"{folder.resolve().name}-{place}"
-        own = {"id": name, "dir": str(folder)} if module == "wandb" else {}  # trackio goes on by the name
+        own = {"id": name, "dir": str(folder)} if module == "wandb" else {}  # trackio resumes by the name
         self._module.init(project=project, name=name, resume="allow", config=dict(config), **own)
 
     def numbers(self, step: int, split: str, values: Mapping[str, float]) -> None:

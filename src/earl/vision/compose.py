@@ -47,7 +47,7 @@ def changed_cells(before: Image.Image, after: Image.Image, threshold: float = TH
     difference_HWC = np.abs(np.asarray(before, np.float32) - np.asarray(after, np.float32))
     difference_RK = by_cell(difference_HWC).mean(axis=(1, 3, 4))
     changed = difference_RK > threshold
-    lone = around(changed).sum(axis=0) == 1  # itself
+    lone = around(changed).sum(axis=0) == 1  # it alone
     changed &= ~lone | (difference_RK > _STRONG * threshold)
     return np.any(around(changed), axis=0)
 

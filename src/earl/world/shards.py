@@ -64,7 +64,7 @@ def prepare_world(
         "origin": "world",
         "fingerprint": encoder.fingerprint(),
         "codebook_size": encoder.codebook_size,
-        **({"size_rule": encoder.rule} if encoder.rule != "snap" else {}),  # none said is "snap"
+        **({"size_rule": encoder.rule} if encoder.rule != "snap" else {}),  # older folders: "snap"
         **{k: list(v) if isinstance(v, tuple) else v for k, v in vars(settings).items() if k != "sources"},
     }
     start_folder(folder, made_with)

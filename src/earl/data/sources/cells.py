@@ -184,7 +184,7 @@ def _find(value: str | Path, folder: Path) -> Path:
     """The file of a path as a row gives it. Raises DataError: nothing on a disk is called so."""
     try:
         path = Path(value).expanduser()
-        places = [folder, *list(folder.absolute().parents)[:_PARENTS]]  # of no matter to an absolute path
+        places = [folder, *list(folder.absolute().parents)[:_PARENTS]]  # joining an absolute path drops them
         ways = [path, *([Path(*path.as_posix().split("\\"))] if "\\" in str(path) else [])]  # of Windows
         there = (place / way for way in ways for place in places if (place / way).is_file())
         found = next(there, folder / path)

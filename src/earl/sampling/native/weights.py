@@ -50,7 +50,7 @@ def read_weights(policy: Any, dtype: torch.dtype, stream: torch.dtype) -> Weight
         dtype: of the matrices.
         stream: of what flows between them.
     """
-    quantised = has_quantised(policy)  # as they lie, or not at all
+    quantised = has_quantised(policy)  # used as stored, never copied or packed
     small = not quantised and sum(parameter.numel() for parameter in policy.parameters()) < COPY_BELOW
     pack = small and on_cpu(policy) and can_pack(dtype)
 

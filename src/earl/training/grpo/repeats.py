@@ -74,7 +74,7 @@ class OnceEach:
         different = dict(zip(keys, attempts, strict=True))
         verdicts = await self.verifier.judge(list(different.values()))
         if len(verdicts) != len(different):
-            return verdicts  # whoever asked says what is wrong
+            return verdicts  # the caller raises the error for a wrong count
         found = dict(zip(different, verdicts, strict=True))
         return [found[key] for key in keys]
 

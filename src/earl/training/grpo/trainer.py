@@ -165,7 +165,7 @@ class GrpoTrainer(Trainer):
         if sampled and self.ahead.overlaps:
             self._begin_ahead()
         groups = self.sampler.collect(prompts, sampled=sampled, meanwhile=self._begin_ahead)
-        self._begin_ahead()  # where this rank had nothing to judge
+        self._begin_ahead()  # if it was not called meanwhile: this rank had nothing to judge
         return groups
 
     def _begin_ahead(self) -> None:

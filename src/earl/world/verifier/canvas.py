@@ -80,7 +80,7 @@ class Patch:
 class Surroundings:
     """Everything in a patch but the solid in question, split by what is under and over it (C, H, W)."""
 
-    ground: Array  # shone through by what stands between
+    ground: Array  # the ground, dimmed where what lies under the solid covers it
     under: Array
     over_gap: Array | None  # how much of what is below shows through (H, W)
     over: Array | None
