@@ -33,7 +33,7 @@ from page import comparison_page
 from tables import DESIGNS, markdown, page_tables, read_scores
 
 HERE = Path(__file__).parent
-DATA = {"simple": "simple", "complex": "complex"}
+DATA = ("simple", "complex")  # kinds of SFT edits, each in a folder of its own
 SMALL = ("add", "remove", "replace", "color", "background", "count", "relation", "double")
 FIRST = ("sft-s", "sft-sc", "rl-s", "rl-c", "rl-sc", "sft-s-best", "rl-sc-best")
 

@@ -35,7 +35,7 @@ def two(policy, tokenizer):
 @pytest.fixture
 def client(two, policy, tokenizer, tmp_path):
     urls = [house.url for house in two]
-    return VllmServers(urls, policy, tokenizer, weights=tmp_path / "w", max_batch=4, timeout=20)
+    return VllmServers(urls, policy, tokenizer, weights=tmp_path / "w", max_batch=4)
 
 
 @pytest.fixture
