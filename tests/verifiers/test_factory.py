@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from earl.config.verifier import RewardSettings, VerifierSettings
 from earl.errors import RewardError
 from earl.evaluation.run import Judging
 from earl.records import Attempt, Verdict
+from earl.store import RecordFile
 from earl.verifiers.combined import WeightedSum
 from earl.verifiers.factory import make_verifier
 from earl.verifiers.protocol import judge_each
@@ -90,9 +92,14 @@ def test_what_decides_a_verdict_is_in_its_identity(tmp_path):
     }
 
 
-def test_scores_of_any_library_are_numbers_from_0_to_10():
+def test_scores_of_any_library_are_numbers_from_0_to_10(tmp_path):
     """A verifier of one's own gives NumPy's numbers; one on another scale is told, not averaged."""
     verdict = Verdict("ok", np.float32(5.5), np.int64(10), 10 + 1e-9, -1e-9)
+    noted = replace(verdict, exact=np.bool_(True), notes={"moved": np.float32(0.5)})
+    kept: RecordFile[Verdict] = RecordFile(tmp_path / "v.jsonl", Verdict.from_json, Verdict.to_json)
+    kept.append({"a": noted})
+    again = RecordFile(tmp_path / "v.jsonl", Verdict.from_json, Verdict.to_json).get("a")
+    assert again is not None and again.exact is True and again.notes == {"moved": 0.5}
     assert json.loads(json.dumps(verdict.to_json()))["edit_success"] == 5.5
     assert (verdict.over_editing, verdict.naturalness, verdict.artifacts) == (10.0, 10.0, 0.0)
     for odd in (85.0, -1, float("nan"), np.float32("inf"), "good", [5]):
