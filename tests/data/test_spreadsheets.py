@@ -47,6 +47,7 @@ def read(
     ("name", "content"),
     [
         ("semicolons.csv", "source;target;instruction\r\na.png;sub/b.png;x\r\n"),
+        ("tabs.csv", "source\ttarget\tinstruction\na.png\tsub/b.png\tx\n"),
         ("blanks.csv", "source, target, instruction\na.png, sub/b.png, x\n"),
         ("quotes.csv", 'source, target, instruction\na.png, "sub/b.png", "x"\n'),
         ("capitals.csv", "Source,TARGET,Instruction\na.png,sub/b.png,x\n"),

@@ -130,10 +130,9 @@ class TableRows:
             if kind == ".json":
                 yield from _json_rows(self.path)
             elif kind in (".csv", ".tsv"):
-                commas = (
-                    b"," in first or b";" not in first
-                )  # where decimals have commas, cells have semicolons
-                yield from _csv_rows(self.path, "\t" if kind == ".tsv" else "," if commas else ";")
+                # Spreadsheets write semicolons where decimals have commas, and tabs when they copy.
+                marks = ("\t",) if kind == ".tsv" else (",", ";", "\t")
+                yield from _csv_rows(self.path, next((m for m in marks if m.encode() in first), marks[0]))
             else:
                 yield from _lines(self.path)
         except OSError as error:
