@@ -397,11 +397,4 @@ def _no_folder(path: Path) -> str:
 
 def json_lines(records: Iterable[Any]) -> str:
     """JSON Lines: the records as text, each on a line of its own."""
-    return "".join(json.dumps(record, ensure_ascii=False, default=_plain) + "\n" for record in records)
-
-
-def _plain(value: Any) -> Any:
-    """A number of NumPy or torch, as verifiers of others note them, as Python's."""
-    if hasattr(value, "item"):
-        return value.item()
-    raise TypeError(f"{type(value).__name__} is no value of JSON")
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)

@@ -163,6 +163,10 @@ class Verdict:
                     f"a verdict's {name} is {value!r}; expected a number from 0 to 10, 10 is best"
                 )
             object.__setattr__(self, name, min(10.0, max(0.0, number)))
+        if self.exact is not None:
+            object.__setattr__(self, "exact", bool(self.exact))
+        plain = {n: note.item() if hasattr(note, "item") else note for n, note in self.notes.items()}
+        object.__setattr__(self, "notes", plain)
 
     @property
     def ok(self) -> bool:
