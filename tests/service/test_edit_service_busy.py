@@ -23,9 +23,11 @@ except ImportError:
 
 
 def test_keys():
-    with serving(keys=("first", "second")) as (_, url):
+    with serving(keys=("first", "second", "schlüssel")) as (_, url):
         for key in ("first", "second"):
             assert openai.OpenAI(base_url=url, api_key=key).models.list()
+        sent = {"authorization": "Bearer schlüssel".encode()}  # as curl sends it
+        assert httpx.get(f"{url}/models", headers=sent).status_code == 200
         with pytest.raises(openai.AuthenticationError):
             openai.OpenAI(base_url=url, api_key="third", max_retries=0).images.edit(image=png(), prompt="x")
         with pytest.raises(openai.AuthenticationError):

@@ -40,6 +40,7 @@ def test_serve_then_check(capsys):
         (["serve", "--verifier", "scene", "--judge-url", "http://x/v1"], "--judge-url"),
         (["serve", "--keys-env", "EARL_NO_SUCH_KEY"], "holds none"),
         (["serve", "--prompts", "no/such/folder"], "no/such/folder"),
+        (["serve", "--host", ""], "--host : expected address to listen at"),
         (["check", "--judge-url", "localhost:1"], "http://"),
         (["check", "--judge-url", "http://127.0.0.1:9/v1", "--judge-retries", "0"], "not ready"),
     ],

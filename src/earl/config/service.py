@@ -14,7 +14,9 @@ Port = Annotated[int, Field(ge=0, le=65_535)]
 class ServerSettings(Settings):
     """Where a server listens, and how much it accepts."""
 
-    host: str = Field(default="127.0.0.1", description="address to listen at; 0.0.0.0 is every interface")
+    host: str = Field(
+        default="127.0.0.1", min_length=1, description="address to listen at; 0.0.0.0 is every interface"
+    )
     port: Port = Field(default=8000, description="port to listen at; 0 takes a free one")
     keys_env: str | None = Field(
         default=None, description="environment variable with the accepted API keys, separated by commas"

@@ -76,7 +76,7 @@ def check_key(request: Request, keys: Sequence[str]) -> None:
 
     All keys are compared, each in constant time.
     """
-    given = request.headers.get("authorization", "").encode()
+    given = request.headers.get("authorization", "").encode("latin-1")  # the bytes that were sent
     fits = [hmac.compare_digest(given, f"Bearer {key}".encode()) for key in keys]
     if keys and not any(fits):
         raise ApiError("the API key is missing or wrong", 401, code="invalid_api_key")
