@@ -1,7 +1,7 @@
 """The paper's comparison in the procedural world: cells of training and evaluation, tables, claims.
 
-    experiments/small.sh                    # the start: a policy of a smaller world, from nothing
-    python experiments/reproduce.py --start runs/small/read/model --seeds 0 1 2
+    # the start: docs/reproduction.md#the-start
+    python experiments/reproduce.py --start runs/small/start --seeds 0 1 2
 
 The world is a smaller one unless `--kinds full` is given: plain large solids and the families `SMALL`. A cell
 is a model of the paper's tables. It is trained by `earl train` with one of the two recipes beside this file
@@ -339,7 +339,7 @@ def parser() -> argparse.ArgumentParser:
     add("--sft", nargs="+", default=(), metavar="key=value", help="overrides of every SFT cell's recipe")
     add("--rl", nargs="+", default=(), metavar="key=value", help="overrides of every RL cell's recipe")
     add("--scale", type=float, default=3.0, help="the scaled cell has so many times the steps")
-    add("--sources", type=int, default=6000, help="source images of each kind of SFT edits")
+    add("--sources", type=int, default=5000, help="source images of each kind of SFT edits")
     add("--validation", type=int, default=200, help="source images of the validation split")
     add("--resolution", type=int, default=64, help="px, side of the images")
     add("--num", type=int, default=1000, help="tasks of the benchmark, the same for every cell")
