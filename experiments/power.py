@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,9 +52,10 @@ def main(words: Sequence[str] | None = None) -> int:
     elif seeds is None:
         print(f"{options.tasks} tasks do not show {options.effect:g} points with any number of seeds")
     else:
-        print(f"{options.effect:g} points with {options.tasks} tasks: {seeds} seeds")
+        print(f"{options.effect:g} points with {options.tasks} tasks: {seeds} seed{'s'[: seeds != 1]}")
     return 0
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `... | head` ends it without a word
     raise SystemExit(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -256,7 +257,7 @@ def test_power_of_what_is_committed_and_of_nothing(monkeypatch, capsys):
     command = page.split("python experiments/power.py ")[1].split("```")[0]
     monkeypatch.chdir(ROOT)
     assert power.main(command.replace("\\\n", " ").split()) == 0
-    assert capsys.readouterr().out.endswith("0.3 points with 1000 tasks: 2 seeds\n")
+    assert capsys.readouterr().out.endswith("0.3 points with 1000 tasks: 1 seed\n")
     assert power.main(["nowhere", "either"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("power: nowhere does not exist") and error.count("\n") == 1
@@ -292,3 +293,21 @@ def test_a_small_comparison_from_end_to_end(model_folder, tmp_path, monkeypatch,
     assert reproduce.main([*words, "--sft", "optimiser.learning_rate=0.5", *SFT]) == 2
     assert "was made with another recipe" in capsys.readouterr().err
     assert reproduce.main([*words, "--cells", "rl-sx"]) == 2 and "no cell 'rl-sx'" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_gets_no_traceback(tmp_path):
+    words = [
+        "experiments/reproduce.py",
+        "--plan",
+        "--seeds",
+        *map(str, range(4000)),
+        "--out",
+        str(tmp_path / "x"),
+    ]
+    with subprocess.Popen(
+        [sys.executable, *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stdout is not None and running.stderr is not None
+        assert "start" in running.stdout.readline()
+        running.stdout.close()
+        assert running.stderr.read() == ""
