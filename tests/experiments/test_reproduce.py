@@ -152,11 +152,11 @@ def test_a_claim_that_cannot_be_told_says_what_it_takes():
 
 
 def test_paired_differences_see_what_means_do_not():
-    scores = {"rl-s": [run(5.2, 1, spread=3.0)], "sft-s": [run(5.0, 2, spread=3.0)]}
+    scores = {"rl-s": [run(5.2, 1, spread=1.5)], "sft-s": [run(5.0, 2, spread=1.5)]}
     found = tables.difference(scores, "rl-s", "sft-s")
     assert 0.1 < found.low < found.mean < found.high < 0.3
     assert verdict(scores, "RL on simple edits") == "holds"
-    three = {"rl-s": [run(6, 1), run(7, 2), run(8, 3)], "sft-s": [run(5, 4)]}
+    three = {"rl-s": [run(5, 1), run(6, 2), run(7, 3)], "sft-s": [run(4, 4)]}
     assert tables.difference(three, "rl-s", "sft-s").mean == pytest.approx(2.0, abs=0.05)
 
 
