@@ -172,8 +172,11 @@ def test_completions_that_are_no_image_leave_their_group(prefill: str, room: Pat
         train(table)
     table["judging"]["undecodable_reward"] = 0.0  # as published
     table["length"]["max_steps"] = 1
+    with pytest.raises(ConfigError, match=r"undecodable_reward = 0\.0, and the run .* was made with None"):
+        train(table)
+    table["run"]["folder"] = str(tmp_path / "other")
     train(table)
-    assert records(tmp_path)[0]["failed"] == 0.0
+    assert records(tmp_path / "other")[0]["failed"] == 0.0
 
 
 def test_lora_leaves_the_base_alone(room: Path, tmp_path: Path) -> None:
