@@ -41,6 +41,7 @@ RULE = (
 CLAIMS = {
     "RL on simple and complex edits beats SFT": [("rl-sc", "more", "sft-s")],
     "RL on simple edits beats SFT": [("rl-s", "more", "sft-s")],
+    "RL on complex edits beats SFT": [("rl-c", "more", "sft-s")],
     "Complex edits hurt in SFT": [("sft-s", "more", "sft-sc")],
     "Complex edits help in RL": [("rl-sc", "more", "rl-s")],
     "Simple and complex edits together are best in RL": [
