@@ -81,12 +81,16 @@ def run_script(folder: Path, script: str, recipe: Any, *, ranks: int = 1, die_at
             port = str(free.getsockname()[1])
         environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(ranks)}
         environment |= {"GLOO_SOCKET_IFNAME": "lo", "LOCAL_WORLD_SIZE": str(ranks)}
+    said = [folder / f"stderr-{rank}.txt" for rank in range(ranks)]
     started = [
         subprocess.Popen(
             [sys.executable, str(program), str(file)],
             env=environment | ({"RANK": str(rank), "LOCAL_RANK": str(rank)} if ranks > 1 else {}),
-            stderr=subprocess.DEVNULL,
+            stderr=said[rank].open("wb"),
         )
         for rank in range(ranks)
     ]
-    return [process.wait(timeout=240) for process in started]
+    codes = [process.wait(timeout=240) for process in started]
+    for path in said:
+        print(path.read_text(errors="replace")[-4000:])  # shown where the test fails
+    return codes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from contextlib import AbstractContextManager
 from typing import Any
@@ -40,7 +41,18 @@ def create_accelerator(run: Run, *, find_unused: bool = False) -> Accelerator:
         # Gradients of unlikely ids fall below 1e-38, and a product of matrices with such numbers in it
         # was 15 to 200 times slower (docs/lab-notes/). Threads made from here on inherit it.
         torch.set_flush_denormal(True)
-    return Accelerator(cpu=cpu, kwargs_handlers=handlers)
+    accelerator = Accelerator(cpu=cpu, kwargs_handlers=handlers)
+    if accelerator.num_processes > 1:
+        atexit.unregister(_leave)
+        atexit.register(_leave)
+    return accelerator
+
+
+def _leave() -> None:
+    """Close the connections to the other ranks before Python takes itself down: a rank that ends while
+    another still listens can take that one down with it."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
