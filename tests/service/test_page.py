@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import re
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -39,6 +41,7 @@ PATIENCE = 180_000  # ms; an edit takes a second, where a machine is not shared
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
+    os.environ["GRADIO_TEMP_DIR"] = str(tmp_path_factory.mktemp("gradio"))
     service = open_service(ServiceSettings(), ModelSettings(device="cpu"), VerifierSettings(kind="scene"))
     yield PageEdits(service, thumbs=Thumbs(tmp_path_factory.mktemp("thumbs") / "choices.jsonl"))
     service.scheduler.stop()
@@ -105,7 +108,6 @@ def test_from_an_example_to_a_history_that_branches(page, work, tmp_path):
     page.click("#use")
     page.wait_for_selector("#steps .caption-label:has-text('▸ 2')")
     page.click("#choices .thumbnail-item >> nth=3")
-    page.wait_for_timeout(500)
     page.click("#use")  # another variation of the same image: a branch
     page.wait_for_selector("#steps .caption-label:has-text('▸ 3 (from 1)')")
     page.click("#steps .thumbnail-item >> nth=0")
@@ -128,11 +130,9 @@ def test_thumbs_on_two_variations_are_a_pair(page, work, tmp_path):
     page.click("#edit")
     page.wait_for_selector("#like:not([disabled])")
     page.click("#choices .thumbnail-item >> nth=0")
-    page.wait_for_timeout(500)
     page.click("#like")
     page.wait_for_selector("text=A pair needs another variation")
     page.click("#choices .thumbnail-item >> nth=1")
-    page.wait_for_timeout(500)
     page.click("#dislike")
     page.wait_for_selector("text=Pairs with it: 1, in all: 1")
     assert len(work.thumbs) == 1
@@ -158,6 +158,22 @@ def test_an_upload_that_the_model_cannot_know_is_warned_about(page, tmp_path):
     page.wait_for_function(
         "document.querySelector('#instruction textarea, #instruction input').value != 'make the sky stormy'"
     )
+
+
+def test_a_file_that_is_no_image_or_gone_is_refused_in_words(page, work, tmp_path):
+    (tmp_path / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic")  # as phones save them
+    page.fill("#instruction textarea, #instruction input", "make it night")
+    page.set_input_files("#source input[type=file]", tmp_path / "photo.heic")
+    page.wait_for_selector("#source img", state="attached")
+    page.click("#edit")
+    page.wait_for_selector("text=not an image that can be read; send a PNG, JPEG or WebP")
+    page.click("#examples .thumbnail-item >> nth=0")
+    page.wait_for_function("document.querySelector('#source img')?.naturalWidth > 0")
+    for file in Path(os.environ["GRADIO_TEMP_DIR"]).rglob("*.png"):  # as Gradio clears them after an hour
+        file.unlink()
+    page.click("#edit")
+    page.wait_for_selector("text=upload it again")
+    page.wait_for_selector("#edit:not([disabled])")
 
 
 def test_leaving_the_page_ends_the_work(page, work, monkeypatch):

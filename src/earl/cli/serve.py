@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -66,6 +68,8 @@ def page(
     """Serve a page to edit on, and edits over HTTP, until Ctrl-C or SIGTERM."""
     if find_spec("gradio") is None:
         raise MissingExtraError("the page needs the extras: pip install 'earl-edit[serve,ui]'")
+    # Gradio's own folder, /tmp/gradio, is that of the first user of the machine who has a page
+    os.environ.setdefault("GRADIO_TEMP_DIR", mkdtemp(prefix="earl-ui-"))
     from earl.data.tasks import EditTask
     from earl.jobs import read_jobs
     from earl.pipeline.domain import domain_of

@@ -14,7 +14,7 @@ from gradio.processing_utils import save_bytes_to_cache
 from PIL import Image
 
 from earl.data.tasks import EditTask
-from earl.errors import EarlError
+from earl.errors import EarlError, ImageError
 from earl.records import Box
 from earl.service.page_edits import MOST_VARIATIONS, Asked, History, PageEdits, Shown, Step, Variation
 from earl.service.wire import ApiError
@@ -34,6 +34,7 @@ is another attempt. Name the object so that there is only one ("the small red cu
 """
 _DRAWN, _FIXED = "a new one each time", "this one"
 _TO_RESULT = "() => document.querySelector('#compare').scrollIntoView({block: 'nearest', behavior: 'smooth'})"
+_WAIT = "() => Array(4).fill({interactive: false, __type__: 'update'})"  # until the choice is at the server
 Update = dict[Any, Any]  # new values, by widget
 
 
@@ -116,10 +117,11 @@ class Page:
 
     def _input(self) -> None:
         work = self.work
-        self.source = gr.Image(
+        self.source: Any = gr.Image(
             label="Your image", type="filepath", image_mode=None, format="png", height=300, elem_id="source",
             sources=["upload", "clipboard"],
         )  # fmt: skip
+        self.source.preprocess = lambda given: given and given.path  # ours to open, and to refuse in words
         if work.tasks:
             self.scene = gr.Button("New random scene", size="sm", elem_id="scene")
         self.instruction = gr.Textbox(
@@ -183,6 +185,7 @@ class Page:
         gr.on(pressed, None, js=_TO_RESULT, **quiet)
         running = gr.on(pressed, self._edit, asked, [*lock, *result, *past], **quiet)
         self.stop.click(lambda: self._lock(False), None, lock, cancels=[running], **quiet)
+        self.choices.select(None, None, [self.use, self.download, self.like, self.dislike], js=_WAIT, **quiet)
         self.choices.select(self._choose, [self.shown, self.changed], result, **quiet)
         self.changed.change(self._overlay, [self.shown, self.changed], [self.compare], **quiet)
         self.use.click(self._use, [self.shown, self.history], [self.source, *past], **quiet)
@@ -209,7 +212,7 @@ class Page:
             seed: another seed gives another attempt.
         """
         try:
-            asked = Asked(Path(image).read_bytes(), instruction, seed=int(seed))
+            asked = Asked(_read(image), instruction, seed=int(seed))
             async for shown in self.work.edit(asked):
                 last = shown
         except (ApiError, EarlError) as error:
@@ -233,9 +236,9 @@ class Page:
             yield self._lock(False)  # Gradio empties the outputs of a generator that gives nothing
             return
         first = int(seed) if seeding == _FIXED else None
-        asked = Asked(Path(path).read_bytes(), instruction, int(variations), first, reasoning, keep)
         yield self._lock(True)
         try:
+            asked = Asked(_read(path), instruction, int(variations), first, reasoning, keep)
             place = None
             async for shown in self.work.edit(asked):
                 if place is None:
@@ -335,6 +338,15 @@ class Page:
 
     def _scene(self, history: History) -> Update:
         return self._task(self.work.scene(), history)
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ImageError(
+            "the image is kept no longer; upload it again, or click one of the history"
+        ) from error
 
 
 def _tiles(label: str, name: str, columns: int | None = None, value: Any = None) -> Any:
