@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 import threading
@@ -192,6 +193,28 @@ def test_sigterm_finishes_what_runs_and_refuses_the_rest_in_words():
         refused.set()
         assert edited.result().data
         running.result(timeout=30)  # it ends by itself
+
+
+def test_an_open_page_does_not_hold_the_server_up(monkeypatch):
+    from starlette.responses import StreamingResponse
+
+    async def heartbeats():
+        while True:
+            yield b": alive\n\n"
+            await asyncio.sleep(0.1)
+
+    monkeypatch.setattr(http, "_GRACE", 1)
+    service = EditService(Inverter(), "tiny", ServiceSettings())
+    app = service.app()
+    app.add_route("/page", lambda _: StreamingResponse(heartbeats()))
+    server = http._server(app, drain=3600, places=service.scheduler)
+    taken, url = http._bind("127.0.0.1", 0)
+    with taken, ThreadPoolExecutor(1) as pool:
+        running = pool.submit(server.run, sockets=[taken])
+        with httpx.stream("GET", url.replace("/v1", "/page")) as page:
+            next(page.iter_raw())
+            server.handle_exit(signal.SIGINT, None)
+            running.result(timeout=60)
 
 
 def test_a_second_signal_closes_the_port_at_once():

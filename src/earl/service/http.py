@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from earl.service.places import Places
 
 STARTS_WITHIN = 30.0  # seconds
+_GRACE = 5  # seconds to send the last answers; an open page keeps a connection that never ends
 
 
 def serve(
@@ -88,8 +89,7 @@ def _server(app: Any, drain: float = 5.0, places: Places | None = None) -> Any:
                 self.should_exit |= not places.held or time.monotonic() > self.stop_by
             return bool(await super().on_tick(counter))
 
-    grace = max(1, math.ceil(drain))
-    return Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=grace))
+    return Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=_GRACE))
 
 
 def _bind(host: str, port: int) -> tuple[socket.socket, str]:
