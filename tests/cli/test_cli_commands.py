@@ -122,6 +122,17 @@ def test_edit_with_reasoning_shows_the_text_and_its_boxes(edit, capsys, monkeypa
     assert "exists already" in capsys.readouterr().err
 
 
+def test_a_file_that_another_edit_made_meanwhile_is_left(edit, tmp_path, capsys, monkeypatch):
+    from earl.pipeline import EditPipeline
+
+    edit_many, out = EditPipeline.edit_many, tmp_path / "out.png"
+    monkeypatch.setattr(
+        EditPipeline, "edit_many", lambda *a, **k: (out.write_text("other"), edit_many(*a, **k))[1]
+    )
+    assert edit() == (2, out) and out.read_text() == "other"
+    assert "exists already" in one_sentence(capsys)
+
+
 def test_same_seed_same_file(edit):
     _, out = edit("--seed", "1")
     first = out.read_bytes()

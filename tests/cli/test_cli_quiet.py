@@ -51,3 +51,18 @@ def test_the_library_leaves_its_hosts_warnings_alone(tmp_path: Path) -> None:
     )
     done = run(["-c", program], tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def test_ctrl_c_while_the_first_modules_load_is_one_sentence(monkeypatch, capsys):
+    import earl
+    from earl.__main__ import main
+
+    class Pressed:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "earl.cli":
+                raise KeyboardInterrupt
+
+    monkeypatch.delattr(earl, "cli", raising=False)
+    monkeypatch.delitem(sys.modules, "earl.cli", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Pressed(), *sys.meta_path])
+    assert main() == 130 and capsys.readouterr().err == "earl: interrupted\n"

@@ -264,7 +264,9 @@ def test_a_mask_of_the_sources_size_is_taken():
     mask = Image.new("RGBA", (40, 24), (0, 0, 0, 255))
     mask.paste((0, 0, 0, 0), (0, 0, 10, 10))
     buffer = io.BytesIO()
-    mask.save(buffer, "PNG")
+    turned = Image.Exif()
+    turned[0x0112] = 3  # by 180 degrees
+    mask.rotate(180).save(buffer, "PNG", exif=turned)
     seen = []
     session = Inverter()
     inner = session.insert

@@ -72,6 +72,9 @@ def test_masks_are_transparent_or_white_where_the_edit_may_change_the_image(tmp_
     holed.paste((0, 0, 0, 0), (0, 0, 8, 8))
     holed.save(tmp_path / "holed.png")
     white.save(tmp_path / "white.png")
+    turned = Image.Exif()
+    turned[0x0112] = 3  # by 180 degrees
+    holed.rotate(180).save(tmp_path / "turned.png", exif=turned)
     opaque = white.convert("RGBA")  # as programs for drawing save it
     for mask in (
         white,
@@ -79,6 +82,7 @@ def test_masks_are_transparent_or_white_where_the_edit_may_change_the_image(tmp_
         holed,
         tmp_path / "white.png",
         str(tmp_path / "holed.png"),
+        tmp_path / "turned.png",
         np.asarray(white),
     ):
         assert (np.asarray(open_mask(mask, (16, 8))) == wanted).all()

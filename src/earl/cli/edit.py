@@ -101,6 +101,7 @@ def _edit_one(
         )
         say_bytes(content)
         return
+    claim([*paths, *pairs], force=options.force)  # again: another edit may have made them meanwhile
     written: list[str | None] = []
     for number, (path, image) in enumerate(zip(paths, result.images, strict=True)):
         written.append(None if image is None else str(path))

@@ -19,6 +19,7 @@ from earl.config.service import ServiceSettings
 from earl.config.settings import Temperature
 from earl.service.limits import Take, check_pixels, decode_image, read_data_url, read_json
 from earl.service.wire import ApiError
+from earl.vision.images import upright
 
 MOST_IMAGES = 10
 _IMAGE_FIELDS = ("image", "image[]", "images", "images[]", "mask")
@@ -235,7 +236,7 @@ def _open_mask(
     check_pixels(data, "mask", settings.max_pixels, take)
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "WEBP")) as opened:
-            alpha = opened.convert("RGBA").getchannel("A")
+            alpha = upright(opened).convert("RGBA").getchannel("A")
             mask = alpha.point([255 if value < 128 else 0 for value in range(256)]).convert("1")
     except Exception as error:  # decoders fail in many ways
         raise ApiError(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from earl.errors import ImageError
-from earl.vision.images import CELL, ImageSource, open_file, open_image, open_raster, read_source
+from earl.vision.images import CELL, ImageSource, open_file, open_image, open_raster, read_source, upright
 
 THRESHOLD = 10.0  # mean difference of a cell that counts as changed, levels of 255
 _STRONG = 2.5  # a lone cell counts only from so many thresholds
@@ -88,7 +88,7 @@ def open_mask(source: ImageSource, size: tuple[int, int]) -> Image.Image:
     else:
         levels = open_image(source).convert("L")
     if isinstance(image, Image.Image) and image.has_transparency_data:
-        clear = image.convert("RGBA").getchannel("A").point(lambda alpha: 255 * (alpha < 128))
+        clear = upright(image).convert("RGBA").getchannel("A").point(lambda alpha: 255 * (alpha < 128))
         levels = clear if clear.getbbox() else levels  # programs store opaque alpha unasked
     if levels.size != size:
         raise ImageError(

@@ -279,7 +279,7 @@ def _convert(image: Image.Image, name: str) -> Image.Image:
             image = _only(image, tiles[0][1])
         if deep:
             _narrow_transparency(image)
-        flat = _flatten(_to_srgb(_upright(image)))
+        flat = _flatten(_to_srgb(upright(image)))
     except ImageError as error:
         raise ImageError(f"{name} {error}") from error
     except Exception as error:  # decoders fail in many ways, and all mean the same to a user
@@ -335,7 +335,7 @@ def _apart(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     return (image.convert("RGB"), None) if image.mode == "P" else (image, None)
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
     """Turned as its EXIF orientation says. Damaged EXIF says nothing, and the pixels are still good."""
     try:
         orientation = image.getexif().get(0x0112, 1)
