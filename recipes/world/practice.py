@@ -21,11 +21,12 @@ from earl.world.families import PROPOSERS, REFUSED, uses_held_out
 from earl.world.language.drawing import draw_wording
 from earl.world.language.naming import name_solids, to_json
 from earl.world.language.request import Request
+from earl.world.plans import list_solids, plan
 from earl.world.proposals import Proposal
 from earl.world.rendering import render
 from earl.world.sampling import choose, sample_scene
 from earl.world.scene import Scene
-from earl.world.tasks import list_solids, plan, sample_group
+from earl.world.tasks import sample_group
 
 LIST = "list what is where"
 DRAW = "do what the plan says"

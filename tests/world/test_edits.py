@@ -11,8 +11,9 @@ from earl.world.families import FAMILIES, held_out
 from earl.world.goals import check
 from earl.world.language.plain import plain_phrase
 from earl.world.language.reading import parse
+from earl.world.plans import plan
 from earl.world.scene import Scene, SceneObject
-from earl.world.tasks import SPLITS, plan, sample_group, sample_task
+from earl.world.tasks import SPLITS, sample_group, sample_task
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from earl.world.families import held_out
+from earl.world.plans import list_solids
 from earl.world.sampling import sample_scene
 from earl.world.scene import Scene, SceneObject
-from earl.world.tasks import list_solids
 
 RECIPES = Path(__file__).parents[2] / "recipes" / "world"
 

@@ -255,6 +255,7 @@ def _describe(into: Path, done: Conversion, name: str, revision: str | None, fou
         origin=origin,
         licence=found.meta.get("licence") or (known.licence if known else None),
         reasoning=found.reasons,
+        steps=found.meta.get("steps"),
     )
     (into / "earl.json").write_text(json.dumps(done.meta, indent=1) + "\n", encoding="utf-8")
     (into / "README.md").write_text(model_card(done.meta, done.checks), encoding="utf-8")

@@ -136,4 +136,5 @@ def _meta(
         licence=found[0].meta.get("licence"),
         temperature=folded.pop() if len(folded) == 1 else None,  # folded into all alike, so into their sum
         reasoning=any(model.reasons for model in found),
+        steps=found[0].meta.get("steps"),
     )

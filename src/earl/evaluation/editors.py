@@ -118,7 +118,8 @@ class ModelEditor:
             evaluation.name or model.model,
             lambda: build_pipeline(model),
             {"weights": weights, "dtype": model.dtype}
-            | ({"engine": model.engine} if model.engine != "earl" else {}),
+            | ({"engine": model.engine} if model.engine != "earl" else {})
+            | ({"steps": folder.meta["steps"]} if sampling.reasoning and "steps" in folder.meta else {}),
             sampling,
             evaluation.best_of,
             evaluation.area or (own_area if isinstance(own_area, int) else None),

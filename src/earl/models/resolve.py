@@ -301,7 +301,7 @@ def _check_meta(meta: Mapping[str, Any], path: Path) -> None:
         raise ModelFormatError(f"{path}: area is {str(area)[:80]!r}, expected pixels² from 64")
     if not isinstance(temperature, (int, float)) or not 1e-6 < temperature < 1e6:
         raise ModelFormatError(f"{path}: temperature is {str(temperature)[:80]!r}, expected a number above 0")
-    for name, kind in (("vocabulary", dict), ("parts", list), ("licence", str)):
+    for name, kind in (("vocabulary", dict), ("parts", list), ("licence", str), ("steps", str)):
         if not isinstance(meta.get(name, kind()), kind):
             raise ModelFormatError(
                 f"{path}: {name} is a JSON {type(meta[name]).__name__}; write the file anew"

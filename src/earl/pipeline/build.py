@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from earl.errors import ConfigError
 from earl.models.resolve import resolve_model
 from earl.pipeline.edit import EditPipeline
+from earl.pipeline.steps import split_of
 from earl.sequence.tokenizer import TextTokenizer
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def build_pipeline(
     pipeline = EditPipeline(engine, vision, name=name)
     if frozen and isinstance(settings, ModelSettings):
         pipeline.settings = settings
-        pipeline.reasons = folder.reasons
+        pipeline.reasons, pipeline.split = folder.reasons, split_of(folder.meta, name)
     return pipeline
 
 

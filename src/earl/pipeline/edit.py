@@ -14,6 +14,7 @@ from PIL import Image
 
 from earl.errors import ConfigError, InstructionError, ModelFormatError
 from earl.pipeline.result import EditResult, check_output_type
+from earl.pipeline.steps import Split, carry_out
 from earl.records import Completion, Grid
 from earl.sequence.instruction import NEGATIVE_INSTRUCTION, check_instruction
 from earl.sequence.layout import parse_completion, write_prompt
@@ -58,6 +59,7 @@ class EditPipeline:
         self.tokenizer = engine.tokenizer
         self.settings: ModelSettings | None = None  # what it was loaded by
         self.reasons: bool | None = None  # whether it was trained to; None where that is not known
+        self.split: Split | None = None  # of its chains of thought into steps
         self._lock: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         if vision.codebook_size != self.tokenizer.vocabulary.codebook_size:
             raise ModelFormatError(
@@ -161,7 +163,7 @@ class EditPipeline:
             raise ConfigError("this pipeline was made of parts in memory; move those, and make it anew")
         moved = build_pipeline(self.settings.replace(device=device))
         self.engine, self.vision, self.settings = moved.engine, moved.vision, moved.settings
-        self.tokenizer, self.reasons = moved.tokenizer, moved.reasons
+        self.tokenizer, self.reasons, self.split = moved.tokenizer, moved.reasons, moved.split
         return self
 
     def __repr__(self) -> str:
@@ -198,7 +200,8 @@ class EditPipeline:
             restore_size: scale the results to the size of their sources.
             mask: of every image, at its size: transparent, or white, where it may change. Outside, the codes
                 are the source's; `keep_outside` puts the source's own pixels there.
-            on_row: called by the engine as rows of image codes are done.
+            on_row: called by the engine as rows of image codes are done; where an edit takes several steps
+                (`earl.pipeline.steps`), of its first drawing alone.
             fields: of `SamplingSettings`, in place of those of `sampling`: `temperature=0.5`, `greedy=True`;
                 `seed=None` draws one.
 
@@ -224,6 +227,7 @@ class EditPipeline:
         seeds_of = [range(first, first + num_images) for first in firsts]
         edits = self.prepare(pairs, sampling, seeds_of, area, mask)
         completions = self.engine.generate([edit.request for edit in edits], sampling, on_row=on_row)
+        completions = carry_out(self, [edit.request for edit in edits], completions, sampling)
         results = self.read(edits, completions, restore_size)
         seconds = time.perf_counter() - began
         return [replace(result, seconds=seconds) for result in results]

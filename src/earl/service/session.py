@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from earl.config import SamplingSettings
 from earl.errors import EarlError
 from earl.pipeline import EditPipeline, EditResult, PreparedEdit
 from earl.pipeline.domain import lacking
+from earl.pipeline.steps import Steps
 from earl.records import Completion
 from earl.sampling.completions import check_likelihoods
 from earl.sequence.layout import write_image
@@ -22,6 +24,22 @@ OnRow = Callable[[int, int, Callable[[], Image.Image]], None]
 """Called with (image, rows sampled so far, a function that shows it) as rows are done."""
 Edit = tuple[EditRequest, tuple[int, ...], OnRow]
 """A request, the seed of each of its images, and what is called as its rows are done."""
+
+
+@dataclass
+class _Step:
+    """An image of an edit of several steps: which edit's and which of its images, what is left to do, the
+    engine's ticket of the step in progress, and what was drawn last."""
+
+    edit: int
+    index: int
+    chain: Steps
+    sampling: SamplingSettings
+    drawn: Completion | None
+    ticket: int | None = None
+
+    def arrived(self, _: int, completion: Completion) -> None:
+        self.drawn = completion
 
 
 class Session:
@@ -36,6 +54,7 @@ class Session:
         self._engine = pipeline.engine.open_session()
         self._edits: dict[int, PreparedEdit] = {}
         self._completions: dict[int, dict[int, Completion]] = {}
+        self._steps: list[_Step] = []  # of edits of several steps (`earl.pipeline.steps`)
 
     def insert(self, edits: Sequence[Edit]) -> list[int | EarlError]:
         """Encode the sources one by one, and let the edits join at the next step, prefilled together.
@@ -67,21 +86,49 @@ class Session:
                     on_row(index, row + 1, lambda: vision.decode([drawn[index]])[0])
 
             done: dict[int, Completion] = {}
-            ticket = self._engine.insert(edit.request, sampling, row_done, done.__setitem__)
+
+            def drawn_once(index: int, completion: Completion) -> None:
+                if (split := self.pipeline.split) is None:
+                    done[index] = completion
+                    return
+                chain = Steps(edit.request, completion, self.pipeline.tokenizer, split)
+                self._steps.append(_Step(ticket, index, chain, sampling, completion))
+
+            ticket = self._engine.insert(edit.request, sampling, row_done, drawn_once)
         except EarlError as error:
             return error
         self._edits[ticket], self._completions[ticket] = edit, done
         return ticket
 
+    def _go_on(self) -> None:
+        """Let the next steps of edits join, as far as there is room."""
+        for step in self._steps[:]:
+            if step.drawn is None or self._engine.room < (2 if step.sampling.guided else 1):
+                continue
+            if step.ticket is not None:  # its first drawing is the whole edit's, not a step's
+                step.chain.take(step.drawn)
+            step.drawn = None
+            request = step.chain.next()
+            if request is None:
+                self._steps.remove(step)
+                self._completions[step.edit][step.index] = step.chain.completion
+            else:
+                step.ticket = self._engine.insert(request, step.sampling, None, step.arrived)
+
     def remove(self, ticket: int) -> None:
         """Drop an edit; its work ends with this call."""
-        self._engine.remove(ticket)
+        for number in (ticket, *(step.ticket for step in self._steps if step.edit == ticket)):
+            if number is not None:
+                self._engine.remove(number)
+        self._steps = [step for step in self._steps if step.edit != ticket]
         del self._edits[ticket], self._completions[ticket]
 
     def step(self, hand_back: bool = True) -> list[tuple[int, EditResult | EarlError]]:
         """Take one step for all edits. Returns those that are through, each with its result or why it has
         none; without `hand_back` they are kept for a later step."""
-        if self._engine.step() and not hand_back:
+        busy = self._engine.step()
+        self._go_on()
+        if busy and not hand_back:
             return []
         through = [
             ticket

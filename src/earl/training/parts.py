@@ -42,6 +42,7 @@ class Parts:
         rule: by which images are resized, None where there is no vision tokenizer.
         temperature: that the start has folded in (`earl convert --temperature`), which training goes on with.
         reasons: whether this training is of a chain of thought before the image.
+        steps: by which domain the start's chains of thought are split into steps, None where they are not.
     """
 
     policy: Any
@@ -51,6 +52,7 @@ class Parts:
     rule: SizeRule | None = None
     temperature: float = 1.0
     reasons: bool = False
+    steps: str | None = None
 
 
 def assemble_policy(recipe: PolicyRecipe, device: torch.device) -> Parts:
@@ -97,7 +99,8 @@ def assemble_policy(recipe: PolicyRecipe, device: torch.device) -> Parts:
     reasons = (isinstance(recipe, SftRecipe) and recipe.data.reasoning) or (
         isinstance(recipe, GrpoRecipe) and recipe.rollouts.prefill == "reasoning"
     )
-    return Parts(policy, tokenizer, vision_path, area, rule, float(start.get("temperature", 1.0)), reasons)
+    temperature, steps = float(start.get("temperature", 1.0)), start.get("steps") if reasons else None
+    return Parts(policy, tokenizer, vision_path, area, rule, temperature, reasons, steps)
 
 
 def _tokenizers(model: Model) -> tuple[TextTokenizer, str | None, ModelFolder]:
@@ -298,6 +301,7 @@ def save_model(
         size=parts.rule,
         temperature=parts.temperature,
         reasoning=parts.reasons,
+        steps=parts.steps,
     )
     parts.tokenizer.save(folder)
     if parts.vision_path is not None:

@@ -9,6 +9,7 @@ from PIL.Image import Image
 
 from earl.world.language.grammar import vocabulary
 from earl.world.language.lexer import tokens
+from earl.world.plans import steps
 from earl.world.verifier.backdrop import read_backdrop
 from earl.world.verifier.canvas import shared_canvas
 from earl.world.verifier.perception import to_working
@@ -40,6 +41,10 @@ class WorldDomain:
         elif not tokens(instruction):
             found.append(f"{_excerpt(instruction)!r} has no word of its language")
         return found
+
+    def split(self, reasoning: str) -> list[tuple[str, str]]:
+        """The steps of a plan; see `earl.world.plans.steps`."""
+        return steps(reasoning)
 
 
 def _distance(image: Image) -> float:

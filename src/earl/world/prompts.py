@@ -12,6 +12,7 @@ from earl.config.settings import Settings
 from earl.data.tasks import EditTask, TaskSettings
 from earl.errors import ConfigError
 from earl.world.families import FAMILIES
+from earl.world.language.request import OTHER
 from earl.world.rendering import render
 from earl.world.sampling import Kinds
 from earl.world.scene import STYLES, Scene
@@ -59,10 +60,12 @@ class WorldTaskSource:
 
 
 def chosen_families(group: str, families: tuple[str, ...]) -> tuple[str, ...]:
-    """The families of a group, or those that are named. Raises ConfigError where there are none."""
-    if unknown := sorted(set(families) - set(FAMILIES)):
-        raise ConfigError(f"unknown edit family {unknown[0]!r}; there are {', '.join(FAMILIES)}")
-    names = [name for name in families or FAMILIES if group in ("all", FAMILIES[name])]
+    """The families of a group, or those that are named; "other", sentences that ask for nothing of the world,
+    only where it is named. Raises ConfigError where there are none."""
+    groups = {**FAMILIES, OTHER: OTHER}
+    if unknown := sorted(set(families) - set(groups)):
+        raise ConfigError(f"unknown edit family {unknown[0]!r}; there are {', '.join(groups)}")
+    names = [name for name in families or FAMILIES if group in ("all", groups[name])]
     if not names:
         raise ConfigError(f"no edit family is both {group} and one of {', '.join(families)}")
     return tuple(names)

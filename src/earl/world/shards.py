@@ -25,11 +25,12 @@ from earl.errors import OutputError
 from earl.files import clear_partial
 from earl.store import only_one
 from earl.world.language.naming import name_solids, to_json
+from earl.world.plans import plan
 from earl.world.rendering import render
 from earl.world.scene import Scene
 from earl.world.scene_questions import questions
 from earl.world.settings import WorldData
-from earl.world.tasks import WorldTask, caption, plan, sample_group
+from earl.world.tasks import WorldTask, caption, sample_group
 
 _CAPTIONS = 71  # stream of the caption wordings
 _QUESTIONS = 73

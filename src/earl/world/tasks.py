@@ -238,45 +238,6 @@ def _change(scene: Scene, proposal: Proposal) -> str:
     return sentence[0].upper() + sentence[1:] + "."
 
 
-def plan(scene: Scene, target: Scene) -> str:
-    """A short chain of thought: every place whose content changes, what stands there, and what will.
-
-    For example "red cube front left: blue sphere; nothing back right: small green cone", "background:
-    desert", or "nothing" where nothing changes. What is usual (large, plain, upright) is not said.
-    """
-    parts = []
-    if scene.background != target.background:
-        parts.append(f"background: {target.background}")
-    if scene.style != target.style:
-        parts.append(f"style: {target.style}")
-    for place in sorted({o.place for o in (*scene.objects, *target.objects)}):
-        old, new = scene.at(*place), target.at(*place)
-        if (old and old.kind) != (new and new.kind):
-            parts.append(f"{_short(old)} {_place(*place)}: {_short(new)}")
-    return "; ".join(parts) or "nothing"
-
-
-def list_solids(scene: Scene, rng: np.random.Generator) -> str:
-    """The solids in random order, each with its place as in a plan: "red cube front left; small green cone
-    back right"."""
-    return "; ".join(
-        f"{_short(scene.objects[i])} {_place(*scene.objects[i].place)}"
-        for i in rng.permutation(len(scene.objects))
-    )
-
-
-def _short(obj: SceneObject | None) -> str:
-    if obj is None:
-        return "nothing"
-    said = [w for w in (obj.size, obj.texture, obj.pose) if w not in ("large", "plain", "upright")]
-    return " ".join([*said, obj.color, obj.shape])
-
-
-def _place(row: int, column: int, level: int) -> str:
-    where = f"{('back', 'front')[row]} {('far left', 'left', 'right', 'far right')[column]}"
-    return f"{where} top" if level else where
-
-
 def all_texts(rng: np.random.Generator, count: int) -> Iterator[str]:
     """Sentences of every kind the world can say, to train a text tokenizer on."""
     for index in range(count):
