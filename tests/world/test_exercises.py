@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from earl.world.families import held_out
-from earl.world.plans import list_solids
+from earl.world.plans import list_solids, requested
 from earl.world.sampling import sample_scene
 from earl.world.scene import Scene, SceneObject
 
@@ -63,24 +63,31 @@ def test_texts_teach_no_image(exercises):
 
 
 def test_drawings_change_what_their_plans_name(exercises):
-    several = 0
-    for bundle in exercises.drawings(12):
+    places = set()
+    for bundle in exercises.drawings(40):
         for edit in bundle:
             differs = edit.source_codes != edit.target_codes
             assert not (differs & ~edit.changed).any()
             assert edit.changed.all() == edit.reasoning.startswith(("background", "style"))
-            several += ";" in edit.reasoning
-    assert several > 12
+            assert ";" not in edit.reasoning and edit.instruction
+            if edit.reasoning.startswith("nothing"):
+                places.add(edit.reasoning.removeprefix("nothing ").partition(":")[0])
+    assert len([place for place in places if "top" not in place]) == 8, "solids come to any place"
+    assert len(places) > 8, "and on top of others"
 
 
-def test_drawings_hold_no_held_out_colour(exercises, monkeypatch):
-    monkeypatch.setattr("practice.PARTS", ("color",))
-    seen = 0
-    for bundle in exercises.drawings(40):
-        for part in (part for edit in bundle for part in edit.reasoning.split("; ")):
-            before, _, after = part.partition(": ")
-            if before != "style":
-                *_, colour, shape = after.split()
-                assert f" {shape} " in f" {before}" and (shape, colour) not in held_out("color")
-                seen += 1
-    assert seen > 100
+def test_drawings_hold_no_held_out_combination(exercises):
+    seen = dict.fromkeys(("add", "remove", "replace", "color"), 0)
+    for bundle in exercises.drawings(120):
+        for edit in bundle:
+            request = requested(edit.reasoning)
+            if request.op not in seen:
+                continue
+            seen[request.op] += 1
+            if request.op == "color":
+                outcome = request.ref.shape, request.value
+            else:
+                solid = request.ref if request.op == "remove" else request.kind
+                outcome = solid.shape, solid.color
+            assert outcome not in held_out(request.op)
+    assert min(seen.values()) > 10

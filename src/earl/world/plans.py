@@ -64,7 +64,7 @@ def steps(text: str) -> list[tuple[str, str]]:
     no plan.
     """
     parts = text.split("; ")
-    requests = [request for part in parts if (request := _request(part))]
+    requests = [request for part in parts if (request := requested(part))]
     moves = sorted(request.op for request in requests) == ["add", "remove"]
     moves = moves and len({request.ref or request.kind for request in requests}) == 1
     if len(parts) < 2 or len(requests) < len(parts) or moves:
@@ -73,8 +73,8 @@ def steps(text: str) -> list[tuple[str, str]]:
     return list(zip(words, parts, strict=True))
 
 
-def _request(part: str) -> Request | None:
-    """What one part of a plan asks for; None where it is none."""
+def requested(part: str) -> Request | None:
+    """What one part of a plan asks for; None where the text is none."""
     if whole := _WHOLE.fullmatch(part):
         return Request(whole[1] or whole[3], value=whole[2] or whole[4])
     found = _PART.fullmatch(part)
