@@ -111,9 +111,9 @@ class Steps:
 def carry_out(
     pipeline: EditPipeline,
     requests: Sequence[Request],
-    completions: Sequence[Sequence[Completion]],
+    completions: list[list[Completion]],
     sampling: SamplingSettings,
-) -> Sequence[Sequence[Completion]]:
+) -> list[list[Completion]]:
     """The completions of edits; those of several steps with the last step's image."""
     if (split := pipeline.split) is None:
         return completions
