@@ -132,6 +132,20 @@ def test_stored_weights_of_another_type_and_other_quantisers_are_refused(ids, tm
         open_policy(tmp_path / "small")
 
 
+@pytest.mark.parametrize("padding", ["", " " * 8])
+def test_weights_that_begin_anywhere_in_a_file_are_multiplied(padding, ids, tmp_path):
+    """torch's kernel ends the process where they do not begin at a multiple of 16 bytes."""
+    save_quantised(create_policy(WIDE, ids, seed=0), tmp_path, "int8")
+    file = tmp_path / "model-00001.safetensors"
+    assert int.from_bytes(file.read_bytes()[:8], "little") % 16 == 8, "mapped as they lie"
+    save_file(load_file(file), file, metadata={"padding": padding})
+    layers = [m for m in open_policy(tmp_path).modules() if isinstance(m, QuantisedLinear)]
+    assert layers and all(layer.weight.data_ptr() % 16 == 0 for layer in layers)
+    x = torch.randn(4 * 128 + 1, generator=torch.Generator().manual_seed(0)).bfloat16()[1:].view(4, 128)
+    found, expected = layers[0](x).float(), F.linear(x.float(), restored(layers[0]))
+    assert (found - expected).norm() < 0.01 * expected.norm()
+
+
 @pytest.mark.parametrize("bits", BITS)
 def test_an_edit_with_a_converted_model_is_the_one_with_quantize(bits, model_folder, tmp_path):
     from PIL import Image

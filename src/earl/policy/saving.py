@@ -94,11 +94,20 @@ def save_quantised(model: Emu3ForCausalLM, folder: str | Path, bits: Bits) -> No
         size = 0
         for number, shard in enumerate(_shards(quantising(kept, bits))):
             name = f"model-{number + 1:05}.safetensors"
-            save_file(shard, fresh / name, metadata={"format": "pt"})
+            _save_aligned(shard, fresh / name)
             homes |= dict.fromkeys(shard, name)
             size += sum(tensor.nbytes for tensor in shard.values())
         index = {"metadata": {"total_size": size}, "weight_map": homes}
         (fresh / "model.safetensors.index.json").write_text(json.dumps(index, indent=1), encoding="utf-8")
+
+
+def _save_aligned(shard: dict[str, torch.Tensor], path: Path) -> None:
+    """Write a file whose tensors lie at multiples of 16 bytes, so that they can be mapped and multiplied."""
+    for padding in ("", " " * 8):  # the header's length is a multiple of 8
+        save_file(shard, path, metadata={"format": "pt", "padding": padding})
+        with path.open("rb") as file:
+            if (8 + int.from_bytes(file.read(8), "little")) % 16 == 0:
+                return
 
 
 def _shards(tensors: Iterator[tuple[str, torch.Tensor]]) -> Iterator[dict[str, torch.Tensor]]:

@@ -19,6 +19,7 @@ from earl.errors import ConfigError
 from earl.models.shapes import PolicyShape
 from earl.models.tensors import parse_dtype
 from earl.policy.configs import read_fields, rope_of, stored_bits
+from earl.policy.int8 import aligned
 from earl.policy.quantised import SCALE, check_bits, quantise, replace_matrices
 from earl.policy.weights import iterate_weights, quantising, take_weights
 from earl.records import Bits
@@ -138,6 +139,8 @@ def open_policy(
     if quantize is not None and bits is None:
         stored = quantising(stored, check_bits(quantize))
     weights = {name: tensor if as_stored(name, tensor) else tensor.to(wanted) for name, tensor in stored}
+    if bits == "int8":
+        weights = {name: aligned(tensor) for name, tensor in weights.items()}
     take_weights(policy, weights, folder)
     if config.tie_word_embeddings:  # whatever was stored for it, as `tie_weights` has it
         policy.lm_head.weight = policy.model.embed_tokens.weight
