@@ -90,7 +90,8 @@ def test_overrides_are_toml_values(recipe_file: Path) -> None:
         ("optimizer.learning_rate=1e-3", "'optimiser'"),
         ("batch.micr=2", "batch.micro_size"),
         ("learning_rate=1e-3", "optimiser.learning_rate"),
-        ("data.sources.world.wieght=2.0", "data.sources.<name>.weight"),
+        ("data.sources.world.wieght=2.0", "'data.sources.world.weight'"),
+        ("data.sources.world.foo=2", "there: path, weight"),
     ],
 )
 def test_unknown_key_names_the_nearest(recipe_file: Path, override: str, nearest: str) -> None:
@@ -137,11 +138,20 @@ def test_fields_that_disagree_are_both_named(
         "run.device=gpu",
         "lora.rank=0",
         'lora.targets=["q_porj"]',
+        "run.folder=",
+        "model.text_tokenizer=''",
     ],
 )
 def test_wrong_types_and_ranges(recipe_file: Path, override: str) -> None:
     with pytest.raises(ConfigError, match=override.partition("=")[0]):
         load_stage(recipe_file, [override])
+
+
+def test_home_is_written_out_in_paths(recipe_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/nowhere/me")
+    recipe = load_stage(recipe_file, ["data.sources.world.path=~/shards", "run.folder='~'"])
+    assert isinstance(recipe, SftRecipe)
+    assert recipe.data.sources["world"].path == "/nowhere/me/shards" and recipe.run.folder == "/nowhere/me"
 
 
 @pytest.mark.parametrize("override", ["run.folder", "=3", "run..seed=1", "run.folder.x=1"])

@@ -289,6 +289,8 @@ def _sentence(parameter: Parameter, error: ValidationError, sources: Mapping[tup
         return f"{where} is missing: {leaf.info.description if leaf else 'it has no default'}"
     if problem["type"] == "value_error":
         message = problem["msg"].removeprefix("Value error, ")
+        if leaf is not None and leaf.path == location:
+            return f"{where}: {message}"
         return _with_flags(parameter, location, message)
     if leaf is None:
         return f"{where} = {problem['input']!r}: {problem['msg']}"
@@ -383,8 +385,6 @@ def _reader(annotation: Any) -> Callable[[str], Any]:
 
 
 def _path(text: str) -> Path:
-    if not text:
-        raise argparse.ArgumentTypeError("'' names no file; give a path")
     try:
         return Path(check_place(text))
     except ValueError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
@@ -30,23 +31,32 @@ _PLAIN = {
     "less than or equal to": "at most",
     "greater than": "above",
     "less than": "below",
+    "a valid string": "text, in quotes",
+    "a valid boolean": "true or false",
+    "an object": "a section of settings",
 }
 """Words of pydantic's messages, and what they are here."""
 
 
 def check_place(path: Any) -> Any:
-    """A path as text, whether something is there or not. Raises ValueError: no file system takes it."""
+    """A path as text with `~` expanded, whether something is there or not.
+
+    Raises ValueError: it is empty, or no file system takes it.
+    """
     text = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(text, str):
         return path
+    if not text:
+        raise ValueError("'' names no file; give a path")
     try:
-        os.stat(Path(text).expanduser())
+        place = Path(text).expanduser()
+        os.stat(place)
     except (FileNotFoundError, NotADirectoryError):
         pass
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: there is no such user's home
         why = getattr(error, "strerror", None) or error
         raise ValueError(f"{text[:80]!r} is no path that can be used: {why}") from error
-    return text
+    return str(place) if text.startswith("~") else text
 
 
 Place = Annotated[str, BeforeValidator(check_place)]
@@ -116,19 +126,18 @@ def explain(schema: type[Settings], error: ValidationError) -> str:
 
 
 def _nearest(schema: type[Settings], key: str) -> str:
-    names = list(_dotted_names(schema))
-    close = difflib.get_close_matches(key, names, n=1, cutoff=0.6)
-    if not close:  # the right name in the wrong section, or a section left out
-        leaf = key.rpartition(".")[2]
-        leaves = {name.rpartition(".")[2]: name for name in reversed(names)}
-        close = [leaves[name] for name in difflib.get_close_matches(leaf, leaves, n=1, cutoff=0.6)]
-    if close:
-        return f"did you mean {close[0]!r}?"
-    parent = key.rpartition(".")[0]
-    siblings = [name for name in names if name.rpartition(".")[0] == parent] or [
-        name for name in names if "." not in name
-    ]
-    return f"known keys there: {', '.join(siblings)}"
+    section, _, leaf = key.rpartition(".")
+    everywhere: dict[str, str] = {}
+    there: dict[str, str] = {}
+    for name in _dotted_names(schema):
+        parent, _, last = name.rpartition(".")
+        everywhere.setdefault(last, name)
+        if re.fullmatch(re.escape(parent).replace("<name>", ".+"), section):
+            there[last] = f"{section}.{last}".lstrip(".")
+    for names in (there, everywhere):  # then the right name in the wrong section, or a section left out
+        for close in difflib.get_close_matches(leaf, names, n=1, cutoff=0.55):
+            return f"did you mean {names[close]!r}?"
+    return f"known keys there: {', '.join(there)}"
 
 
 def _dotted_names(schema: type[BaseModel], prefix: str = "") -> Iterable[str]:
