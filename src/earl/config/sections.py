@@ -256,7 +256,11 @@ class Sources(Settings):
     stitch: bool = Field(
         default=False, description="outside the changed cells a target's codes are the source's own"
     )
-    max_tokens: int = Field(default=4096, ge=8, description="tokens; longer sequences are left out")
+    max_tokens: int = Field(
+        default=4096,
+        ge=8,
+        description="tokens, at most the policy's positions; longer sequences are left out",
+    )
 
     def problems(self) -> Iterator[str]:
         if not any(source.weight > 0 for source in self.sources.values()):

@@ -110,8 +110,9 @@ class TokenStream:
             skipped += 1
             if skipped > max(_MOST_SKIPPED, 10 * wanted):
                 raise DataError(
-                    f"{skipped} sequences in a row are longer than data.max_tokens = {self.max_tokens} "
-                    f"(the last has {max(map(len, bundle))}); raise it"
+                    f"{skipped} sequences in a row are longer than {self.max_tokens} tokens, which is "
+                    f"data.max_tokens or what the policy takes (the last has {max(map(len, bundle))}); raise "
+                    "data.max_tokens or prepare smaller images"
                 )
         self.skipped += skipped
         # The sort is stable: equal lengths keep the order they were drawn in.

@@ -130,7 +130,7 @@ class Trainer:
         self.step = self.validated = 0
         self.facts: dict[str, Any] = {"ranks": accelerator.num_processes, "device": str(accelerator.device)}
         self._sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros(2, dtype=torch.float64))
-        self._since = (0, time.monotonic())
+        self._since = (0, 0.0)
         self._stopping = False
 
     def train(self) -> RunResult:
@@ -237,7 +237,7 @@ class Trainer:
         since, began = self._since
         values = {name: total / count for name, (total, count) in sums.items() if count > 0}
         if left_out := getattr(self.batches, "skipped", 0):
-            values["left_out"] = left_out  # sequences so far that are longer than data.max_tokens
+            values["left_out"] = left_out  # sequences so far that are too long
         values["learning_rate"] = self.optimisers[0].param_groups[0]["lr"]
         values["sequences_per_second"] = sequences / (time.monotonic() - began)
         values["seconds_per_step"] = (time.monotonic() - began) / max(1, self.step - since)
@@ -261,7 +261,8 @@ class Trainer:
 
     def _stop(self) -> None:
         """Save the step and raise Interrupted."""
-        self._record()
+        if self.step % self.recipe.run.log_every == 0:
+            self._record()
         self._save()
         self.log.close()
         raise self.interrupts.error(
@@ -279,6 +280,11 @@ class Trainer:
             "batches": self.batches.state_dict(),
             "stopper": self.stopper.state_dict(),
             "validated": self.validated,
+            # What the next record is of, so that it is of as many steps after a kill.
+            "sums": gather_objects(
+                self.accelerator, {name: pair.tolist() for name, pair in self._sums.items()}
+            ),
+            "since": [self._since[0], time.monotonic() - self._since[1]],
             "streams": gather_objects(self.accelerator, torch_state()),
         }
         if self.run.main:
@@ -306,7 +312,7 @@ class Trainer:
                 self.log.line(f"continuing after step {self.step}")
             for name, (was, now) in changed.items():
                 self.log.line(f"{name} was {was!r} until step {self.step} and is {now!r} from here on")
-        self._since = (self.step, time.monotonic())
+        self._since = (self._since[0], time.monotonic() - self._since[1])
 
     def _restore(self, snapshot: checkpoint.Snapshot) -> None:
         self._restore_weights(snapshot)
@@ -326,8 +332,13 @@ class Trainer:
                 f"the run in {self.run.folder} has {len(streams)} ranks, this start has {ranks}; start it "
                 f"with {len(streams)}"
             )
-        restore_torch(streams[self.accelerator.process_index])
-        self.step = snapshot.step
+        rank = self.accelerator.process_index
+        restore_torch(streams[rank])
+        self.step, state = snapshot.step, snapshot.state
+        since, elapsed = state.get("since", [self.step, 0.0])
+        self._since = (since, elapsed)
+        for name, pair in state.get("sums", [{}] * ranks)[rank].items():
+            self._sums[name] += torch.tensor(pair, dtype=torch.float64)
 
     def _restore_weights(self, snapshot: checkpoint.Snapshot) -> None:
         load_trained_tensors(self.objective, snapshot.tensors["model"])

@@ -54,6 +54,11 @@ class Parts:
     reasons: bool = False
     steps: str | None = None
 
+    @property
+    def positions(self) -> int:
+        """Ids of the longest sequence that the policy takes."""
+        return int(policy_of(self.policy).config.max_position_embeddings)
+
 
 def assemble_policy(recipe: PolicyRecipe, device: torch.device) -> Parts:
     """Load or create the policy as the recipe says, ready to train: what is trained is float32.

@@ -22,6 +22,7 @@ from earl.config.stages import SftRecipe
 from earl.data.shards import EditShards, load_shards
 from earl.errors import ConfigError, DataError, OutputError, TrainingError
 from earl.pages.run import write_run_page
+from earl.policy.configs import SIZES
 from earl.policy.loading import load_policy
 from earl.sequence.tokenizer import TextTokenizer
 from earl.training import checkpoint
@@ -382,12 +383,19 @@ def test_edits_that_cannot_be_written_are_told_before_a_step(room: Path, tmp_pat
         SftTasks(make_recipe(table), {"world": made}, tokenizer)
 
 
-def test_sequences_that_are_left_out_are_counted(plain_run: Path, room: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("limit", ["data.max_tokens", "positions"])
+def test_sequences_that_are_left_out_are_counted(
+    limit: str, plain_run: Path, room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     table = recipe_table(room, tmp_path)
     sources = {"world": load_shards(room / "train")}
     tasks = SftTasks(make_recipe(table), sources, TextTokenizer.from_folder(room / "text"))
     lengths = sorted(len(tasks.encode("edit:world", row)[0]) for row in range(len(sources["world"])))
-    table["data"]["max_tokens"], table["length"] = lengths[len(lengths) // 2], {"max_steps": 1}
+    table["length"], middle = {"max_steps": 1}, lengths[len(lengths) // 2]
+    if limit == "positions":
+        monkeypatch.setitem(SIZES["tiny"], "max_position_embeddings", middle)
+    else:
+        table["data"]["max_tokens"] = middle
     train_sft(make_recipe(table))
     assert records(tmp_path)[0]["left_out"] >= 1 and "left_out" not in records(plain_run)[0]
 

@@ -65,7 +65,7 @@ def train_dpo(recipe: DpoRecipe) -> RunResult:
             lambda name, row: encode(sources[name][row]),
             recipe.batch,
             pad=tokenizer.vocabulary.pad,
-            max_tokens=recipe.data.max_tokens,
+            max_tokens=min(recipe.data.max_tokens, parts.positions),
             seed=derive_seed(recipe.run.seed, "pools"),
             rank=run.rank,
         )

@@ -91,12 +91,14 @@ class GrpoTrainer(Trainer):
 
     def train_step(self) -> str | None:
         """Prompts → rollouts → images → verdicts → advantages → batch → loss → update."""
-        drawn = self.stream.drawn
+        drawn, sums = self.stream.drawn, {name: pair.clone() for name, pair in self._sums.items()}
         try:
             groups = self._collect()
             batches = self._batches(groups)
         except Exception as error:
             self.step, self.stream.drawn = self.step - 1, drawn
+            self._sums.clear()
+            self._sums.update(sums)
             if isinstance(error, TrainingError | RewardError | EngineError | SequenceError | Interrupted):
                 raise self._saved(error) from error
             if self.run.rank[1] == 1:  # of a verifier of someone's own, say: its traceback, and no step lost

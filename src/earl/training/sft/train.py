@@ -51,7 +51,7 @@ def train_sft(recipe: SftRecipe) -> RunResult:
             tasks.encode,
             recipe.batch,
             pad=parts.tokenizer.vocabulary.pad,
-            max_tokens=recipe.data.max_tokens,
+            max_tokens=min(recipe.data.max_tokens, parts.positions),
             seed=derive_seed(recipe.run.seed, "pools"),
             rank=run.rank,
         )
