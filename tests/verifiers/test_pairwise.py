@@ -23,9 +23,12 @@ def test_pairs_are_bounded_and_each_edit_is_first_as_often_as_second():
     assert len(pairs) == 16 and len({frozenset(pair) for pair in pairs}) == 16  # of 28
     assert set(Counter(first for first, _ in pairs).values()) == {2}
     assert set(Counter(second for _, second in pairs).values()) == {2}
-    assert pairs_of(2, 3) == [(0, 1)]
-    assert len(pairs_of(4, 9)) == 6  # all of them, none twice
-    assert pairs_of(1, 3) == []
+    assert len(pairs_of(8, 2)) == 8
+    assert pairs_of(2, 4) == [(0, 1)]
+    assert len(pairs_of(4, 8)) == 6  # all of them, none twice
+    assert pairs_of(1, 4) == []
+    with pytest.raises(ConfigError, match=r"comparisons = 3.*multiple of 2"):
+        JudgeSettings(url="http://localhost", comparisons=3)
 
 
 def test_win_rates_by_hand():

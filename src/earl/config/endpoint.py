@@ -68,7 +68,7 @@ class JudgeSettings(EndpointSettings):
     )
 
     comparisons: Count = Field(
-        default=3, description="of each edit with others of its group, about (kind pairwise)"
+        default=4, multiple_of=2, description="of each edit with others of its group (kind pairwise)"
     )
     rubrics: Place | None = Field(
         default=None, description="JSON Lines file that keeps the checks of each instruction (kind rubric)"

@@ -24,13 +24,13 @@ Pair = tuple[int, int]
 
 
 def pairs_of(count: int, each: int) -> list[Pair]:
-    """Pairs among `count` edits: each edit with about `each` others, no pair twice.
+    """Pairs among `count` edits: each edit with `each` others (an even number), or with all.
 
     The edits stand in a circle; each is compared with the next ones, in which it is first, and with the
     ones before it, in which it is second, so that a judge's liking for a place cancels.
     """
     pairs: dict[frozenset[int], Pair] = {}
-    for step in range(1, min((each + 1) // 2, count // 2) + 1):
+    for step in range(1, min(each // 2, count // 2) + 1):
         for place in range(count):
             other = (place + step) % count
             pairs.setdefault(frozenset((place, other)), (place, other))
