@@ -87,6 +87,17 @@ def test_revisions(hub, model_folder, spelling):
         resolve_model(f"{name}@other")
 
 
+def test_a_revision_of_a_model_that_is_here_is_refused(model_folder):
+    for name in ("world", model_folder):
+        with pytest.raises(ConfigError, match="revision 'v1' is of a hub id"):
+            resolve_model(name, "v1")
+
+
+def test_a_part_names_its_model(model_folder):
+    with pytest.raises(ModelNotFoundError, match=f"no text tokenizer; it is a part of {model_folder}$"):
+        resolve_model(model_folder / "policy").need("tokenizer")
+
+
 def test_two_revisions_disagree(tmp_path):
     assert split_revision("a/b@v1", "v1") == ("a/b", "v1")
     with pytest.raises(ConfigError, match="leave one out"):

@@ -40,8 +40,8 @@ _AT_REVISION = re.compile(r"([A-Za-z0-9][\w.-]*/[\w.-]+)@([\w./-]+)")
 _TOKENIZER_FILES = ("tokenizer.json", "emu3.tiktoken")
 _WHERE_TO_GET = {
     "policy": "name a folder or hub id that holds one, e.g. mair-lab/sft-simple",
-    "tokenizer": "the released models use the one of BAAI/Emu3-Stage1: pass tokenizer='BAAI/Emu3-Stage1'",
-    "vision": "the released models use BAAI/Emu3-VisionTokenizer: pass vision='BAAI/Emu3-VisionTokenizer'",
+    "tokenizer": "name one by --tokenizer; the released models use that of BAAI/Emu3-Stage1",
+    "vision": "name one by --vision; the released models use BAAI/Emu3-VisionTokenizer",
 }
 
 
@@ -72,7 +72,9 @@ class ModelFolder:
         found: Path | None = getattr(self, f"{part}_path")
         if found is None:
             what = {"policy": "policy", "tokenizer": "text tokenizer", "vision": "vision tokenizer"}[part]
-            raise ModelNotFoundError(f"{self.name or self.path} has no {what}; {_WHERE_TO_GET[part]}")
+            whole = self.path.parent
+            where = f"it is a part of {whole}" if (whole / "earl.json").is_file() else _WHERE_TO_GET[part]
+            raise ModelNotFoundError(f"{self.name or self.path} has no {what}; {where}")
         return found
 
 
@@ -96,7 +98,7 @@ def resolve_model(
     Raises:
         ModelNotFoundError: nothing by that name here, or the hub cannot be reached.
         ModelFormatError: a folder that is no Emu3 model, or an unreadable JSON file in it.
-        ConfigError: two revisions that disagree.
+        ConfigError: two revisions that disagree, or one of a folder.
     """
     name, revision = split_revision(str(name_or_folder), revision)
     known = None if is_folder(name) else KNOWN.get(name)
@@ -185,6 +187,8 @@ def read_nested(raw: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]
 def _locate(name: str, revision: str | None, parts: Sequence[Part]) -> Path:
     if not name.strip():
         raise ModelNotFoundError("the model's name is empty; give 'world', a folder, or a hub id owner/name")
+    if revision is not None and (name in MODELS or is_folder(name)):
+        raise ConfigError(f"revision {revision!r} is of a hub id, and {name} is here; leave it out")
     if name in MODELS:
         folder = Path(MODELS.load(name))
         if not (folder / "earl.json").is_file():
