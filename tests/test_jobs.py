@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -127,6 +128,14 @@ def test_a_folder_of_images_and_one_instruction(place):
     assert edit(".", "paint it", "-o", "out", "--keep-outside", *place) == 0
     records = [json.loads(line) for line in Path("out", RESULTS).read_text().splitlines()]
     assert [record["source"] for record in records] == ["0.png", "1.png", "2.png"]
+
+
+def test_where_every_image_failed_no_results_are_named(place, capsys):
+    write_jobs({"image": "gone.png", "instruction": "paint it"})
+    assert edit("jobs.jsonl", "-o", "out", *place) == 1
+    assert re.search(r"^0 of 1 images in out, ", capsys.readouterr().out, re.MULTILINE)
+    assert edit("jobs.jsonl", "-o", "out", "--json", *place) == 1
+    assert json.loads(capsys.readouterr().out)["results"] is None
 
 
 def sources_of(folder: str) -> list[str]:

@@ -118,7 +118,9 @@ def test_guidance_of_a_run_is_fixed_and_shown(model_folder, tmp_path, capsys):
     one_sentence(capsys, [*words, "-o", str(tmp_path / "led")], "editor guidance = 3.0, now it is None")
     assert main([*words, "-o", str(tmp_path / "plain")]) == 0
     editor = json.loads((tmp_path / "plain" / "evaluation.json").read_text())["editor"]
-    assert not {"guidance", "negative_instruction"} & set(editor)
+    assert not {"guidance", "negative_instruction", "max_text_tokens"} & set(editor)
+    changed = [*words, "-o", str(tmp_path / "plain"), "--max-text-tokens", "9"]
+    one_sentence(capsys, changed, "editor max_text_tokens = None, now it is 9")
 
 
 def test_a_model_cut_off_between_batches_makes_the_same_images(model_folder, tmp_path):

@@ -16,6 +16,8 @@ from PIL import Image
 from earl.records import Verdict
 from earl.vision.images import target_size
 
+JSON = {"content-type": "application/json"}
+
 try:  # the HTTP library that the installed client brings
     import httpx2 as httpx
 except ImportError:
@@ -283,8 +285,12 @@ def test_a_mask_of_the_sources_size_is_taken():
 def test_the_body_is_json_or_a_sentence_says_so(running):
     _, url = running
     for body in (b"[" * 5000, b"{", b"[]", b'"x"', b"\xff\xfe", b'{"prompt": 1, "image": 2}'):
-        answer = httpx.post(f"{url}/images/edits", content=body, headers={"content-type": "application/json"})
+        answer = httpx.post(f"{url}/images/edits", content=body, headers=JSON)
         assert answer.status_code == 400 and json.loads(answer.text)["error"]["message"]
+    twice = httpx.post(
+        f"{url}/images/edits", content=b'{"prompt": "a", "image": [], "prompt": "b"}', headers=JSON
+    )
+    assert twice.status_code == 400 and "'prompt' is given twice" in twice.text
 
 
 def test_the_dashboard_asks_for_figures_that_there_are(running):

@@ -302,16 +302,15 @@ def _tell(
             f"({', '.join(unchanged)}): {GAVE_BACK}"
         )
     if options.as_json:
-        made = {"folder": str(folder.path), "results": str(folder.path / RESULTS), "done": done}
-        made |= {"sheet": str(sheet) if sheet else None, "failed": problems}
+        results = str(folder.path / RESULTS) if done else None
+        made: dict[str, Any] = {"folder": str(folder.path), "results": results}
+        made |= {"done": done, "sheet": str(sheet) if sheet else None, "failed": problems}
         made |= {"unchanged": unchanged, "seconds": round(seconds, 4)}
         say(json.dumps(made))
     else:
-        files = f"{RESULTS}, {sheet.name}" if sheet else RESULTS
+        files = f" ({RESULTS}, {sheet.name})" if sheet else ""
         lines = [f"failed: {problem}" for problem in problems]
-        say(
-            "\n".join([*lines, f"{done} of {len(chains)} images in {folder.path} ({files}), {seconds:.1f} s"])
-        )
+        say("\n".join([*lines, f"{done} of {len(chains)} images in {folder.path}{files}, {seconds:.1f} s"]))
 
 
 def _made_with(*settings: Settings | None) -> list[Any]:

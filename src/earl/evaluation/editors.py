@@ -127,7 +127,9 @@ class ModelEditor:
         )
 
     def describe(self) -> dict[str, Any]:
-        sampling = self.sampling.model_dump(exclude={"max_text_tokens"})
+        sampling = self.sampling.model_dump()
+        if sampling["max_text_tokens"] == SamplingSettings().max_text_tokens:
+            del sampling["max_text_tokens"]  # earlier plans, which such a folder may hold, never had it
         if not self.sampling.guided:
             sampling = {n: v for n, v in sampling.items() if n not in ("guidance", "negative_instruction")}
         fixed = {"kind": "model", "name": self.name, **self.identity, **sampling}

@@ -99,11 +99,20 @@ def bounded(request: Request, settings: ServerSettings, take: Take) -> Request:
 
 
 async def read_json(request: Request) -> Any:
-    """The JSON body. Raises ApiError 400 where it is none, or nested too deeply to read."""
+    """The JSON body. Raises ApiError 400 where it is none, nested too deeply, or has a name twice."""
     try:
-        return await asyncio.to_thread(json.loads, await request.body())
+        return await asyncio.to_thread(json.loads, await request.body(), object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
         raise ApiError(f"the body is not JSON: {error}", code="invalid_json") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{name[:80]!r} is given twice")
+        found[name] = value
+    return found
 
 
 def read_data_url(url: Any, field: str) -> bytes:
