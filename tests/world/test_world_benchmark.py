@@ -13,7 +13,7 @@ from earl.evaluation.run import Judging, evaluate
 from earl.pipeline import EditPipeline
 from earl.records import Verdict
 from earl.world.benchmark import WorldBenchmark, draw_tasks
-from earl.world.prompts import WorldTaskSource
+from earl.world.prompts import WorldTaskSource, chosen_families
 
 
 class Judge:
@@ -177,3 +177,12 @@ def test_what_fixes_the_tasks_has_no_division_of_the_benchmarks_own():
     described = WorldBenchmark(num=3, kinds="few", wordings="mixed").describe()
     assert described["options"] == {"wordings": "mixed", "kinds": "few"}
     assert "kinds" not in described, "the key of a benchmark's own division: every family would lack one"
+
+
+def test_sentences_that_ask_for_nothing_are_prompts_where_they_are_named():
+    settings = TaskSettings("train", 64, families=("other",), options={"wordings": "mixed"})
+    task = WorldTaskSource(settings).draw(3)
+    assert task.family == task.group == "other" and task.source.tobytes() == task.target.tobytes()
+    assert "other" not in chosen_families("all", ())
+    with pytest.raises(ConfigError, match="no edit family is both simple"):
+        chosen_families("simple", ("other",))
