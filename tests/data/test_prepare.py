@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 
@@ -110,6 +111,10 @@ def test_masks_of_every_kind():
     assert mask_box(files.png(Image.new("L", (8, 8))), (8, 8)) == ()
     assert mask_box(files.png(Image.new("L", (8, 8), 255)), (8, 8)) == ()
     assert mask_box(b"no image", (8, 8)) == ()
+    turned, upside_down = io.BytesIO(), Image.Exif()
+    upside_down[0x0112] = 3
+    white.rotate(180).save(turned, "PNG", exif=upside_down)
+    assert mask_box(turned.getvalue(), (80, 40)) == (Box(20, 10, 40, 30),)
 
 
 @pytest.fixture
@@ -167,7 +172,7 @@ def test_bad_samples_are_named_with_the_reason(bad, tmp_path):
 def test_too_many_bad_samples_stop_the_run(bad, tmp_path):
     folder, _ = bad
     settings = PreparationSettings(area=AREA, shard_rows=5, batch=5, max_rejected=0.1)
-    with pytest.raises(DataError, match=r"of \d+ samples were refused .*limit 10%.*rejected.jsonl"):
+    with pytest.raises(DataError, match=r"of \d+ rows were refused .*limit 10%.*rejected.jsonl"):
         prepare_source(open_source(str(folder)), tmp_path / "out", Marks(), settings)
     assert len(rejected(tmp_path / "out")) >= 4
     done = len(list((tmp_path / "out").glob("shard-*")))
@@ -175,6 +180,16 @@ def test_too_many_bad_samples_stop_the_run(bad, tmp_path):
     more = PreparationSettings(area=AREA, shard_rows=5, batch=5, max_rejected=1.0)
     assert prepare_source(open_source(str(folder)), tmp_path / "out", Marks(), more).edits == 40
     assert len(rejected(tmp_path / "out")) == 9
+
+
+def test_a_small_side_of_a_holdout_is_not_stopped_by_the_bad_rows_of_the_whole(bad, tmp_path):
+    folder, _ = bad
+    settings = PreparationSettings(area=AREA, max_rejected=0.2, holdout=0.1)  # 9 of 49 rows are bad
+    for split in ("train", "validation"):
+        source = open_source(str(folder), split=split)
+        counts = prepare_source(source, tmp_path / split, Marks(), settings)
+        assert counts.edits and counts.reads == 49
+    assert counts.rejected > 0.2 * counts.looked
 
 
 def test_a_shard_of_bad_samples_only(tmp_path):

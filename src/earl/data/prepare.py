@@ -82,8 +82,8 @@ class Counts(Totals):
 
     @property
     def share(self) -> float:
-        """Share of the samples that were refused, 0-1."""
-        return self.rejected / max(1, self.looked)
+        """Refused samples, as a share of all rows: a side of a holdout is too small to judge by."""
+        return self.rejected / max(1, self.reads)
 
 
 def prepare_source(
@@ -194,8 +194,8 @@ def _shards(
         edits += made.edits
         refused += made.refused
         taken, end = taken + made.reads, made.end
-        so_far = Counts(edits=counts.edits + len(edits), rejected=counts.rejected + len(refused))
-        if so_far.looked >= _SURE and so_far.share > settings.max_rejected:
+        so_far = Counts(rejected=counts.rejected + len(refused), reads=counts.reads + taken)
+        if so_far.reads >= _SURE and so_far.share > settings.max_rejected:
             append_lines(folder / REJECTED, refused)
             _check_share(so_far, folder, settings)
         if taken >= settings.shard_rows:
@@ -258,7 +258,7 @@ def _continue(folder: Path) -> Counts:
 def _check_share(counts: Counts, folder: Path, settings: PreparationSettings) -> None:
     if counts.share > settings.max_rejected:
         raise DataError(
-            f"{counts.rejected} of {counts.looked} samples were refused "
+            f"{counts.rejected} of {counts.reads} rows were refused "
             f"({counts.share:.0%}, limit {settings.max_rejected:.0%}); the reasons are in "
             f"{folder / REJECTED}. Mend them, or raise --max-rejected and start again"
         )

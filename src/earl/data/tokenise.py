@@ -23,7 +23,7 @@ from earl.data.sources.sample import ImageRef, Read, Sample, image_bytes
 from earl.errors import DataError, EarlError
 from earl.records import Box, Point, SizeRule
 from earl.sequence.reasoning import clean_reasoning, scale_box, scale_boxes, scale_point
-from earl.vision.images import open_image, open_raster, resize_pair, resize_to, target_size
+from earl.vision.images import open_image, open_raster, resize_pair, resize_to, target_size, upright
 
 
 class Encoder(Protocol):
@@ -227,6 +227,7 @@ def mask_box(mask: ImageRef, size: tuple[int, int]) -> tuple[Box, ...]:
             else open_raster(mask if isinstance(mask, bytes) else mask.read_bytes())
         )
         opened.load()
+        opened = upright(opened)
     except Exception:  # a mask is a help, and no reason to refuse a sample
         return ()
     if opened.mode in ("RGBA", "LA", "PA"):
