@@ -175,6 +175,8 @@ def test_too_many_bad_samples_stop_the_run(bad, tmp_path):
     with pytest.raises(DataError, match=r"of \d+ rows were refused .*limit 10%.*rejected.jsonl"):
         prepare_source(open_source(str(folder)), tmp_path / "out", Marks(), settings)
     assert len(rejected(tmp_path / "out")) >= 4
+    with pytest.raises(DataError, match=r"the first is: .*source image: .*(damaged|cut short)"):
+        prepare_source(open_source(str(folder)), tmp_path / "out", Marks(), settings)
     done = len(list((tmp_path / "out").glob("shard-*")))
     assert 0 < done < 9  # it stopped on the way
     more = PreparationSettings(area=AREA, shard_rows=5, batch=5, max_rejected=1.0)

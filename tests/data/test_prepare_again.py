@@ -35,6 +35,14 @@ def test_other_settings_are_refused_and_a_limit_goes_on(tmp_path):
     assert [edit.id for edit in load_shards(out)] == [f"task_{i}" for i in range(5)]
 
 
+def test_a_card_of_something_else_is_not_replaced(tmp_path):
+    path = files.write_parquet(files.rows_of("omniedit"), tmp_path / "mine" / "x.parquet")
+    (tmp_path / "mine" / "README.md").write_text("my data")
+    with pytest.raises(DataError, match=r"mine has a README\.md and no shards; name another folder"):
+        prepare_source(open_source("omniedit", path=path), tmp_path / "mine", Marks(), SMALL)
+    assert (tmp_path / "mine" / "README.md").read_text() == "my data"
+
+
 def test_the_margin_around_changes_is_a_setting(tmp_path):
     path = files.write_parquet(files.rows_of("omniedit"), tmp_path / "x.parquet")
     cells = {}

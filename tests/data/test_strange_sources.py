@@ -130,7 +130,7 @@ def test_images_in_lists_addresses_and_base64(tmp_path):
     counts = prepare_source(open_source(str(where)), tmp_path / "out", Marks(), SMALL)
     assert counts.edits == 4
     assert len({edit.source for edit in load_shards(tmp_path / "out")}) == 1
-    assert list(problems(open_source(str(where)))) == ["two", "none", "address"]
+    assert list(problems(open_source(str(where)))) == ["two", "none", "address", "url"]
     cells = pa.array([[files.cell(0)]], pa.list_(pa.struct([("bytes", pa.binary()), ("path", pa.string())])))
     table = pa.table({"source": cells, "target": pa.array([[image]]), "instruction": ["x"]})
     pq.write_table(table, tmp_path / "x.parquet")

@@ -24,7 +24,7 @@ from earl.data.shards import MANIFEST, PART, Edit, shard_path, start_folder, wri
 from earl.data.sources.sample import Read
 from earl.data.tokenise import Encoder, Made, make_edits
 from earl.errors import DataError
-from earl.files import append_lines, clear_partial, json_lines, read_object, read_text, write_text
+from earl.files import append_lines, clear_partial, json_lines, read_lines, read_object, read_text, write_text
 from earl.store import only_one
 
 REJECTED = "rejected.jsonl"
@@ -139,7 +139,7 @@ def prepare_source(
 
 def _why_none(source: Source, folder: Path, counts: Counts) -> str:
     if counts.rejected:
-        return f"{source.name} gave no edit at all; the reasons are in {folder / REJECTED}"
+        return f"{source.name} gave no edit at all; {_reasons(folder)}"
     where = f" in the split {source.split!r}" if source.split else ""
     return (
         f"{source.name} has no edit{where}; of few edits a small --holdout or --holdout-test takes none: "
@@ -259,6 +259,11 @@ def _check_share(counts: Counts, folder: Path, settings: PreparationSettings) ->
     if counts.share > settings.max_rejected:
         raise DataError(
             f"{counts.rejected} of {counts.reads} rows were refused "
-            f"({counts.share:.0%}, limit {settings.max_rejected:.0%}); the reasons are in "
-            f"{folder / REJECTED}. Mend them, or raise --max-rejected and start again"
+            f"({counts.share:.0%}, limit {settings.max_rejected:.0%}); {_reasons(folder)}. Mend them, or "
+            "raise --max-rejected and start again"
         )
+
+
+def _reasons(folder: Path) -> str:
+    _, first = next(read_lines(folder / REJECTED))
+    return f"the reasons are in {folder / REJECTED}, the first is: {first['reason']}"

@@ -58,7 +58,9 @@ def text_of(value: Any) -> str:
         text = str(value).strip()
         text.encode()
     except ValueError as error:  # surrogates, or a number of thousands of digits
-        raise DataError(f"a text is not valid Unicode: {str(error)[:_SHOWN]}") from error
+        raise DataError(
+            f"a text is not valid UTF-8 ({str(error)[:_SHOWN]}); save the file in UTF-8"
+        ) from error
     return text
 
 
@@ -95,6 +97,8 @@ def image_of(value: Any, folder: Path | None) -> ImageRef | None:
         raise DataError(f"an image is {type(value).__name__}; expected bytes or a path")
     if isinstance(value, str) and (value.startswith("data:") or _is_base64(value)):
         return _decoded(value)
+    if str(value).startswith(("https://", "http://")):
+        raise DataError(f"an image is the address {shown(value)}; nothing is fetched: download it first")
     if folder is None:
         raise DataError(f"an image is the path {shown(value)}, and the data set holds no files")
     return _find(value, folder)
