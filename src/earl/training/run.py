@@ -160,6 +160,11 @@ def changed_settings(folder: Path, recipe: TrainingRecipe) -> dict[str, tuple[An
 
 def _check_same_run(run: Run) -> None:
     recipe, folder = run.recipe, run.folder
+    if (folder / "model").exists() and not (folder / _STARTS).is_file():
+        raise ConfigError(
+            f"run.folder = {str(folder)!r} holds a model and no run, whose model would take its place; name "
+            "another folder, as run.folder=runs/NAME"
+        )
     if not (folder / _RECIPE).is_file():
         return
     stage = read_recipe_table(folder / _RECIPE).get("stage")

@@ -352,6 +352,14 @@ def test_a_run_of_another_stage_is_named(plain_run: Path, room: Path) -> None:
         train_sft(other)
 
 
+def test_a_model_that_no_run_made_is_not_replaced(room: Path, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.txt").write_text("kept")
+    with pytest.raises(ConfigError, match="holds a model and no run"):
+        train_sft(make_recipe(recipe_table(room, tmp_path)))
+    assert (tmp_path / "model" / "mine.txt").exists()
+
+
 def test_codes_of_another_vision_tokenizer_are_refused(room: Path, tmp_path: Path) -> None:
     """They are numbers of the same range and mean other images."""
     save_vision_tokenizer(create_vision_tokenizer(seed=0, codebook_size=64), tmp_path / "vision", area=1024)
