@@ -18,11 +18,12 @@ from huggingface_hub import DatasetCardData
 from jinja2 import Template
 
 from earl import __version__
-from earl.data.shards import CARD, README, EditShards, load_shards
+from earl.data.shards import EditShards, load_shards
 from earl.errors import DataError
 from earl.files import read_object, read_text, write_json, write_text
 from earl.tables import Column, Row, Table, markdown_text
 
+CARD, README = "card.json", "README.md"
 _PAGE = Path(__file__).with_name("card.md.jinja")
 _BATCH = 4096
 _COUNTED = ("split", "group", "family", "licence")

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from earl import __version__
 from earl.config.data import PreparationSettings
-from earl.data.card import drop_card, write_card
+from earl.data.card import CARD, README, drop_card, write_card
 from earl.data.shards import MANIFEST, PART, Edit, shard_path, start_folder, write_shard
 from earl.data.sources.sample import Read
 from earl.data.tokenise import Encoder, Made, make_edits
@@ -112,6 +112,9 @@ def prepare_source(
     folder = Path(folder)
     settings = (settings or PreparationSettings()).replace(rule=encoder.rule)
     split = source.split
+    for name in (CARD, README):
+        if (folder / name).exists() and not (folder / MANIFEST).exists():
+            raise DataError(f"{folder} has a {name} and no shards; name another folder, or that file is lost")
     start_folder(folder, _made_with(source, encoder, settings))
     with only_one(folder) as check:
         counts = _continue(folder)

@@ -25,7 +25,6 @@ from earl.records import Box, Point
 
 FORMAT = 1
 MANIFEST = "shards.json"
-CARD, README = "card.json", "README.md"
 COLUMNS = Features(
     {
         "id": Value("string"),
@@ -321,8 +320,7 @@ def start_folder(folder: Path, settings: Mapping[str, Any]) -> None:
     """Make or continue a folder of shards made with these settings.
 
     Raises:
-        DataError: it already holds shards made with other settings, or of another source, or a card of
-            something else.
+        DataError: it already holds shards made with other settings, or of another source.
     """
     manifest = {"format": FORMAT, "checksums": True, **settings}
     if (folder / MANIFEST).exists():
@@ -338,9 +336,6 @@ def start_folder(folder: Path, settings: Mapping[str, Any]) -> None:
                 made = f"made with {others[0]} = {present.get(others[0])!r}, now {manifest.get(others[0])!r}"
             raise DataError(f"{folder} holds shards {made}; choose another folder or delete it")
         return
-    for name in (CARD, README):
-        if (folder / name).exists():
-            raise DataError(f"{folder} has a {name} and no shards; name another folder, or that file is lost")
     write_json(folder / MANIFEST, manifest)
 
 

@@ -11,8 +11,7 @@ from pathlib import Path
 from earl.config.sections import HeldSource
 from earl.config.stages import DpoRecipe, GrpoRecipe, SftRecipe, TokenizerRecipe, TrainingRecipe
 from earl.config.verifier import OneVerifier
-from earl.data.card import read_card
-from earl.data.shards import CARD
+from earl.data.card import CARD, read_card
 from earl.data.tasks import TaskSettings, open_tasks
 from earl.errors import ConfigError
 from earl.registry import VERIFIERS, WORDINGS
