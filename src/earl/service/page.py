@@ -117,11 +117,12 @@ class Page:
 
     def _input(self) -> None:
         work = self.work
-        self.source: Any = gr.Image(
+        self.source = gr.Image(
             label="Your image", type="filepath", image_mode=None, format="png", height=300, elem_id="source",
             sources=["upload", "clipboard"],
         )  # fmt: skip
-        self.source.preprocess = lambda given: given and given.path  # ours to open, and to refuse in words
+        # ours to open, and to refuse in words
+        vars(self.source)["preprocess"] = lambda given: given and given.path
         if work.tasks:
             self.scene = gr.Button("New random scene", size="sm", elem_id="scene")
         self.instruction = gr.Textbox(
