@@ -97,7 +97,7 @@ def test_buckets_are_of_like_length() -> None:
 def test_stream_refuses_what_does_not_divide_or_fit() -> None:
     with pytest.raises(ConfigError, match=r"batch\.global_size = 8.*batch\.micro_size x ranks = 2 x 3"):
         stream(rank=(0, 3))
-    with pytest.raises(DataError, match="max_tokens = 2"):
+    with pytest.raises(DataError, match=r"longer than 2 tokens, which is data\.max_tokens"):
         next(stream(max_tokens=2))
     longest = stream(max_tokens=6)
     assert max(len(row) for _ in range(5) for row in rows(next(longest))) <= 6 and longest.skipped > 0

@@ -19,7 +19,7 @@ from earl.config.recipe import read_recipe_table, recipe_table, save_recipe
 from earl.config.stages import TrainingRecipe
 from earl.environment import machine, versions
 from earl.errors import ConfigError, DataError
-from earl.files import check_writable, clear_partial, read_object, write_json, writing
+from earl.files import PARTIAL, check_writable, clear_partial, read_object, write_json, writing
 from earl.policy.devices import native_bf16
 from earl.store import only_one
 from earl.training import checkpoint
@@ -160,7 +160,9 @@ def changed_settings(folder: Path, recipe: TrainingRecipe) -> dict[str, tuple[An
 
 def _check_same_run(run: Run) -> None:
     recipe, folder = run.recipe, run.folder
-    if (folder / "model").exists() and not (folder / _STARTS).is_file():
+    model = folder / "model"
+    there = [p for p in model.iterdir() if not p.name.startswith(PARTIAL)] if model.is_dir() else []
+    if there and not (folder / _STARTS).is_file():
         raise ConfigError(
             f"run.folder = {str(folder)!r} holds a model and no run, whose model would take its place; name "
             "another folder, as run.folder=runs/NAME"
