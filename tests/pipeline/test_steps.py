@@ -100,16 +100,18 @@ def test_a_model_without_steps_draws_a_plan_at_once(pipeline, several, tmp_path)
     (folder / "earl.json").write_text(json.dumps(meta))
     plain = EditPipeline.from_pretrained(folder, device="cpu", dtype="float32")
     assert plain.split is None
-    image, words, result = several[0]
-    at_once = plain(image, words, greedy=True)
-    assert at_once.reasoning == result.reasoning
+    drawn = plain.edit_many([(image, words) for image, words, _ in several], greedy=True)
+    assert [one.reasoning for one in drawn] == [result.reasoning for _, _, result in several]
+    pairs = zip(drawn, (result for _, _, result in several), strict=True)
+    assert any(one.completions[0].ids != result.completions[0].ids for one, result in pairs)
 
 
-def test_steps_of_an_unknown_domain_are_refused(tmp_path):
+@pytest.mark.parametrize("name", ["elsewhere", "earl.world.domain:WORLD"])
+def test_steps_of_an_unknown_domain_are_refused(name, tmp_path):
     folder = copied(tmp_path)
-    meta = json.loads((folder / "earl.json").read_text()) | {"steps": "elsewhere"}
+    meta = json.loads((folder / "earl.json").read_text()) | {"steps": name}
     (folder / "earl.json").write_text(json.dumps(meta))
-    with pytest.raises(ModelFormatError, match=r"steps is 'elsewhere' in earl\.json"):
+    with pytest.raises(ModelFormatError, match=f"steps is {name!r} in earl"):
         EditPipeline.from_pretrained(folder, device="cpu")
 
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 
 class Domain(Protocol):
-    """The one kind of images that a model edits. Registered under the model's name (`DOMAINS`).
+    """The one kind of images that a model edits. Registered under the model's name (`DOMAINS`). One whose
+    chains of thought have steps has a method `split` besides (`earl.pipeline.steps.Split`).
 
     Attributes:
         about: what the model can edit, Markdown for people.

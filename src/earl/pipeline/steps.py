@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from earl.errors import ConfigError, ModelFormatError
+from earl.errors import ModelFormatError
+from earl.pipeline.domain import domain_of
 from earl.records import Completion
-from earl.registry import DOMAINS
 from earl.sequence.layout import opening_ids, parse_completion, write_image, write_prompt
 from earl.sequence.reasoning import reasoning_body
 
@@ -36,16 +36,15 @@ def split_of(meta: Mapping[str, Any], model: str) -> Split | None:
         meta: the content of its `earl.json`.
 
     Raises:
-        ModelFormatError: no such domain.
+        ModelFormatError: no registered domain; a model's file cannot name code to import.
     """
     if not (name := meta.get("steps")):
         return None
-    try:
-        split: Split = DOMAINS.load(name).split
-    except (ConfigError, AttributeError, TypeError) as error:
+    split: Split | None = getattr(domain_of(str(name)), "split", None)
+    if split is None:
         raise ModelFormatError(
             f"{model}: steps is {str(name)[:80]!r} in earl.json, which is no domain with steps; take it out"
-        ) from error
+        )
     return split
 
 

@@ -60,7 +60,7 @@ def _place(row: int, column: int, level: int) -> str:
 def steps(text: str) -> list[tuple[str, str]]:
     """A plan of several changes as edits of one change each: (instruction, plan), in their order.
 
-    None for a plan of one change, for a solid that only moves (it is drawn better at once), and for what is
+    Empty for a plan of one change, for a solid that only moves (it is drawn better at once), and for what is
     no plan.
     """
     parts = text.split("; ")
