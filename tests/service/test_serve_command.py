@@ -72,3 +72,14 @@ def test_an_endpoint_that_never_answers_can_be_left(sent):
             _, said = waiting.communicate(timeout=60)
     assert waiting.returncode == (130 if sent == signal.SIGINT else -signal.SIGTERM)
     assert "Traceback" not in said
+
+
+def test_a_page_that_is_ended_leaves_no_folder_of_uploads(tmp_path):
+    pytest.importorskip("gradio")
+    environment = {k: v for k, v in os.environ.items() if k != "GRADIO_TEMP_DIR"} | {"TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-m", "earl", "ui", "--port", "0"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    assert "/ui;" in server.stdout.readline() and list(tmp_path.glob("earl-ui-*"))
+    server.send_signal(signal.SIGTERM)
+    server.communicate(timeout=60)
+    assert server.returncode == 143 and not list(tmp_path.glob("earl-ui-*"))

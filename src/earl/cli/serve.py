@@ -6,10 +6,12 @@ import asyncio
 import json
 import os
 import re
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -69,7 +71,13 @@ def page(
     if find_spec("gradio") is None:
         raise MissingExtraError("the page needs the extras: pip install 'earl-edit[serve,ui]'")
     # Gradio's own folder, /tmp/gradio, is that of the first user of the machine who has a page
-    os.environ.setdefault("GRADIO_TEMP_DIR", mkdtemp(prefix="earl-ui-"))
+    with TemporaryDirectory(prefix="earl-ui-", ignore_cleanup_errors=True) as uploads:
+        os.environ.setdefault("GRADIO_TEMP_DIR", uploads)
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that the folder goes
+        _page(options, model, best_by)
+
+
+def _page(options: PageOptions, model: ModelSettings, best_by: VerifierSettings | None) -> None:
     from earl.data.tasks import EditTask
     from earl.jobs import read_jobs
     from earl.pipeline.domain import domain_of

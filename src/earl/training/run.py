@@ -109,12 +109,12 @@ class Run:
         was, now = before[0].get("inputs") or {} if before else {}, facts.get("inputs", {})
         shared = [name for name in now if name in was]
         changed |= {name: (was[name], now[name]) for name in shared if was[name] != now[name]}
-        save_recipe(self.recipe, self.folder / _RECIPE)
         at = datetime.now(timezone.utc).isoformat(timespec="seconds")
         entry = {"at": at, "step": step, "versions": versions(), "machine": machine(), **facts}
         starts = [*_starts(self.folder), entry | ({"changed": changed} if changed else {})]
         kept = starts if len(starts) <= _KEPT else [starts[0], *starts[1 - _KEPT :]]
         write_json(self.folder / _STARTS, {"starts": kept})
+        save_recipe(self.recipe, self.folder / _RECIPE)  # last: one without run.json is a person's own
         return changed
 
 
@@ -169,6 +169,11 @@ def _check_same_run(run: Run) -> None:
         )
     if not (folder / _RECIPE).is_file():
         return
+    if not (folder / _STARTS).is_file():
+        raise ConfigError(
+            f"run.folder = {str(folder)!r} holds a {_RECIPE} and no run, whose own would take its place; "
+            "name another folder, as run.folder=runs/NAME"
+        )
     stage = read_recipe_table(folder / _RECIPE).get("stage")
     if stage != recipe.stage:
         raise ConfigError(

@@ -360,6 +360,14 @@ def test_a_model_that_no_run_made_is_not_replaced(room: Path, tmp_path: Path) ->
     assert (tmp_path / "model" / "mine.txt").exists()
 
 
+def test_a_recipe_that_no_run_wrote_is_not_replaced(room: Path, tmp_path: Path) -> None:
+    """A person's own has comments."""
+    (tmp_path / "recipe.toml").write_text("# mine\nstage = 'sft'\n")
+    with pytest.raises(ConfigError, match=r"holds a recipe\.toml and no run.*run\.folder=runs/NAME"):
+        train_sft(make_recipe(recipe_table(room, tmp_path)))
+    assert (tmp_path / "recipe.toml").read_text().startswith("# mine")
+
+
 def test_codes_of_another_vision_tokenizer_are_refused(room: Path, tmp_path: Path) -> None:
     """They are numbers of the same range and mean other images."""
     save_vision_tokenizer(create_vision_tokenizer(seed=0, codebook_size=64), tmp_path / "vision", area=1024)
