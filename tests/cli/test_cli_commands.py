@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -122,15 +123,23 @@ def test_edit_with_reasoning_shows_the_text_and_its_boxes(edit, capsys, monkeypa
     assert "exists already" in capsys.readouterr().err
 
 
-def test_a_file_that_another_edit_made_meanwhile_is_left(edit, tmp_path, capsys, monkeypatch):
+def test_files_that_another_edit_made_meanwhile_are_left(edit, tmp_path, capsys, monkeypatch):
     from earl.pipeline import EditPipeline
 
-    edit_many, out = EditPipeline.edit_many, tmp_path / "out.png"
+    edit_many, others = EditPipeline.edit_many, [tmp_path / f"out{n}.png" for n in ("", "-before-after")]
     monkeypatch.setattr(
-        EditPipeline, "edit_many", lambda *a, **k: (out.write_text("other"), edit_many(*a, **k))[1]
+        EditPipeline,
+        "edit_many",
+        lambda *a, **k: ([path.write_text("other") for path in others], edit_many(*a, **k))[1],
     )
-    assert edit() == (2, out) and out.read_text() == "other"
-    assert "exists already" in one_sentence(capsys)
+    code, _ = edit("--before-after", "--json")
+    assert code == 0 and [path.read_text() for path in others] == ["other", "other"]
+    said = capsys.readouterr()
+    assert said.err.count("was made by another meanwhile and is kept") == 2
+    (written,) = json.loads(said.out)["images"]
+    assert Path(written).parent == tmp_path and Path(written) not in others
+    assert Image.open(written).size == (64, 64)
+    assert len(list(tmp_path.glob("out-before-after-*.png"))) == 1
 
 
 def test_same_seed_same_file(edit):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import secrets
 import sys
 import time
 from collections.abc import Iterator
@@ -93,7 +95,7 @@ def _edit_one(
     loaded = time.perf_counter() - began
     warn(lacking(pipeline, source, options.instructions, reasoning=sampling.reasoning))
     result, seconds, scores = _drawn(pipeline, source, mask, options, sampling, verifier, steps)
-    marked = _draw_boxes(result, boxed)
+    marked = _draw_boxes(result, boxed, options)
     _ = result.image  # raises where the model wrote none
     if stream:
         content = encode_image(
@@ -101,16 +103,16 @@ def _edit_one(
         )
         say_bytes(content)
         return
-    claim([*paths, *pairs], force=options.force)  # again: another edit may have made them meanwhile
     written: list[str | None] = []
     for number, (path, image) in enumerate(zip(paths, result.images, strict=True)):
-        written.append(None if image is None else str(path))
-        if image is not None:
-            made = _provenance(options, model.model, result, last, number)
-            write_image(image, path, made)
-            if pairs:
-                title = ", then ".join(options.instructions)
-                write_image(side_by_side(title, (source, image), ("before", "after")), pairs[number], made)
+        if image is None:
+            written.append(None)
+            continue
+        made = _provenance(options, model.model, result, last, number)
+        written.append(str(write_image(image, _free(path, options), made)))
+        if pairs:
+            sheet = side_by_side(", then ".join(options.instructions), (source, image), ("before", "after"))
+            write_image(sheet, _free(pairs[number], options), made)
     record = {
         "source": str(options.source),
         "instruction": result.instruction,
@@ -183,7 +185,7 @@ def _drawn(
             source = result.image
             if steps:
                 made = _provenance(options, pipeline.name, result, step)
-                write_image(source, steps[step - 1], made)
+                steps[step - 1] = write_image(source, _free(steps[step - 1], options), made)
     return result, seconds, scores
 
 
@@ -343,7 +345,16 @@ def _picker(options: EditOptions, best_by: VerifierSettings | None) -> Verifier 
     return make_verifier(best_by) if best_by else None
 
 
-def _draw_boxes(result: EditResult, paths: list[Path]) -> list[Path | None]:
+def _free(path: Path, options: EditOptions) -> Path:
+    """The path, or a name beside it where another edit has made a file of it since this one began."""
+    if options.force or not os.path.lexists(path):
+        return path
+    other = path.with_stem(f"{path.stem}-{secrets.token_hex(3)}")
+    warn(f"{path} was made by another meanwhile and is kept; this edit's is {other}")
+    return other
+
+
+def _draw_boxes(result: EditResult, paths: list[Path], options: EditOptions) -> list[Path | None]:
     """The source with the boxes that each image's reasoning names; None where it names none."""
     from earl.pages.sheets import with_boxes, write_image
     from earl.sequence.reasoning import find_boxes
@@ -351,9 +362,7 @@ def _draw_boxes(result: EditResult, paths: list[Path]) -> list[Path | None]:
     drawn: list[Path | None] = []
     for path, text in zip(paths, result.reasoning, strict=bool(paths)):
         boxes = find_boxes(text or "")
-        if boxes:
-            write_image(with_boxes(result.source, boxes), path)
-        drawn.append(path if boxes else None)
+        drawn.append(write_image(with_boxes(result.source, boxes), _free(path, options)) if boxes else None)
     return drawn
 
 

@@ -48,9 +48,9 @@ def claim_images(path: str | Path, count: int, *, force: bool) -> list[Path]:
     return claim(names, force=force)
 
 
-def write_image(image: Image.Image, path: Path, provenance: Provenance | None = None) -> None:
+def write_image(image: Image.Image, path: Path, provenance: Provenance | None = None) -> Path:
     """Write an image in the form its name says. Raises OutputError; an older file stays intact."""
-    write_bytes(path, encode_image(image, TYPES[path.suffix.lower()], provenance=provenance))
+    return write_bytes(path, encode_image(image, TYPES[path.suffix.lower()], provenance=provenance))
 
 
 def shown_size(image: Image.Image) -> tuple[int, int]:
