@@ -297,6 +297,10 @@ def test_the_card_says_what_is_there(bad, tmp_path):
     table.write_text(table.read_text().replace("add 7", "add seven"))
     prepare_source(open_source(str(folder)), tmp_path / "other", Marks(), settings)
     assert read_card(tmp_path / "other")["hashes"]["rows"] != card["hashes"]["rows"]
+    files.save(files.picture(99), folder / "9-after.png")
+    prepare_source(open_source(str(folder)), tmp_path / "third", Marks(), settings)
+    hashes = [read_card(tmp_path / name)["hashes"]["rows"] for name in ("other", "third")]
+    assert hashes[0] != hashes[1], "another target"
 
 
 def odd_pair(folder, source=(61, 40), target=(61, 40)):

@@ -97,9 +97,12 @@ def _count(shards: EditShards) -> tuple[dict[str, Counter[Any]], str]:
         counts["reasoning"]["with"] += sum(bool(text) for text in batch["reasoning"])
         for row in zip(*(batch[name] for name in _DIGESTED), strict=True):
             digest.update(json.dumps(row, ensure_ascii=False).encode())
-    columns = shards.dataset.select_columns(["target_codes", "changed"]).with_format("arrow")
+    read = ("source_codes", "target_codes", "changed")
+    columns = shards.dataset.select_columns(list(read)).with_format("arrow")
     for table in columns.iter(batch_size=_BATCH):
-        targets, cells = (table[name].combine_chunks() for name in ("target_codes", "changed"))
+        sources, targets, cells = (table[name].combine_chunks() for name in read)
+        for codes in (sources, targets):
+            digest.update(codes.flatten().to_numpy(zero_copy_only=False).tobytes())
         given = targets.value_lengths().to_numpy(zero_copy_only=False) > 0
         before = np.concatenate([[0], np.cumsum(cells.values.to_numpy(zero_copy_only=False))])
         changed = np.diff(before[cells.offsets.to_numpy()])
