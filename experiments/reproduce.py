@@ -23,6 +23,7 @@ from pathlib import Path
 
 from earl.config.recipe import load_recipe
 from earl.config.stages import STAGES, load_stage
+from earl.data.card import CARD, read_card
 from earl.errors import ConfigError, DataError, EarlError
 from earl.evaluation.editors import WEIGHED
 from earl.evaluation.folder import read_plan
@@ -279,16 +280,22 @@ class Comparison:
         common += ["--kinds", options.kinds, "--reasoning", "plan"]  # the cells that think write plans
         for name in (*DATA, "validation"):
             out = self.folder / "data" / name
-            if (out / "card.json").is_file():  # written last
-                continue
             if name == "validation":
                 asked = ["--sources", str(options.validation), "--split", "validation"]
                 families = list(self.families)
             else:
                 families = [family for family in self.families if FAMILIES[family] == name]
                 asked = ["--sources", str(options.sources)]
-            asked += ["--families", *families]
-            _earl([*common, "-o", str(out), *asked])
+            if (out / CARD).is_file():  # written last
+                made = read_card(out)["made_with"]
+                for key, now in (("families", families), ("kinds", options.kinds), ("reasoning", "plan")):
+                    if made.get(key) != now:
+                        raise ConfigError(
+                            f"{out} was prepared with {key} = {made.get(key)!r}, now {now!r}; remove it, or "
+                            "choose another --out"
+                        )
+                continue
+            _earl([*common, "-o", str(out), *asked, "--families", *families])
 
     def _evaluate(self, name: str, seed: int | None) -> None:
         cell, options = CELLS[name], self.options

@@ -292,6 +292,11 @@ def test_a_small_comparison_from_end_to_end(model_folder, tmp_path, monkeypatch,
     assert reproduce.main([*words, "--best-of", "2"]) == 0 and not ran, "what is finished is not made again"
     assert reproduce.main([*words, "--sft", "optimiser.learning_rate=0.5", *SFT]) == 2
     assert "was made with another recipe" in capsys.readouterr().err
+    card = json.loads((tmp_path / "data" / "validation" / "card.json").read_text())
+    card["made_with"]["reasoning"] = "steps"
+    write_json(tmp_path / "data" / "validation" / "card.json", card)
+    assert reproduce.main([*words, "--cells", "sft-sc"]) == 2
+    assert "validation was prepared with reasoning = 'steps', now 'plan'" in capsys.readouterr().err
     assert reproduce.main([*words, "--cells", "rl-sx"]) == 2 and "no cell 'rl-sx'" in capsys.readouterr().err
 
 
