@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+import time
 from pathlib import Path
 
 import openai
@@ -112,6 +113,7 @@ def test_partial_images_are_streamed(running):
     assert [event.partial_image_index for event in events[:2]] == [0, 1]
     assert [event.rows for event in events[:2]] == [3, 6]
     assert events[-1].usage.output_tokens == 10
+    assert all(time.time() - event.created_at < 600 for event in events)
     assert opened(events[-1].b64_json).getpixel((0, 0)) == (245, 55, 225)
 
 

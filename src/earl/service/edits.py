@@ -98,7 +98,7 @@ class EditService(Server):
             self._check_model(raw.fields.model)
             if raw.fields.best_of is not None and self.judge is None:
                 raise ApiError(
-                    "best_of needs a verifier; start the service with one",
+                    "best_of needs a verifier; start the service with one, as --best-by judge",
                     param="best_of",
                     code="unsupported",
                 )
@@ -171,7 +171,8 @@ class _Answer:
         result, verdicts = await self._result()
         common = self._common(result)
         for item in await asyncio.to_thread(self._encode_all, result, verdicts):
-            yield event("image_edit.completed", {"type": "image_edit.completed", **item, **common})
+            done = {"type": "image_edit.completed", "created_at": int(time.time())}
+            yield event(done["type"], {**done, **item, **common})
 
     async def _result(self) -> tuple[EditResult, list[Verdict] | None]:
         """The result with the images that were asked for; best first where a verifier chose."""

@@ -115,7 +115,7 @@ def _report(found: Estimate) -> list[str]:
     lines = [
         f"parameters: {found.parameters:,} in all, {found.trained:,} trained",
         f"long sequences: prompt of {found.lengths.prompt:,} ids, completion of {found.lengths.completion:,}",
-        f"memory of each device, GiB, computed ({found.devices} devices):",
+        f"memory of each device, GiB, computed ({found.devices} device{'s' * (found.devices > 1)}):",
     ]
     lines += [f"  {size / GIB:8.2f}  {name}" for name, size in found.always.items()]
     for phase, rows in found.phases.items():

@@ -172,7 +172,7 @@ def test_completions_that_are_no_image_leave_their_group(prefill: str, room: Pat
         train(table)
     table["judging"]["undecodable_reward"] = 0.0  # as published
     table["length"]["max_steps"] = 1
-    with pytest.raises(ConfigError, match=r"undecodable_reward = 0\.0, and the run .* was made with None"):
+    with pytest.raises(ConfigError, match=r"_reward = 0\.0, and the run .* made without it.*run\.folder$"):
         train(table)
     table["run"]["folder"] = str(tmp_path / "other")
     train(table)

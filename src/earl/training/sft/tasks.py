@@ -83,10 +83,11 @@ class SftTasks:
             lacking[text.replace("_", " ")] = sum(table[text].to_pylist().count("") for table in tables)
         for what, count in lacking.items():
             if count:
+                how = "have it written by `earl reason make`, or " if what == "reasoning" else ""
                 raise DataError(
                     f"{count} of {len(shards)} edits of {name} ({shards.name}) have no {what}, which "
-                    "supervised training needs; leave their rows out and prepare the others, in another "
-                    "folder. Reinforcement learning and evaluation can use them"
+                    f"supervised training needs; {how}leave their rows out and prepare the others, in "
+                    "another folder. Reinforcement learning and evaluation can use them"
                 )
 
     def encode(self, name: str, index: int) -> list[Example]:
