@@ -18,7 +18,7 @@ from earl.config.service import ServiceSettings
 from earl.data.tasks import EditTask
 from earl.errors import VerifierError
 from earl.pages.sheets import SIDE
-from earl.records import Box
+from earl.records import Box, Verdict
 from earl.service.opening import open_service
 from earl.service.page_edits import EXAMPLES, MOST_STEPS, Asked, History, PageEdits, Step
 from earl.service.wire import ApiError
@@ -141,6 +141,13 @@ def test_a_verifier_that_fails_costs_the_scores_alone(work, monkeypatch):
     last = all_shown(work, asked(work, seed=3))[-1]
     assert last.done and "the judge is not there" in last.note
     assert last.variations[0].label == "seed 3"
+
+    async def refused(result):
+        return [Verdict("unreachable", why="the key was refused")]
+
+    monkeypatch.setattr(work.service, "judge", refused)
+    last = all_shown(work, asked(work, seed=3))[-1]
+    assert "the key was refused" in last.note and last.variations[0].label == "seed 3, not judged"
 
 
 def test_boxes_of_the_reasoning(work, monkeypatch):

@@ -247,15 +247,18 @@ class PageEdits:
 
     async def _finished(self, asked: Asked, request: EditRequest, result: EditResult, note: str) -> Shown:
         verdicts: Sequence[Verdict | None] = [None] * len(result.images)
-        if self.service.judge is not None:
-            try:
-                verdicts = await self.service.judge(result)
-            except EarlError as error:
-                note = " ".join(filter(None, (note, f"The images could not be judged: {error}")))
         written = [place for place, image in enumerate(result.images) if image is not None]
         if not written:
             raise EarlError(f"the model wrote no image ({result.problems[0]}); try another seed")
-        note = ". ".join(filter(None, (note, *result.notes)))
+        lost: list[str] = []
+        if self.service.judge is not None:
+            try:
+                verdicts = told = await self.service.judge(result)
+                lost = [told[place].reason for place in written if told[place].overall is None]
+            except EarlError as error:
+                lost = [str(error)]
+        failure = f"The images could not be judged: {lost[0]}" if lost else ""
+        note = ". ".join(filter(None, (note, *result.notes, failure)))
         variations = await asyncio.to_thread(
             lambda: tuple(self._variation(request, result, place, verdicts[place]) for place in written)
         )
