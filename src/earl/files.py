@@ -97,14 +97,12 @@ def expand(path: str | Path) -> Path:
 
 
 def files_below(folder: Path, *, but: str = "") -> list[Path]:
-    """Files of a folder and below it, sorted; links are followed, hidden names left out.
-
-    Args:
-        but: a file's name; folders that hold one are passed over.
-    """
+    """Files of a folder and below it, sorted; links are followed, hidden names left out, and folders that
+    hold a file called `but`. Raises PermissionError: a folder may not be listed, so files would be missed."""
     seen: set[str] = set()
     found: list[Path] = []
-    for place, folders, names in os.walk(folder, followlinks=True):
+    errors: list[OSError] = []
+    for place, folders, names in os.walk(folder, onerror=errors.append, followlinks=True):
         real = os.path.realpath(place)
         if real in seen or but in names:  # seen: a link to a folder above
             folders.clear()
@@ -112,6 +110,8 @@ def files_below(folder: Path, *, but: str = "") -> list[Path]:
         seen.add(real)
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(place) / name for name in names if not name.startswith(".")]
+    if shut := [error for error in errors if isinstance(error, PermissionError)]:
+        raise shut[0]
     return sorted(path for path in found if path.is_file())
 
 

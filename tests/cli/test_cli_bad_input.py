@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -188,3 +191,37 @@ def test_what_was_given_is_quoted_in_part_only(tmp_path, capsys):
     ):
         assert main(words) == 2
         assert len(one_sentence(capsys)) < 1200
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not os.path.exists("/usr/bin/setpriv"), reason="needs setpriv")
+def test_folders_and_files_that_may_not_be_read(model_folder, picture, tmp_path):
+    """A sentence that names them; not a traceback, nor that nothing is there."""
+    shut, model, run = (tmp_path / name for name in ("shut", "model", "run"))
+    shutil.copytree(model_folder, model)
+    (tmp_path / "photos" / "shut").mkdir(parents=True)
+    run.mkdir()
+    (run / "log.jsonl").write_text("{}\n")
+    weights = model / "policy" / "model.safetensors"
+    hidden = [shut, tmp_path / "photos" / "shut", weights, run / "log.jsonl"]
+    shut.mkdir()
+    for path in hidden:
+        path.chmod(0)
+    edit = ["edit", str(picture), "remove the cone", "-o", str(tmp_path / "out.png"), "--model"]
+    commands = [
+        ["edit", str(shut), "remove the cone", "-o", str(tmp_path / "edited"), "--model", str(model)],
+        ["data", "images", str(tmp_path / "photos"), "--vision", str(model)],
+        [*edit, str(model)],
+        ["report", str(run)],
+        [*edit, str(shut)],
+        ["prepare", str(shut), "-o", str(tmp_path / "shards"), "--vision", str(model)],
+    ]
+    code = f"from earl.cli import main; print([main(words) for words in {commands!r}])"
+    drop = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"] if not os.geteuid() else []
+    done = subprocess.run([*drop, sys.executable, "-c", code], capture_output=True, text=True)
+    for path in hidden:
+        path.chmod(0o755)
+    assert done.stdout.split("\n")[-2] == str([2] * len(commands)), done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(commands), done.stderr
+    for line, path in zip(lines, [*hidden, shut, shut], strict=True):
+        assert str(path) in line and "Permission denied" in line

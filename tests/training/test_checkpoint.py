@@ -123,6 +123,26 @@ def test_where_nothing_is_intact_the_folder_is_named(tmp_path: Path) -> None:
         newest_snapshot(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["read_object", "load_file"])
+def test_one_that_may_not_be_read_is_not_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The run would go back to an older one, or tell to remove its folder."""
+    for step in (1, 2):
+        save_snapshot(tmp_path, snapshot(step))
+    read = getattr(checkpoint, name)
+
+    def refused(path: Path, *more: object, **options: object) -> object:
+        if "step-00000002" in str(path):
+            cause = PermissionError(errno.EACCES, "Permission denied", str(path))
+            raise cause if name == "load_file" else CheckpointError("cannot be read") from cause
+        return read(path, *more, **options)
+
+    monkeypatch.setattr(checkpoint, name, refused)
+    with pytest.raises(PermissionError, match="step-00000002"):
+        newest_snapshot(tmp_path)
+
+
 def test_thinning_keeps_newest_milestones_and_protected(tmp_path: Path) -> None:
     for step in range(1, 9):
         save_snapshot(tmp_path, snapshot(step))

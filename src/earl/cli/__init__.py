@@ -41,6 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except EarlError as error:
         complain(f"earl: {one_line(str(error))}")
         return error.exit_code
+    except PermissionError as error:
+        if error.filename is None:
+            raise
+        complain(f"earl: {error.filename}: {error.strerror}; change its permissions, or name another place")
+        return EarlError.exit_code
     except KeyboardInterrupt:
         complain("earl: interrupted")
         return INTERRUPTED

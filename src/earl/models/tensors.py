@@ -38,8 +38,10 @@ def read_tensors(folder: Path, device: str = "cpu") -> Iterator[tuple[str, torch
 
     Raises:
         ModelNotFoundError, ModelFormatError: no such files; one that is truncated or no safetensors.
+        PermissionError: one may not be read.
     """
     for file in weight_files(folder):
+        file.open("rb").close()  # safetensors says of a file that may not be read that it is not there
         try:
             with safe_open(file, framework="pt", device=device) as stored:
                 for name in stored.keys():  # noqa: SIM118 (not a dict)

@@ -92,6 +92,7 @@ def attach_adapter(base: Emu3ForCausalLM, folder: Path) -> Any:
     from peft import PeftModel, get_peft_model_state_dict
     from safetensors import safe_open
 
+    weights.open("rb").close()  # safetensors says of a file that may not be read that it is not there
     try:
         model = PeftModel.from_pretrained(base, str(folder))
         with safe_open(weights, framework="pt") as stored:

@@ -171,8 +171,8 @@ class _Answer:
         result, verdicts = await self._result()
         common = self._common(result)
         for item in await asyncio.to_thread(self._encode_all, result, verdicts):
-            done = {"type": "image_edit.completed", "created_at": int(time.time())}
-            yield event(done["type"], {**done, **item, **common})
+            about = {"type": "image_edit.completed", "created_at": int(time.time())}
+            yield event("image_edit.completed", {**about, **item, **common})
 
     async def _result(self) -> tuple[EditResult, list[Verdict] | None]:
         """The result with the images that were asked for; best first where a verifier chose."""

@@ -92,6 +92,7 @@ def newest_snapshot(folder: Path) -> tuple[Snapshot | None, list[str]]:
 
     Raises:
         CheckpointError: there are checkpoints, and none can be read; or a file in one's place.
+        PermissionError: the newest one may not be read.
     """
     problems: list[str] = []
     for path in sorted(folder.glob(f"{_PREFIX}*"), reverse=True):
@@ -100,6 +101,8 @@ def newest_snapshot(folder: Path) -> tuple[Snapshot | None, list[str]]:
         try:
             return load_snapshot(path), problems
         except CheckpointError as error:
+            if isinstance(error.__cause__, PermissionError):  # not damaged: no reason to go back
+                raise error.__cause__ from None
             problems.append(str(error))
     if problems:
         raise CheckpointError(
