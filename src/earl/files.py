@@ -97,8 +97,8 @@ def expand(path: str | Path) -> Path:
 
 
 def files_below(folder: Path, *, but: str = "") -> list[Path]:
-    """Files of a folder and below it, sorted; links are followed, hidden names left out, and folders that
-    hold a file called `but`. Raises PermissionError: a folder may not be listed, so files would be missed."""
+    """Files of a folder and below it, sorted; links are followed. Hidden names, lost+found and folders that
+    hold a file called `but` are left out. Raises PermissionError: a folder that may not be listed."""
     seen: set[str] = set()
     found: list[Path] = []
     errors: list[OSError] = []
@@ -108,7 +108,7 @@ def files_below(folder: Path, *, but: str = "") -> list[Path]:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if name != "lost+found" and not name.startswith(".")]
         found += [Path(place) / name for name in names if not name.startswith(".")]
     if shut := [error for error in errors if isinstance(error, PermissionError)]:
         raise shut[0]
