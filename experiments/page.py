@@ -19,7 +19,7 @@ from earl.pages.rendering import image_url, render
 from earl.pages.run_record import RunRecord, read_run
 
 CURVES = (
-    ("grpo", "validation", "overall", "Held-out prompts", "Overall score of the verifier, 0-10."),
+    ("grpo", "validation", "overall", "Held-out prompts", "Overall score by the cell's own verifier, 0-10."),
     ("grpo", "train", "reward", "Reward", "Mean reward of the rollouts of a step."),
     ("grpo", "train", "entropy_visual", "Entropy", "Nats of an image code, of the rollouts of a step."),
     ("sft", "validation", "loss", "Validation loss of SFT", "Nats a token."),
