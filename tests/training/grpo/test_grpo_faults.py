@@ -177,7 +177,7 @@ def test_waiting_may_change_in_a_run_and_rewards_may_not(room: Path, tmp_path: P
     table["judging"] |= {"wait": 1.0, "retries": 1, "failed_share": 0.5, "deadline": 9.0}
     train(table, Bright())
     table["judging"]["undecodable_reward"] = 0.0
-    with pytest.raises(ConfigError, match=r"judging\.undecodable_reward = 0\.0, .* made with None"):
+    with pytest.raises(ConfigError, match=r"judging\.undecodable_reward = 0\.0, .* made without it"):
         train(table, Bright())
 
 

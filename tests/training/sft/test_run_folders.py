@@ -34,7 +34,7 @@ from .conftest import make_recipe, recipe_table
         ("checkpoint", {"resume": False}, r"run\.folder.*checkpoint\.resume"),
         ("optimiser", {"learning_rate": 0.5}, r"learning_rate = 0\.5.*made with 0\.001.*model\.start"),
         ("model", {"size": "small"}, r"model\.size = 'small'"),
-        ("lora", {"rank": 2}, r"lora\.alpha = 32\.0.*made with None"),
+        ("lora", {"rank": 2}, r"lora\.alpha = 32\.0.*made without it"),
     ],
 )
 def test_a_run_goes_on_as_it_was_made_or_not_at_all(
