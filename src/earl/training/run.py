@@ -190,7 +190,7 @@ def _check_same_run(run: Run) -> None:
     for name, (was, now) in changed_settings(folder, recipe).items():
         allowed = any(f"{name}.".startswith(f"{one}.") for one in MAY_CHANGE)
         if not allowed and name.rpartition(".")[2] not in ANYWHERE:
-            learnt = f" from what this one learnt, model.start={model}" if there else ""
+            learnt = f", from what this one learnt: model.start={model}" if there else ""
             raise ConfigError(
                 f"{name} {'is not set' if now is None else f'= {now!r}'}, and the run in {folder} was made "
                 f"{'without it' if was is None else f'with {was!r}'}; keep it so, or start another run, in "
