@@ -135,7 +135,7 @@ def test_files_that_another_edit_made_meanwhile_are_left(edit, tmp_path, capsys,
     code, _ = edit("--before-after", "--json")
     assert code == 0 and [path.read_text() for path in others] == ["other", "other"]
     said = capsys.readouterr()
-    assert said.err.count("was made by another meanwhile and is kept") == 2
+    assert said.err.count("was written by another edit meanwhile and is kept") == 2
     (written,) = json.loads(said.out)["images"]
     assert Path(written).parent == tmp_path and Path(written) not in others
     assert Image.open(written).size == (64, 64)

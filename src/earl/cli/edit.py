@@ -350,7 +350,7 @@ def _free(path: Path, options: EditOptions) -> Path:
     if options.force or not os.path.lexists(path):
         return path
     other = path.with_stem(f"{path.stem}-{secrets.token_hex(3)}")
-    warn(f"{path} was made by another meanwhile and is kept; this edit's is {other}")
+    warn(f"{path} was written by another edit meanwhile and is kept; this one is {other}")
     return other
 
 
